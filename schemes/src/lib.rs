@@ -1,0 +1,18 @@
+//! Quantization schemes of `qwen-fp8`: bytes in, bytes out.
+//!
+//! A scheme states from dtype and shape alone which tensors it writes ([`Scheme::outputs`]), and fills them band by
+//! band ([`Scheme::quantize`]). This crate opens no file, starts no thread, prints nothing and reads no environment;
+//! the instruction set is handed in ([`Simd`]).
+
+mod arguments;
+mod registry;
+mod scheme;
+mod simd;
+
+pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
+#[doc(hidden)]
+pub use inventory;
+pub use registry::{BuildError, Make, Registration, ServerSupport, find, registered};
+pub use safetensors::Dtype;
+pub use scheme::{AmaxScope, Band, Extent, Format, Matrix, NonFinite, Scheme, ShapeError, SourceDtype, TensorSpec};
+pub use simd::Simd;

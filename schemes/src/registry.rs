@@ -1,0 +1,74 @@
+//! The registry: every scheme linked into the binary, whether from this crate or a stranger's.
+
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::{Format, QuantizationArgs, Scheme};
+
+/// What a scheme submits about itself; see [`register_scheme!`](crate::register_scheme).
+pub struct Registration {
+    /// The name written in recipes, such as `FP8_BLOCK`; matched without regard to case.
+    pub name: &'static str,
+    /// Other names for the same scheme with the same options.
+    pub aliases: &'static [&'static str],
+    /// One sentence for listings and for the editor's hover.
+    pub summary: &'static str,
+    /// The JSON Schema of the options: a closed object, one property per option.
+    pub options: fn(&mut SchemaGenerator) -> Schema,
+    pub make: Make,
+    /// The options with which this scheme does what explicit compressed-tensors arguments (weights, input
+    /// activations) ask for; `None` when its arithmetic is another.
+    pub from_arguments: fn(&QuantizationArgs, Option<&QuantizationArgs>) -> Option<Value>,
+    pub servers: ServerSupport,
+}
+
+/// What a rule with this scheme does to a tensor.
+pub enum Make {
+    /// The tensor is copied byte for byte.
+    Keep,
+    /// The tensor is quantized by the scheme that the options describe.
+    Quantize(fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>),
+}
+
+/// Where the scheme's output can be served, for people.
+pub struct ServerSupport {
+    /// Servers and versions, such as `vLLM, SGLang, transformers`.
+    pub servers: &'static str,
+    /// The oldest GPU generation, such as `Ada (SM 8.9); older ones through Marlin`.
+    pub gpu: &'static str,
+}
+
+/// Options that a scheme refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct BuildError {
+    /// The option at fault, when one is.
+    pub option: Option<&'static str>,
+    pub reason: String,
+}
+
+inventory::collect!(Registration);
+
+/// All linked schemes, in order of their names.
+pub fn registered() -> Vec<&'static Registration> {
+    let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
+    all.sort_by_key(|registration| registration.name);
+    all
+}
+
+/// The scheme called `name`, by name or alias, without regard to case.
+pub fn find(name: &str) -> Option<&'static Registration> {
+    registered().into_iter().find(|registration| {
+        std::iter::once(&registration.name)
+            .chain(registration.aliases)
+            .any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
+/// Submits a [`Registration`] to the registry of the binary it is linked into.
+#[macro_export]
+macro_rules! register_scheme {
+    ($registration:expr) => {
+        $crate::inventory::submit! { $registration }
+    };
+}

@@ -1,0 +1,184 @@
+//! What a scheme is: its output tensors, known from the shape alone, and the kernel that fills them.
+
+use std::fmt::Debug;
+
+use safetensors::Dtype;
+
+use crate::{QuantizationArgs, Simd};
+
+/// A configured quantization scheme, ready to quantize any matrix it accepts.
+pub trait Scheme: Debug + Send + Sync {
+    /// How a server reads the stored weight (`weights` of compressed-tensors).
+    fn weights(&self) -> QuantizationArgs;
+
+    /// How a server quantizes the layer's input while it runs; `None` keeps activations as they are.
+    fn input_activations(&self) -> Option<QuantizationArgs>;
+
+    /// The name compressed-tensors gives this storage form, such as `float-quantized`.
+    fn storage_format(&self) -> &'static str;
+
+    /// The tensors written for one source weight, in a fixed order, each named by what follows `<module>.`.
+    ///
+    /// # Errors
+    /// The shape does not fit the scheme (a group that does not divide the columns, say).
+    fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError>;
+
+    /// A band starts at a multiple of this many rows; its last rows may be fewer only at the end of the matrix.
+    fn band_rows(&self) -> usize;
+
+    /// Over which elements an absolute maximum is needed before the first band can be quantized.
+    fn amax_scope(&self) -> AmaxScope;
+
+    /// Quantizes one band of rows into `outputs`, one slice per entry of [`Scheme::outputs`] and in its order.
+    ///
+    /// A slice holds the band's part of the tensor (see [`Extent`]); it is overwritten completely. A
+    /// [`Extent::Whole`] tensor's slice is empty in every band but the one that holds row 0.
+    ///
+    /// # Errors
+    /// The first NaN or infinity of the band, in row-major order. What was written is then meaningless.
+    fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite>;
+}
+
+/// A source weight as its header describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    pub dtype: SourceDtype,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Matrix {
+    /// Bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.columns * self.dtype.bytes()
+    }
+}
+
+/// A dtype that a weight to be quantized can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceDtype {
+    Bf16,
+    F16,
+    F32,
+}
+
+impl SourceDtype {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+impl TryFrom<Dtype> for SourceDtype {
+    type Error = Dtype;
+
+    fn try_from(dtype: Dtype) -> Result<Self, Dtype> {
+        match dtype {
+            Dtype::BF16 => Ok(Self::Bf16),
+            Dtype::F16 => Ok(Self::F16),
+            Dtype::F32 => Ok(Self::F32),
+            other => Err(other),
+        }
+    }
+}
+
+impl From<SourceDtype> for Dtype {
+    fn from(dtype: SourceDtype) -> Self {
+        match dtype {
+            SourceDtype::Bf16 => Self::BF16,
+            SourceDtype::F16 => Self::F16,
+            SourceDtype::F32 => Self::F32,
+        }
+    }
+}
+
+/// One tensor that a scheme writes for a source weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// What follows `<module>.` in the compressed-tensors layout: `weight`, `weight_scale`, `weight_packed`, …
+    pub suffix: &'static str,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub extent: Extent,
+}
+
+impl TensorSpec {
+    /// Bytes of the whole tensor.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+
+    /// The byte range of this tensor that a band of source rows `first_row..first_row + rows` fills.
+    pub fn band_range(&self, first_row: usize, rows: usize) -> std::ops::Range<usize> {
+        match self.extent {
+            Extent::Rows(per_row) => {
+                let stride = self.shape[1..].iter().product::<usize>() * self.dtype.bitsize() / 8;
+                first_row / per_row * stride..(first_row + rows).div_ceil(per_row) * stride
+            }
+            Extent::Whole if first_row == 0 => 0..self.bytes(),
+            Extent::Whole => 0..0,
+        }
+    }
+}
+
+/// Which source rows a part of an output tensor is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Row `i` of the output comes from source rows `i * n .. (i + 1) * n`; `n` divides [`Scheme::band_rows`].
+    Rows(usize),
+    /// The tensor is written once, with the band that holds row 0.
+    Whole,
+}
+
+/// Over which elements a scheme needs the absolute maximum before it can quantize a band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmaxScope {
+    /// The band itself is enough.
+    Band,
+    /// All of the source weight: the engine makes a first pass over it.
+    Tensor,
+}
+
+/// A run of whole rows of a source weight, as little-endian bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Band<'a> {
+    pub source: Matrix,
+    /// A multiple of [`Scheme::band_rows`].
+    pub first_row: usize,
+    pub rows: usize,
+    /// `rows * source.row_bytes()` bytes, at any alignment.
+    pub bytes: &'a [u8],
+    /// The absolute maximum that [`Scheme::amax_scope`] asked for; `None` for [`AmaxScope::Band`].
+    pub amax: Option<f32>,
+    pub simd: Simd,
+}
+
+/// A NaN or infinity in a weight that is to be quantized.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("{value} at row {row}, column {column}")]
+pub struct NonFinite {
+    /// Row in the source weight.
+    pub row: usize,
+    pub column: usize,
+    pub value: f32,
+}
+
+/// A shape that a scheme cannot take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ShapeError {
+    /// What does not fit and what would, such as `320 columns are no multiple of the group size 128`.
+    pub reason: String,
+}
+
+/// The layout of the output directory, which decides tensor names and `quantization_config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The official Qwen and DeepSeek layout: `quant_method: fp8`.
+    Fp8,
+    /// llm-compressor's layout: `quant_method: compressed-tensors`.
+    CompressedTensors,
+}

@@ -1,0 +1,134 @@
+//! What kind of layer a tensor belongs to, decided from its name and rank alone.
+
+use std::fmt;
+
+/// The kind of layer, in the words that recipes use as class names where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LayerKind {
+    /// The two-dimensional weight of a plain linear layer: what `Linear` takes.
+    Linear,
+    /// A fused three-dimensional stack of expert weights.
+    Experts,
+    /// The gate that routes tokens to experts, or gates a shared expert.
+    Router,
+    /// The output head.
+    LmHead,
+    /// A token embedding.
+    Embedding,
+    /// A position embedding.
+    PositionEmbedding,
+    /// A convolution, patch embeddings included.
+    Conv,
+    /// A normalization.
+    Norm,
+    /// A bias of any layer.
+    Bias,
+    /// Anything else.
+    Other,
+}
+
+impl LayerKind {
+    /// The kind of the tensor called `name` with this many dimensions.
+    pub fn of(name: &str, rank: usize) -> Self {
+        let (module, parameter) = split_name(name);
+        let last = module.rsplit('.').next().unwrap_or(module);
+        let parent = module.rsplit('.').nth(1).unwrap_or("");
+        if parameter == "bias" {
+            return Self::Bias;
+        }
+        if is_norm(last) {
+            return Self::Norm;
+        }
+        if rank == 3 && [last, parameter].iter().any(|part| matches!(*part, "gate_up_proj" | "down_proj")) {
+            return Self::Experts;
+        }
+        if parameter != "weight" {
+            return Self::Other;
+        }
+        match last {
+            "lm_head" => Self::LmHead,
+            "pos_embed" | "position_embedding" | "position_embeddings" | "embed_positions" | "wpe" => {
+                Self::PositionEmbedding
+            }
+            "embed_tokens" | "word_embeddings" | "wte" | "tok_embeddings" | "embed_in" | "embeddings" => Self::Embedding,
+            "router" | "shared_expert_gate" => Self::Router,
+            "gate" if matches!(parent, "mlp" | "block_sparse_moe" | "moe" | "feed_forward") => Self::Router,
+            _ if parent == "router" => Self::Router,
+            _ if last.starts_with("conv") || parent.starts_with("patch_embed") || last.starts_with("patch_embed") => {
+                Self::Conv
+            }
+            _ if rank == 2 => Self::Linear,
+            _ if rank > 2 => Self::Conv,
+            _ => Self::Other,
+        }
+    }
+
+    /// The name for people and, where recipes know it, for recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "Linear",
+            Self::Experts => "Experts",
+            Self::Router => "Router",
+            Self::LmHead => "LmHead",
+            Self::Embedding => "Embedding",
+            Self::PositionEmbedding => "PositionEmbedding",
+            Self::Conv => "Conv",
+            Self::Norm => "Norm",
+            Self::Bias => "Bias",
+            Self::Other => "Other",
+        }
+    }
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `model.layers.0.mlp.up_proj.weight` → (`model.layers.0.mlp.up_proj`, `weight`); a name without a dot is all parameter.
+pub fn split_name(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or(("", name))
+}
+
+/// Whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
+/// MLP of the 8B model (4304 columns) fits no 128-block.
+pub fn is_vision(module: &str) -> bool {
+    module.split('.').any(|part| {
+        matches!(part, "visual" | "vision_tower" | "vision_model" | "vision_encoder" | "vision_embed_tokens")
+    })
+}
+
+fn is_norm(last: &str) -> bool {
+    let stem = last.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+    stem.ends_with("norm") || stem == "ln" || stem.ends_with("_ln") || stem.starts_with("layer_norm") || stem.starts_with("layernorm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_real_names() {
+        for (name, rank, kind) in [
+            ("model.language_model.layers.0.mlp.gate_proj.weight", 2, LayerKind::Linear),
+            ("model.language_model.layers.0.mlp.gate.weight", 2, LayerKind::Router),
+            ("model.layers.3.mlp.shared_expert_gate.weight", 2, LayerKind::Router),
+            ("model.language_model.layers.0.mlp.experts.gate_up_proj", 3, LayerKind::Experts),
+            ("model.layers.0.mlp.experts.17.down_proj.weight", 2, LayerKind::Linear),
+            ("model.language_model.layers.0.self_attn.q_norm.weight", 1, LayerKind::Norm),
+            ("model.visual.blocks.0.norm1.weight", 1, LayerKind::Norm),
+            ("model.visual.blocks.0.attn.qkv.weight", 2, LayerKind::Linear),
+            ("model.visual.blocks.0.attn.qkv.bias", 1, LayerKind::Bias),
+            ("model.visual.patch_embed.proj.weight", 5, LayerKind::Conv),
+            ("model.visual.pos_embed.weight", 2, LayerKind::PositionEmbedding),
+            ("model.language_model.embed_tokens.weight", 2, LayerKind::Embedding),
+            ("lm_head.weight", 2, LayerKind::LmHead),
+            ("model.layers.0.linear_attn.conv1d.weight", 3, LayerKind::Conv),
+            ("model.layers.0.linear_attn.A_log", 1, LayerKind::Other),
+            ("model.layers.0.input_layernorm.weight", 1, LayerKind::Norm),
+        ] {
+            assert_eq!(LayerKind::of(name, rank), kind, "{name}");
+        }
+    }
+}
