@@ -50,7 +50,9 @@ impl LayerKind {
             "pos_embed" | "position_embedding" | "position_embeddings" | "embed_positions" | "wpe" => {
                 Self::PositionEmbedding
             }
-            "embed_tokens" | "word_embeddings" | "wte" | "tok_embeddings" | "embed_in" | "embeddings" => Self::Embedding,
+            "embed_tokens" | "word_embeddings" | "wte" | "tok_embeddings" | "embed_in" | "embeddings" => {
+                Self::Embedding
+            }
             "router" | "shared_expert_gate" => Self::Router,
             "gate" if matches!(parent, "mlp" | "block_sparse_moe" | "moe" | "feed_forward") => Self::Router,
             _ if parent == "router" => Self::Router,
@@ -101,7 +103,11 @@ pub fn is_vision(module: &str) -> bool {
 
 fn is_norm(last: &str) -> bool {
     let stem = last.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
-    stem.ends_with("norm") || stem == "ln" || stem.ends_with("_ln") || stem.starts_with("layer_norm") || stem.starts_with("layernorm")
+    stem.ends_with("norm")
+        || stem == "ln"
+        || stem.ends_with("_ln")
+        || stem.starts_with("layer_norm")
+        || stem.starts_with("layernorm")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The registry: every scheme linked into the binary, whether from this crate or a stranger's.
 
+use std::fmt;
+
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
@@ -47,6 +49,12 @@ pub struct BuildError {
     pub reason: String,
 }
 
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registration").field(&self.name).finish()
+    }
+}
+
 inventory::collect!(Registration);
 
 /// All linked schemes, in order of their names.
@@ -59,9 +67,7 @@ pub fn registered() -> Vec<&'static Registration> {
 /// The scheme called `name`, by name or alias, without regard to case.
 pub fn find(name: &str) -> Option<&'static Registration> {
     registered().into_iter().find(|registration| {
-        std::iter::once(&registration.name)
-            .chain(registration.aliases)
-            .any(|known| known.eq_ignore_ascii_case(name))
+        std::iter::once(&registration.name).chain(registration.aliases).any(|known| known.eq_ignore_ascii_case(name))
     })
 }
 
