@@ -58,6 +58,14 @@ impl Tensor {
         layer::split_name(&self.name).1
     }
 
+    /// What patterns are held against: the module for a weight or bias, else the tensor's own name.
+    pub fn target_name(&self) -> &str {
+        match layer::split_name(&self.name) {
+            (module, "weight" | "bias") if !module.is_empty() => module,
+            _ => &self.name,
+        }
+    }
+
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
     }

@@ -1,11 +1,25 @@
 //! A plan: for every tensor one action and the rule that decided it, and every byte offset of the output.
+//!
+//! Only headers are read to make one, and everything about the output is known when it is made.
+
+pub mod explain;
+pub mod format;
+mod modules;
+mod output;
+pub mod resolve;
+mod serving;
+pub mod summary;
+pub mod tensor_parallel;
 
 use qwen_fp8_schemes::TensorSpec;
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::layout::ShardLayout;
-use crate::finding::Finding;
-use crate::recipe::Recipe;
+use crate::checkpoint::layout::{ShardLayout, index_json};
+use crate::finding::{Finding, Severity};
+use crate::recipe::{Recipe, ServingPolicy};
+
+use modules::Modules;
+use tensor_parallel::Alignment;
 
 /// Everything that a run needs to know, fixed before the first byte is read or written.
 #[derive(Debug)]
@@ -20,13 +34,16 @@ pub struct Plan {
     pub shards: Vec<ShardLayout>,
     /// Output files other than shards and copies, in the order in which they are written: the index, then `config.json`.
     pub documents: Vec<(String, Vec<u8>)>,
+    /// Over how many GPUs the result can be served.
+    pub alignments: Vec<Alignment>,
+    /// What is worth knowing and stops nothing.
     pub warnings: Vec<Finding>,
 }
 
-/// What happens to one tensor, and why.
-#[derive(Clone, Debug)]
+/// What decided one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The rule that took the tensor, and which of its targets matched; `None` when no rule did.
+    /// The rule that took the tensor and which of its targets matched; a tensor that no rule takes is copied.
     pub rule: Option<(usize, usize)>,
 }
 
@@ -44,4 +61,83 @@ pub enum Job {
 pub struct Slot {
     pub shard: usize,
     pub tensor: usize,
+}
+
+/// A recipe and a checkpoint that do not go together.
+#[derive(Debug)]
+pub struct Refused {
+    /// The recipe whose text the findings point into.
+    pub recipe: Recipe,
+    /// Errors and warnings, in the order in which they were found.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// Plans what `recipe` does to `checkpoint`.
+    ///
+    /// # Errors
+    /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
+    pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
+        let mut findings = Vec::new();
+        if let Some(how) = &checkpoint.quantized {
+            findings.push(
+                Finding::error(format!("the checkpoint is quantized already: {how}"))
+                    .help("start from its BF16 original; quantizing twice loses what the first pass kept"),
+            );
+        }
+        let decisions = resolve::resolve(&recipe, &checkpoint, &mut findings);
+        if has_error(&findings) {
+            return Err(Box::new(Refused { recipe, findings }));
+        }
+        let wire = format::wire_format(recipe.format);
+        let (jobs, shards) = output::lay_out(&recipe, &checkpoint, &decisions, wire, &mut findings);
+        if has_error(&findings) {
+            return Err(Box::new(Refused { recipe, findings }));
+        }
+        let modules = Modules::of(&recipe, &checkpoint, &decisions, &jobs);
+        let served = serving::Served {
+            recipe: &recipe,
+            checkpoint: &checkpoint,
+            decisions: &decisions,
+            jobs: &jobs,
+            modules: &modules,
+            wire,
+        };
+        let policy = recipe.serving;
+        findings.extend(serving::check(&served).into_iter().map(|finding| match policy {
+            ServingPolicy::Enforce => finding,
+            ServingPolicy::Warn => Finding { severity: Severity::Warning, ..finding },
+        }));
+        if modules.quantized.is_empty() {
+            findings.push(Finding::warning("no tensor is quantized: the output is a copy of the checkpoint"));
+        }
+        let alignments = tensor_parallel::alignments(
+            modules.quantized.iter().map(|module| (module.tensor, module.scheme.weights().strategy)),
+        );
+        let config = if modules.quantized.is_empty() {
+            checkpoint.config.text().to_owned()
+        } else {
+            checkpoint.config.with_quantization_config(&wire.quantization_config(&modules))
+        };
+        drop(modules);
+        if has_error(&findings) {
+            return Err(Box::new(Refused { recipe, findings }));
+        }
+        let mut documents = Vec::new();
+        if shards.len() > 1 {
+            documents.push(("model.safetensors.index.json".to_owned(), index_json(&shards).into_bytes()));
+        }
+        documents.push(("config.json".to_owned(), config.into_bytes()));
+        Ok(Self { recipe, checkpoint, decisions, jobs, shards, documents, alignments, warnings: findings })
+    }
+
+    /// Bytes of all output files that the run computes; side files come on top.
+    pub fn output_bytes(&self) -> u64 {
+        let documents: u64 = self.documents.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.shards.iter().map(|shard| shard.size).sum::<u64>() + documents
+    }
+}
+
+fn has_error(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
 }

@@ -1,0 +1,43 @@
+//! The command line: one file per command, each a translation from what was typed to what the engine wants.
+
+mod apply;
+mod args;
+mod explain;
+mod inspect;
+mod plan;
+mod progress;
+mod schemes;
+mod screen;
+mod source;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use screen::Screen;
+
+/// Runs the command line of this process.
+///
+/// A crate that adds schemes calls this from its own `main` after `use its_schemes as _;`.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = Screen::new(&cli.global);
+    let done = match &cli.command {
+        Command::Apply(args) => apply::apply(args, &screen),
+        Command::Plan(args) => plan::plan(args, &screen),
+        Command::Explain(args) => explain::explain(args, &screen),
+        Command::Validate(args) => validate::validate(args, &screen),
+        Command::Schema => schemes::schema(&screen),
+        Command::Schemes(args) => schemes::schemes(args, &screen),
+        Command::Inspect(args) => inspect::inspect(args, &screen),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

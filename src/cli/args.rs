@@ -1,0 +1,145 @@
+//! What can be typed: clap's types and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
+#[derive(Debug, Parser)]
+#[command(name = "qwen-fp8", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    #[command(flatten)]
+    pub(super) global: Global,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
+                          line is wrong, 130 interrupted.";
+
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+
+    /// Print a line for every tensor
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub(super) color: ColorWhen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Quantize a checkpoint as a recipe says
+    Apply(Apply),
+    /// Show what a recipe would do to a checkpoint; only headers are read
+    Plan(Plan),
+    /// Say which rule decided a tensor, and why the others did not
+    Explain(Explain),
+    /// Check recipes; no checkpoint is needed
+    Validate(Validate),
+    /// Print the JSON Schema of recipes, for editors
+    Schema,
+    /// List the schemes, or show one of them
+    Schemes(Schemes),
+    /// Show what a checkpoint holds, by layer kind and dtype
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// The recipe: a .yaml, .yml or .toml file
+    #[arg(value_name = "RECIPE")]
+    pub(super) recipe: PathBuf,
+
+    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
+    #[arg(short, long, value_name = "DIR|ID")]
+    pub(super) model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) source: Source,
+
+    /// The directory to write, instead of the recipe's `output`; it must not exist yet
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: Option<u16>,
+
+    /// Memory for buffers over all threads, such as 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = crate::report::size::parse)]
+    pub(super) max_memory: Option<u64>,
+
+    /// The instruction set: portable, avx2, avx512 [default: the best this machine has]
+    #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
+    pub(super) simd: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) source: Source,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    pub(super) source: Source,
+
+    /// The tensor or module, by its full name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    /// The recipes to check
+    #[arg(value_name = "RECIPE", required = true)]
+    pub(super) recipes: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Schemes {
+    /// Show this scheme's options, layout and servers
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    #[arg(value_name = "DIR|ID")]
+    pub(super) model: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}

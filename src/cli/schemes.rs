@@ -1,0 +1,79 @@
+//! `qwen-fp8 schemes` and `qwen-fp8 schema`: what this build can do, for people and for editors.
+
+use qwen_fp8_schemes::{Make, Registration, find, registered};
+use serde_json::{Value, json};
+
+use super::args;
+use super::screen::{Failure, Screen};
+use crate::recipe::schema::{options_schema, recipe_schema};
+use crate::report::table::{Align, Table};
+
+pub(super) fn schema(screen: &Screen) -> Result<(), Failure> {
+    screen.json(&recipe_schema())
+}
+
+pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failure> {
+    match &args.name {
+        None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
+        None => {
+            let mut table = Table::new(&[("scheme", Align::Left), ("aliases", Align::Left), ("what it does", Align::Left)]);
+            for scheme in registered() {
+                table.row([scheme.name.to_owned(), scheme.aliases.join(", "), scheme.summary.to_owned()]);
+            }
+            screen.data(&table.render())
+        }
+        Some(name) => {
+            let scheme = find(name).ok_or_else(|| unknown(name))?;
+            if args.json { screen.json(&described(scheme)) } else { screen.data(&render(scheme)) }
+        }
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let wanted = name.to_ascii_uppercase();
+    let known = registered().into_iter().map(|scheme| scheme.name);
+    let nearest = known.max_by(|a, b| strsim::jaro_winkler(&wanted, a).total_cmp(&strsim::jaro_winkler(&wanted, b)));
+    Failure::Input(format!(
+        "no scheme is called `{}`{}",
+        name.escape_debug(),
+        nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+    ))
+}
+
+fn described(scheme: &Registration) -> Value {
+    json!({
+        "name": scheme.name,
+        "aliases": scheme.aliases,
+        "summary": scheme.summary,
+        "quantizes": matches!(scheme.make, Make::Quantize(_)),
+        "servers": scheme.servers.servers,
+        "gpu": scheme.servers.gpu,
+        "options": options_schema(scheme),
+    })
+}
+
+fn render(scheme: &Registration) -> String {
+    let mut text = format!("{}\n  {}\n", scheme.name, scheme.summary);
+    if !scheme.aliases.is_empty() {
+        text.push_str(&format!("  also called {}\n", scheme.aliases.join(", ")));
+    }
+    text.push_str(&format!("  servers: {}\n  GPU: {}\n", scheme.servers.servers, scheme.servers.gpu));
+    let schema = options_schema(scheme);
+    let Some(options) = schema.get("properties").and_then(Value::as_object).filter(|options| !options.is_empty()) else {
+        text.push_str("  no options\n");
+        return text;
+    };
+    text.push_str("  options:\n");
+    for (name, option) in options {
+        let about = option.get("description").and_then(Value::as_str).unwrap_or("");
+        text.push_str(&format!("    {name}"));
+        if let Some(default) = option.get("default").filter(|default| !default.is_null()) {
+            text.push_str(&format!(" (default {default})"));
+        }
+        text.push('\n');
+        for line in about.lines() {
+            text.push_str(&format!("      {line}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,128 @@
+//! Where words go: data to stdout, everything else to stderr, nothing panics when either is gone.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::args::{ColorWhen, Global};
+use crate::finding::{self, Finding, Severity};
+use crate::recipe::RecipeText;
+
+/// How much is said, and in which colours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Screen {
+    pub(super) quiet: bool,
+    pub(super) verbose: bool,
+    pub(super) color: bool,
+}
+
+/// Why a command did not do what was asked, and the exit code that says so.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The recipe or the checkpoint is at fault.
+    Input(String),
+    /// The same, and everything has been said already.
+    Said,
+    /// The run failed: files, memory, the machine.
+    Run(String),
+    /// Ctrl-C.
+    Interrupted(String),
+}
+
+impl Failure {
+    pub(super) fn input(error: impl std::error::Error) -> Self {
+        Self::Input(with_sources(&error))
+    }
+
+    pub(super) fn run(error: impl std::error::Error) -> Self {
+        Self::Run(with_sources(&error))
+    }
+
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) | Self::Said => 1,
+            Self::Run(_) => 2,
+            Self::Interrupted(_) => 130,
+        }
+    }
+}
+
+impl Screen {
+    pub(super) fn new(global: &Global) -> Self {
+        let color = match global.color {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => {
+                anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never && io::stderr().is_terminal()
+            }
+        };
+        Self { quiet: global.quiet, verbose: global.verbose, color }
+    }
+
+    /// Data, to stdout.
+    ///
+    /// # Errors
+    /// stdout cannot be written; a reader that went away is no error.
+    pub(super) fn data(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::Run(format!("standard output cannot be written: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Data as JSON, to stdout.
+    pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_string_pretty(value).map_err(Failure::run)?;
+        text.push('\n');
+        self.data(&text)
+    }
+
+    /// A line for people, to stderr, unless `--quiet`.
+    pub(super) fn say(&self, line: &str) {
+        if !self.quiet {
+            say_anyway(line);
+        }
+    }
+
+    /// Findings, each where it stands in the recipe; warnings only unless `--quiet`.
+    pub(super) fn findings(&self, findings: &[Finding], text: &RecipeText) {
+        let shown: Vec<Finding> =
+            findings.iter().filter(|finding| !self.quiet || finding.severity == Severity::Error).cloned().collect();
+        if !shown.is_empty() {
+            say_anyway(finding::render(&shown, text, self.color).trim_end());
+        }
+    }
+
+    pub(super) fn failure(&self, failure: &Failure) {
+        let (word, text) = match failure {
+            Failure::Said => return,
+            Failure::Input(text) | Failure::Run(text) => ("error", text),
+            Failure::Interrupted(text) => ("interrupted", text),
+        };
+        if self.color {
+            say_anyway(&format!("\x1b[1;31m{word}\x1b[0m: {text}"));
+        } else {
+            say_anyway(&format!("{word}: {text}"));
+        }
+    }
+}
+
+/// An error and what caused it, one after the other on one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A line to stderr; when stderr is gone there is no one left to tell.
+pub(super) fn say_anyway(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,43 @@
+//! From a recipe and an optional `--model` to a plan: what `apply`, `plan` and `explain` share.
+
+use super::args::Source;
+use super::screen::{Failure, Screen};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::model_id::{Environment, resolve};
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+
+/// Reads a recipe and shows what is wrong with it.
+pub(super) fn read_recipe(path: &std::path::Path, screen: &Screen) -> Result<Recipe, Failure> {
+    Recipe::read(path).map_err(|refused| {
+        screen.findings(&refused.findings, &refused.text);
+        Failure::Said
+    })
+}
+
+/// Opens the checkpoint that `model` means.
+pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, Failure> {
+    let dir = resolve(model, &Environment::of_process()).map_err(Failure::input)?;
+    Checkpoint::open(&dir).map_err(Failure::input)
+}
+
+/// Plans what the recipe does to the checkpoint, and shows the warnings.
+pub(super) fn plan(source: &Source, screen: &Screen) -> Result<Plan, Failure> {
+    let recipe = read_recipe(&source.recipe, screen)?;
+    let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
+        return Err(Failure::Input(
+            "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
+        ));
+    };
+    let checkpoint = open_checkpoint(model)?;
+    match Plan::build(recipe, checkpoint) {
+        Ok(plan) => {
+            screen.findings(&plan.warnings, &plan.recipe.text);
+            Ok(plan)
+        }
+        Err(refused) => {
+            screen.findings(&refused.findings, &refused.recipe.text);
+            Err(Failure::Said)
+        }
+    }
+}

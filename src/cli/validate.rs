@@ -1,0 +1,19 @@
+//! `qwen-fp8 validate`: everything that can be wrong with a recipe by itself.
+
+use super::args::Validate;
+use super::screen::{Failure, Screen};
+use super::source::read_recipe;
+
+pub(super) fn validate(args: &Validate, screen: &Screen) -> Result<(), Failure> {
+    let mut failed = false;
+    for path in &args.recipes {
+        match read_recipe(path, screen) {
+            Ok(recipe) => {
+                let rules = recipe.rules.len();
+                screen.say(&format!("{}: fine, {rules} rule{}", path.display(), if rules == 1 { "" } else { "s" }));
+            }
+            Err(_) => failed = true,
+        }
+    }
+    if failed { Err(Failure::Said) } else { Ok(()) }
+}

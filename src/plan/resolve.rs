@@ -1,0 +1,208 @@
+//! Which rule takes which tensor: first match wins, and a pattern that matches nothing is said, not swallowed.
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::finding::{Finding, Severity};
+use crate::layer::LayerKind;
+use crate::recipe::pattern::{Pattern, PatternError, nearest};
+use crate::recipe::{Dialect, Located, Recipe, Rule};
+
+use super::Decision;
+
+/// What one rule says of one tensor, taken by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The rule takes the tensor by this one of its targets.
+    Takes(usize),
+    /// A target matches, and so does this one of the rule's `ignore` patterns.
+    Ignored(usize),
+    /// This target matches by name, but does not quantize a layer of this kind.
+    WrongKind(usize),
+    /// No target matches.
+    NoTarget,
+}
+
+/// What `rule` says of `tensor`, whatever the rules before it say.
+///
+/// # Errors
+/// A regex that gives up on this name.
+pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, PatternError> {
+    let Some(target) = first_match(&rule.targets, tensor)? else {
+        return Ok(Verdict::NoTarget);
+    };
+    if let Some(pattern) = first_match(&rule.ignore, tensor)? {
+        return Ok(Verdict::Ignored(pattern));
+    }
+    if rule.scheme.is_none() {
+        return Ok(Verdict::Takes(target));
+    }
+    // Another target may be more explicit: `["re:.*", "lm_head"]` names `lm_head`.
+    for (index, target) in rule.targets.iter().enumerate() {
+        if quantizes(&target.value, tensor) && target.value.matches(tensor.target_name(), tensor.kind())? {
+            return Ok(Verdict::Takes(index));
+        }
+    }
+    Ok(Verdict::WrongKind(target))
+}
+
+/// Decides every tensor, in the order of the checkpoint.
+pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) -> Vec<Decision> {
+    let mut usage: Vec<Usage> = recipe.rules.iter().map(Usage::new).collect();
+    let mut decisions = Vec::with_capacity(checkpoint.tensors.len());
+    for tensor in &checkpoint.tensors {
+        let mut decision = Decision { rule: None };
+        for (index, rule) in recipe.rules.iter().enumerate() {
+            if let Err(error) = usage[index].note(rule, tensor) {
+                findings.push(Finding::error(format!("{}: {error}", rule.label)).at(rule.span.clone()));
+                return decisions;
+            }
+            match judge(rule, tensor) {
+                Ok(Verdict::Takes(target)) => {
+                    usage[index].would_take += 1;
+                    if decision.rule.is_none() {
+                        usage[index].took += 1;
+                        decision.rule = Some((index, target));
+                    } else if usage[index].shadowed_by.is_none() {
+                        usage[index].shadowed_by = decision.rule.map(|(earlier, _)| earlier);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    findings.push(Finding::error(format!("{}: {error}", rule.label)).at(rule.span.clone()));
+                    return decisions;
+                }
+            }
+        }
+        decisions.push(decision);
+    }
+    for (rule, usage) in recipe.rules.iter().zip(&usage) {
+        usage.report(rule, recipe, checkpoint, findings);
+    }
+    decisions
+}
+
+/// Whether a target of a quantizing rule quantizes a tensor of this kind when it matches by name.
+///
+/// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
+/// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
+fn quantizes(target: &Pattern, tensor: &Tensor) -> bool {
+    match target {
+        Pattern::Exact(_) => tensor.parameter() != "bias",
+        Pattern::Class(_) => true,
+        Pattern::Regex { .. } | Pattern::Glob { .. } => {
+            matches!(tensor.kind(), LayerKind::Linear | LayerKind::LmHead)
+        }
+    }
+}
+
+fn first_match(patterns: &[Located<Pattern>], tensor: &Tensor) -> Result<Option<usize>, PatternError> {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if pattern.value.matches(tensor.target_name(), tensor.kind())? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+/// What a rule and its patterns met in the checkpoint.
+struct Usage {
+    targets: Vec<Met>,
+    ignore: Vec<Met>,
+    would_take: usize,
+    took: usize,
+    shadowed_by: Option<usize>,
+}
+
+/// What one pattern met: how many tensors by name, and the kind of the first that it cannot quantize.
+#[derive(Clone, Default)]
+struct Met {
+    by_name: usize,
+    useful: usize,
+    wrong_kind: Option<LayerKind>,
+}
+
+impl Usage {
+    fn new(rule: &Rule) -> Self {
+        Self {
+            targets: vec![Met::default(); rule.targets.len()],
+            ignore: vec![Met::default(); rule.ignore.len()],
+            would_take: 0,
+            took: 0,
+            shadowed_by: None,
+        }
+    }
+
+    fn note(&mut self, rule: &Rule, tensor: &Tensor) -> Result<(), PatternError> {
+        let (name, kind) = (tensor.target_name(), tensor.kind());
+        for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
+            if pattern.value.matches(name, kind)? {
+                met.by_name += 1;
+                if rule.scheme.is_none() || quantizes(&pattern.value, tensor) {
+                    met.useful += 1;
+                } else {
+                    met.wrong_kind.get_or_insert(kind);
+                }
+            }
+        }
+        for (met, pattern) in self.ignore.iter_mut().zip(&rule.ignore) {
+            if pattern.value.matches(name, kind)? {
+                met.by_name += 1;
+                met.useful += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, rule: &Rule, recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+        let severity = match recipe.dialect {
+            Dialect::Native => Severity::Error,
+            Dialect::LlmCompressor => Severity::Warning,
+        };
+        if !rule.optional {
+            let all = self.targets.iter().zip(&rule.targets).chain(self.ignore.iter().zip(&rule.ignore));
+            for (met, pattern) in all {
+                if met.useful == 0 && !names_absent_head(&pattern.value) {
+                    findings.push(Finding { severity, ..matches_nothing(pattern, met, checkpoint) });
+                }
+            }
+        }
+        if let (0, Some(earlier)) = (self.took, self.shadowed_by) {
+            findings.push(
+                Finding::warning(format!(
+                    "{} takes nothing: {} of its {} went to {}",
+                    rule.label,
+                    if self.would_take == 1 { "the one" } else { "all" },
+                    count(self.would_take, "tensor"),
+                    recipe.rules[earlier].label,
+                ))
+                .at(rule.span.clone())
+                .help("the first rule that matches decides: put the narrower rule first"),
+            );
+        }
+    }
+}
+
+/// `lm_head` is worth naming even where the checkpoint ties it to the embedding and holds no such tensor.
+fn names_absent_head(pattern: &Pattern) -> bool {
+    matches!(pattern, Pattern::Exact(name) if name == "lm_head") || matches!(pattern, Pattern::Class(LayerKind::LmHead))
+}
+
+fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint) -> Finding {
+    let text = pattern.value.text();
+    if let Some(kind) = met.wrong_kind {
+        return Finding::error(format!("`{text}` matches only tensors that a pattern does not quantize"))
+            .at(pattern.span.clone())
+            .label(format!("matches {}, such as a `{kind}`", count(met.by_name, "tensor")))
+            .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized");
+    }
+    let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
+    let mut finding = Finding::error(format!("`{text}` matches nothing in the checkpoint")).at(pattern.span.clone());
+    for hint in nearest(&pattern.value, &names) {
+        finding = finding.help(hint);
+    }
+    finding.help("`optional: true` on the rule allows patterns that match nothing")
+}
+
+/// `1 tensor`, `2 tensors`.
+pub(super) fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}

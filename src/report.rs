@@ -1,0 +1,4 @@
+//! What people read: tables and sizes.
+
+pub mod size;
+pub mod table;

@@ -1,0 +1,81 @@
+//! Byte counts as people write and read them.
+
+/// `10.59 GB`: decimal units and three to four figures, as the hub shows sizes.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}
+
+/// `10589327840` as `10,589,327,840`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Reads `5GB`, `512 MiB` or `1000`: decimal units in powers of 1000, binary ones in powers of 1024.
+///
+/// # Errors
+/// What the text should have been.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let expected = || format!("`{}` is no size: write bytes, or a number with kB, MB, GB, KiB, MiB or GiB", text.escape_debug());
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1000_u64.pow(2),
+        "g" | "gb" => 1000_u64.pow(3),
+        "t" | "tb" => 1000_u64.pow(4),
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(expected()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).filter(|&bytes| bytes > 0).ok_or_else(expected);
+    }
+    let value: f64 = number.parse().map_err(|_| expected())?;
+    let bytes = value * factor as f64;
+    if bytes >= 1.0 && bytes < 2_f64.powi(63) { Ok(bytes as u64) } else { Err(expected()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_as_people_read_them() {
+        assert_eq!(human(999), "999 B");
+        assert_eq!(human(10_589_327_840), "10.59 GB");
+        assert_eq!(human(999_999), "1.00 MB");
+        assert_eq!(grouped(1_002), "1,002");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(10_589_327_840), "10,589,327,840");
+    }
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        assert_eq!(parse("5GB"), Ok(5_000_000_000));
+        assert_eq!(parse("5 GiB"), Ok(5 << 30));
+        assert_eq!(parse("1.5GB"), Ok(1_500_000_000));
+        assert_eq!(parse("1000"), Ok(1000));
+        for wrong in ["", "GB", "0", "-1", "5 parsec", "99999999999 TB", "1e400"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
