@@ -6,7 +6,10 @@ use safetensors::Dtype;
 
 use crate::layer::{self, LayerKind};
 
+pub mod header;
 pub mod layout;
+pub mod shown;
+pub mod source;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
 #[derive(Debug)]
