@@ -6,7 +6,9 @@ use safetensors::Dtype;
 
 use crate::layer::{self, LayerKind};
 
+pub mod config;
 pub mod header;
+pub mod index;
 pub mod layout;
 pub mod shown;
 pub mod source;
@@ -64,10 +66,4 @@ impl Tensor {
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
     }
-}
-
-pub mod config {
-    /// Placeholder: see the owner of `src/checkpoint/`.
-    #[derive(Debug)]
-    pub struct Config;
 }
