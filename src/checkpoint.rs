@@ -6,7 +6,12 @@ use safetensors::Dtype;
 
 use crate::layer::{self, LayerKind};
 
+pub mod config;
+pub mod header;
+pub mod index;
 pub mod layout;
+pub mod shown;
+pub mod source;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
 #[derive(Debug)]
@@ -69,10 +74,4 @@ impl Tensor {
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
     }
-}
-
-pub mod config {
-    /// Placeholder: see the owner of `src/checkpoint/`.
-    #[derive(Debug)]
-    pub struct Config;
 }

@@ -1,0 +1,246 @@
+//! `config.json`: read as text per top-level key, so that a rewrite changes one key and no other character of a value.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::shown::shown_message;
+
+/// The largest `config.json` that is read, in bytes.
+pub const MAX_CONFIG: u64 = 64 << 20;
+
+/// The deepest nesting of arrays and objects; what Python reads is not much more.
+const MAX_DEPTH: usize = 128;
+
+/// The key that a quantized checkpoint adds.
+const QUANTIZATION_CONFIG: &str = "quantization_config";
+
+/// A model's `config.json`; every value is kept as the text that it was.
+#[derive(Clone, Debug)]
+pub struct Config {
+    entries: IndexMap<String, Box<RawValue>>,
+}
+
+/// What is wrong with a `config.json`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("it is not valid UTF-8: byte {at}")]
+    NotUtf8 { at: usize },
+    #[error("it is no valid JSON object: {}", shown_message(detail))]
+    Json { detail: String },
+    #[error("its JSON is nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+    #[error("it describes no model: neither `model_type` nor `architectures` is there")]
+    NoModel,
+}
+
+impl Config {
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// It is no JSON object, names a top-level key twice, or describes no model.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| ConfigError::NotUtf8 { at: error.valid_up_to() })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let config: Self =
+            serde_json::from_str(text).map_err(|error| ConfigError::Json { detail: error.to_string() })?;
+        if config.entries.values().any(|value| depth(value.get()) >= MAX_DEPTH) {
+            return Err(ConfigError::TooDeep);
+        }
+        if !["model_type", "architectures"].iter().any(|key| config.entries.contains_key(*key)) {
+            return Err(ConfigError::NoModel);
+        }
+        Ok(config)
+    }
+
+    /// The text of a top-level value.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries.get(key).map(|value| value.get())
+    }
+
+    /// The top-level keys, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The value at this path of keys, such as `["text_config", "num_hidden_layers"]`; `None` where there is none, and
+    /// for one that holds a number which no machine type holds.
+    pub fn value(&self, path: &[&str]) -> Option<Value> {
+        let (first, rest) = path.split_first()?;
+        let mut text = self.get(first)?;
+        for key in rest {
+            // One level at a time, so that a number beside the path does not matter.
+            text = serde_json::from_str::<IndexMap<String, &RawValue>>(text).ok()?.get(*key)?.get();
+        }
+        serde_json::from_str(text).ok()
+    }
+
+    pub fn model_type(&self) -> Option<String> {
+        self.value(&["model_type"])?.as_str().map(str::to_owned)
+    }
+
+    /// The class names under `architectures`.
+    pub fn architectures(&self) -> Vec<String> {
+        let names = self.value(&["architectures"]);
+        let names = names.as_ref().and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// Whether the output head is the embedding; the top level counts before `text_config`, as in vLLM.
+    pub fn tie_word_embeddings(&self) -> Option<bool> {
+        self.value(&["tie_word_embeddings"]).or_else(|| self.value(&["text_config", "tie_word_embeddings"]))?.as_bool()
+    }
+
+    /// An unsigned number of the language model: from `text_config` where there is one, else from the top level.
+    pub fn text_number(&self, key: &str) -> Option<u64> {
+        self.value(&["text_config", key]).or_else(|| self.value(&[key]))?.as_u64()
+    }
+
+    /// The text of `quantization_config`, unless it is null.
+    pub fn quantization_config(&self) -> Option<&str> {
+        self.get(QUANTIZATION_CONFIG).filter(|text| *text != "null")
+    }
+
+    /// The text of this config with `quantization_config` set: in its old place, else at the end.
+    ///
+    /// Keys keep their order and every other value the text that it was; top-level keys are indented by two.
+    pub fn with_quantization_config(&self, quantization_config: &Value) -> String {
+        let new = format!("{quantization_config:#}").replace('\n', "\n  ");
+        let old = self.entries.iter().map(|(key, value)| match key.as_str() {
+            QUANTIZATION_CONFIG => (key.as_str(), new.as_str()),
+            key => (key, value.get()),
+        });
+        let added = (!self.entries.contains_key(QUANTIZATION_CONFIG)).then_some((QUANTIZATION_CONFIG, new.as_str()));
+        let mut text = String::from("{");
+        for (i, (key, value)) in old.chain(added).enumerate() {
+            text.push_str(if i == 0 { "\n  " } else { ",\n  " });
+            text.push_str(&Value::from(key).to_string());
+            text.push_str(": ");
+            text.push_str(value);
+        }
+        text.push_str("\n}\n");
+        text
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ConfigVisitor;
+
+        impl<'de> Visitor<'de> for ConfigVisitor {
+            type Value = Config;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
+                let mut entries = IndexMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    match entries.entry(key) {
+                        Entry::Vacant(entry) => entry.insert(map.next_value()?),
+                        Entry::Occupied(entry) => {
+                            return Err(de::Error::custom(format_args!("duplicate key `{}`", entry.key())));
+                        }
+                    };
+                }
+                Ok(Config { entries })
+            }
+        }
+
+        deserializer.deserialize_map(ConfigVisitor)
+    }
+}
+
+/// How deep the brackets of valid JSON text nest.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rewrite_changes_one_value_only() {
+        let text = "{\"b\": {\n        \"x\": 1e-06,   \"ü\": \"\\u00fc [\"}, \"model_type\":\"qwen3_vl\",\n\
+                    \"big\":1000000000000000019884624838656,\"tiny\": 1e-400, \"a\":[1 ,2.50]}";
+        let config = Config::parse(text.as_bytes()).unwrap();
+        let expected = "{\n  \"b\": {\n        \"x\": 1e-06,   \"ü\": \"\\u00fc [\"},\n  \"model_type\": \"qwen3_vl\",\n  \
+                        \"big\": 1000000000000000019884624838656,\n  \"tiny\": 1e-400,\n  \"a\": [1 ,2.50],\n  \
+                        \"quantization_config\": {\n    \"quant_method\": \"fp8\",\n    \"weight_block_size\": [\n      \
+                        128,\n      128\n    ]\n  }\n}\n";
+        let value = json!({ "quant_method": "fp8", "weight_block_size": [128, 128] });
+        assert_eq!(config.with_quantization_config(&value), expected);
+        // A second rewrite replaces in place, and reads its own text back unchanged.
+        let again = Config::parse(expected.as_bytes()).unwrap();
+        assert_eq!(again.with_quantization_config(&value), expected);
+        assert_eq!(again.quantization_config().and_then(|text| serde_json::from_str(text).ok()), Some(value));
+        let middle = Config::parse(br#"{"quantization_config":null,"model_type":"m"}"#).unwrap();
+        assert_eq!(middle.quantization_config(), None);
+        assert_eq!(
+            middle.with_quantization_config(&json!({})),
+            "{\n  \"quantization_config\": {},\n  \"model_type\": \"m\"\n}\n"
+        );
+    }
+
+    #[test]
+    fn getters_look_where_servers_look() {
+        let config = Config::parse(
+            br#"{"architectures":["A",7],"model_type":"m","hidden_size":9223372036854775808,"layers":-1,
+                 "text_config":{"num_hidden_layers":36,"tie_word_embeddings":true,"odd":"128","eps":1e999}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.architectures(), ["A"]);
+        assert_eq!(config.model_type().as_deref(), Some("m"));
+        assert_eq!(config.text_number("num_hidden_layers"), Some(36));
+        assert_eq!(config.text_number("hidden_size"), Some(1 << 63));
+        assert_eq!((config.text_number("layers"), config.text_number("odd")), (None, None));
+        assert_eq!(config.tie_word_embeddings(), Some(true));
+        assert_eq!(config.keys().last(), Some("text_config"));
+        let tied = Config::parse(
+            br#"{"model_type":"m","tie_word_embeddings":false,"text_config":{"tie_word_embeddings":true}}"#,
+        );
+        assert_eq!(tied.unwrap().tie_word_embeddings(), Some(false));
+    }
+
+    #[test]
+    fn broken_configs_are_refused() {
+        let nested = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        for (text, message) in [
+            ("", "EOF"),
+            ("model_type: qwen3\n", "line 1 column 1"),
+            ("[]", "expected an object"),
+            (r#"{"model_type":"a","model_type":"b"}"#, "duplicate key `model_type`"),
+            (r#"{"model_type":"a","x":NaN}"#, "line 1 column 23"),
+            (r#"{"api_key":"s3cr3t"}"#, "it describes no model"),
+            (nested.as_str(), "nested more than 128 deep"),
+        ] {
+            let found = Config::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(found.contains(message), "{found}");
+        }
+        assert!(matches!(Config::parse(b"{\"a\":\"\xff\"}"), Err(ConfigError::NotUtf8 { at: 6 })));
+        Config::parse("\u{feff}{\"model_type\":\"a\"}".as_bytes()).unwrap();
+    }
+}
