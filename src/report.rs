@@ -2,3 +2,4 @@
 
 pub mod size;
 pub mod table;
+pub mod timings;

@@ -89,6 +89,14 @@ pub(super) struct Apply {
     /// The instruction set: portable, avx2, avx512 [default: the best this machine has]
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
     pub(super) simd: Option<String>,
+
+    /// Show where the time went
+    #[arg(long)]
+    pub(super) timings: bool,
+
+    /// Print the run's report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,87 @@
+//! `qwen-fp8 apply`: plan, run, and say what came of it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use qwen_fp8_schemes::Simd;
+
+use super::args;
+use super::progress::Progress;
+use super::screen::{Failure, Screen};
+use crate::plan::Plan;
+use crate::report::size::human;
+use crate::report::timings;
+use crate::run::{Options, Report, RunError, run};
+
+pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
+    let simd = simd(args.simd.as_deref())?;
+    let plan = super::source::plan(&args.source, screen)?;
+    let output = output(args, &plan)?;
+    let cancel = cancel_on_interrupt()?;
+    let mut options = Options::new(&cancel);
+    options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+    options.max_memory = args.max_memory.unwrap_or(options.max_memory);
+    options.simd = simd;
+    for (name, why) in &plan.checkpoint.left_out {
+        screen.say(&format!("left out: {} ({why})", name.escape_debug()));
+    }
+    let progress = Progress::new(screen, &plan);
+    let report = run(&plan, &output, &options, &progress).map_err(|error| failure(&error, error.is_input()))?;
+    drop(progress);
+    screen.say(&summary(&plan, &output, &report));
+    if args.timings {
+        screen.say(timings::render(&report).trim_end());
+    }
+    if args.json { screen.json(&report) } else { Ok(()) }
+}
+
+fn failure(error: &RunError, input: bool) -> Failure {
+    match error {
+        RunError::Cancelled => Failure::Interrupted("nothing was written under the output's name".to_owned()),
+        error if input => Failure::input(error),
+        error => Failure::run(error),
+    }
+}
+
+fn output(args: &args::Apply, plan: &Plan) -> Result<PathBuf, Failure> {
+    args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from)).ok_or_else(|| {
+        Failure::Input("nowhere to write: add `output:` to the recipe, or `--output DIR` to the command".to_owned())
+    })
+}
+
+fn simd(name: Option<&str>) -> Result<Simd, Failure> {
+    let Some(name) = name else { return Ok(Simd::detect()) };
+    let available = Simd::available();
+    available.iter().copied().find(|simd| simd.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = available.iter().map(|simd| simd.name()).collect();
+        Failure::Input(format!("this machine has no `{}`; it has {}", name.escape_debug(), names.join(", ")))
+    })
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second one ends the process at once.
+fn cancel_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(Failure::run)?;
+    Ok(cancel)
+}
+
+fn summary(plan: &Plan, output: &std::path::Path, report: &Report) -> String {
+    format!(
+        "{}: {} quantized, {} copied, {} → {} in {:.1} s ({}/s)",
+        output.display().to_string().escape_debug(),
+        report.tensors_quantized,
+        report.tensors_copied,
+        human(plan.checkpoint.tensors.iter().map(|tensor| tensor.len).sum()),
+        human(plan.output_bytes()),
+        report.wall_seconds,
+        human(report.bytes_per_second as u64),
+    )
+}

@@ -1,0 +1,47 @@
+//! Where the time of a run went, for `apply --timings`.
+
+use super::size::human;
+use super::table::{Align, Table};
+use crate::run::{Bound, Report};
+
+/// A few lines and a table of the slowest tensors.
+pub fn render(report: &Report) -> String {
+    let shares = &report.shares;
+    let mut text = format!(
+        "wall {:.2} s, CPU {:.2} s, {} workers ({}), peak memory {}\n\
+         read {}, written {}, {}/s\n\
+         workers: read {:.0} %, compute {:.0} %, write {:.0} %, wait {:.0} %; bound by {}\n",
+        report.wall_seconds,
+        report.cpu_seconds,
+        report.workers,
+        report.simd,
+        report.peak_memory.map_or_else(|| "unknown".to_owned(), human),
+        human(report.bytes_read),
+        human(report.bytes_written),
+        human(report.bytes_per_second as u64),
+        shares.read * 100.0,
+        shares.compute * 100.0,
+        shares.write * 100.0,
+        shares.wait * 100.0,
+        bound(report.bound_by),
+    );
+    let mut table = Table::new(&[("slowest tensors", Align::Left), ("ms", Align::Right), ("GB/s", Align::Right)]);
+    for tensor in &report.slowest {
+        table.row([
+            tensor.name.escape_debug().to_string(),
+            format!("{:.2}", tensor.seconds * 1e3),
+            format!("{:.1}", tensor.bytes_read as f64 / tensor.seconds.max(1e-9) / 1e9),
+        ]);
+    }
+    text.push_str(&table.render());
+    text
+}
+
+fn bound(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Reading => "disk read",
+        Bound::Computing => "compute",
+        Bound::Writing => "disk write",
+        Bound::Syncing => "disk sync",
+    }
+}
