@@ -1,29 +1,44 @@
 //! A checkpoint: a directory of safetensors shards, its `config.json`, and the files beside them.
+//!
+//! Every byte of the directory is untrusted. Reading takes memory in proportion to the headers, opens one file at a
+//! time, and refuses what different readers would understand differently.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
 use crate::layer::{self, LayerKind};
 
 pub mod config;
+mod error;
 pub mod header;
 pub mod index;
 pub mod layout;
+pub mod model_id;
+mod open;
+mod quantized;
 pub mod shown;
+pub mod side_files;
 pub mod source;
+mod summary;
+
+pub use error::CheckpointError;
+pub use summary::KindSummary;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub dir: PathBuf,
+    /// In order of name; every one holds what the index says it does.
     pub shards: Vec<Shard>,
-    /// In order of (shard, offset, name).
+    /// In order of (shard, offset, name); names are unique over all shards.
     pub tensors: Vec<Tensor>,
     /// `config.json` as it was read.
     pub config: config::Config,
+    /// By what the checkpoint is seen to be quantized already, such as ``tensor `a.weight` is F8_E4M3``.
+    pub quantized: Option<String>,
     /// Files that belong to the model and are copied byte for byte.
-    pub side_files: Vec<PathBuf>,
+    pub side_files: Vec<side_files::SideFile>,
     /// Files that were left out, and why; for the notices of a run.
     pub left_out: Vec<(String, &'static str)>,
 }
@@ -36,6 +51,8 @@ pub struct Shard {
     pub path: PathBuf,
     /// Bytes of the whole file.
     pub size: u64,
+    /// The state in which the header was read.
+    pub stamp: source::Stamp,
 }
 
 /// One tensor of the checkpoint, as its shard's header describes it.
@@ -50,6 +67,63 @@ pub struct Tensor {
     pub offset: u64,
     /// Bytes of data.
     pub len: u64,
+}
+
+impl Checkpoint {
+    /// Reads and checks everything about a checkpoint but its tensor data.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, naming the file and, where there is one, the tensor.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        open::open(dir)
+    }
+
+    /// Counts, bytes and parameters for every kind of layer and dtype that occurs, in this order.
+    pub fn by_layer_kind(&self) -> Vec<KindSummary> {
+        summary::by_layer_kind(&self.tensors)
+    }
+}
+
+impl Shard {
+    /// Opens the shard for reading its tensors, after proving that it is still the file whose header was read.
+    ///
+    /// # Errors
+    /// The file is gone, unreadable, or changed since.
+    pub fn open(&self) -> Result<ShardFile, source::SourceError> {
+        let file = source::SourceFile::open(&self.path)?;
+        file.check_unchanged(self.stamp)?;
+        Ok(ShardFile { file, stamp: self.stamp })
+    }
+}
+
+/// An open shard.
+#[derive(Debug)]
+pub struct ShardFile {
+    file: source::SourceFile,
+    stamp: source::Stamp,
+}
+
+impl ShardFile {
+    /// Fills `buffer` from the bytes of the file at `offset`; any number of threads may do so at once.
+    ///
+    /// # Errors
+    /// The file became shorter, or cannot be read.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), source::SourceError> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Proves, after the last read, that what was read is what was planned for.
+    ///
+    /// # Errors
+    /// The file changed since its header was read.
+    pub fn check_unchanged(&self) -> Result<(), source::SourceError> {
+        self.file.check_unchanged(self.stamp)
+    }
+
+    /// The underlying file, for hints such as `posix_fadvise`.
+    pub fn file(&self) -> &std::fs::File {
+        self.file.file()
+    }
 }
 
 impl Tensor {
@@ -73,5 +147,11 @@ impl Tensor {
 
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
+    }
+
+    /// How many elements the tensor has.
+    pub fn parameters(&self) -> u64 {
+        // The header's reader has proven that the product does not overflow.
+        self.shape.iter().map(|&dimension| dimension as u64).product()
     }
 }

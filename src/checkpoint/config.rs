@@ -48,7 +48,7 @@ impl Config {
         let text = std::str::from_utf8(bytes).map_err(|error| ConfigError::NotUtf8 { at: error.valid_up_to() })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let config: Self =
-            serde_json::from_str(text).map_err(|error| ConfigError::Json { detail: error.to_string() })?;
+            serde_json::from_str(text).map_err(|error| ConfigError::Json { detail: describe(text, &error) })?;
         if config.entries.values().any(|value| depth(value.get()) >= MAX_DEPTH) {
             return Err(ConfigError::TooDeep);
         }
@@ -157,6 +157,16 @@ impl<'de> Deserialize<'de> for Config {
     }
 }
 
+/// What the parser says, and the reason where Python wrote what is no JSON.
+fn describe(text: &str, error: &serde_json::Error) -> String {
+    let line = error.line().checked_sub(1).and_then(|line| text.lines().nth(line)).unwrap_or_default();
+    let rest = error.column().checked_sub(1).and_then(|column| line.get(column..)).unwrap_or_default();
+    match ["NaN", "Infinity"].iter().find(|word| rest.starts_with(**word)) {
+        Some(word) => format!("`{word}` is no JSON, though Python writes it: {error}"),
+        None => error.to_string(),
+    }
+}
+
 /// How deep the brackets of valid JSON text nest.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
@@ -233,7 +243,11 @@ mod tests {
             ("model_type: qwen3\n", "line 1 column 1"),
             ("[]", "expected an object"),
             (r#"{"model_type":"a","model_type":"b"}"#, "duplicate key `model_type`"),
-            (r#"{"model_type":"a","x":NaN}"#, "line 1 column 23"),
+            (
+                r#"{"model_type":"a","x":NaN}"#,
+                "`NaN` is no JSON, though Python writes it: expected value at line 1 column 23",
+            ),
+            ("{\"model_type\":\"a\",\n \"x\": [-Infinity]}", "`Infinity` is no JSON"),
             (r#"{"api_key":"s3cr3t"}"#, "it describes no model"),
             (nested.as_str(), "nested more than 128 deep"),
         ] {

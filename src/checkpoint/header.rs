@@ -1,7 +1,7 @@
 //! A strict reader of the safetensors header.
 //!
 //! It refuses more than the `safetensors` crate does: duplicate names, a rank over [`MAX_RANK`], an empty name or one
-//! with a NUL. Memory is bounded by the header's own size, which is bounded by [`MAX_HEADER`] and the file.
+//! with a NUL, an entry written as an array, nested values under unknown keys. Memory is bounded by the header's own size, which is bounded by [`MAX_HEADER`] and the file.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -234,7 +234,7 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
     }
 }
 
-/// `{"dtype": …, "shape": […], "data_offsets": [b, e]}`; other keys are ignored, as the crate does.
+/// `{"dtype": …, "shape": […], "data_offsets": [b, e]}`; other keys are ignored where their value is a plain one.
 struct Entry {
     dtype: Dtype,
     shape: Shape,
@@ -270,7 +270,7 @@ impl<'de> Deserialize<'de> for Entry {
                         Field::Dtype => dtype.replace(map.next_value::<DtypeName>()?.0).map(|_| "dtype"),
                         Field::Shape => shape.replace(map.next_value()?).map(|_| "shape"),
                         Field::DataOffsets => data_offsets.replace(map.next_value()?).map(|_| "data_offsets"),
-                        Field::Other => map.next_value::<IgnoredAny>().map(|_| None)?,
+                        Field::Other => map.next_value_seed(Plain).map(|()| None)?,
                     };
                     if let Some(field) = duplicate {
                         return Err(de::Error::duplicate_field(field));
@@ -389,6 +389,49 @@ impl Visitor<'_> for Text {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string in `__metadata__`")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// A value that is ignored, and that cannot nest.
+struct Plain;
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Plain {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a plain value for an unknown key")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {

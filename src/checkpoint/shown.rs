@@ -66,6 +66,10 @@ impl Sample {
         self.total == 0
     }
 
+    pub(super) fn is_one(&self) -> bool {
+        self.total == 1
+    }
+
     /// `1 tensor`, `17 tensors`.
     pub(super) fn count(&self, thing: &str) -> String {
         format!("{} {thing}{}", self.total, if self.total == 1 { "" } else { "s" })

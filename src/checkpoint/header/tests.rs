@@ -41,7 +41,8 @@ fn tensors_come_in_order_of_offset_then_name() {
             entry("y", "BF16", "[7,0]", "[6,6]"),
             entry("a", "BF16", "[1,3]", "[0,6]"),
             r#""__metadata__":{"format":"pt"}"#.into(),
-            entry("f4", "F4", "[2,4]", "[10,14]").replace("\"dtype\"", "\"note\":[{}],\"dtype\""),
+            entry("f4", "F4", "[2,4]", "[10,14]")
+                .replace("\"dtype\"", "\"note\":\"x\",\"n\":null,\"m\":-1.5,\"dtype\""),
         ]
         .join(",")
     );
@@ -105,6 +106,7 @@ fn headers_are_refused() {
         ("{this is not json}".into(), "key must be a string"),
         (String::new(), "EOF"),
         (r#"{"w":["U8",[4],[0,4]]}"#.into(), "tensor `w`: invalid header entry: invalid type: sequence"),
+        (format!(r#"{{"w":{{"x":{}"#, "{\"a\":".repeat(50_000)), "expected a plain value for an unknown key"),
         (r#"{"w":{"dtype":7,"shape":[0],"data_offsets":[0,0]}}"#.into(), "expected a dtype name"),
         (r#"{"w":{"dtype":"U8","data_offsets":[0,0]}}"#.into(), "missing field `shape`"),
         (r#"{"w":{"dtype":"U8","shape":[4]}}"#.into(), "missing field `data_offsets`"),

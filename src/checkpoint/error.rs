@@ -1,0 +1,95 @@
+//! Why a directory is refused as a checkpoint.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::config::ConfigError;
+use super::header::{HeaderError, Impostor};
+use super::index::IndexError;
+use super::layout::INDEX_FILE;
+use super::shown::{Sample, shown, shown_path};
+use super::side_files::SideFileError;
+use super::source::SourceError;
+
+/// Why a directory is refused as a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("the checkpoint {} does not exist", shown_path(dir))]
+    Missing { dir: PathBuf },
+    #[error("the checkpoint {} is not a directory", shown_path(dir))]
+    NotDirectory { dir: PathBuf },
+    #[error("the checkpoint {} cannot be read: {error}", shown_path(dir))]
+    Unreadable { dir: PathBuf, error: io::Error },
+    #[error("{} is not a checkpoint: it holds no safetensors weights", shown_path(dir))]
+    NoWeights { dir: PathBuf },
+    #[error("{} holds weights in another format ({files}) and no safetensors", shown_path(dir))]
+    OtherWeights { dir: PathBuf, files: Sample },
+    #[error(
+        "{} holds several safetensors files ({files}) and no `{INDEX_FILE}` that says which belong together",
+        shown_path(dir)
+    )]
+    NoIndex { dir: PathBuf, files: Sample },
+    #[error("{} holds both `model.safetensors` and `{INDEX_FILE}`, which does not name it", shown_path(dir))]
+    SingleAndIndex { dir: PathBuf },
+    #[error("`{INDEX_FILE}`: {0}")]
+    Index(IndexError),
+    #[error("`{INDEX_FILE}` names {} that {} missing: {shards}", shards.count("shard"), if shards.is_one() { "is" } else { "are" })]
+    MissingShards { shards: Sample },
+    #[error("{}: {error}", shown(shard))]
+    Header { shard: String, error: HeaderError },
+    #[error("{} over several shards; tensor {} is in {} and also in {}", tensors.count("duplicate tensor"), shown(tensor), shown(first), shown(second))]
+    Duplicates { tensors: Sample, tensor: String, first: String, second: String },
+    #[error(
+        "`{INDEX_FILE}` sends tensor {} to {}, which does not hold it; {} does",
+        shown(tensor),
+        shown(named),
+        shown(actual)
+    )]
+    WrongShard { tensor: String, named: String, actual: String },
+    #[error("`{INDEX_FILE}` names {} missing from the shards: {tensors}", tensors.count("tensor"))]
+    GhostTensors { tensors: Sample },
+    #[error("{} of the shards {} not in `{INDEX_FILE}`, so that no server would load {}: {tensors}", tensors.count("tensor"), if tensors.is_one() { "is" } else { "are" }, if tensors.is_one() { "it" } else { "them" })]
+    Unlisted { tensors: Sample },
+    #[error("the checkpoint holds no tensors")]
+    NoTensors,
+    #[error("`config.json`: {0}")]
+    Config(ConfigError),
+    #[error(transparent)]
+    SideFile(SideFileError),
+    #[error(transparent)]
+    Source(SourceError),
+}
+
+impl CheckpointError {
+    /// What to do about it, one line each.
+    pub fn help(&self) -> Vec<String> {
+        const LFS: &str = "fetch the real file with `git lfs pull`";
+        const AGAIN: &str = "the download may be incomplete: get the file again";
+        const CONVERT: &str = "load the model with transformers and `save_pretrained(..., safe_serialization=True)`";
+        let line = match self {
+            Self::OtherWeights { .. } => CONVERT,
+            Self::Header { error: HeaderError::NotSafetensors { what }, .. } => match what {
+                Impostor::LfsPointer => LFS,
+                Impostor::Html => AGAIN,
+                Impostor::Zip | Impostor::Pickle => CONVERT,
+                Impostor::Gguf => "take the BF16 safetensors that the GGUF was made from",
+            },
+            Self::SideFile(SideFileError::LfsPointer { .. }) => LFS,
+            Self::Header {
+                error: HeaderError::Truncated { .. } | HeaderError::PastEnd { .. } | HeaderError::TooShort { .. },
+                ..
+            }
+            | Self::MissingShards { .. }
+            | Self::Source(SourceError::Dangling { .. }) => AGAIN,
+            Self::SingleAndIndex { .. } => {
+                "transformers reads the single file, vLLM the shards: move the one you do not want away"
+            }
+            Self::NoIndex { .. } => "name the one file `model.safetensors`, or add the index",
+            Self::Unlisted { .. } | Self::GhostTensors { .. } | Self::WrongShard { .. } => {
+                "the index does not belong to these shards: get both from one place"
+            }
+            _ => return Vec::new(),
+        };
+        vec![line.to_owned()]
+    }
+}

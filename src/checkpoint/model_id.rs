@@ -1,0 +1,334 @@
+//! From what a person calls a model to its directory: a path, or a model id of the Hugging Face cache.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::shown::{shown, shown_path};
+
+/// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
+#[derive(Clone, Debug, Default)]
+pub struct HubEnvironment {
+    /// `HF_HUB_CACHE`
+    pub hf_hub_cache: Option<PathBuf>,
+    /// `HUGGINGFACE_HUB_CACHE`
+    pub huggingface_hub_cache: Option<PathBuf>,
+    /// `HF_HOME`
+    pub hf_home: Option<PathBuf>,
+    /// `XDG_CACHE_HOME`
+    pub xdg_cache_home: Option<PathBuf>,
+    /// `HOME`
+    pub home: Option<PathBuf>,
+}
+
+/// Why a model was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("the model is given as an empty text")]
+    Empty,
+    #[error("{} does not exist", shown_path(path))]
+    MissingPath { path: PathBuf, near: Option<PathBuf> },
+    #[error("{} is not a directory", shown_path(path))]
+    NotDirectory { path: PathBuf },
+    #[error("{} cannot be read: {error}", shown_path(path))]
+    Io { path: PathBuf, error: io::Error },
+    #[error(
+        "{} does not exist: it is neither a directory nor a model in the Hugging Face cache {}",
+        shown(id),
+        cache.as_deref().map_or_else(|| "(no home directory is set)".to_owned(), |cache| shown_path(cache).to_string())
+    )]
+    NotCached { id: String, cache: Option<PathBuf>, near: Option<PathBuf> },
+    #[error("{} is in the Hugging Face cache, but not its revision {}", shown(id), shown(revision))]
+    NoRevision { id: String, revision: String, cached: Vec<String> },
+    #[error("{} has several snapshots in the Hugging Face cache and no `refs/main` to choose one", shown(id))]
+    Ambiguous { id: String, cached: Vec<String> },
+    #[error(
+        "the snapshot of {} in the Hugging Face cache is incomplete: {} holds no {missing}",
+        shown(id),
+        shown_path(snapshot)
+    )]
+    Incomplete { id: String, snapshot: PathBuf, missing: &'static str },
+}
+
+impl HubEnvironment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        Self {
+            hf_hub_cache: path("HF_HUB_CACHE"),
+            huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
+            hf_home: path("HF_HOME"),
+            xdg_cache_home: path("XDG_CACHE_HOME"),
+            home: path("HOME"),
+        }
+    }
+
+    /// The directory that holds `models--org--name`, chosen as `huggingface_hub` does.
+    pub fn hub_cache(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".cache"));
+        let hf_home = || {
+            let set = self.hf_home.as_ref().map(|path| self.expand(path));
+            set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
+        };
+        let set = self.hf_hub_cache.as_ref().or(self.huggingface_hub_cache.as_ref());
+        set.map(|path| self.expand(path)).or_else(|| Some(hf_home()?.join("hub")))
+    }
+
+    /// A leading `~` stands for the home directory in these variables, whoever set them.
+    fn expand(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+impl ModelError {
+    /// What to do about it, one line each.
+    pub fn help(&self) -> Vec<String> {
+        match self {
+            Self::MissingPath { near, .. } => near.iter().map(|near| did_you_mean(near)).collect(),
+            Self::NotCached { id, near, .. } => {
+                let (id, revision) = id.split_once('@').unwrap_or((id, ""));
+                let mut help: Vec<_> = near.iter().map(|near| did_you_mean(near)).collect();
+                let revision = if revision.is_empty() { String::new() } else { format!(" --revision {revision}") };
+                help.push(format!("download it with {}", shown(&format!("hf download {id}{revision}"))));
+                help
+            }
+            Self::NoRevision { id, revision, cached } => {
+                let download = format!("hf download {id} --revision {revision}");
+                vec![format!("download it with {}", shown(&download)), cached_revisions(cached)]
+            }
+            Self::Ambiguous { id, cached } => {
+                vec![format!("say which, as in {}", shown(&format!("{id}@REVISION"))), cached_revisions(cached)]
+            }
+            Self::Incomplete { id, .. } => {
+                vec![format!("finish the download with {}", shown(&format!("hf download {id}")))]
+            }
+            Self::Empty | Self::NotDirectory { .. } | Self::Io { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The directory of the model that `text` names: an existing directory, else `org/name` or `org/name@revision` in the
+/// Hugging Face cache.
+///
+/// # Errors
+/// Neither is there, or the cached snapshot is incomplete.
+pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, ModelError> {
+    if text.is_empty() {
+        return Err(ModelError::Empty);
+    }
+    let path = PathBuf::from(text);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(path),
+        Ok(_) => return Err(ModelError::NotDirectory { path }),
+        // A file in the middle of the path.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(ModelError::Io { path, error }),
+    }
+    let near = nearest_sibling(&path);
+    let Some((id, revision)) = parse_id(text) else {
+        return Err(ModelError::MissingPath { path, near });
+    };
+    let cache = environment.hub_cache();
+    let repository = cache.as_ref().map(|cache| cache.join(format!("models--{}", id.replace('/', "--"))));
+    match repository {
+        Some(repository) if repository.is_dir() => find_snapshot(&repository, id, revision),
+        _ => Err(ModelError::NotCached { id: text.to_owned(), cache, near }),
+    }
+}
+
+/// `org/name@revision` as its parts; `None` for what can only be a path.
+fn parse_id(text: &str) -> Option<(&str, Option<&str>)> {
+    let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(['.', '-'])
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    (id.split('/').count() <= 2 && id.split('/').all(is_name)).then_some((id, revision))
+}
+
+fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf, ModelError> {
+    let snapshots = repository.join("snapshots");
+    let commit = fs::read_to_string(repository.join("refs").join(plain(revision.unwrap_or("main")))).ok();
+    let commit = commit.as_deref().map(str::trim).or(revision).filter(|commit| !commit.is_empty());
+    let snapshot = match commit {
+        Some(commit) => snapshots.join(plain(commit)),
+        None => {
+            let mut cached = cached_snapshots(&snapshots);
+            match (cached.pop(), cached.is_empty()) {
+                (Some(only), true) => snapshots.join(only),
+                (None, _) => {
+                    return Err(ModelError::Incomplete { id: id.to_owned(), snapshot: snapshots, missing: "snapshot" });
+                }
+                (Some(_), false) => {
+                    return Err(ModelError::Ambiguous { id: id.to_owned(), cached: cached_snapshots(&snapshots) });
+                }
+            }
+        }
+    };
+    if !snapshot.is_dir() {
+        let revision = revision.unwrap_or("main").to_owned();
+        return Err(ModelError::NoRevision { id: id.to_owned(), revision, cached: cached_snapshots(&snapshots) });
+    }
+    let names: Vec<_> =
+        fs::read_dir(&snapshot).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    let missing = if !names.iter().any(|name| name == "config.json") {
+        "`config.json`"
+    } else if !names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "safetensors"))
+    {
+        "safetensors file"
+    } else {
+        return Ok(snapshot);
+    };
+    Err(ModelError::Incomplete { id: id.to_owned(), snapshot, missing })
+}
+
+/// A revision as a path that stays where it is put; one that would not is replaced by a name that no file has.
+fn plain(revision: &str) -> &Path {
+    let path = Path::new(revision);
+    let stays = path.components().all(|component| matches!(component, Component::Normal(_)));
+    if stays && !revision.contains('\0') { path } else { Path::new(":") }
+}
+
+fn cached_snapshots(snapshots: &Path) -> Vec<String> {
+    let entries = fs::read_dir(snapshots).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn cached_revisions(cached: &[String]) -> String {
+    match cached {
+        [] => "none is cached".to_owned(),
+        _ => format!("cached: {}", cached.iter().map(|name| shown(name).to_string()).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The directory beside `path` whose name is most like it.
+fn nearest_sibling(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent()?;
+    let listed = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let mut siblings: Vec<_> = fs::read_dir(listed)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.path().is_dir().then(|| entry.file_name().into_string().ok())?)
+        .map(|sibling| (strsim::normalized_damerau_levenshtein(name, &sibling), sibling))
+        .filter(|(likeness, _)| *likeness > 0.6)
+        .collect();
+    siblings.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    siblings.into_iter().next().map(|(_, sibling)| parent.join(sibling))
+}
+
+fn did_you_mean(near: &Path) -> String {
+    format!("did you mean {}?", shown_path(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(hub: &Path) -> HubEnvironment {
+        HubEnvironment { hf_hub_cache: Some(hub.into()), ..HubEnvironment::default() }
+    }
+
+    fn snapshot(hub: &Path, repository: &str, commit: &str, files: &[&str]) -> PathBuf {
+        let snapshot = hub.join(repository).join("snapshots").join(commit);
+        fs::create_dir_all(&snapshot).unwrap();
+        files.iter().for_each(|file| fs::write(snapshot.join(file), "{}").unwrap());
+        snapshot
+    }
+
+    const COMPLETE: &[&str] = &["config.json", "model.safetensors"];
+
+    #[test]
+    fn the_cache_is_where_huggingface_hub_looks() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let mut environment = HubEnvironment::default();
+        assert_eq!(environment.hub_cache(), None);
+        environment.home = path("/home/me");
+        assert_eq!(environment.hub_cache(), path("/home/me/.cache/huggingface/hub"));
+        environment.xdg_cache_home = path("/cache");
+        assert_eq!(environment.hub_cache(), path("/cache/huggingface/hub"));
+        environment.hf_home = path("~/hf");
+        assert_eq!(environment.hub_cache(), path("/home/me/hf/hub"));
+        environment.huggingface_hub_cache = path("/old");
+        assert_eq!(environment.hub_cache(), path("/old"));
+        environment.hf_hub_cache = path("/new");
+        assert_eq!(environment.hub_cache(), path("/new"));
+    }
+
+    #[test]
+    fn a_directory_wins_and_a_revision_is_looked_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = dir.path();
+        let main = snapshot(hub, "models--org--name", "aaaa", COMPLETE);
+        let other = snapshot(hub, "models--org--name", "bbbb", COMPLETE);
+        let only = snapshot(hub, "models--gpt2", "cccc", COMPLETE);
+        fs::create_dir_all(hub.join("models--org--name/refs/pr")).unwrap();
+        fs::write(hub.join("models--org--name/refs/main"), "aaaa\n").unwrap();
+        fs::write(hub.join("models--org--name/refs/pr/1"), "bbbb").unwrap();
+        let found = |text: &str| resolve(text, &environment(hub)).unwrap();
+        assert_eq!(found("org/name"), main);
+        assert_eq!(found("org/name@main"), main);
+        assert_eq!(found("org/name@pr/1"), other);
+        assert_eq!(found("org/name@bbbb"), other);
+        assert_eq!(found("gpt2"), only);
+        assert_eq!(found(hub.to_str().unwrap()), hub);
+    }
+
+    #[test]
+    fn misses_say_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = dir.path();
+        let missed = |text: &str| {
+            let error = resolve(text, &environment(hub)).unwrap_err();
+            format!("{error}\n{}", error.help().join("\n")).replace(hub.to_str().unwrap(), "HUB")
+        };
+        assert_eq!(
+            missed("org/name"),
+            "`org/name` does not exist: it is neither a directory nor a model in the Hugging Face cache `HUB`\n\
+             download it with `hf download org/name`"
+        );
+        assert!(missed("org/name@v1").ends_with("`hf download org/name --revision v1`"));
+        fs::create_dir(hub.join("Qwen3-VL-8B-Instruct")).unwrap();
+        let typo = hub.join("Qwen3-VL-8B-Instuct");
+        assert_eq!(
+            missed(typo.to_str().unwrap()),
+            "`HUB/Qwen3-VL-8B-Instuct` does not exist\ndid you mean `HUB/Qwen3-VL-8B-Instruct`?"
+        );
+        fs::write(hub.join("file"), "").unwrap();
+        assert!(missed(hub.join("file").to_str().unwrap()).contains("is not a directory"));
+        assert!(missed(hub.join("file/x").to_str().unwrap()).contains("does not exist"));
+        assert!(missed("").contains("empty"));
+
+        snapshot(hub, "models--org--name", "aaaa", &["config.json"]);
+        assert!(
+            missed("org/name")
+                .contains("is incomplete: `HUB/models--org--name/snapshots/aaaa` holds no safetensors file")
+        );
+        snapshot(hub, "models--org--name", "bbbb", COMPLETE);
+        assert!(missed("org/name").contains("several snapshots"));
+        assert!(missed("org/name").ends_with("cached: `aaaa`, `bbbb`"));
+        for revision in ["v9", "../../..", "/"] {
+            assert!(missed(&format!("org/name@{revision}")).contains("but not its revision"), "{revision}");
+        }
+        fs::create_dir(hub.join("models--org--empty")).unwrap();
+        assert!(missed("org/empty").contains("is incomplete"));
+    }
+
+    #[test]
+    fn ids_are_told_from_paths() {
+        assert_eq!(parse_id("Qwen/Qwen3-VL-8B-Instruct"), Some(("Qwen/Qwen3-VL-8B-Instruct", None)));
+        assert_eq!(parse_id("a/b@c/d"), Some(("a/b", Some("c/d"))));
+        for path in ["./a", "../a", "/a/b", "a/b/c", "~/a", "a//b", "a b", "a/", "..", "a\0b"] {
+            assert_eq!(parse_id(path), None, "{path}");
+        }
+    }
+}

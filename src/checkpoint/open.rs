@@ -1,0 +1,172 @@
+//! Opening a checkpoint: find the shards, read config, index and headers, and hold them against each other.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::config::{Config, MAX_CONFIG};
+use super::header::{Header, HeaderError};
+use super::index::{Index, MAX_INDEX};
+use super::layout::{INDEX_FILE, SINGLE_FILE};
+use super::shown::Sample;
+use super::side_files::{self, Listed, Sorted};
+use super::source::SourceFile;
+use super::{Checkpoint, CheckpointError, Shard, Tensor, quantized};
+
+/// Reads and checks everything about a checkpoint but its tensor data.
+pub(super) fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
+    let files = list(dir)?;
+    let (names, index) = find_shards(dir, &files)?;
+    let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
+    let config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
+
+    let (mut shards, mut tensors) = (Vec::with_capacity(names.len()), Vec::new());
+    for name in names {
+        read_shard(dir, name, &mut shards, &mut tensors)?;
+    }
+    check_unique(&shards, &tensors)?;
+    if let Some(index) = &index {
+        check_index(index, &shards, &tensors)?;
+    }
+    if tensors.is_empty() {
+        return Err(CheckpointError::NoTensors);
+    }
+    let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
+    let Sorted { copied: side_files, left_out } =
+        side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
+    let quantized = quantized::describe(&config, &tensors);
+    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, side_files, left_out })
+}
+
+fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => CheckpointError::Missing { dir: dir.to_owned() },
+        io::ErrorKind::NotADirectory => CheckpointError::NotDirectory { dir: dir.to_owned() },
+        _ => CheckpointError::Unreadable { dir: dir.to_owned(), error },
+    };
+    // A FIFO is not listed, nor waited for.
+    if !fs::metadata(dir).map_err(unreadable)?.is_dir() {
+        return Err(CheckpointError::NotDirectory { dir: dir.to_owned() });
+    }
+    side_files::list(dir).map_err(unreadable)
+}
+
+/// The names of the shards, sorted, and the index if there is one.
+fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Index>), CheckpointError> {
+    let is_there = |name: &str| files.iter().any(|file| file.is_utf8 && file.name == name);
+    if is_there(INDEX_FILE) {
+        let text = SourceFile::open(&dir.join(INDEX_FILE)).and_then(|file| file.read_small(MAX_INDEX));
+        let index = Index::parse(&text.map_err(CheckpointError::Source)?).map_err(CheckpointError::Index)?;
+        if is_there(SINGLE_FILE) && !index.shards.contains(SINGLE_FILE) {
+            return Err(CheckpointError::SingleAndIndex { dir: dir.to_owned() });
+        }
+        let listed: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let missing: Sample = index.shards.iter().filter(|name| !listed.contains(name.as_str())).collect();
+        if !missing.is_empty() {
+            return Err(CheckpointError::MissingShards { shards: missing });
+        }
+        let mut names: Vec<_> = index.shards.iter().cloned().collect();
+        names.sort_unstable();
+        return Ok((names, Some(index)));
+    }
+    if is_there(SINGLE_FILE) {
+        return Ok((vec![SINGLE_FILE.to_owned()], None));
+    }
+    let extension = |file: &Listed, wanted: &[&str]| wanted.iter().any(|wanted| file.name.ends_with(wanted));
+    let candidates: Vec<_> = files.iter().filter(|file| file.is_utf8 && extension(file, &[".safetensors"])).collect();
+    match candidates[..] {
+        [only] => Ok((vec![only.name.clone()], None)),
+        [] => {
+            let other: Sample = files
+                .iter()
+                .filter(|file| extension(file, &[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".h5", ".msgpack"]))
+                .map(|file| &file.name)
+                .collect();
+            let dir = dir.to_owned();
+            Err(match other.is_empty() {
+                true => CheckpointError::NoWeights { dir },
+                false => CheckpointError::OtherWeights { dir, files: other },
+            })
+        }
+        _ => Err(CheckpointError::NoIndex {
+            dir: dir.to_owned(),
+            files: candidates.iter().map(|file| &file.name).collect(),
+        }),
+    }
+}
+
+/// Reads one header; the file is closed again, so that any number of shards needs one descriptor.
+fn read_shard(
+    dir: &Path,
+    name: String,
+    shards: &mut Vec<Shard>,
+    tensors: &mut Vec<Tensor>,
+) -> Result<(), CheckpointError> {
+    let path = dir.join(&name);
+    let file = SourceFile::open(&path).map_err(CheckpointError::Source)?;
+    let header = Header::read(&file).and_then(|header| {
+        // What was read is one state of the file.
+        file.check_unchanged(file.stamp()).map_err(HeaderError::Source)?;
+        Ok(header)
+    });
+    let header = header.map_err(|error| match error {
+        HeaderError::Source(error) => CheckpointError::Source(error),
+        error => CheckpointError::Header { shard: name.clone(), error },
+    })?;
+    let shard = shards.len();
+    tensors.extend(header.tensors.into_iter().map(|tensor| Tensor {
+        name: tensor.name,
+        dtype: tensor.dtype,
+        shape: tensor.shape,
+        shard,
+        // The header's reader has proven that both are within the file.
+        offset: header.data_start + tensor.begin,
+        len: tensor.end - tensor.begin,
+    }));
+    shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
+    Ok(())
+}
+
+/// No tensor may be in two shards: which one is loaded would depend on the reader.
+fn check_unique(shards: &[Shard], tensors: &[Tensor]) -> Result<(), CheckpointError> {
+    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| (&a.name, a.shard).cmp(&(&b.name, b.shard)));
+    let twice: Vec<_> = sorted.windows(2).filter(|pair| pair[0].name == pair[1].name).collect();
+    let Some(pair) = twice.first() else { return Ok(()) };
+    Err(CheckpointError::Duplicates {
+        tensors: twice.iter().map(|pair| &pair[0].name).collect(),
+        tensor: pair[0].name.clone(),
+        first: shards[pair[0].shard].name.clone(),
+        second: shards[pair[1].shard].name.clone(),
+    })
+}
+
+/// Index and shards must say the same, in both directions.
+fn check_index(index: &Index, shards: &[Shard], tensors: &[Tensor]) -> Result<(), CheckpointError> {
+    let holders: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shard)).collect();
+    let mut ghosts = Sample::default();
+    for (tensor, &named) in &index.weight_map {
+        let named = index.shards[named].as_str();
+        match holders.get(tensor.as_str()).map(|&holder| shards[holder].name.as_str()) {
+            None => ghosts.push(tensor),
+            Some(actual) if actual != named => {
+                return Err(CheckpointError::WrongShard {
+                    tensor: tensor.clone(),
+                    named: named.to_owned(),
+                    actual: actual.to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    if !ghosts.is_empty() {
+        return Err(CheckpointError::GhostTensors { tensors: ghosts });
+    }
+    let listed = |tensor: &&Tensor| !index.weight_map.contains_key(&tensor.name);
+    let unlisted: Sample = tensors.iter().filter(listed).map(|tensor| &tensor.name).collect();
+    if !unlisted.is_empty() {
+        return Err(CheckpointError::Unlisted { tensors: unlisted });
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Recognises a checkpoint that is quantized already, from its config or its tensors.
+
+use safetensors::Dtype;
+use serde_json::Value;
+
+use super::Tensor;
+use super::config::Config;
+use super::shown::shown;
+
+/// Parameter names that only quantized layers have.
+const MARKS: &[&str] = &[
+    "weight_scale",
+    "weight_scale_inv",
+    "weight_scale_2",
+    "weight_global_scale",
+    "weight_packed",
+    "weight_zero_point",
+    "qweight",
+    "qzeros",
+    "gate_up_proj_scale",
+    "gate_up_proj_scale_inv",
+    "down_proj_scale",
+    "down_proj_scale_inv",
+];
+
+/// By what a checkpoint can be told to be quantized already; `None` when it is not.
+pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
+    if config.quantization_config().is_some() {
+        let method = config.value(&["quantization_config", "quant_method"]);
+        return Some(match method.as_ref().and_then(Value::as_str) {
+            Some(method) => format!("`quantization_config` in `config.json` says {}", shown(method)),
+            None => "`config.json` has a `quantization_config`".to_owned(),
+        });
+    }
+    let mut marked = tensors.iter().filter(|tensor| is_mark(tensor));
+    let first = marked.next()?;
+    let what = match MARKS.contains(&first.parameter()) {
+        true => format!("it holds tensor {}", shown(&first.name)),
+        false => format!("tensor {} is {}", shown(&first.name), first.dtype),
+    };
+    Some(match marked.count() {
+        0 => what,
+        more => format!("{what}, and {more} more are like it"),
+    })
+}
+
+fn is_mark(tensor: &Tensor) -> bool {
+    let parameter = tensor.parameter();
+    let is_small = matches!(
+        tensor.dtype,
+        Dtype::F4
+            | Dtype::F6_E2M3
+            | Dtype::F6_E3M2
+            | Dtype::F8_E4M3
+            | Dtype::F8_E5M2
+            | Dtype::F8_E4M3FNUZ
+            | Dtype::F8_E5M2FNUZ
+            | Dtype::I8
+            | Dtype::U8
+    );
+    let is_weight = matches!(parameter, "weight" | "gate_up_proj" | "down_proj");
+    MARKS.contains(&parameter) || is_small && is_weight && tensor.shape.len() >= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
+        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0 }
+    }
+
+    #[test]
+    fn config_or_tensors_give_it_away() {
+        let config = |text: &str| Config::parse(text.as_bytes()).unwrap();
+        let plain = config(r#"{"model_type":"m","quantization_config":null}"#);
+        let bf16 = tensor("a.weight", Dtype::BF16, &[2, 2]);
+        // Small dtypes that are no weight of a layer say nothing.
+        let odd = [tensor("x.f8e5", Dtype::F8_E5M2, &[2, 2]), tensor("x.weight", Dtype::U8, &[2]), bf16.clone()];
+        assert_eq!(describe(&plain, &odd), None);
+        let gptq = config(r#"{"model_type":"m","quantization_config":{"quant_method":"gptq"}}"#);
+        assert_eq!(describe(&gptq, &[]).unwrap(), "`quantization_config` in `config.json` says `gptq`");
+        let unknown = config(r#"{"model_type":"m","quantization_config":7}"#);
+        assert_eq!(describe(&unknown, &[]).unwrap(), "`config.json` has a `quantization_config`");
+        let fp8 = [tensor("a.weight", Dtype::F8_E4M3, &[2, 2]), tensor("a.weight_scale", Dtype::F32, &[1])];
+        assert_eq!(describe(&plain, &fp8).unwrap(), "tensor `a.weight` is F8_E4M3, and 1 more are like it");
+        let scale = [bf16, tensor("a.weight_scale_inv", Dtype::BF16, &[1, 1])];
+        assert_eq!(describe(&plain, &scale).unwrap(), "it holds tensor `a.weight_scale_inv`");
+    }
+}
