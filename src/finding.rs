@@ -1,6 +1,12 @@
 //! One thing that is wrong, or worth knowing, with the place where it stands and the nearest right thing.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use crate::recipe::RecipeText;
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,4 +57,94 @@ impl Finding {
         self.help.push(help.into());
         self
     }
+}
+
+/// Shows findings as rustc does, each under the line that it points at.
+pub fn render(findings: &[Finding], text: &RecipeText, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let path = shown(&text.path.to_string_lossy());
+    let mut rendered = String::new();
+    for finding in findings {
+        if !rendered.is_empty() {
+            rendered.push_str("\n\n");
+        }
+        let line = finding.span.clone().filter(|_| !text.text.is_empty()).map(|span| Line::of(&text.text, span));
+        // Writing to a string cannot fail.
+        let _ = write!(rendered, "{}", renderer.render(&[finding.group(line.as_ref(), &path)]));
+    }
+    rendered
+}
+
+impl Finding {
+    fn group<'a>(&'a self, line: Option<&'a Line>, path: &'a str) -> Group<'a> {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = Group::with_title(level.primary_title(&self.message));
+        group = match line {
+            None => group.element(Origin::path(path)),
+            Some(line) => {
+                let mark = AnnotationKind::Primary.span(line.mark.clone());
+                let mark = if self.label.is_empty() { mark } else { mark.label(&self.label) };
+                let snippet = Snippet::source(&line.shown).line_start(line.number).path(path).annotation(mark);
+                group.element(snippet)
+            }
+        };
+        group.elements(self.help.iter().map(|help| Level::HELP.message(help)))
+    }
+}
+
+/// The line of a text that a finding points at, fit to be shown.
+struct Line {
+    /// From 1.
+    number: usize,
+    shown: String,
+    /// The bytes of `shown` to mark.
+    mark: Range<usize>,
+}
+
+impl Line {
+    fn of(text: &str, span: Range<usize>) -> Self {
+        let start = floor(text, span.start.min(text.len()));
+        let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
+        let stop = floor(text, span.end.clamp(start, end));
+        let (before, marked, after) = (&text[begin..start], &text[start..stop], &text[stop..end]);
+        let before = printable(before);
+        let marked = printable(marked);
+        let mark = before.len()..before.len() + marked.len();
+        let shown = format!("{before}{marked}{}", printable(after));
+        Self { number: text[..begin].matches('\n').count() + 1, shown, mark }
+    }
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The text with what a terminal would act on replaced one for one, so that columns stay right.
+fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(|c: char| c.is_control() && c != '\t') {
+        true => text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}").into(),
+        false => text.into(),
+    }
+}
+
+/// Text of the input, safe to show: control characters escaped, long text cut.
+pub fn shown(text: &str) -> String {
+    const LIMIT: usize = 120;
+    let mut characters = text.chars();
+    let mut shown: String = characters.by_ref().take(LIMIT).flat_map(escaped).collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Escapes what a terminal would act on; quotes and backslashes are shown as they are.
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let keep = matches!(character, '"' | '\'' | '\\');
+    let escape = (!keep).then(|| character.escape_debug());
+    escape.into_iter().flatten().chain(keep.then_some(character))
 }

@@ -1,13 +1,29 @@
 //! A recipe: which scheme takes which layers, in which order, and into which layout.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qwen_fp8_schemes::{Format, Registration, Scheme};
 
+use crate::finding::{self, Finding};
+use crate::recipe::document::Document;
 use crate::recipe::pattern::Pattern;
+use crate::recipe::text::Language;
 
+mod build;
+mod document;
+mod explain;
+mod fields;
+mod llmcompressor;
+mod nearest;
 pub mod pattern;
+mod schema;
+mod suggest;
+mod text;
+mod validate;
+
+pub use nearest::nearest;
+pub use schema::recipe_schema;
 
 /// A recipe that was read, validated against the schema and understood.
 #[derive(Debug)]
@@ -62,4 +78,69 @@ pub struct Rule {
 pub struct Located<T> {
     pub value: T,
     pub span: Range<usize>,
+}
+
+/// Why a file is no recipe: every finding, and the text that they point into.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", finding::render(.findings, .text, false))]
+pub struct RecipeError {
+    pub text: RecipeText,
+    /// In the order of the text.
+    pub findings: Vec<Finding>,
+}
+
+/// More findings than this help nobody.
+const MAX_FINDINGS: usize = 50;
+
+impl Recipe {
+    /// Reads and understands the recipe file at `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        match RecipeText::read(path) {
+            Ok(text) => Self::parse(text),
+            Err(finding) => Err(RecipeError { text: RecipeText::new(path, String::new()), findings: vec![finding] }),
+        }
+    }
+
+    /// Understands a text; the extension of its path says whether it is YAML or TOML.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, at once.
+    pub fn parse(text: RecipeText) -> Result<Self, RecipeError> {
+        let document = match Language::of(&text.path).and_then(|language| Document::parse(&text.text, language)) {
+            Ok(document) => document,
+            Err(finding) => return Err(RecipeError { text, findings: vec![finding] }),
+        };
+        let checked = validate::check(&document);
+        let mut findings = checked.findings;
+        let built = checked.form.map(|form| build::build(&document, form, &checked.broken));
+        match built {
+            Some(built) if findings.is_empty() && built.findings.is_empty() => Ok(Self {
+                text,
+                dialect: built.dialect,
+                model: built.header.model,
+                output: built.header.output,
+                format: built.format,
+                max_shard_size: built.header.max_shard_size.map(|size| size.0),
+                rules: built.rules,
+            }),
+            built => {
+                findings.extend(built.into_iter().flat_map(|built| built.findings));
+                Err(RecipeError { text, findings: in_order(findings) })
+            }
+        }
+    }
+}
+
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.start, span.end)));
+    findings.dedup();
+    let rest = findings.len().saturating_sub(MAX_FINDINGS);
+    findings.truncate(MAX_FINDINGS);
+    if rest > 0 {
+        findings.push(Finding::error(format!("{rest} more errors are not shown")));
+    }
+    findings
 }

@@ -1,0 +1,261 @@
+//! Turns an error of the JSON Schema validator into findings: what is wrong, what was expected, what is near.
+
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde_json::{Map, Value};
+
+use crate::finding::{Finding, shown};
+use crate::recipe::document::{Document, child};
+use crate::recipe::llmcompressor;
+use crate::recipe::schema::Parts;
+use crate::recipe::suggest::{list, nearest_word};
+
+/// Explains the errors of one schema over the part of a document at `prefix`.
+pub(super) struct Explainer<'a> {
+    pub(super) schema: &'a Value,
+    pub(super) prefix: &'a str,
+    pub(super) document: &'a Document,
+}
+
+impl Explainer<'_> {
+    pub(super) fn findings(&self, error: &ValidationError<'_>) -> Vec<Finding> {
+        let pointer = format!("{}{}", self.prefix, error.instance_path().as_str());
+        if let Some(finding) = llmcompressor::explain(&pointer, self.document) {
+            return vec![finding];
+        }
+        let schema_path = error.schema_path().as_str();
+        let (parent, keyword) = schema_path.rsplit_once('/').unwrap_or(("", schema_path));
+        let parent = self.schema.pointer(parent).unwrap_or(&Value::Null);
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected } => {
+                unexpected.iter().map(|key| self.unknown_key(&pointer, key, parent)).collect()
+            }
+            Kind::Required { property } => {
+                let key = property.as_str().unwrap_or_default();
+                let finding = Finding::error(format!("{} has no `{key}`", subject(&pointer)));
+                let finding = finding.at(self.document.spans.key(&pointer));
+                vec![match example(&parent["properties"][key]) {
+                    Some(example) => finding.help(format!("add it, such as `{key}: {example}`")),
+                    None => finding,
+                }]
+            }
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+                let alternatives = parent[keyword].as_array().map_or(&[][..], Vec::as_slice);
+                let instance = error.instance();
+                // Where the type tells what was meant, only the errors of that alternative help.
+                let meant = alternatives
+                    .iter()
+                    .position(|alternative| alternative.get("type").is_some_and(|wanted| is_of_type(instance, wanted)));
+                // A word is better held against the words that are accepted.
+                let word = instance.is_string() && alternatives.iter().any(|one| one.get("const").is_some());
+                match meant.and_then(|index| context.get(index)) {
+                    Some(errors) if !errors.is_empty() && !word => {
+                        errors.iter().flat_map(|error| self.findings(error)).collect()
+                    }
+                    _ => vec![self.mismatch(&pointer, parent, instance)],
+                }
+            }
+            _ => vec![self.mismatch(&pointer, parent, error.instance())],
+        }
+    }
+
+    fn unknown_key(&self, pointer: &str, key: &str, schema: &Value) -> Finding {
+        let at = child(pointer, key);
+        if let Some(finding) = llmcompressor::explain(&at, self.document) {
+            return finding;
+        }
+        let finding = Finding::error(format!("unknown key `{}`", shown(key))).at(self.document.spans.key(&at));
+        let known: Vec<_> =
+            schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        let present = self.document.value.pointer(pointer).and_then(Value::as_object);
+        let missing = known.iter().copied().filter(|known| present.is_none_or(|map| !map.contains_key(*known)));
+        if let Some(help) = llmcompressor::misplaced(key).filter(|_| pointer.is_empty() || pointer.ends_with("_stage"))
+        {
+            return finding.help(help);
+        }
+        if let Some(near) = nearest_word(key, missing) {
+            return finding.help(format!("did you mean `{near}`?"));
+        }
+        let title = schema["title"].as_str().unwrap_or_default();
+        let others: Vec<_> = match schema["properties"]["scheme"]["const"].as_str() {
+            Some(_) => {
+                Parts::new().rules.into_iter().filter(|other| other.schema["properties"].get(key).is_some()).collect()
+            }
+            None => Vec::new(),
+        };
+        if !others.is_empty() {
+            let names = list(others.iter().map(|other| other.name), "and");
+            let scheme = schema["properties"]["scheme"]["const"].as_str().unwrap_or(title);
+            return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+        }
+        match known.is_empty() {
+            true => finding,
+            false => finding.help(format!("the keys here are {}", list(known, "and"))),
+        }
+    }
+
+    fn mismatch(&self, pointer: &str, schema: &Value, instance: &Value) -> Finding {
+        let span = self.document.spans.value(pointer);
+        let name = subject(pointer);
+        let empty = match instance {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        };
+        let finding = match empty {
+            true => Finding::error(format!("{name} is empty")).label(format!("expected {}", describe(schema))),
+            false => Finding::error(format!("{name} must be {}, not {}", describe(schema), value(instance))),
+        };
+        let finding = finding.at(span);
+        let Value::String(word) = instance else { return finding };
+        let words = words(schema);
+        match nearest_word(word, words.iter().copied()) {
+            Some(near) if near != word => finding.help(format!("did you mean `{near}`?")),
+            _ => finding,
+        }
+    }
+}
+
+/// What a value is, for "not …".
+pub(super) fn value(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        Value::Array(items) if items.iter().all(|item| item.is_number() || item.is_string()) && items.len() <= 4 => {
+            format!("`{}`", shown(&format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))))
+        }
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+        Value::String(text) => format!("the string `{}`", shown(text)),
+        scalar => format!("`{}`", plain(scalar)),
+    }
+}
+
+/// The thing at a pointer as the subject of a sentence: `rule 2`, `the recipe`, `` `weights` ``.
+pub(super) fn subject(pointer: &str) -> String {
+    let (parent, last) = pointer.rsplit_once('/').unwrap_or(("", ""));
+    match (parent, last.parse::<usize>()) {
+        ("/rules", Ok(index)) => format!("rule {}", index + 1),
+        (_, Ok(index)) => format!("entry {} of `{}`", index + 1, shown(key_of(parent))),
+        ("", _) if last.is_empty() => "the recipe".to_owned(),
+        _ => format!("`{}`", shown(&key_of(pointer).replace("~1", "/").replace("~0", "~"))),
+    }
+}
+
+fn key_of(pointer: &str) -> &str {
+    pointer.rsplit('/').next().unwrap_or_default()
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => shown(text),
+        other => other.to_string(),
+    }
+}
+
+/// What a schema accepts, for "must be …".
+fn describe(schema: &Value) -> String {
+    for keyword in ["anyOf", "oneOf"] {
+        if let Some(alternatives) = schema[keyword].as_array() {
+            let consts: Vec<_> = alternatives.iter().filter_map(|one| one.get("const")).map(plain).collect();
+            let rest = alternatives.iter().filter(|one| one.get("const").is_none());
+            let mut all = Vec::new();
+            if !consts.is_empty() {
+                all.push(list(consts.iter().map(String::as_str), "or"));
+            }
+            all.extend(rest.map(describe));
+            return all.join(", or ");
+        }
+    }
+    if let Some(only) = schema.get("const") {
+        return format!("`{}`", plain(only));
+    }
+    if let Some(options) = schema["enum"].as_array() {
+        let options: Vec<_> = options.iter().filter(|one| !is_spelling(one, options)).map(plain).collect();
+        return list(options.iter().map(String::as_str), "or");
+    }
+    match &schema["type"] {
+        Value::Array(kinds) => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| of_type(kind.as_str().unwrap_or_default(), schema)).collect();
+            kinds.join(" or ")
+        }
+        kind => of_type(kind.as_str().unwrap_or_default(), schema),
+    }
+}
+
+/// Whether an option is another spelling of one before it: `"true"` of `true`, `INT` of `int`.
+fn is_spelling(option: &Value, options: &[Value]) -> bool {
+    let before = options.iter().take_while(|other| *other != option);
+    before.into_iter().any(|other| plain(other).eq_ignore_ascii_case(&plain(option)))
+}
+
+fn of_type(kind: &str, schema: &Value) -> String {
+    match kind {
+        "integer" | "number" => {
+            let what = if kind == "integer" { "an integer" } else { "a number" };
+            match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+                (Some(least), Some(most)) if most < 1e9 => format!("{what} from {least} to {most}"),
+                (Some(least), _) => format!("{what} of at least {least}"),
+                _ => what.to_owned(),
+            }
+        }
+        "string" => match (schema.get("pattern"), example(schema)) {
+            (Some(_), Some(example)) => format!("a string such as `{example}`"),
+            _ => "a string".to_owned(),
+        },
+        "array" => {
+            let items = &schema["items"];
+            let count = match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
+                (Some(least), Some(most)) if least == most => format!("a list of {least}"),
+                (Some(1), _) => "a list of at least one".to_owned(),
+                _ => "a list".to_owned(),
+            };
+            match items["type"].as_str() {
+                Some("integer") => format!("{count} integers"),
+                Some("string") => format!("{count} strings").replace("one strings", "one string"),
+                _ => count.replace(" of at least one", " with at least one entry"),
+            }
+        }
+        "object" => "a map".to_owned(),
+        "boolean" => "`true` or `false`".to_owned(),
+        "null" => "null".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+fn example(schema: &Value) -> Option<String> {
+    match &schema["examples"][0] {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The words that a schema accepts as they are.
+fn words(schema: &Value) -> Vec<&str> {
+    let mut words: Vec<_> = schema["const"].as_str().into_iter().collect();
+    words.extend(schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str));
+    for keyword in ["anyOf", "oneOf"] {
+        words.extend(schema[keyword].as_array().into_iter().flatten().filter_map(|one| one["const"].as_str()));
+    }
+    words
+}
+
+fn is_of_type(instance: &Value, wanted: &Value) -> bool {
+    let is = |kind: &str| match kind {
+        "string" => instance.is_string(),
+        "integer" => instance.is_i64() || instance.is_u64(),
+        "number" => instance.is_number(),
+        "array" => instance.is_array(),
+        "object" => instance.is_object(),
+        "boolean" => instance.is_boolean(),
+        "null" => instance.is_null(),
+        _ => false,
+    };
+    match wanted {
+        Value::String(kind) => is(kind),
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).any(is),
+        _ => false,
+    }
+}

@@ -1,0 +1,227 @@
+//! From explicit arguments to the scheme that computes them.
+
+use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Strategy, registered};
+use serde_json::Value;
+
+use super::fields::{Arguments, DynamicName, Group, Kind, StrategyName};
+use crate::finding::{Finding, shown};
+use crate::recipe::build::Builder;
+use crate::recipe::document::child;
+
+/// Observers that mean the least and greatest value of a weight, whatever else they do with activations.
+const MINMAX: [&str; 3] = ["memoryless_minmax", "minmax", "static_minmax"];
+
+/// The scheme that does what a group asks for, and the options with which it does; what stands in the way is reported.
+pub(super) fn scheme(
+    builder: &mut Builder<'_>,
+    group: &Group,
+    pointer: &str,
+) -> Option<(&'static Registration, Value)> {
+    let before = builder.findings.len();
+    let weights_at = child(pointer, "weights");
+    let inputs_at = child(pointer, "input_activations");
+    let weights = group.weights.as_ref().and_then(|weights| resolve(builder, weights, &weights_at, Role::Weights));
+    let inputs = group.input_activations.as_ref().and_then(|inputs| resolve(builder, inputs, &inputs_at, Role::Inputs));
+    if let Some(outputs) = &group.output_activations {
+        let at = builder.document.spans.key(&child(pointer, "output_activations"));
+        let message = match outputs.dynamic.as_ref().map(DynamicName::resolve) {
+            Some(Some(Dynamic::Dynamic)) => "no scheme of this build quantizes `output_activations`",
+            _ => "static `output_activations` need calibration data",
+        };
+        builder.report(Finding::error(message).at(at));
+    }
+    if group.weights.is_none() {
+        let at = builder.document.spans.key(pointer);
+        builder.report(Finding::error("the group has no `weights`, so that it quantizes nothing").at(at));
+    }
+    if builder.findings.len() > before {
+        return None;
+    }
+    let weights = weights?;
+    let found = registered().into_iter().find_map(|registration| {
+        (registration.from_arguments)(&weights, inputs.as_ref()).map(|options| (registration, options))
+    });
+    if found.is_none() {
+        let inputs = match &inputs {
+            Some(inputs) => format!("inputs of {}", describe(inputs)),
+            None => "inputs as they are".to_owned(),
+        };
+        let finding = Finding::error(format!(
+            "no scheme of this build computes these arguments: weights of {}, {inputs}",
+            describe(&weights)
+        ));
+        let finding = finding.at(builder.document.spans.key(&weights_at)).label("not supported");
+        builder.report(match weights.symmetric {
+            true => finding,
+            false => finding.help("`symmetric: false` may be what stands in the way"),
+        });
+    }
+    found
+}
+
+/// Reports an observer that is no plain minimum and maximum.
+pub(super) fn check_observer(builder: &mut Builder<'_>, observer: Option<&str>, pointer: &str) {
+    let Some(observer) = observer.filter(|observer| !MINMAX.contains(observer)) else { return };
+    let message = match observer.contains("imatrix") {
+        true => format!("the observer `{}` needs calibration data", shown(observer)),
+        false => format!("no scheme of this build has the observer `{}`", shown(observer)),
+    };
+    let finding = Finding::error(message).at(builder.document.spans.value(pointer));
+    builder.report(finding.help("leave it out, which means `memoryless_minmax`"));
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Weights,
+    Inputs,
+}
+
+fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<QuantizationArgs> {
+    let before = builder.findings.len();
+    let dynamic = dynamic(builder, arguments, pointer, role);
+    if let Some(order) = &arguments.actorder
+        && !matches!(order, Value::Null | Value::Bool(false))
+    {
+        let at = builder.document.spans.key(&child(pointer, "actorder"));
+        builder
+            .report(Finding::error("`actorder` needs calibration data").at(at).help("leave it out, or set it to null"));
+    }
+    check_observer(builder, arguments.observer.as_deref(), &child(pointer, "observer"));
+    let strategy = strategy(builder, arguments, pointer);
+    let scale_dtype = match arguments.scale_dtype.as_deref().map(|name| name.trim_start_matches("torch.")) {
+        None => None,
+        Some("uint8") => Some("torch.uint8"),
+        Some("float8_e4m3fn") => Some("torch.float8_e4m3fn"),
+        Some(other) => {
+            let message = format!("no scheme of this build stores scales as `{}`", shown(other));
+            let at = builder.document.spans.value(&child(pointer, "scale_dtype"));
+            builder.report(Finding::error(message).at(at).help("leave it out for the dtype of the weight"));
+            None
+        }
+    };
+    let num_bits = u8::try_from(arguments.num_bits.0).ok().filter(|bits| *bits > 0);
+    if num_bits.is_none() {
+        let at = builder.document.spans.value(&child(pointer, "num_bits"));
+        builder.report(Finding::error("`num_bits` must be from 1 to 255").at(at));
+    }
+    let resolved = QuantizationArgs {
+        num_bits: num_bits?,
+        kind: match arguments.kind {
+            Kind::Int => NumberKind::Int,
+            Kind::Float => NumberKind::Float,
+        },
+        symmetric: arguments.symmetric.0,
+        strategy: strategy?,
+        dynamic: dynamic?,
+        scale_dtype,
+    };
+    (builder.findings.len() == before).then_some(resolved)
+}
+
+fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<Dynamic> {
+    let at = child(pointer, "dynamic");
+    let written = match &arguments.dynamic {
+        None => Dynamic::Static,
+        Some(name) => match name.resolve() {
+            Some(dynamic) => dynamic,
+            None => return None,
+        },
+    };
+    let message = match (role, written) {
+        (Role::Weights, Dynamic::Static) | (Role::Inputs, Dynamic::Dynamic) => return Some(written),
+        (Role::Weights, _) => "`weights` cannot be dynamic",
+        (Role::Inputs, Dynamic::Static) => "static `input_activations` need calibration data",
+        (Role::Inputs, Dynamic::Local) => "`dynamic: local` needs calibration data",
+    };
+    let finding = Finding::error(message).at(builder.document.spans.key(match arguments.dynamic {
+        Some(_) => &at,
+        None => pointer,
+    }));
+    builder.report(match role {
+        Role::Weights => finding,
+        Role::Inputs => finding.help("`dynamic: true` computes their scales while the model runs"),
+    });
+    None
+}
+
+impl DynamicName {
+    fn resolve(&self) -> Option<Dynamic> {
+        match self {
+            Self::Flag(flag) if flag.0 => Some(Dynamic::Dynamic),
+            Self::Flag(_) => Some(Dynamic::Static),
+            Self::Word(word) => (word == "local").then_some(Dynamic::Local),
+        }
+    }
+}
+
+/// llm-compressor infers a strategy that is not given from the group size.
+fn strategy(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str) -> Option<Strategy> {
+    let size = arguments.group_size.map(|size| size.0);
+    let written = match (arguments.strategy, size) {
+        (Some(strategy), _) => strategy,
+        (None, None) => StrategyName::Tensor,
+        (None, Some(-1)) => StrategyName::Channel,
+        (None, Some(_)) => StrategyName::Group,
+    };
+    let group = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+    let resolved = match (written, group, arguments.block_structure) {
+        (StrategyName::Tensor, None, None) => Ok(Strategy::Tensor),
+        (StrategyName::Channel, None, None) => Ok(Strategy::Channel),
+        (StrategyName::Token, None, None) => Ok(Strategy::Token),
+        (StrategyName::Group, Some(size), None) => Ok(Strategy::Group(size)),
+        (StrategyName::TensorGroup, Some(size), None) => Ok(Strategy::TensorGroup(size)),
+        (StrategyName::Block, None, Some(block)) => Ok(Strategy::Block(block.0)),
+        (StrategyName::Group | StrategyName::TensorGroup, None, _) => {
+            Err(("strategy", "needs a positive `group_size`"))
+        }
+        (StrategyName::Block, _, None) => Err(("strategy", "needs a `block_structure`, such as [128, 128]")),
+        (StrategyName::AttnHead, _, _) => {
+            Err(("strategy", "is for attention, which no scheme of this build quantizes"))
+        }
+        (_, Some(_), _) => Err(("group_size", "is for the strategies `group` and `tensor_group`")),
+        (_, _, Some(_)) => Err(("block_structure", "is for the strategy `block`")),
+    };
+    match resolved {
+        Ok(strategy) => Some(strategy),
+        Err((key, reason)) => {
+            let at = builder.document.spans.key(&child(pointer, key));
+            let what = match key {
+                "strategy" => format!("strategy `{}`", written.name()),
+                other => format!("`{other}`"),
+            };
+            builder.report(Finding::error(format!("{what} {reason}")).at(at));
+            None
+        }
+    }
+}
+
+impl StrategyName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tensor => "tensor",
+            Self::Channel => "channel",
+            Self::Group => "group",
+            Self::Block => "block",
+            Self::Token => "token",
+            Self::TensorGroup => "tensor_group",
+            Self::AttnHead => "attn_head",
+        }
+    }
+}
+
+fn describe(arguments: &QuantizationArgs) -> String {
+    let kind = match arguments.kind {
+        NumberKind::Int => "int",
+        NumberKind::Float => "float",
+    };
+    let strategy = match arguments.strategy {
+        Strategy::Tensor => "per tensor".to_owned(),
+        Strategy::Channel => "per channel".to_owned(),
+        Strategy::Token => "per token".to_owned(),
+        Strategy::Group(size) => format!("per group of {size}"),
+        Strategy::TensorGroup(size) => format!("per group of {size} under a tensor scale"),
+        Strategy::Block([height, width]) => format!("per block of {height}x{width}"),
+    };
+    let symmetry = if arguments.symmetric { "" } else { ", asymmetric" };
+    format!("{} {} bits {strategy}{symmetry}", arguments.num_bits, kind)
+}

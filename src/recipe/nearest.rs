@@ -1,0 +1,94 @@
+//! What a pattern that matches nothing was meant to be.
+
+use crate::layer::LayerKind;
+use crate::recipe::pattern::{CLASSES, Pattern};
+
+/// How many names are compared letter by letter, which takes quadratic time.
+const COMPARED: usize = 64;
+/// How many names a corrected pattern is tried on: what it should find is never rare.
+const TRIED: usize = 20_000;
+const SHOWN: usize = 3;
+const LONGEST: usize = 300;
+
+/// For a pattern that matches none of `modules`: a corrected pattern that does, or the nearest real names, best first.
+pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
+    let text = pattern.text();
+    if text.len() > LONGEST {
+        return Vec::new();
+    }
+    let corrected = corrections(pattern).into_iter().find(|text| finds_any(text, modules));
+    match (corrected, pattern) {
+        (Some(corrected), _) => vec![corrected],
+        (None, Pattern::Exact(_)) => nearest_names(text.strip_suffix(".weight").unwrap_or(text), modules),
+        (None, _) => Vec::new(),
+    }
+}
+
+/// Patterns that may have been meant, the likeliest first.
+fn corrections(pattern: &Pattern) -> Vec<String> {
+    let text = pattern.text();
+    match pattern {
+        Pattern::Class(_) => Vec::new(),
+        Pattern::Regex { .. } => {
+            let expression = text.trim_start_matches("re:");
+            let expression = expression.strip_prefix('^').unwrap_or(expression);
+            let mut texts = vec![format!("re:.*{expression}")];
+            // A regex sees the module, which has no `.weight` at its end.
+            for suffix in [r"\.weight$", ".weight$", r"\.weight", ".weight"] {
+                if let Some(module) = expression.strip_suffix(suffix) {
+                    texts.push(format!("re:{module}$"));
+                    texts.push(format!("re:.*{module}$"));
+                }
+            }
+            texts
+        }
+        Pattern::Glob { .. } | Pattern::Exact(_) => {
+            if let Some(class) = CLASSES.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(text)) {
+                return vec![class.name().to_owned()];
+            }
+            let mut texts = Vec::new();
+            if text.contains(".*") || text.contains(['\\', '^', '$', '|', '(', '+']) {
+                texts.push(format!("re:{text}"));
+                texts.push(format!("re:.*{}", text.strip_prefix('^').unwrap_or(text)));
+            }
+            if text.contains(['*', '?', '[', '{']) {
+                texts.push(format!("*{text}"));
+                texts.push(format!("*{text}*"));
+            } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                texts.push(format!("re:.*{text}.*"));
+            }
+            texts
+        }
+    }
+}
+
+fn finds_any(text: &str, modules: &[&str]) -> bool {
+    let Ok(pattern) = Pattern::parse(text) else { return false };
+    if let Pattern::Class(_) = pattern {
+        return true;
+    }
+    modules.iter().take(TRIED).any(|module| pattern.matches(module, LayerKind::Other).unwrap_or(false))
+}
+
+/// The names nearest to `text`: those that share most at both ends, then by the letters between.
+fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
+    let mut names: Vec<_> = modules
+        .iter()
+        .filter(|name| name.len() <= LONGEST)
+        .map(|name| (shared_ends(text.as_bytes(), name.as_bytes()), *name))
+        .collect();
+    names.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    names.dedup();
+    names.truncate(COMPARED);
+    let mut scored: Vec<_> =
+        names.into_iter().map(|(_, name)| (strsim::damerau_levenshtein(text, name), name)).collect();
+    scored.sort_unstable();
+    let limit = text.len() / 3 + 1;
+    scored.into_iter().filter(|(distance, _)| *distance <= limit).take(SHOWN).map(|(_, name)| name.to_owned()).collect()
+}
+
+fn shared_ends(a: &[u8], b: &[u8]) -> usize {
+    let front = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let back = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
+    front + back.min(a.len().min(b.len()) - front.min(a.len().min(b.len())))
+}

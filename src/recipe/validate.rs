@@ -1,0 +1,235 @@
+//! Holds a document against the JSON Schema, and says what is wrong in the words of the recipe.
+//!
+//! The schema is one `oneOf` over the forms, and a `oneOf` over the schemes in each; an error "none of these" helps
+//! nobody. So the form is chosen by the keys that are there, a rule's branch by its `scheme`, and the errors of that
+//! branch alone are told.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde_json::{Map, Value, json};
+
+use crate::finding::{Finding, shown};
+use crate::recipe::document::{Document, child};
+use crate::recipe::schema::{Branch, Parts, recipe_schema};
+use crate::recipe::suggest::{list, nearest_word};
+use crate::recipe::{explain, llmcompressor};
+
+/// How a recipe is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `rules:`, a list.
+    Rules,
+    /// One rule, its keys at the top.
+    Flat,
+    /// `FP8Modifier:` at the top.
+    Modifier,
+    /// llm-compressor's stages of modifiers.
+    Stages,
+}
+
+/// What validation found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) form: Option<Form>,
+    pub(super) findings: Vec<Finding>,
+    /// Pointers of the rules and modifiers that have a finding, so that they are not built.
+    pub(super) broken: BTreeSet<String>,
+}
+
+struct Validators {
+    root: Option<Validator>,
+    parts: Parts,
+}
+
+static VALIDATORS: LazyLock<Validators> =
+    LazyLock::new(|| Validators { root: compile(&recipe_schema()), parts: Parts::new() });
+
+/// Validates a document; no findings means that the schema accepts it.
+pub(super) fn check(document: &Document) -> Checked {
+    let mut check = Check {
+        document,
+        parts: &VALIDATORS.parts,
+        checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
+    };
+    let accepted = VALIDATORS.root.as_ref().is_some_and(|root| root.is_valid(&document.value));
+    check.form(accepted);
+    check.checked
+}
+
+/// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
+fn compile(schema: &Value) -> Option<Validator> {
+    jsonschema::draft7::options().build(schema).ok()
+}
+
+struct Check<'a> {
+    document: &'a Document,
+    parts: &'a Parts,
+    checked: Checked,
+}
+
+impl Check<'_> {
+    fn form(&mut self, accepted: bool) {
+        let Some(root) = self.document.value.as_object() else {
+            let (message, span) = match &self.document.value {
+                Value::Null => ("the recipe is empty", None),
+                _ => ("a recipe must be a map", Some(self.document.spans.value(""))),
+            };
+            let mut finding = Finding::error(message).help("the least that it needs is `scheme:` and `targets:`");
+            finding.span = span;
+            self.checked.findings.push(finding);
+            return;
+        };
+        if root.is_empty() {
+            let finding = Finding::error("the recipe is empty");
+            self.checked.findings.push(finding.help("the least that it needs is `scheme:` and `targets:`"));
+            return;
+        }
+        let Some(form) = form_of(root) else {
+            self.no_form(root);
+            return;
+        };
+        self.checked.form = Some(form);
+        if accepted {
+            return;
+        }
+        match form {
+            Form::Rules => {
+                self.outer(&self.parts.rules(json!({ "type": "object" })));
+                let rules = root["rules"].as_array().map_or(0, Vec::len);
+                for index in 0..rules {
+                    self.rule(&child("/rules", index), &self.parts.rules);
+                }
+            }
+            Form::Flat => self.rule("", &self.parts.flat()),
+            Form::Modifier => {
+                self.outer(&self.parts.modifier(json!({ "type": "object" })));
+                self.rule("/FP8Modifier", &self.parts.fp8_modifiers());
+            }
+            Form::Stages => {
+                self.outer(&self.parts.stages(json!({ "type": "object" })));
+                for (pointer, name) in llmcompressor::modifiers(root) {
+                    if name == "FP8Modifier" {
+                        self.rule(&pointer, &self.parts.fp8_modifiers());
+                    }
+                }
+            }
+        }
+        if self.checked.findings.is_empty() {
+            // The schema refuses what none of its parts does: the message is the least helpful, but nothing passes.
+            self.checked.findings.push(Finding::error("the recipe does not follow the schema"));
+        }
+    }
+
+    /// Everything of a form but the rules in it.
+    fn outer(&mut self, schema: &Value) {
+        self.explain(schema, "");
+    }
+
+    /// One rule, by the branch of its scheme.
+    fn rule(&mut self, pointer: &str, branches: &[Branch]) {
+        let Some(rule) = self.document.value.pointer(pointer).and_then(Value::as_object) else { return };
+        match rule.get("scheme") {
+            Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
+                Some(branch) => self.explain(&branch.schema, pointer),
+                None => {
+                    let finding = unknown_scheme(name, branches.iter().map(|branch| branch.name));
+                    let span = self.document.spans.value(&child(pointer, "scheme"));
+                    self.push(finding.at(span), pointer);
+                }
+            },
+            Some(other) => {
+                let span = self.document.spans.value(&child(pointer, "scheme"));
+                let message = format!("`scheme` must be the name of a scheme, not {}", explain::value(other));
+                self.push(Finding::error(message).at(span).help(schemes(branches)), pointer);
+            }
+            None => {
+                let mut finding = Finding::error(format!("{} names no `scheme`", explain::subject(pointer)));
+                finding = finding.at(self.document.spans.key(pointer));
+                if let Some(key) = rule.keys().find(|key| nearest_word(key, ["scheme"]).is_some()) {
+                    finding = finding.at(self.document.spans.key(&child(pointer, key)));
+                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", shown(key)));
+                }
+                self.push(finding.help(schemes(branches)), pointer);
+            }
+        }
+    }
+
+    fn explain(&mut self, schema: &Value, pointer: &str) {
+        let Some(instance) = self.document.value.pointer(pointer) else { return };
+        let Some(validator) = compile(schema) else {
+            let message = "the schema of this scheme's options is not valid";
+            self.push(Finding::error(message).at(self.document.spans.key(pointer)), pointer);
+            return;
+        };
+        let explainer = explain::Explainer { schema, prefix: pointer, document: self.document };
+        for error in validator.iter_errors(instance) {
+            let place = format!("{pointer}{}", error.instance_path().as_str());
+            for finding in explainer.findings(&error) {
+                self.push(finding, &place);
+            }
+            if let Kind::AdditionalProperties { unexpected } = error.kind() {
+                for key in unexpected {
+                    self.checked.broken.insert(child(&place, key));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, finding: Finding, place: &str) {
+        self.checked.findings.push(finding);
+        self.checked.broken.insert(place.to_owned());
+    }
+
+    /// Keys from which no form can be told.
+    fn no_form(&mut self, root: &Map<String, Value>) {
+        const FORMS: [&str; 3] = ["rules", "scheme", "FP8Modifier"];
+        let header: Vec<_> = self.parts.header_keys().collect();
+        let mut told = false;
+        for key in root.keys().filter(|key| !header.contains(&key.as_str())) {
+            told = true;
+            let finding = Finding::error(format!("unknown key `{}`", shown(key)));
+            let finding = finding.at(self.document.spans.key(&child("", key)));
+            let known = FORMS.into_iter().chain(header.iter().copied());
+            self.checked.findings.push(match llmcompressor::misplaced(key) {
+                Some(help) => finding.help(help),
+                None => match nearest_word(key, known) {
+                    Some(word) => finding.help(format!("did you mean `{word}`?")),
+                    None => finding.help("a recipe has `rules:`, or one rule with `scheme:` and `targets:`"),
+                },
+            });
+        }
+        if !told {
+            let finding = Finding::error("the recipe has no rules: it would quantize nothing");
+            self.checked.findings.push(finding.help("add `rules:`, or one rule with `scheme:` and `targets:`"));
+        }
+    }
+}
+
+fn form_of(root: &Map<String, Value>) -> Option<Form> {
+    if root.contains_key("rules") {
+        return Some(Form::Rules);
+    }
+    if root.keys().any(|key| key.ends_with("_stage")) {
+        return Some(Form::Stages);
+    }
+    if root.contains_key("FP8Modifier") {
+        return Some(Form::Modifier);
+    }
+    ["scheme", "targets", "ignore"].iter().any(|key| root.contains_key(*key)).then_some(Form::Flat)
+}
+
+/// The finding for a scheme that is not linked in, without its place.
+pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Finding {
+    let finding = Finding::error(format!("no scheme is called `{}`", shown(name)));
+    match nearest_word(name, known.clone()) {
+        Some(near) => finding.help(format!("did you mean `{near}`?")),
+        None => finding.help(format!("this build supports {}", list(known, "and"))),
+    }
+}
+
+fn schemes(branches: &[Branch]) -> String {
+    format!("the schemes are {}", list(branches.iter().map(|branch| branch.name), "and"))
+}
