@@ -9,5 +9,6 @@ pub mod finding;
 pub mod layer;
 pub mod plan;
 pub mod recipe;
+pub mod run;
 
 pub use qwen_fp8_schemes as schemes;
