@@ -5,6 +5,13 @@
 //! the instruction set is handed in ([`Simd`]).
 
 mod arguments;
+pub mod conformance;
+mod float8;
+mod fp8;
+mod fp8_block;
+mod fp8_dynamic;
+mod kernels;
+mod passthrough;
 mod registry;
 mod scheme;
 mod simd;
@@ -12,6 +19,7 @@ mod simd;
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]
 pub use inventory;
+pub use kernels::absmax;
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, registered};
 pub use safetensors::Dtype;
 pub use scheme::{AmaxScope, Band, Extent, Format, Matrix, NonFinite, Scheme, ShapeError, SourceDtype, TensorSpec};

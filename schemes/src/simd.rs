@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Simd(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -16,7 +16,7 @@ pub(crate) enum Level {
 }
 
 impl Simd {
-    /// The scalar path, which every machine has.
+    /// The path that every machine has: the target's baseline, which is SSE2 on x86-64 and NEON on aarch64.
     pub const PORTABLE: Self = Self(Level::Portable);
 
     /// All that this machine has, the fastest first.
@@ -28,6 +28,8 @@ impl Simd {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
             {
                 found.push(Self(Level::Avx512));
             }
@@ -55,9 +57,38 @@ impl Simd {
         }
     }
 
-    pub(crate) fn level(self) -> Level {
-        self.0
+    /// Does `work` with this instruction set.
+    pub(crate) fn run<W: Vectorized>(self, work: W) -> W::Output {
+        match self.0 {
+            Level::Portable => work.run(),
+            // SAFETY: only `available` makes this value, after it found all that `run_avx2` enables.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { run_avx2(work) },
+            // SAFETY: only `available` makes this value, after it found all that `run_avx512` enables.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { run_avx512(work) },
+        }
     }
+}
+
+/// Work that is compiled once per instruction set; [`Simd::run`] picks.
+pub(crate) trait Vectorized {
+    type Output;
+
+    /// Must be `#[inline(always)]`, and so must all that is hot in it: only then the caller's instruction set applies.
+    fn run(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<W: Vectorized>(work: W) -> W::Output {
+    work.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn run_avx512<W: Vectorized>(work: W) -> W::Output {
+    work.run()
 }
 
 impl fmt::Display for Simd {

@@ -1,0 +1,240 @@
+//! What the FP8 schemes have in common: their options, and E4M3 weights with one scale per tensor, row or tile.
+
+use safetensors::Dtype;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::kernels::{self, Cast, Grouping};
+use crate::{
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme,
+    ShapeError, SourceDtype, Strategy, TensorSpec,
+};
+
+/// The options that every FP8 scheme has, flattened into its own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct Float8Options {
+    /// What the scales are stored as. The weights are divided by the scale as it is stored. Without it: `bf16` in the
+    /// `fp8` format, `source` in `compressed-tensors`.
+    #[serde(default)]
+    #[schemars(with = "ScaleDtype", skip_serializing_if = "Option::is_none", example = &"f32")]
+    scale_dtype: Option<ScaleDtype>,
+
+    /// What the quotient of weight and scale is rounded to before it is rounded to FP8.
+    #[serde(default)]
+    #[schemars(example = &"source")]
+    quotient_dtype: QuotientDtype,
+
+    /// How the server is told to quantize the layer's input. It changes `config.json` alone, not the tensors, and the
+    /// `fp8` format has `dynamic` only.
+    #[serde(default)]
+    #[schemars(example = &"none")]
+    activations: Activations,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum ScaleDtype {
+    /// BF16, as in the official Qwen checkpoints.
+    Bf16,
+    /// F32: scales without rounding.
+    F32,
+    /// The dtype of the weight, as llm-compressor does.
+    Source,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum QuotientDtype {
+    /// F32: one rounding, which is closer, and what llm-compressor writes on a GPU.
+    #[default]
+    F32,
+    /// The dtype of the weight: two roundings, which is what llm-compressor writes on a CPU.
+    Source,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Activations {
+    /// FP8, with scales made while the model runs: per token, or, under tiles, per token and tile width.
+    #[default]
+    Dynamic,
+    /// FP8, with one scale for all tokens, made while the model runs; not under tiles.
+    DynamicTensor,
+    /// Not quantized: FP8 weights alone.
+    None,
+}
+
+/// The rows and columns that share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum BlockSize {
+    /// As many rows as columns.
+    Square(#[schemars(range(min = 1))] u32),
+    /// Rows, then columns.
+    Sides(#[schemars(inner(range(min = 1)))] [u32; 2]),
+}
+
+impl Default for BlockSize {
+    fn default() -> Self {
+        Self::Sides([128, 128])
+    }
+}
+
+impl BlockSize {
+    /// The grouping into these tiles.
+    pub(crate) fn grouping(self) -> Result<Grouping, BuildError> {
+        let sides = match self {
+            Self::Square(side) => [side; 2],
+            Self::Sides(sides) => sides,
+        };
+        if sides.contains(&0) {
+            let reason = format!("`block_size` is {sides:?}, and a tile has at least one row and one column");
+            return Err(BuildError { option: Some("block_size"), reason });
+        }
+        Ok(Grouping::Block(sides.map(|side| side as usize)))
+    }
+}
+
+/// Reads a scheme's options, which the recipe's schema has admitted already.
+pub(crate) fn options<T: DeserializeOwned>(options: Value) -> Result<T, BuildError> {
+    serde_json::from_value(options).map_err(|error| BuildError { option: None, reason: error.to_string() })
+}
+
+/// E4M3 weights and their scales.
+#[derive(Debug)]
+pub(crate) struct Float8 {
+    grouping: Grouping,
+    scale_dtype: ScaleDtype,
+    quotient_dtype: QuotientDtype,
+    activations: Activations,
+}
+
+impl Float8 {
+    pub(crate) fn build(
+        grouping: Grouping,
+        options: Float8Options,
+        format: Format,
+    ) -> Result<Box<dyn Scheme>, BuildError> {
+        let Float8Options { scale_dtype, quotient_dtype, activations } = options;
+        let refuse = |reason: &str| Err(BuildError { option: Some("activations"), reason: reason.to_owned() });
+        if matches!((grouping, activations), (Grouping::Block(_), Activations::DynamicTensor)) {
+            return refuse("`activations: dynamic_tensor` does not go with tiles: write `dynamic` or `none`");
+        }
+        if format == Format::Fp8 && activations != Activations::Dynamic {
+            return refuse(
+                "the `fp8` format has `activations: dynamic` only: leave it out, or write `format: compressed-tensors`",
+            );
+        }
+        let scale_dtype = scale_dtype.unwrap_or(match format {
+            Format::Fp8 => ScaleDtype::Bf16,
+            Format::CompressedTensors => ScaleDtype::Source,
+        });
+        Ok(Box::new(Self { grouping, scale_dtype, quotient_dtype, activations }))
+    }
+
+    fn cast(&self, source: SourceDtype) -> Cast {
+        let scale_dtype = match self.scale_dtype {
+            ScaleDtype::Bf16 => SourceDtype::Bf16,
+            ScaleDtype::F32 => SourceDtype::F32,
+            ScaleDtype::Source => source,
+        };
+        Cast { grouping: self.grouping, scale_dtype, round_quotient: self.quotient_dtype == QuotientDtype::Source }
+    }
+}
+
+impl Scheme for Float8 {
+    fn weights(&self) -> QuantizationArgs {
+        let strategy = match self.grouping {
+            Grouping::Tensor => Strategy::Tensor,
+            Grouping::Channel => Strategy::Channel,
+            Grouping::Block(shape) => Strategy::Block(shape),
+        };
+        float8(strategy, Dynamic::Static)
+    }
+
+    fn input_activations(&self) -> Option<QuantizationArgs> {
+        let strategy = match (self.activations, self.grouping) {
+            (Activations::Dynamic, Grouping::Block([_, width])) => Strategy::Group(width),
+            (Activations::Dynamic, _) => Strategy::Token,
+            (Activations::DynamicTensor, _) => Strategy::Tensor,
+            (Activations::None, _) => return None,
+        };
+        Some(float8(strategy, Dynamic::Dynamic))
+    }
+
+    fn storage_format(&self) -> &'static str {
+        match self.activations {
+            Activations::None => "naive-quantized",
+            Activations::Dynamic | Activations::DynamicTensor => "float-quantized",
+        }
+    }
+
+    fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
+        let Matrix { dtype, rows, columns } = source;
+        let (shape, extent) = match self.grouping {
+            Grouping::Tensor => (vec![1], Extent::Whole),
+            Grouping::Channel => (vec![rows, 1], Extent::Rows(1)),
+            Grouping::Block([height, width]) => {
+                (vec![rows.div_ceil(height), columns.div_ceil(width)], Extent::Rows(height))
+            }
+        };
+        let weight = Dtype::F8_E4M3;
+        Ok(vec![
+            TensorSpec { suffix: "weight", dtype: weight, shape: vec![rows, columns], extent: Extent::Rows(1) },
+            TensorSpec { suffix: "weight_scale", dtype: self.cast(dtype).scale_dtype.into(), shape, extent },
+        ])
+    }
+
+    fn band_rows(&self) -> usize {
+        match self.grouping {
+            Grouping::Tensor | Grouping::Channel => 1,
+            Grouping::Block([height, _]) => height,
+        }
+    }
+
+    fn amax_scope(&self) -> AmaxScope {
+        match self.grouping {
+            Grouping::Tensor => AmaxScope::Tensor,
+            Grouping::Channel | Grouping::Block(_) => AmaxScope::Band,
+        }
+    }
+
+    fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
+        let [weight, scales] = outputs else { panic!("a band comes with a slice for each of the two outputs") };
+        kernels::quantize(self.cast(band.source.dtype), band, weight, scales)
+    }
+}
+
+fn float8(strategy: Strategy, dynamic: Dynamic) -> QuantizationArgs {
+    QuantizationArgs { num_bits: 8, kind: NumberKind::Float, symmetric: true, strategy, dynamic, scale_dtype: None }
+}
+
+/// The options with which FP8 weights under `weights.strategy` get these activations; `None` when there are none.
+///
+/// The strategy is the caller's to look at: each belongs to one scheme.
+pub(crate) fn options_from_arguments(
+    weights: &QuantizationArgs,
+    activations: Option<&QuantizationArgs>,
+) -> Option<Map<String, Value>> {
+    if *weights != float8(weights.strategy, Dynamic::Static) {
+        return None;
+    }
+    let mut options = Map::new();
+    match activations {
+        None => {
+            options.insert("activations".to_owned(), "none".into());
+        }
+        Some(activations) if *activations != float8(activations.strategy, Dynamic::Dynamic) => return None,
+        Some(activations) => match (weights.strategy, activations.strategy) {
+            (Strategy::Channel | Strategy::Tensor, Strategy::Token) => {}
+            (Strategy::Channel | Strategy::Tensor, Strategy::Tensor) => {
+                options.insert("activations".to_owned(), "dynamic_tensor".into());
+            }
+            (Strategy::Block([_, width]), Strategy::Group(size)) if width == size => {}
+            _ => return None,
+        },
+    }
+    Some(options)
+}

@@ -1,0 +1,45 @@
+//! `FP8_BLOCK`: E4M3 weights with a scale per tile.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::float8::{self, BlockSize, Float8, Float8Options};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
+
+crate::register_scheme!(Registration {
+    name: "FP8_BLOCK",
+    aliases: &[],
+    summary: "E4M3 weights with a scale per tile of 128 x 128; activations are quantized per token and 128 columns \
+              while the model runs.",
+    options: |generator| Options::json_schema(generator),
+    make: Make::Quantize(make),
+    from_arguments,
+    servers: ServerSupport { servers: "vLLM, SGLang, transformers", gpu: "Ada (SM 8.9); older ones through Marlin" },
+});
+
+/// Options of `FP8_BLOCK`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Rows and columns that share a scale: a number for square tiles, or `[rows, columns]`. Servers have kernels for
+    /// 128.
+    #[serde(default)]
+    #[schemars(example = 128)]
+    block_size: BlockSize,
+
+    #[serde(flatten)]
+    float8: Float8Options,
+}
+
+fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    let Options { block_size, float8 } = float8::options(options)?;
+    Float8::build(block_size.grouping()?, float8, format)
+}
+
+fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
+    let Strategy::Block(block) = weights.strategy else { return None };
+    let mut options = float8::options_from_arguments(weights, activations)?;
+    options.insert("block_size".to_owned(), Value::from(block.to_vec()));
+    Some(Value::Object(options))
+}

@@ -1,0 +1,134 @@
+//! The absolute maximum, as an integer maximum over bit patterns; infinity and NaN sort to its top.
+
+use super::element::{Bf16, Element, F16, F32};
+use crate::simd::Vectorized;
+use crate::{Matrix, NonFinite, Simd, SourceDtype};
+
+/// The absolute maximum of a run of whole rows: the first pass that [`AmaxScope::Tensor`](crate::AmaxScope) asks for.
+///
+/// `bytes` are the rows from `first_row` on, at any alignment. Rows may be cut into runs in any way: the maximum over
+/// all of them is the maximum of what this returns for each. An empty run gives zero.
+///
+/// # Errors
+/// The first NaN or infinity of the run, in row-major order.
+pub fn absmax(source: Matrix, first_row: usize, bytes: &[u8], simd: Simd) -> Result<f32, NonFinite> {
+    match source.dtype {
+        SourceDtype::Bf16 => absmax_of::<Bf16>(source, first_row, bytes, simd),
+        SourceDtype::F16 => absmax_of::<F16>(source, first_row, bytes, simd),
+        SourceDtype::F32 => absmax_of::<F32>(source, first_row, bytes, simd),
+    }
+}
+
+fn absmax_of<E: Element>(source: Matrix, first_row: usize, bytes: &[u8], simd: Simd) -> Result<f32, NonFinite> {
+    let maximum = simd.run(Maximum::<E>(E::elements(bytes)));
+    if maximum < E::INFINITE {
+        return Ok(E::widen(maximum));
+    }
+    Err(first_non_finite::<E>(source, first_row, bytes))
+}
+
+struct Maximum<'a, E: Element>(&'a [E::Raw]);
+
+impl<E: Element> Vectorized for Maximum<'_, E> {
+    type Output = E::Magnitude;
+
+    #[inline(always)]
+    fn run(self) -> E::Magnitude {
+        let mut lanes = Lanes::<E>::new();
+        lanes.take(self.0);
+        lanes.maximum()
+    }
+}
+
+/// A running maximum in as many lanes as the widest vector has.
+pub(super) struct Lanes<E: Element>([E::Magnitude; LANES]);
+
+const LANES: usize = 32;
+
+impl<E: Element> Clone for Lanes<E> {
+    fn clone(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl<E: Element> Lanes<E> {
+    pub(super) fn new() -> Self {
+        Self([E::Magnitude::default(); LANES])
+    }
+
+    #[inline(always)]
+    pub(super) fn take(&mut self, elements: &[E::Raw]) {
+        let (chunks, rest) = elements.as_chunks::<LANES>();
+        let mut lanes = self.0;
+        for chunk in chunks {
+            for (lane, &raw) in lanes.iter_mut().zip(chunk) {
+                *lane = E::magnitude(raw).max(*lane);
+            }
+        }
+        for (lane, &raw) in lanes.iter_mut().zip(rest) {
+            *lane = E::magnitude(raw).max(*lane);
+        }
+        self.0 = lanes;
+    }
+
+    #[inline(always)]
+    pub(super) fn maximum(&self) -> E::Magnitude {
+        self.0.iter().fold(E::Magnitude::default(), |maximum, &lane| maximum.max(lane))
+    }
+}
+
+/// The first NaN or infinity of a run of rows whose maximum is not finite.
+#[cold]
+pub(super) fn first_non_finite<E: Element>(source: Matrix, first_row: usize, bytes: &[u8]) -> NonFinite {
+    let elements = E::elements(bytes);
+    let index = elements
+        .iter()
+        .position(|&raw| E::magnitude(raw) >= E::INFINITE)
+        .expect("the maximum of these elements was not finite");
+    NonFinite {
+        row: first_row + index / source.columns,
+        column: index % source.columns,
+        value: E::value(elements[index]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bf16(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_sign_does_not_count() {
+        let source = Matrix { dtype: SourceDtype::Bf16, rows: 2, columns: 3 };
+        for simd in Simd::available() {
+            assert_eq!(absmax(source, 0, &bf16(&[1.0, -0.0, -3.5, 2.0, 0.0, 3.0]), simd), Ok(3.5));
+            assert_eq!(absmax(source, 0, &[], simd), Ok(0.0));
+        }
+    }
+
+    #[test]
+    fn every_place_is_looked_at() {
+        let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 133 };
+        for simd in Simd::available() {
+            for place in 0..133 {
+                let mut values = [1f32; 133];
+                values[place] = -2.0;
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                assert_eq!(absmax(source, 0, &bytes, simd), Ok(2.0), "{place} {simd}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_poison_is_named() {
+        let source = Matrix { dtype: SourceDtype::Bf16, rows: 9, columns: 3 };
+        let bytes = bf16(&[1.0, 2.0, 3.0, 4.0, f32::NEG_INFINITY, f32::NAN]);
+        for simd in Simd::available() {
+            let error = NonFinite { row: 8, column: 1, value: f32::NEG_INFINITY };
+            assert_eq!(absmax(source, 7, &bytes, simd), Err(error));
+        }
+    }
+}

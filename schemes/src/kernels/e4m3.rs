@@ -1,0 +1,54 @@
+//! Rounding to E4M3 (the `fn` variant: no infinities, 448 is the largest).
+
+/// The largest finite E4M3 value.
+pub(super) const MAX: f32 = 448.0;
+
+/// The code of the E4M3 value nearest to `magnitude`, ties to even; at most the code of 448.
+///
+/// `magnitude` is neither negative nor NaN.
+#[inline(always)]
+pub(super) fn encode(magnitude: f32) -> u8 {
+    let value = if magnitude < MAX { magnitude } else { MAX };
+    // E4M3 steps by 2^-9 below its smallest normal value 2^-6, and by an eighth of the octave above. A power of two 20
+    // binary places above the octave has exactly that step, so the adder does the rounding; what it adds to the bits
+    // is the number of steps.
+    let octave = (value.to_bits() & 0x7F80_0000).max(SMALLEST_NORMAL);
+    let magic = octave + (20 << 23);
+    let steps = (value + f32::from_bits(magic)).to_bits() - magic;
+    (steps + ((octave - SMALLEST_NORMAL) >> 20)) as u8
+}
+
+/// The bits of `2^-6`.
+const SMALLEST_NORMAL: u32 = (127 - 6) << 23;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bf16_encodes_as_in_the_float8_crate() {
+        for bits in 0..0x7F80u32 {
+            let value = f32::from_bits(bits << 16);
+            assert_eq!(encode(value), float8::F8E4M3::from_f32(value.min(MAX)).to_bits(), "{value:e}");
+        }
+    }
+
+    #[test]
+    fn every_tie_goes_to_the_even_code_and_its_neighbours_to_the_nearest() {
+        for code in 0..0x7Eu8 {
+            let (low, high) = (float8::F8E4M3::from_bits(code).to_f32(), float8::F8E4M3::from_bits(code + 1).to_f32());
+            let tie = (low + high) / 2.0;
+            assert_eq!(encode(low), code);
+            assert_eq!(encode(tie.next_down()), code, "below {tie}");
+            assert_eq!(encode(tie), code + code % 2, "at {tie}");
+            assert_eq!(encode(tie.next_up()), code + 1, "above {tie}");
+        }
+    }
+
+    #[test]
+    fn large_magnitudes_saturate() {
+        for value in [448.0, 464.0, 480.0, 1e30, f32::MAX, f32::INFINITY] {
+            assert_eq!(encode(value), 0x7E, "{value}");
+        }
+    }
+}
