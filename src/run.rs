@@ -1,0 +1,194 @@
+//! A run: carries a plan out, from source shards to a published directory.
+//!
+//! Data goes through in bands of rows, each read, quantized and written by one worker at offsets that the plan has
+//! fixed: memory is workers times band whatever the model's size, and the output is the same for any number of workers.
+//! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use qwen_fp8_schemes::Simd;
+use rustix::fs::OFlags;
+
+use crate::plan::{Job, Plan};
+use crate::run::destination::Destination;
+use crate::run::files::Outputs;
+use crate::run::pipeline::Pipeline;
+use crate::run::staging::{Lock, Staging, create_new};
+use crate::run::work::Work;
+
+pub use error::RunError;
+pub use timings::{Bound, Report, Shares, TensorTime};
+
+mod amax;
+mod buffer;
+mod copy;
+mod destination;
+mod error;
+mod files;
+mod pipeline;
+mod staging;
+mod timings;
+mod work;
+
+/// How a run is carried out; nothing here changes a byte of the output.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Workers; `None` is one per processor.
+    pub threads: Option<NonZeroUsize>,
+    /// Bytes that the buffers of all workers may take together.
+    pub max_memory: u64,
+    pub simd: Simd,
+    /// Ends the run soon after it becomes true.
+    pub cancel: &'a AtomicBool,
+    /// Writes past the page cache where the file system can.
+    pub direct: bool,
+}
+
+impl<'a> Options<'a> {
+    /// The defaults: all processors, the fastest kernels, buffers that keep the process well under 256 MiB.
+    pub fn new(cancel: &'a AtomicBool) -> Self {
+        Self { threads: None, max_memory: 160 << 20, simd: Simd::detect(), cancel, direct: true }
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    }
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Checks of the destination; space for the output is reserved.
+    Preparing,
+    /// Tensor data goes through.
+    Converting,
+    /// Side files, index and config are written and the output gets its name.
+    Publishing,
+}
+
+/// Is told how a run goes, from any of its threads.
+pub trait Observer: Sync {
+    /// The run enters a phase.
+    fn phase(&self, _phase: Phase) {}
+
+    /// Tensor data is about to go through: `bytes` of it, a second pass counted twice.
+    fn started(&self, _bytes: u64) {}
+
+    /// So many bytes more have gone through.
+    fn advanced(&self, _bytes: u64) {}
+
+    /// A source tensor is done.
+    fn tensor_finished(&self, _tensor: &TensorTime) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// Carries out `plan` and publishes the result as the directory `output`, which must not exist or be empty.
+///
+/// # Errors
+/// Whatever went wrong, by file and tensor. The output's name is then as it was before.
+pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<Report, RunError> {
+    let began = Instant::now();
+    let cpu_before = timings::cpu_seconds();
+    observer.phase(Phase::Preparing);
+    let work = Work::new(plan, options.threads(), options.max_memory)?;
+    let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    destination.check_free()?;
+    let _lock = Lock::acquire(&destination)?;
+    destination.check_free()?;
+    let staging = Staging::create(&destination)?;
+    let side_files = side_files(plan)?;
+    let bytes_written = output_bytes(plan, &side_files);
+    destination.check_room(plan, bytes_written)?;
+    let outputs = Outputs::create(&staging.dir, &plan.shards, options.direct)?;
+
+    observer.phase(Phase::Converting);
+    observer.started(work.bytes);
+    let outcome = Pipeline::new(plan, &work, &outputs, options, observer).run()?;
+
+    observer.phase(Phase::Publishing);
+    for file in &side_files {
+        file.copy_to(&staging.dir)?;
+    }
+    for (name, bytes) in &plan.documents {
+        write_document(&staging.dir.join(name), bytes)?;
+    }
+    if options.cancel.load(Ordering::Relaxed) {
+        return Err(RunError::Cancelled);
+    }
+    staging.publish(&destination)?;
+
+    let wall_seconds = began.elapsed().as_secs_f64();
+    let shares = outcome.stages.shares(work.workers, outcome.span);
+    let tensors_copied = plan.jobs.iter().filter(|job| matches!(job, Job::Copy { .. })).count();
+    Ok(Report {
+        wall_seconds,
+        cpu_seconds: timings::cpu_seconds() - cpu_before,
+        peak_memory: timings::peak_memory(),
+        bytes_read: outcome.stages.bytes_read,
+        bytes_written,
+        bytes_per_second: outcome.stages.bytes_read as f64 / wall_seconds.max(f64::MIN_POSITIVE),
+        workers: work.workers,
+        simd: options.simd.name(),
+        tensors_copied,
+        tensors_quantized: plan.jobs.len() - tensors_copied,
+        shares,
+        bound_by: shares.bound(),
+        slowest: outcome.slowest,
+    })
+}
+
+/// A file of the source that goes into the output as it is.
+struct SideFile {
+    path: PathBuf,
+    size: u64,
+}
+
+fn side_files(plan: &Plan) -> Result<Vec<SideFile>, RunError> {
+    let size = |path: PathBuf| {
+        let found = fs::metadata(&path).map_err(RunError::file("look at", &path))?;
+        Ok(SideFile { path, size: found.len() })
+    };
+    plan.checkpoint.side_files.iter().map(|file| size(plan.checkpoint.dir.join(file))).collect()
+}
+
+impl SideFile {
+    fn copy_to(&self, dir: &Path) -> Result<(), RunError> {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let open = |source| RunError::Open { path: self.path.clone(), source };
+        let mut source = OpenOptions::new().read(true).custom_flags(flags).open(&self.path).map_err(open)?;
+        let found = source.metadata().map_err(open)?;
+        if !found.is_file() || found.len() != self.size {
+            return Err(RunError::SourceChanged { path: self.path.clone() });
+        }
+        let path = dir.join(self.path.file_name().unwrap_or(self.path.as_os_str()));
+        // Never wider than the source: who may not read the one may not read the other.
+        let mut copy =
+            create_new(&path, found.permissions().mode() & 0o666).map_err(RunError::file("create", &path))?;
+        let copied = io::copy(&mut source, &mut copy).map_err(RunError::file("write", &path))?;
+        if copied != self.size {
+            return Err(RunError::SourceChanged { path: self.path.clone() });
+        }
+        copy.sync_all().map_err(RunError::file("sync", &path))
+    }
+}
+
+fn output_bytes(plan: &Plan, side_files: &[SideFile]) -> u64 {
+    let shards = plan.shards.iter().map(|shard| shard.size);
+    let documents = plan.documents.iter().map(|(_, bytes)| bytes.len() as u64);
+    shards.chain(documents).chain(side_files.iter().map(|file| file.size)).sum()
+}
+
+fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let mut file = create_new(path, 0o666).map_err(RunError::file("create", path))?;
+    file.write_all(bytes).map_err(RunError::file("write", path))?;
+    file.sync_all().map_err(RunError::file("sync", path))
+}

@@ -1,0 +1,84 @@
+//! Absolute maxima of whole weights, gathered by a first pass that several workers share.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use half::{bf16, f16};
+use qwen_fp8_schemes::{Matrix, NonFinite, Simd, SourceDtype};
+
+use crate::run::work::{SegmentKind, Work};
+
+/// The maxima of the weights that have a first pass, by number of the source tensor.
+pub(super) struct Maxima {
+    weights: Vec<Maximum>,
+    /// Held while `complete` is signalled, so that no waiter misses it.
+    lock: Mutex<()>,
+    complete: Condvar,
+}
+
+#[derive(Default)]
+struct Maximum {
+    /// Bits of a non-negative number, whose order is that of the numbers.
+    bits: AtomicU32,
+    /// Tasks of the first pass that have not ended.
+    remaining: AtomicU64,
+}
+
+impl Maxima {
+    pub(super) fn new(work: &Work, tensors: usize) -> Self {
+        let weights: Vec<Maximum> = (0..tensors).map(|_| Maximum::default()).collect();
+        for segment in &work.segments {
+            if let SegmentKind::Amax { .. } = segment.kind {
+                weights[segment.tensors[0]].remaining.store(segment.tasks, Ordering::Relaxed);
+            }
+        }
+        Self { weights, lock: Mutex::new(()), complete: Condvar::new() }
+    }
+
+    /// Takes in the maximum of one band.
+    pub(super) fn add(&self, tensor: usize, amax: f32) {
+        let weight = &self.weights[tensor];
+        weight.bits.fetch_max(amax.to_bits(), Ordering::AcqRel);
+        if weight.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wake();
+        }
+    }
+
+    /// The maximum once all bands are in; `None` when the run stops before that.
+    pub(super) fn wait(&self, tensor: usize, stopped: &AtomicBool) -> Option<f32> {
+        let weight = &self.weights[tensor];
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while weight.remaining.load(Ordering::Acquire) > 0 {
+            if stopped.load(Ordering::Acquire) {
+                return None;
+            }
+            guard = self.complete.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(f32::from_bits(weight.bits.load(Ordering::Acquire)))
+    }
+
+    /// Lets every waiter look again.
+    pub(super) fn wake(&self) {
+        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.complete.notify_all();
+    }
+}
+
+/// The absolute maximum of a band.
+pub(super) fn absmax(source: Matrix, first_row: usize, bytes: &[u8], _simd: Simd) -> Result<f32, NonFinite> {
+    let value = |element: &[u8]| match (source.dtype, element) {
+        (SourceDtype::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+        (SourceDtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+        _ => 0.0,
+    };
+    let mut amax = 0_f32;
+    for (index, element) in bytes.chunks_exact(source.dtype.bytes()).enumerate() {
+        let value = value(element);
+        if !value.is_finite() {
+            return Err(NonFinite { row: first_row + index / source.columns, column: index % source.columns, value });
+        }
+        amax = amax.max(value.abs());
+    }
+    Ok(amax)
+}

@@ -1,0 +1,37 @@
+//! Memory that a worker reads into and quantizes into, laid out so that the kernel can write it to disk directly.
+
+/// What direct I/O asks of offsets, lengths and addresses, on every disk with blocks of at most this size.
+pub(super) const ALIGN: usize = 4096;
+
+/// Memory that is allocated once and handed out in pieces of the address that a file offset asks for.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    /// The first index whose address is a multiple of [`ALIGN`].
+    aligned: usize,
+}
+
+impl Buffer {
+    /// A buffer for pieces of up to `capacity` bytes.
+    pub(super) fn new(capacity: usize) -> Self {
+        let bytes = vec![0; Self::footprint(capacity)];
+        let address = bytes.as_ptr().addr();
+        Self { aligned: address.next_multiple_of(ALIGN) - address, bytes }
+    }
+
+    /// Bytes that a buffer for pieces of up to `capacity` bytes takes.
+    pub(super) fn footprint(capacity: usize) -> usize {
+        capacity + 2 * ALIGN
+    }
+
+    /// `len` bytes that will lie at `offset` in a file: where the offset is aligned, so is the address.
+    pub(super) fn at_offset(&mut self, offset: u64, len: usize) -> &mut [u8] {
+        let start = self.aligned + (offset % ALIGN as u64) as usize;
+        &mut self.bytes[start..start + len]
+    }
+
+    /// The bytes that the last call of [`Buffer::at_offset`] with these arguments handed out.
+    pub(super) fn filled(&self, offset: u64, len: usize) -> &[u8] {
+        let start = self.aligned + (offset % ALIGN as u64) as usize;
+        &self.bytes[start..start + len]
+    }
+}

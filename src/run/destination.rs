@@ -1,0 +1,102 @@
+//! Where the output goes, and everything that can be known to be wrong with that before a byte is written.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::plan::Plan;
+use crate::run::RunError;
+
+/// The place of the output: an existing parent directory and a name in it.
+#[derive(Debug)]
+pub(super) struct Destination {
+    /// The output's path with its parent resolved.
+    pub(super) path: PathBuf,
+    pub(super) parent: PathBuf,
+    name: OsString,
+}
+
+impl Destination {
+    /// Resolves `output`, which must not lie inside `source`.
+    pub(super) fn new(output: &Path, source: &Path) -> Result<Self, RunError> {
+        let unnamed = || RunError::OutputUnnamed { path: output.to_path_buf() };
+        let name = output.file_name().ok_or_else(unnamed)?.to_os_string();
+        let parent = match output.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Err(unnamed()),
+        };
+        let missing = |source| RunError::Parent { path: output.to_path_buf(), parent: parent.to_path_buf(), source };
+        let parent = fs::canonicalize(parent).map_err(missing)?;
+        if !parent.is_dir() {
+            return Err(RunError::Parent {
+                path: output.to_path_buf(),
+                parent,
+                source: io::ErrorKind::NotADirectory.into(),
+            });
+        }
+        let destination = Self { path: parent.join(&name), parent, name };
+        destination.check_outside(source)?;
+        Ok(destination)
+    }
+
+    /// `.<name>.<suffix>` beside the output.
+    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(".");
+        name.push(suffix);
+        self.parent.join(name)
+    }
+
+    /// The output must not exist; an empty directory is as good as none.
+    pub(super) fn check_free(&self) -> Result<(), RunError> {
+        let exists = || RunError::OutputExists { path: self.path.clone() };
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(RunError::file("look at", &self.path)(error)),
+            Ok(found) if !found.is_dir() => Err(exists()),
+            Ok(_) => {
+                let mut entries = fs::read_dir(&self.path).map_err(RunError::file("list", &self.path))?;
+                if entries.next().is_some() { Err(exists()) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// The disk has room for `needed` bytes, and no file of the plan passes the limit of this process.
+    pub(super) fn check_room(&self, plan: &Plan, needed: u64) -> Result<(), RunError> {
+        if let Some(limit) = getrlimit(Resource::Fsize).current
+            && let Some(shard) = plan.shards.iter().find(|shard| shard.size > limit)
+        {
+            let path = self.path.join(&shard.file_name);
+            return Err(RunError::FileTooLarge { path, size: shard.size, limit });
+        }
+        let disk = rustix::fs::statvfs(&self.parent)
+            .map_err(|error| RunError::file("ask for the free space of", &self.parent)(error.into()))?;
+        let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if needed > available {
+            return Err(RunError::NoSpace { output: self.path.clone(), needed, available });
+        }
+        Ok(())
+    }
+
+    /// Neither the output nor a directory above it is the source, under whatever name it was reached.
+    fn check_outside(&self, source: &Path) -> Result<(), RunError> {
+        let inside = || RunError::OutputInSource { output: self.path.clone(), source_dir: source.to_path_buf() };
+        let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        let source_identity = identity(source).map_err(RunError::file("look at", source))?;
+        for above in self.path.ancestors() {
+            match identity(above) {
+                Ok(found) if found == source_identity => return Err(inside()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(RunError::file("look at", above)(error)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! The files of a run: source shards that are read, output shards that are written, a bounded number open at a time.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
+
+use crate::checkpoint::Shard;
+use crate::checkpoint::layout::ShardLayout;
+use crate::run::RunError;
+use crate::run::buffer::ALIGN;
+use crate::run::staging::create_new;
+
+/// The most files of a kind that are open at a time, those in use by a worker aside.
+const OPEN_FILES: usize = 16;
+
+/// Direct I/O is not worth its fixed costs below this.
+const SMALLEST_DIRECT_WRITE: usize = 64 << 10;
+
+/// The source shards, opened when they are first read and watched for changes.
+pub(super) struct Sources<'a> {
+    shards: &'a [Shard],
+    open: OpenFiles<File>,
+    seen: Vec<OnceLock<Identity>>,
+}
+
+/// What would be different about a file that was changed or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(shards: &'a [Shard]) -> Self {
+        Self { shards, open: OpenFiles::default(), seen: shards.iter().map(|_| OnceLock::new()).collect() }
+    }
+
+    pub(super) fn path(&self, shard: usize) -> &Path {
+        &self.shards[shard].path
+    }
+
+    /// The open shard; the same file, unchanged, however often it was closed in between.
+    pub(super) fn get(&self, shard: usize) -> Result<Arc<File>, RunError> {
+        self.open.get(shard, || {
+            let path = self.path(shard);
+            let open = |source| RunError::Open { path: path.to_path_buf(), source };
+            // A FIFO or a device in place of a shard must not block the open.
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(open)?;
+            self.check(shard, &file)?;
+            Ok(file)
+        })
+    }
+
+    /// Closes a shard that has been read to its end, after a last look at whether it is still what it was.
+    pub(super) fn finish(&self, shard: usize) -> Result<(), RunError> {
+        let file = self.get(shard)?;
+        self.open.close(shard);
+        self.check(shard, &file)
+    }
+
+    fn check(&self, shard: usize, file: &File) -> Result<(), RunError> {
+        let path = self.path(shard);
+        let found = file.metadata().map_err(RunError::file("look at", path))?;
+        let identity = Identity {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        };
+        let unchanged = *self.seen[shard].get_or_init(|| identity) == identity;
+        if !unchanged || !found.is_file() || identity.size != self.shards[shard].size {
+            return Err(RunError::SourceChanged { path: path.to_path_buf() });
+        }
+        Ok(())
+    }
+}
+
+/// The output shards, each at its full size from the start.
+pub(super) struct Outputs<'a> {
+    dir: &'a Path,
+    layouts: &'a [ShardLayout],
+    open: OpenFiles<OutputFile>,
+    /// Per shard, bytes that are still to be written.
+    remaining: Vec<AtomicU64>,
+    direct: bool,
+}
+
+impl<'a> Outputs<'a> {
+    /// Creates every shard in `dir`, its space reserved and its header written.
+    pub(super) fn create(dir: &'a Path, layouts: &'a [ShardLayout], direct: bool) -> Result<Self, RunError> {
+        let remaining = |layout: &ShardLayout| AtomicU64::new(layout.size - layout.header.len() as u64);
+        for layout in layouts {
+            let path = dir.join(&layout.file_name);
+            let file = create_new(&path, 0o666).map_err(RunError::file("create", &path))?;
+            reserve(&file, layout.size).map_err(RunError::file("reserve the space of", &path))?;
+            file.write_all_at(&layout.header, 0).map_err(RunError::file("write the header of", &path))?;
+        }
+        Ok(Self {
+            dir,
+            layouts,
+            open: OpenFiles::default(),
+            remaining: layouts.iter().map(remaining).collect(),
+            direct,
+        })
+    }
+
+    pub(super) fn path(&self, shard: usize) -> PathBuf {
+        self.dir.join(&self.layouts[shard].file_name)
+    }
+
+    pub(super) fn get(&self, shard: usize) -> Result<Arc<OutputFile>, RunError> {
+        self.open.get(shard, || {
+            let path = self.path(shard);
+            OutputFile::open(&path, self.direct).map_err(RunError::file("open", &path))
+        })
+    }
+
+    /// Shards that hold nothing but a header.
+    pub(super) fn empty(&self) -> impl Iterator<Item = usize> {
+        (0..self.remaining.len()).filter(|&shard| self.remaining[shard].load(Ordering::Relaxed) == 0)
+    }
+
+    /// Notes that `bytes` more of the shard were written; true for the call that completes it.
+    pub(super) fn written(&self, shard: usize, bytes: u64) -> bool {
+        // Whoever completes the shard must see, and sync, what the others wrote.
+        bytes > 0 && self.remaining[shard].fetch_sub(bytes, Ordering::AcqRel) == bytes
+    }
+
+    /// Makes a complete shard durable and closes it.
+    pub(super) fn sync(&self, shard: usize) -> Result<(), RunError> {
+        let file = self.get(shard)?;
+        self.open.close(shard);
+        file.buffered.sync_all().map_err(RunError::file("sync", &self.path(shard)))
+    }
+}
+
+/// An output shard that is open for writing.
+pub(super) struct OutputFile {
+    pub(super) buffered: File,
+    /// The same file past the page cache, where its file system can.
+    direct: Option<File>,
+    /// Set when a direct write was refused in spite of its alignment.
+    refused: AtomicBool,
+}
+
+impl OutputFile {
+    fn open(path: &Path, direct: bool) -> io::Result<Self> {
+        let open = |flags: OFlags| {
+            OpenOptions::new().write(true).custom_flags((OFlags::NOFOLLOW | flags).bits().cast_signed()).open(path)
+        };
+        let direct = if direct { open(OFlags::DIRECT).ok() } else { None };
+        Ok(Self { buffered: open(OFlags::empty())?, direct, refused: AtomicBool::new(false) })
+    }
+
+    /// Whether whole blocks go past the page cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some() && !self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Writes `bytes` at `offset`: whole blocks past the page cache where that is possible, the rest through it.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let head = (offset.next_multiple_of(ALIGN as u64) - offset) as usize;
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct() && bytes.len() > head) else {
+            return self.buffered.write_all_at(bytes, offset);
+        };
+        let (head, rest) = bytes.split_at(head);
+        let (blocks, tail) = rest.split_at(rest.len() - rest.len() % ALIGN);
+        if blocks.len() < SMALLEST_DIRECT_WRITE || blocks.as_ptr().addr() % ALIGN != 0 {
+            return self.buffered.write_all_at(bytes, offset);
+        }
+        let blocks_at = offset + head.len() as u64;
+        self.buffered.write_all_at(head, offset)?;
+        self.write_blocks(direct, blocks, blocks_at)?;
+        self.buffered.write_all_at(tail, blocks_at + blocks.len() as u64)
+    }
+
+    fn write_blocks(&self, direct: &File, mut blocks: &[u8], mut offset: u64) -> io::Result<()> {
+        while !blocks.is_empty() {
+            match direct.write_at(blocks, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    blocks = &blocks[written..];
+                    offset += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The disk wants another alignment, now or after a write that was cut short.
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    self.refused.store(true, Ordering::Relaxed);
+                    return self.buffered.write_all_at(blocks, offset);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives the file its size, and the space for it where the file system can reserve it.
+fn reserve(file: &File, size: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, size) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(size),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Files that are open under their number, the one that was opened longest ago closed first.
+struct OpenFiles<T>(Mutex<VecDeque<(usize, Arc<T>)>>);
+
+impl<T> OpenFiles<T> {
+    fn get(&self, number: usize, open: impl FnOnce() -> Result<T, RunError>) -> Result<Arc<T>, RunError> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = files.iter().find(|(open, _)| *open == number) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(open()?);
+        if files.len() == OPEN_FILES {
+            files.pop_front();
+        }
+        files.push_back((number, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    fn close(&self, number: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != number);
+    }
+}
+
+impl<T> Default for OpenFiles<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}

@@ -1,0 +1,387 @@
+//! The workers: each takes the next task, reads, quantizes and writes it, and asks nothing of the others.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite};
+
+use crate::plan::{Job, Plan, Slot};
+use crate::run::amax::{Maxima, absmax};
+use crate::run::buffer::Buffer;
+use crate::run::copy::{CopyError, copy};
+use crate::run::files::{Outputs, Sources};
+use crate::run::timings::{Slowest, Stages, TensorTime, timed};
+use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work, rows_in};
+use crate::run::{Observer, Options, RunError};
+
+/// What all workers share.
+pub(super) struct Pipeline<'a> {
+    plan: &'a Plan,
+    work: &'a Work,
+    sources: Sources<'a>,
+    outputs: &'a Outputs<'a>,
+    options: &'a Options<'a>,
+    observer: &'a dyn Observer,
+    /// The number of the next task.
+    next: AtomicU64,
+    /// No further task is begun.
+    stopped: AtomicBool,
+    /// The failure of the earliest task, whatever the order in which they failed.
+    failure: Mutex<Option<(u64, RunError)>>,
+    /// Per segment of the work.
+    progress: Vec<Progress>,
+    /// Per source shard, the tasks that still read it.
+    unread: Vec<AtomicU64>,
+    maxima: Maxima,
+    slowest: Mutex<Slowest>,
+}
+
+struct Progress {
+    remaining: AtomicU64,
+    started: OnceLock<Instant>,
+}
+
+/// What the workers leave behind when all went well.
+pub(super) struct Outcome {
+    pub(super) stages: Stages,
+    pub(super) slowest: Vec<TensorTime>,
+    pub(super) span: Duration,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        work: &'a Work,
+        outputs: &'a Outputs<'a>,
+        options: &'a Options<'a>,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let unread: Vec<AtomicU64> = plan.checkpoint.shards.iter().map(|_| AtomicU64::new(0)).collect();
+        for segment in &work.segments {
+            unread[segment.from_shard].fetch_add(segment.tasks, Ordering::Relaxed);
+        }
+        let progress =
+            |segment: &Segment| Progress { remaining: AtomicU64::new(segment.tasks), started: OnceLock::new() };
+        Self {
+            plan,
+            work,
+            sources: Sources::new(&plan.checkpoint.shards),
+            outputs,
+            options,
+            observer,
+            next: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            progress: work.segments.iter().map(progress).collect(),
+            unread,
+            maxima: Maxima::new(work, plan.jobs.len()),
+            slowest: Mutex::default(),
+        }
+    }
+
+    /// Carries out all tasks; every shard is complete and durable when this returns without an error.
+    pub(super) fn run(self) -> Result<Outcome, RunError> {
+        let began = Instant::now();
+        for segment in self.work.segments.iter().filter(|segment| segment.tasks == 0) {
+            self.report(segment, Duration::ZERO);
+        }
+        let stages = thread::scope(|scope| {
+            let (complete, completed) = mpsc::channel::<usize>();
+            for shard in self.outputs.empty() {
+                // The receiver lives until all senders are gone.
+                let _ = complete.send(shard);
+            }
+            // Syncing blocks for as long as the disk takes; a thread of its own leaves the workers at work.
+            let this = &self;
+            scope.spawn(move || {
+                let _stop = StopOnPanic(this);
+                for shard in completed {
+                    if !this.is_stopped()
+                        && let Err(error) = this.outputs.sync(shard)
+                    {
+                        this.fail(u64::MAX, error);
+                    }
+                }
+            });
+            let workers: Vec<_> = (0..self.work.workers)
+                .map(|_| {
+                    let worker = Worker::new(this, complete.clone());
+                    scope.spawn(move || worker.run())
+                })
+                .collect();
+            drop(complete);
+            let mut stages = Stages::default();
+            for worker in workers {
+                match worker.join() {
+                    Ok(own) => stages.add(&own),
+                    // Only a scheme's own mistake can get here; the staging directory goes as the panic passes.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            stages
+        });
+        if let Some((_, error)) = self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        if self.options.cancel.load(Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
+        let slowest = self.slowest.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner();
+        Ok(Outcome { stages, slowest, span: began.elapsed() })
+    }
+
+    /// The next task, unless the run stops. Tasks are handed out in order: when one fails, every earlier one has been
+    /// begun and will end, so that the earliest failure is the same for any number of workers.
+    fn take(&self) -> Option<Task> {
+        if self.is_stopped() {
+            return None;
+        }
+        self.work.task(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn is_stopped(&self) -> bool {
+        if self.options.cancel.load(Ordering::Relaxed) {
+            self.stop();
+        }
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.maxima.wake();
+    }
+
+    fn fail(&self, task: u64, error: RunError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.as_ref().is_none_or(|(earliest, _)| task < *earliest) {
+            *failure = Some((task, error));
+        }
+        drop(failure);
+        self.stop();
+    }
+
+    fn begin(&self, task: &Task) {
+        self.progress[task.segment].started.get_or_init(Instant::now);
+    }
+
+    /// Notes that a task has ended well.
+    fn end(&self, task: &Task) -> Result<(), RunError> {
+        let segment = &self.work.segments[task.segment];
+        let progress = &self.progress[task.segment];
+        self.observer.advanced(task.len);
+        if progress.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let took = progress.started.get().map_or(Duration::ZERO, Instant::elapsed);
+            self.report(segment, took);
+        }
+        if self.unread[segment.from_shard].fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.sources.finish(segment.from_shard)?;
+        }
+        Ok(())
+    }
+
+    fn offset(&self, slot: Slot) -> u64 {
+        self.plan.shards[slot.shard].tensors[slot.tensor].offset
+    }
+
+    /// The name of the tensor that the segment's byte at `start` belongs to.
+    fn tensor_at(&self, segment: &Segment, start: u64) -> String {
+        let tensors = &self.plan.checkpoint.tensors;
+        let found = segment.tensors.iter().map(|&tensor| &tensors[tensor]);
+        let mut found = found.filter(|tensor| tensor.offset + tensor.len > segment.from + start);
+        found.next().map_or_else(String::new, |tensor| tensor.name.clone())
+    }
+
+    /// Tells the observer of the tensors of a finished segment; those of one copy share its time by their sizes.
+    fn report(&self, segment: &Segment, took: Duration) {
+        if let SegmentKind::Amax { .. } = segment.kind {
+            return;
+        }
+        for &tensor in &segment.tensors {
+            let tensor = &self.plan.checkpoint.tensors[tensor];
+            let share = if segment.len == 0 { 0.0 } else { tensor.len as f64 / segment.len as f64 };
+            let time =
+                TensorTime { name: tensor.name.clone(), seconds: took.as_secs_f64() * share, bytes_read: tensor.len };
+            self.observer.tensor_finished(&time);
+            self.slowest.lock().unwrap_or_else(PoisonError::into_inner).add(time);
+        }
+    }
+}
+
+/// Stops the run when its thread panics, so that nobody waits for what will never come.
+struct StopOnPanic<'a>(&'a Pipeline<'a>);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// One worker and its buffers, which are allocated once.
+struct Worker<'a> {
+    shared: &'a Pipeline<'a>,
+    complete: Sender<usize>,
+    input: Buffer,
+    outputs: Vec<Buffer>,
+    stages: Stages,
+}
+
+impl<'a> Worker<'a> {
+    fn new(shared: &'a Pipeline<'a>, complete: Sender<usize>) -> Self {
+        let work = shared.work;
+        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::new(capacity)).collect();
+        Self { shared, complete, input: Buffer::new(work.input_capacity), outputs, stages: Stages::default() }
+    }
+
+    fn run(mut self) -> Stages {
+        let shared = self.shared;
+        let _stop = StopOnPanic(shared);
+        while let Some(task) = shared.take() {
+            shared.begin(&task);
+            if let Err(error) = self.carry_out(&task).and_then(|()| shared.end(&task)) {
+                shared.fail(task.number, error);
+            }
+        }
+        self.stages
+    }
+
+    fn carry_out(&mut self, task: &Task) -> Result<(), RunError> {
+        let segment = &self.shared.work.segments[task.segment];
+        match segment.kind {
+            SegmentKind::Copy { to_shard, to } => self.copy(task, segment, to_shard, to + task.start),
+            SegmentKind::Amax { matrix } => self.amax(task, segment, matrix),
+            SegmentKind::Quantize { matrix, scope } => self.quantize(task, segment, matrix, scope),
+        }
+    }
+
+    fn copy(&mut self, task: &Task, segment: &Segment, to_shard: usize, to: u64) -> Result<(), RunError> {
+        let output = self.shared.outputs.get(to_shard)?;
+        if output.is_direct() {
+            self.read(segment, task, to)?;
+            let bytes = self.input.filled(to, task.len as usize);
+            timed(&mut self.stages.write, || output.write_at(bytes, to))
+                .map_err(|error| self.write_error(segment, task, to_shard, error))?;
+        } else {
+            let source = self.shared.sources.get(segment.from_shard)?;
+            let buffer = self.input.at_offset(to, task.len as usize);
+            let from = segment.from + task.start;
+            // All of it counts as writing, which is most of it.
+            timed(&mut self.stages.write, || copy(&source, from, &output.buffered, to, buffer)).map_err(|error| {
+                match error {
+                    CopyError::Read(error) => self.read_error(segment, task, error),
+                    CopyError::Write(error) => self.write_error(segment, task, to_shard, error),
+                }
+            })?;
+            self.stages.bytes_read += task.len;
+        }
+        self.written(to_shard, task.len);
+        Ok(())
+    }
+
+    fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
+        self.read(segment, task, 0)?;
+        let bytes = self.input.filled(0, task.len as usize);
+        let (first_row, _) = rows(matrix, task);
+        let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd))
+            .map_err(|at| self.non_finite(segment, at))?;
+        self.shared.maxima.add(segment.tensors[0], amax);
+        Ok(())
+    }
+
+    fn quantize(&mut self, task: &Task, segment: &Segment, matrix: Matrix, scope: AmaxScope) -> Result<(), RunError> {
+        let tensor = segment.tensors[0];
+        let Job::Quantize { rule, outputs } = &self.shared.plan.jobs[tensor] else {
+            unreachable!("a segment that quantizes is made from a job that quantizes");
+        };
+        let amax = match scope {
+            AmaxScope::Band => None,
+            AmaxScope::Tensor => {
+                let (maxima, stopped) = (&self.shared.maxima, &self.shared.stopped);
+                // Without a maximum the run has stopped, for a reason that another worker has given.
+                let amax = timed(&mut self.stages.wait, || maxima.wait(tensor, stopped));
+                Some(amax.ok_or(RunError::Cancelled)?)
+            }
+        };
+        self.read(segment, task, 0)?;
+        let (first_row, rows) = rows(matrix, task);
+        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.checkpoint.tensors[tensor])?;
+        let band = Band {
+            source: matrix,
+            first_row,
+            rows,
+            bytes: self.input.filled(0, task.len as usize),
+            amax,
+            simd: self.shared.options.simd,
+        };
+        let places: [(u64, usize); MAX_OUTPUTS] = std::array::from_fn(|index| match outputs.get(index) {
+            Some((spec, slot)) => {
+                let range = spec.band_range(first_row, rows);
+                (self.shared.offset(*slot) + range.start as u64, range.len())
+            }
+            None => (0, 0),
+        });
+        let mut slices: [&mut [u8]; MAX_OUTPUTS] = Default::default();
+        for ((slice, buffer), &(offset, len)) in slices.iter_mut().zip(&mut self.outputs).zip(&places) {
+            *slice = buffer.at_offset(offset, len);
+        }
+        timed(&mut self.stages.compute, || scheme.quantize(&band, &mut slices[..outputs.len()]))
+            .map_err(|at| self.non_finite(segment, at))?;
+        for (index, (_, slot)) in outputs.iter().enumerate() {
+            let (offset, len) = places[index];
+            let file = self.shared.outputs.get(slot.shard)?;
+            let bytes = self.outputs[index].filled(offset, len);
+            timed(&mut self.stages.write, || file.write_at(bytes, offset))
+                .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
+            self.written(slot.shard, len as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads the task's bytes into the input buffer, to where a write to `offset` wants them.
+    fn read(&mut self, segment: &Segment, task: &Task, offset: u64) -> Result<(), RunError> {
+        let source = self.shared.sources.get(segment.from_shard)?;
+        let buffer = self.input.at_offset(offset, task.len as usize);
+        timed(&mut self.stages.read, || source.read_exact_at(buffer, segment.from + task.start))
+            .map_err(|error| self.read_error(segment, task, error))?;
+        self.stages.bytes_read += task.len;
+        Ok(())
+    }
+
+    /// Counts bytes of a shard that are written, and hands a complete shard on.
+    fn written(&self, shard: usize, bytes: u64) {
+        if self.shared.outputs.written(shard, bytes) {
+            // The receiver lives until all workers have ended.
+            let _ = self.complete.send(shard);
+        }
+    }
+
+    fn read_error(&self, segment: &Segment, task: &Task, source: io::Error) -> RunError {
+        let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+        // The header promised more: the file was longer when it was read.
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return RunError::SourceChanged { path };
+        }
+        RunError::Read { path, tensor: self.shared.tensor_at(segment, task.start), source }
+    }
+
+    fn write_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
+        let path = self.shared.outputs.path(shard);
+        RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
+    }
+
+    fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
+        let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+        RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
+    }
+}
+
+/// The first row of a task and how many rows it has.
+fn rows(matrix: Matrix, task: &Task) -> (usize, usize) {
+    (rows_in(matrix, task.start), rows_in(matrix, task.len))
+}

@@ -1,0 +1,142 @@
+//! Where the time of a run went: what `--timings` and the JSON report show.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// How many of the slowest tensors a report names.
+const SLOWEST: usize = 10;
+
+/// What a run did and what it cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub wall_seconds: f64,
+    /// User and system time of the whole process.
+    pub cpu_seconds: f64,
+    /// The most bytes that were resident at a time; `None` where the system does not say.
+    pub peak_memory: Option<u64>,
+    /// Bytes of tensor data that were read, a second pass counted twice.
+    pub bytes_read: u64,
+    /// Bytes of the output directory.
+    pub bytes_written: u64,
+    /// Bytes read per second of wall time.
+    pub bytes_per_second: f64,
+    pub workers: usize,
+    pub simd: &'static str,
+    pub tensors_copied: usize,
+    pub tensors_quantized: usize,
+    pub shares: Shares,
+    pub bound_by: Bound,
+    /// Longest first.
+    pub slowest: Vec<TensorTime>,
+}
+
+/// How the workers spent their time; the four add up to 1.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Shares {
+    pub read: f64,
+    pub compute: f64,
+    pub write: f64,
+    /// For another worker, or at the end for the disk to confirm what was written.
+    pub wait: f64,
+}
+
+/// What a faster machine would need more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    Reading,
+    Computing,
+    Writing,
+    /// The disk confirmed (`fsync`) more slowly than the workers wrote.
+    Syncing,
+}
+
+/// What one source tensor took, from the first byte read to the last byte written.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorTime {
+    pub name: String,
+    pub seconds: f64,
+    pub bytes_read: u64,
+}
+
+/// What one worker did with its time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stages {
+    pub(super) read: Duration,
+    pub(super) compute: Duration,
+    pub(super) write: Duration,
+    pub(super) wait: Duration,
+    pub(super) bytes_read: u64,
+}
+
+impl Stages {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.compute += other.compute;
+        self.write += other.write;
+        self.wait += other.wait;
+        self.bytes_read += other.bytes_read;
+    }
+
+    /// Shares of the time that `workers` had from the first task to the last sync, which took `span`.
+    pub(super) fn shares(&self, workers: usize, span: Duration) -> Shares {
+        let whole = (span * workers as u32).as_secs_f64().max(f64::MIN_POSITIVE);
+        let share = |part: Duration| (part.as_secs_f64() / whole).min(1.0);
+        let (read, compute, write) = (share(self.read), share(self.compute), share(self.write));
+        Shares { read, compute, write, wait: (1.0 - read - compute - write).max(0.0) }
+    }
+}
+
+impl Shares {
+    pub(super) fn bound(&self) -> Bound {
+        let parts = [
+            (self.read, Bound::Reading),
+            (self.compute, Bound::Computing),
+            (self.write, Bound::Writing),
+            (self.wait, Bound::Syncing),
+        ];
+        parts.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or(Bound::Computing, |(_, bound)| bound)
+    }
+}
+
+/// The slowest tensors so far.
+#[derive(Debug, Default)]
+pub(super) struct Slowest(Vec<TensorTime>);
+
+impl Slowest {
+    pub(super) fn add(&mut self, time: TensorTime) {
+        let place = self.0.partition_point(|slower| slower.seconds >= time.seconds);
+        if place < SLOWEST {
+            self.0.insert(place, time);
+            self.0.truncate(SLOWEST);
+        }
+    }
+
+    pub(super) fn into_inner(self) -> Vec<TensorTime> {
+        self.0
+    }
+}
+
+/// Adds the time that `work` takes to `total`.
+pub(super) fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *total += start.elapsed();
+    result
+}
+
+/// User and system time of the process so far.
+pub(super) fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// The most bytes of the process that were resident at a time, from `VmHWM`.
+pub(super) fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}

@@ -1,0 +1,326 @@
+//! The work of a run: the plan cut into tasks of bounded size, in the order in which workers take them.
+
+use qwen_fp8_schemes::{AmaxScope, Matrix, Scheme, SourceDtype};
+
+use crate::checkpoint::Tensor;
+use crate::plan::{Job, Plan, Slot};
+use crate::run::RunError;
+use crate::run::buffer::{ALIGN, Buffer};
+
+/// The most tensors that a scheme may write for one weight.
+pub(super) const MAX_OUTPUTS: usize = 8;
+
+/// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
+const TASK_BYTES: u64 = 2 << 20;
+
+/// Everything there is to do, in order; a task is found by its number without a list of all of them.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) segments: Vec<Segment>,
+    /// Per segment, the number of its first task.
+    first_task: Vec<u64>,
+    pub(super) tasks: u64,
+    /// Bytes of source that the tasks read, a second pass counted twice.
+    pub(super) bytes: u64,
+    pub(super) workers: usize,
+    /// Bytes that a worker's buffer for source data must hold.
+    pub(super) input_capacity: usize,
+    /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
+    pub(super) output_capacities: Vec<usize>,
+}
+
+/// A stretch of work that is cut into equal tasks.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) kind: SegmentKind,
+    /// The source tensors that are read, in the order of their bytes; more than one only in a copy.
+    pub(super) tensors: Vec<usize>,
+    /// The source shard that is read.
+    pub(super) from_shard: usize,
+    /// Offset in the source shard of the first byte that is read.
+    pub(super) from: u64,
+    pub(super) len: u64,
+    /// Bytes of source per task; the last one may have fewer.
+    pub(super) task_bytes: u64,
+    /// By how much a copy's first task is shorter, so that the others begin at aligned offsets of the output.
+    skew: u64,
+    pub(super) tasks: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SegmentKind {
+    /// Neighbours in the source that are neighbours in the output.
+    Copy {
+        to_shard: usize,
+        to: u64,
+    },
+    /// The first pass over a weight whose scheme needs its absolute maximum.
+    Amax {
+        matrix: Matrix,
+    },
+    Quantize {
+        matrix: Matrix,
+        scope: AmaxScope,
+    },
+}
+
+/// One task: a part of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Task {
+    pub(super) number: u64,
+    pub(super) segment: usize,
+    /// The part of the segment's bytes.
+    pub(super) start: u64,
+    pub(super) len: u64,
+}
+
+impl Work {
+    /// Cuts the plan for `threads` workers whose buffers take at most `max_memory` bytes together.
+    pub(super) fn new(plan: &Plan, threads: usize, max_memory: u64) -> Result<Self, RunError> {
+        check_slots(plan)?;
+        let workers = workers(plan, threads, max_memory)?;
+        let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
+        let mut work = Self {
+            segments: segments(plan, task_bytes)?,
+            first_task: Vec::new(),
+            tasks: 0,
+            bytes: 0,
+            workers,
+            input_capacity: 0,
+            output_capacities: Vec::new(),
+        };
+        for segment in &work.segments {
+            work.first_task.push(work.tasks);
+            work.tasks += segment.tasks;
+            work.bytes += segment.len;
+            work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
+            let outputs = segment.output_capacities(plan);
+            for (index, capacity) in outputs.into_iter().enumerate() {
+                match work.output_capacities.get_mut(index) {
+                    Some(largest) => *largest = capacity.max(*largest),
+                    None => work.output_capacities.push(capacity),
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    /// The task of this number, `None` past the last.
+    pub(super) fn task(&self, number: u64) -> Option<Task> {
+        if number >= self.tasks {
+            return None;
+        }
+        // Segments without tasks share their first number with the next one: the last of them is meant.
+        let segment = self.first_task.partition_point(|&first| first <= number) - 1;
+        let (start, len) = self.segments[segment].part(number - self.first_task[segment]);
+        Some(Task { number, segment, start, len })
+    }
+}
+
+impl Segment {
+    /// Joins `next` to this copy where both its ends follow on; says whether it did.
+    fn take_in(&mut self, next: &Self) -> bool {
+        let (SegmentKind::Copy { to_shard, to }, SegmentKind::Copy { to_shard: next_shard, to: next_to }) =
+            (self.kind, next.kind)
+        else {
+            return false;
+        };
+        let follows = (self.from_shard, self.from + self.len) == (next.from_shard, next.from)
+            && (to_shard, to + self.len) == (next_shard, next_to);
+        if follows {
+            self.len += next.len;
+            self.tensors.extend(&next.tensors);
+            self.tasks = self.count();
+        }
+        follows
+    }
+
+    fn counted(mut self) -> Self {
+        self.tasks = self.count();
+        self
+    }
+
+    fn count(&self) -> u64 {
+        if self.len == 0 { 0 } else { (self.len + self.skew).div_ceil(self.task_bytes) }
+    }
+
+    /// Offset within the segment and length of its `index`-th task.
+    fn part(&self, index: u64) -> (u64, u64) {
+        let start = (index * self.task_bytes).saturating_sub(self.skew);
+        let end = ((index + 1) * self.task_bytes - self.skew).min(self.len);
+        (start, end - start)
+    }
+
+    fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
+        let SegmentKind::Quantize { matrix, .. } = self.kind else { return Vec::new() };
+        let Job::Quantize { outputs, .. } = &plan.jobs[self.tensors[0]] else { return Vec::new() };
+        let rows = rows_in(matrix, self.task_bytes).min(matrix.rows);
+        outputs.iter().map(|(spec, _)| spec.band_range(0, rows).len()).collect()
+    }
+}
+
+/// Rows of the matrix in so many bytes; none where rows are empty.
+pub(super) fn rows_in(matrix: Matrix, bytes: u64) -> usize {
+    bytes.checked_div(matrix.row_bytes() as u64).unwrap_or(0) as usize
+}
+
+/// The scheme of a rule that quantizes.
+pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, tensor: &Tensor) -> Result<&'a dyn Scheme, RunError> {
+    let scheme = plan.recipe.rules.get(rule).and_then(|rule| rule.scheme.as_deref());
+    scheme.ok_or_else(|| inconsistent(&tensor.name, "its rule has no scheme"))
+}
+
+/// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
+fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
+    let mut most = (0, "");
+    for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
+        let Job::Quantize { rule, outputs } = job else { continue };
+        let matrix = matrix(tensor)?;
+        let rows = scheme(plan, *rule, tensor)?.band_rows().min(matrix.rows);
+        let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
+        let needed = Buffer::footprint(rows * matrix.row_bytes()) + output_bytes.sum::<usize>();
+        if needed > most.0 {
+            most = (needed, &tensor.name);
+        }
+    }
+    let (needed, tensor) = most;
+    let affordable = usize::try_from(max_memory).unwrap_or(usize::MAX).checked_div(needed).unwrap_or(threads);
+    if affordable == 0 {
+        return Err(RunError::Memory { tensor: tensor.to_owned(), needed: needed as u64, max: max_memory });
+    }
+    Ok(threads.clamp(1, affordable))
+}
+
+/// The segments in the order of the output's shards and, within one, of the source.
+fn segments(plan: &Plan, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
+    let mut order: Vec<usize> = (0..plan.jobs.len()).collect();
+    order.sort_by_key(|&tensor| first_slot(&plan.jobs[tensor]).map(|slot| slot.shard));
+    let mut segments: Vec<Segment> = Vec::new();
+    // A weight that waits for its maximum comes one segment later than it could: by then, no worker has to wait for
+    // another one's part of the first pass.
+    let mut delayed: Option<Segment> = None;
+    for tensor in order {
+        let segment = segment(plan, tensor, task_bytes)?;
+        let waiting = delayed.take();
+        match segment.kind {
+            SegmentKind::Quantize { matrix, scope: AmaxScope::Tensor } => {
+                segments
+                    .push(Segment { kind: SegmentKind::Amax { matrix }, tensors: vec![tensor], ..segment }.counted());
+                delayed = Some(segment);
+            }
+            _ => {
+                if !segments.last_mut().is_some_and(|last| last.take_in(&segment)) {
+                    segments.push(segment);
+                }
+            }
+        }
+        segments.extend(waiting);
+    }
+    segments.extend(delayed);
+    Ok(segments)
+}
+
+fn first_slot(job: &Job) -> Option<Slot> {
+    match job {
+        Job::Copy { to } => Some(*to),
+        Job::Quantize { outputs, .. } => outputs.first().map(|(_, slot)| *slot),
+    }
+}
+
+/// The work for one tensor.
+fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segment, RunError> {
+    let tensor = &plan.checkpoint.tensors[index];
+    let segment = Segment {
+        kind: SegmentKind::Copy { to_shard: 0, to: 0 },
+        tensors: vec![index],
+        from_shard: tensor.shard,
+        from: tensor.offset,
+        len: tensor.len,
+        task_bytes,
+        skew: 0,
+        tasks: 0,
+    };
+    match &plan.jobs[index] {
+        Job::Copy { to } => {
+            let to = (to.shard, plan.shards[to.shard].tensors[to.tensor].offset);
+            let task_bytes = task_bytes.next_multiple_of(ALIGN as u64);
+            let kind = SegmentKind::Copy { to_shard: to.0, to: to.1 };
+            Ok(Segment { kind, task_bytes, skew: to.1 % ALIGN as u64, ..segment }.counted())
+        }
+        Job::Quantize { rule, outputs } => {
+            let matrix = matrix(tensor)?;
+            let scheme = scheme(plan, *rule, tensor)?;
+            let unit = (scheme.band_rows() * matrix.row_bytes()) as u64;
+            let task_bytes = (task_bytes / unit.max(1) * unit).max(unit).max(1);
+            let kind = SegmentKind::Quantize { matrix, scope: scheme.amax_scope() };
+            let segment = Segment { kind, task_bytes, ..segment }.counted();
+            // An empty weight still has its whole-tensor outputs written, by a band without rows.
+            let writes = outputs.iter().any(|(spec, _)| spec.bytes() > 0);
+            Ok(Segment { tasks: segment.tasks.max(writes.into()), ..segment })
+        }
+    }
+}
+
+/// A weight as rows and columns; dimensions before the last are rows, one after the other.
+fn matrix(tensor: &Tensor) -> Result<Matrix, RunError> {
+    let dtype = SourceDtype::try_from(tensor.dtype)
+        .map_err(|_| inconsistent(&tensor.name, "its dtype is none that can be quantized"))?;
+    let [rows @ .., columns] = tensor.shape.as_slice() else {
+        return Err(inconsistent(&tensor.name, "it has no rows"));
+    };
+    let matrix = Matrix { dtype, rows: rows.iter().product(), columns: *columns };
+    if (matrix.rows * matrix.row_bytes()) as u64 != tensor.len {
+        return Err(inconsistent(&tensor.name, "its shape and its bytes disagree"));
+    }
+    Ok(matrix)
+}
+
+/// Every byte of the output is written by exactly one job, or lies in a header.
+fn check_slots(plan: &Plan) -> Result<(), RunError> {
+    let tensors = &plan.checkpoint.tensors;
+    let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
+    if tensors.len() != plan.jobs.len() {
+        return Err(inconsistent("*", "it has not one job per tensor"));
+    }
+    for (tensor, job) in tensors.iter().zip(&plan.jobs) {
+        let mut take = |slot: &Slot, len: u64| {
+            let placed = plan.shards.get(slot.shard).and_then(|shard| shard.tensors.get(slot.tensor));
+            if placed.is_none_or(|placed| placed.len != len) {
+                return Err(inconsistent(&tensor.name, "an output has another size than its place in the layout"));
+            }
+            if std::mem::replace(&mut taken[slot.shard][slot.tensor], true) {
+                return Err(inconsistent(&tensor.name, "an output's place is taken twice"));
+            }
+            Ok(())
+        };
+        match job {
+            Job::Copy { to } => take(to, tensor.len)?,
+            Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
+                return Err(inconsistent(&tensor.name, "its scheme writes no tensor, or more than eight"));
+            }
+            Job::Quantize { outputs, .. } => {
+                outputs.iter().try_for_each(|(spec, slot)| take(slot, spec.bytes() as u64))?;
+            }
+        }
+    }
+    for (shard, taken) in plan.shards.iter().zip(&taken) {
+        let mut end = shard.header.len() as u64;
+        for (placed, taken) in shard.tensors.iter().zip(taken) {
+            if !taken {
+                return Err(inconsistent(&placed.entry.name, "no job writes it"));
+            }
+            if placed.offset != end {
+                return Err(inconsistent(&placed.entry.name, "it does not begin where the tensor before it ends"));
+            }
+            end += placed.len;
+        }
+        if end != shard.size {
+            return Err(inconsistent(&shard.file_name, "the file's size is not that of its tensors"));
+        }
+    }
+    Ok(())
+}
+
+fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
+    RunError::Inconsistent { tensor: tensor.to_owned(), reason }
+}

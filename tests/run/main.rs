@@ -1,0 +1,5 @@
+//! A run writes what its plan says, or nothing.
+
+mod failures;
+mod fixture;
+mod output;
