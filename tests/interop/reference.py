@@ -22,12 +22,14 @@ from llmcompressor.entrypoints.model_free.lifecycle import (  # noqa: E402
     calibrate_weight,
     initialize_quantized_linear,
 )
+from loguru import logger  # noqa: E402
 from transformers import AutoModelForImageTextToText  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
 import tool  # noqa: E402
 import values  # noqa: E402
 
+logger.remove()
 transformers_logging.set_verbosity_error()
 
 
@@ -55,8 +57,9 @@ def run_oneshot(model: Path, output: Path, recipe: Path) -> None:
         loaded.save_pretrained(str(output))
 
 
-def quantize(weight: torch.Tensor, name: str, *, quotient: str = "source", scale: str = "source",
-             global_scale_of: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+def quantize(
+    weight: torch.Tensor, name: str, *, quotient: str = "source", scale: str = "source"
+) -> dict[str, torch.Tensor]:
     """One weight under one scheme: what is stored, by what follows `<module>.`.
 
     With everything at `source` this is the reference as it runs on a CPU, which rounds the quotient to the dtype of
