@@ -1,0 +1,107 @@
+"""Makes the golden data of this folder with the reference tools, or with `--check` says what differs from them.
+
+Run it with the Python that `tests/interop/setup.sh` prints. See README.md for what the files hold.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "interop"))
+
+import torch  # noqa: E402
+
+import checkpoints  # noqa: E402
+import reference  # noqa: E402
+import tensors  # noqa: E402
+import values  # noqa: E402
+from report import Report  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A scheme of the reference, and the weights to try it on."""
+
+    name: str
+    # Rows and columns of the small weights, one for each kind of values.
+    shape: tuple[int, int]
+    # Of one more weight of ordinary values, which spans several groups in each direction.
+    large: tuple[int, int] | None = None
+    # The dtypes to which the quotient is rounded first: `source` as on a CPU, `f32` as on a GPU.
+    quotients: tuple[str, ...] = ("source", "f32")
+    # Dtypes of source and scale where they differ.
+    scales: tuple[tuple[str, str], ...] = ()
+
+
+SCHEMES = [
+    Scheme("FP8", shape=(4, 61)),
+    Scheme("FP8_DYNAMIC", shape=(4, 61)),
+    Scheme("FP8_BLOCK", shape=(2, 129), large=(129, 131), scales=(("bf16", "f32"), ("f32", "bf16"))),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, compare with what is there")
+    arguments = parser.parse_args()
+    if not arguments.check:
+        for old in HERE.glob("*.safetensors"):
+            old.unlink()
+        for name in make_all(HERE):
+            print(f"{(HERE / name).stat().st_size:8} {name}")
+        return 0
+    report = Report()
+    with tempfile.TemporaryDirectory() as scratch:
+        made = make_all(Path(scratch))
+        for name in made:
+            with report.case(name) as faults:
+                theirs, ours = Path(scratch) / name, HERE / name
+                faults += tensors.differences(tensors.read_file(theirs)[0], tensors.read_file(ours)[0])
+                if not faults and theirs.read_bytes() != ours.read_bytes():
+                    faults.append("the headers differ")
+        with report.case("no file that this script does not make") as faults:
+            faults += sorted({path.name for path in HERE.glob("*.safetensors")} - set(made))
+    return report.close()
+
+
+def make_all(directory: Path) -> list[str]:
+    """Writes every file; their names."""
+    made = []
+    for scheme in SCHEMES:
+        for dtype in values.DTYPES:
+            made += [make(directory, scheme, dtype, quotient, "source") for quotient in scheme.quotients]
+        made += [make(directory, scheme, dtype, "f32", scale) for dtype, scale in scheme.scales]
+    return made
+
+
+def make(directory: Path, scheme: Scheme, dtype: str, quotient: str, scale: str) -> str:
+    """Writes the file of one scheme, source dtype and arithmetic; its name."""
+    stored = {}
+    # The same inputs under every arithmetic, others for every scheme and dtype.
+    rng = torch.Generator().manual_seed(zlib.crc32(f"{scheme.name} {dtype}".encode()))
+    inputs = {kind: values.fill(kind, *scheme.shape, values.DTYPES[dtype], rng) for kind in values.KINDS}
+    if scheme.large:
+        inputs["large"] = values.fill("normal", *scheme.large, values.DTYPES[dtype], rng)
+    for kind, weight in inputs.items():
+        stored[f"{kind}.input"] = checkpoints.stored(weight)
+        made = reference.quantize(weight, scheme.name, quotient=quotient, scale=scale)
+        stored |= {f"{kind}.{suffix}": checkpoints.stored(tensor) for suffix, tensor in made.items()}
+    name = f"{scheme.name.lower()}_{dtype}_{quotient}"
+    options = {}
+    if "f32" in scheme.quotients:
+        options["quotient_dtype"] = quotient
+    if scale != "source":
+        options["scale_dtype"] = scale
+        name += f"_{scale}_scales"
+    metadata = {"scheme": scheme.name, "options": json.dumps(options, separators=(",", ":"))}
+    tensors.write_file(directory / f"{name}.safetensors", stored, metadata)
+    return f"{name}.safetensors"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

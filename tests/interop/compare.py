@@ -1,0 +1,185 @@
+"""Holds `qwen-fp8 apply` against the reference tools on fresh random checkpoints, byte for byte.
+
+Run it with the Python that `setup.sh` prints. It ends with `N passed, N failed` and is 0 only if nothing failed.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import checkpoints
+import configs
+import reference
+import tensors
+import tool
+from report import Report
+from tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Model:
+    """One kind of checkpoint to make."""
+
+    make: Callable
+    dtype: str
+    sizes: checkpoints.Sizes
+    # Blocks of 128 x 128 ask for columns that 128 divides: the reference cannot save others.
+    blocks: bool = True
+
+    def __str__(self) -> str:
+        sizes = {checkpoints.EVEN: "even", checkpoints.HALF_BLOCK: "half block", checkpoints.ODD: "odd"}[self.sizes]
+        return f"{self.make.__name__} {self.dtype} {sizes}"
+
+
+MODELS = [
+    Model(checkpoints.qwen3_vl, "bf16", checkpoints.EVEN),
+    Model(checkpoints.qwen3_vl, "f16", checkpoints.EVEN),
+    Model(checkpoints.qwen3_vl, "f32", checkpoints.EVEN),
+    Model(checkpoints.qwen3_vl, "bf16", checkpoints.HALF_BLOCK),
+    Model(checkpoints.qwen3, "bf16", checkpoints.EVEN),
+    Model(checkpoints.qwen3, "f32", checkpoints.EVEN),
+    Model(checkpoints.qwen3_vl, "bf16", checkpoints.ODD, blocks=False),
+    Model(checkpoints.qwen3, "f16", checkpoints.ODD, blocks=False),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recipe, and what of the reference it must equal."""
+
+    format: str
+    rule: tool.Rule
+    # The preset of the reference.
+    scheme: str
+    # The arithmetic of the reference: see `reference.quantize`.
+    quotient: str
+    scale: str = "source"
+
+    def __str__(self) -> str:
+        options = {"block": self.rule.block_size, "scale": self.rule.scale_dtype, "quotient": self.rule.quotient_dtype}
+        given = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+        return f"{self.format:18} {self.rule.scheme:11} {given:24}"
+
+
+CASES = [
+    Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", quotient_dtype="source"), "FP8_DYNAMIC", "source"),
+    Case("compressed-tensors", tool.Rule("FP8_BLOCK", quotient_dtype="source"), "FP8_BLOCK", "source"),
+    Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", block_size=128, quotient_dtype="source"), "FP8_BLOCK", "source"),
+    Case("compressed-tensors", tool.Rule("FP8", quotient_dtype="source"), "FP8", "source"),
+    Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", quotient_dtype="f32"), "FP8_DYNAMIC", "f32"),
+    Case("compressed-tensors", tool.Rule("FP8_BLOCK"), "FP8_BLOCK", "f32"),
+    Case("compressed-tensors", tool.Rule("FP8"), "FP8", "f32"),
+    Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", scale_dtype="f32"), "FP8_DYNAMIC", "f32", "f32"),
+    Case("fp8", tool.Rule("FP8_BLOCK", scale_dtype="source", quotient_dtype="source"), "FP8_BLOCK", "source"),
+    Case("fp8", tool.Rule("FP8_DYNAMIC", block_size=128), "FP8_BLOCK", "f32", "bf16"),
+    Case("fp8", tool.Rule("FP8_BLOCK", scale_dtype="bf16"), "FP8_BLOCK", "f32", "bf16"),
+    Case("fp8", tool.Rule("FP8_BLOCK", scale_dtype="f32"), "FP8_BLOCK", "f32", "f32"),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tool", type=Path, default=tool.DEFAULT, help="the binary under test")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31), help="repeats a run")
+    parser.add_argument("--rounds", type=int, default=2, help="how many checkpoints of each kind")
+    arguments = parser.parse_args()
+    print(f"compare: {arguments.tool} against llm-compressor, --seed {arguments.seed} --rounds {arguments.rounds}")
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="qwen-fp8-compare-") as scratch:
+        for turn in range(arguments.rounds):
+            for place, model in enumerate(MODELS):
+                seed = arguments.seed + turn * len(MODELS) + place
+                compare_model(arguments.tool, Path(scratch) / f"{turn}-{place}", model, seed, report)
+        compare_oneshot(arguments.tool, Path(scratch) / "oneshot", arguments.seed, report)
+    return report.close()
+
+
+def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: Report) -> None:
+    """All cases that a kind of checkpoint can take."""
+    source = scratch / "source"
+    model.make(source, model.dtype, seed, model.sizes, hostile=True)
+    before = tensors.read_checkpoint(source)
+    cases = [case for case in CASES if model.blocks or case.scheme != "FP8_BLOCK"]
+    for name in dict.fromkeys(case.scheme for case in cases):
+        reference.run_model_free(source, scratch / name, name)
+    for place, case in enumerate(cases):
+        output = scratch / f"output-{place}"
+        with report.case(f"{str(model):24} {case}") as faults:
+            tool.apply(binary, tool.recipe(case.format, case.rule), source, output)
+            found = tensors.read_checkpoint(output)
+            # The reference's own output where it can make one; its functions and one division where it cannot.
+            expected = tensors.read_checkpoint(scratch / case.scheme)
+            if (case.quotient, case.scale) != ("source", "source"):
+                expected = recompute(before, expected, case)
+            if case.format == "fp8":
+                expected = {name.replace(".weight_scale", ".weight_scale_inv"): tensor for name, tensor in expected.items()}
+                faults += configs.fp8_faults(output, found)
+            else:
+                faults += configs.compressed_tensors_faults(output, scratch / case.scheme, found)
+            faults += tensors.differences(expected, found)
+            faults += configs.carried_over_faults(source, output)
+            faults += tensors.index_faults(output)
+
+
+def compare_oneshot(binary: Path, scratch: Path, seed: int, report: Report) -> None:
+    """The reference's other entry, through transformers, and its own recipe files read by the tool."""
+    source = scratch / "source"
+    checkpoints.qwen3_vl(source, "bf16", seed, checkpoints.EVEN, hostile=True)
+    before = tensors.read_checkpoint(source)
+    for name in ("FP8_DYNAMIC", "FP8_BLOCK"):
+        recipe = scratch / f"{name}.yaml"
+        recipe.write_text(tool.llmcompressor_recipe(name))
+        reference.run_oneshot(source, scratch / name, recipe)
+        expected = tensors.read_checkpoint(scratch / name)
+        for text, quotient in ((tool.recipe("compressed-tensors", tool.Rule(name, quotient_dtype="source")), "source"),
+                               (recipe.read_text(), "f32")):
+            output = scratch / f"output-{name}-{quotient}"
+            origin = "its recipe file, unchanged" if quotient == "f32" else "quotient source"
+            with report.case(f"qwen3_vl bf16 oneshot    compressed-tensors {name:11} {origin}") as faults:
+                tool.apply(binary, text, source, output)
+                found = tensors.read_checkpoint(output)
+                case = Case("compressed-tensors", tool.Rule(name), name, quotient)
+                if quotient == "source":
+                    found_like_oneshot = without_negative_zeros(before, found, name)
+                    faults += tensors.differences(expected, found_like_oneshot)
+                else:
+                    faults += tensors.differences(recompute(before, expected, case), found)
+                faults += configs.compressed_tensors_faults(output, scratch / name, found)
+
+
+def recompute(before: dict[str, Tensor], reference_output: dict[str, Tensor], case: Case) -> dict[str, Tensor]:
+    """The reference's output again, with the arithmetic that it has on a GPU, or with another dtype of scale."""
+    expected = dict(reference_output)
+    for name, tensor in before.items():
+        module = name.removesuffix(".weight")
+        if f"{module}.weight_scale" in reference_output:
+            weight = checkpoints.loaded(tensor)
+            made = reference.quantize(weight, case.scheme, quotient=case.quotient, scale=case.scale)
+            expected |= {f"{module}.{suffix}": checkpoints.stored(value) for suffix, value in made.items()}
+    return expected
+
+
+def without_negative_zeros(before: dict[str, Tensor], found: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Intended difference: `oneshot` adds a zero point of 0 to every quotient, which makes a quotient of exactly -0.0 a
+    +0.0; `model_free_ptq`, which we follow, adds none. What merely rounds to zero keeps its sign in both."""
+    changed = dict(found)
+    for source_name, tensor in before.items():
+        scale = found.get(source_name.replace(".weight", ".weight_scale"))
+        if scale is not None and source_name.endswith(".weight"):
+            weight = checkpoints.loaded(tensor)
+            spread = reference.spread(checkpoints.loaded(scale), weight.shape, reference.scheme(name).weights)
+            quotient = weight / spread
+            codes = checkpoints.loaded(found[source_name]).view(torch.uint8)
+            codes = codes.masked_fill((quotient == 0) & quotient.signbit(), 0)
+            changed[source_name] = checkpoints.stored(codes.view(torch.float8_e4m3fn))
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The reference: llm-compressor and compressed-tensors, called as their users call them or one function at a time."""
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+
+# Nothing here may ask a hub for anything, and the table is all there is to read.
+os.environ |= {"HF_HUB_OFFLINE": "1", "LLM_COMPRESSOR_LOG_DISABLED": "true", "TOKENIZERS_PARALLELISM": "false"}
+
+import torch  # noqa: E402
+from compressed_tensors.compressors import compress_module  # noqa: E402
+from compressed_tensors.quantization import (  # noqa: E402
+    QuantizationArgs,
+    QuantizationScheme,
+    QuantizationStrategy,
+    preset_name_to_scheme,
+)
+from llmcompressor import model_free_ptq, oneshot  # noqa: E402
+from llmcompressor.entrypoints.model_free.lifecycle import (  # noqa: E402
+    calibrate_weight,
+    initialize_quantized_linear,
+)
+from loguru import logger  # noqa: E402
+from transformers import AutoModelForImageTextToText  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
+
+import tool  # noqa: E402
+import values  # noqa: E402
+
+logger.remove()
+transformers_logging.set_verbosity_error()
+
+
+def scheme(name: str) -> QuantizationScheme:
+    """The preset, with dynamic activations where the preset asks for calibration data."""
+    preset = preset_name_to_scheme(name, ["Linear"])
+    if preset.input_activations is not None and preset.input_activations.dynamic is False:
+        preset.input_activations = QuantizationArgs(
+            num_bits=8, type="float", strategy="token", symmetric=True, dynamic=True)
+    return preset
+
+
+def run_model_free(model: Path, output: Path, name: str) -> None:
+    """Quantizes a checkpoint as the reference's command for large models does."""
+    with quiet():
+        model_free_ptq(str(model), str(output), scheme=scheme(name), ignore=[*tool.KEEP, "re:.*embed_tokens"],
+                       device="cpu")
+
+
+def run_oneshot(model: Path, output: Path, recipe: Path) -> None:
+    """Quantizes a Qwen3-VL through transformers, with a recipe file."""
+    with quiet():
+        loaded = AutoModelForImageTextToText.from_pretrained(str(model), dtype="auto")
+        oneshot(model=loaded, recipe=str(recipe))
+        loaded.save_pretrained(str(output))
+
+
+def quantize(
+    weight: torch.Tensor, name: str, *, quotient: str = "source", scale: str = "source"
+) -> dict[str, torch.Tensor]:
+    """One weight under one scheme: what is stored, by what follows `<module>.`.
+
+    With everything at `source` this is the reference as it runs on a CPU, which rounds the quotient to the dtype of
+    the weight before it rounds it to the narrow one. `quotient="f32"` is the reference as it runs on a GPU: the scale is
+    the reference's, the division is done here in f32 and rounded once. `scale` is the dtype of the stored scale.
+    """
+    arguments = scheme(name)
+    observed = weight
+    if scale != "source":
+        arguments.weights = arguments.weights.model_copy(update={"scale_dtype": values.DTYPES[scale]})
+        observed = weight.float()
+    module = initialize_quantized_linear(observed, arguments, "cpu")
+    calibrate_weight(module)
+    if quotient == "source" and scale == "source":
+        compress_module(module)
+        return {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}
+    stored_scale = module.weight_scale.detach()
+    if scale != "source":
+        stored_scale = stored_scale.to(values.DTYPES[scale])
+    divided = weight.float() / spread(stored_scale.float(), weight.shape, arguments.weights)
+    if quotient == "source":
+        divided = divided.to(weight.dtype).float()
+    return {"weight": divided.clamp(-448, 448).to(torch.float8_e4m3fn), "weight_scale": stored_scale}
+
+
+def spread(scale: torch.Tensor, shape: torch.Size, arguments: QuantizationArgs) -> torch.Tensor:
+    """The scale of every element of a weight."""
+    rows, columns = shape
+    if arguments.strategy == QuantizationStrategy.TENSOR:
+        return scale.reshape(1, 1).expand(rows, columns)
+    if arguments.strategy == QuantizationStrategy.CHANNEL:
+        return scale.reshape(rows, 1).expand(rows, columns)
+    if arguments.strategy == QuantizationStrategy.BLOCK:
+        height, width = arguments.block_structure
+        return scale.repeat_interleave(height, 0)[:rows].repeat_interleave(width, 1)[:, :columns]
+    raise ValueError(f"no layout of scales is known for the strategy `{arguments.strategy}`")
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps the reference's progress bars from the screen, and shows them after all when it fails."""
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
+            yield
+    except BaseException:
+        sys.stderr.write(noise.getvalue())
+        raise
