@@ -17,7 +17,7 @@ pub mod layout;
 pub mod model_id;
 mod open;
 mod quantized;
-pub mod shown;
+
 pub mod side_files;
 pub mod source;
 mod summary;

@@ -17,7 +17,7 @@ mod fields;
 mod llmcompressor;
 mod nearest;
 pub mod pattern;
-mod schema;
+pub mod schema;
 mod suggest;
 mod text;
 mod validate;
@@ -37,6 +37,7 @@ pub struct Recipe {
     pub format: Format,
     /// The largest output shard in bytes; `None` keeps the source's shards.
     pub max_shard_size: Option<u64>,
+    pub serving: ServingPolicy,
     /// In order of precedence: the first rule that takes a tensor decides.
     pub rules: Vec<Rule>,
 }
@@ -55,6 +56,17 @@ pub enum Dialect {
     Native,
     /// llm-compressor's: a pattern that matches nothing is a warning.
     LlmCompressor,
+}
+
+/// What becomes of a plan that servers would refuse or load wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServingPolicy {
+    /// It is an error, before anything is written.
+    #[default]
+    Enforce,
+    /// It is a warning, and the output is written.
+    Warn,
 }
 
 /// One rule: a scheme and the layers it takes.
@@ -124,6 +136,7 @@ impl Recipe {
                 output: built.header.output,
                 format: built.format,
                 max_shard_size: built.header.max_shard_size.map(|size| size.0),
+                serving: built.header.serving,
                 rules: built.rules,
             }),
             built => {

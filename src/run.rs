@@ -157,7 +157,7 @@ fn side_files(plan: &Plan) -> Result<Vec<SideFile>, RunError> {
         let found = fs::metadata(&path).map_err(RunError::file("look at", &path))?;
         Ok(SideFile { path, size: found.len() })
     };
-    plan.checkpoint.side_files.iter().map(|file| size(plan.checkpoint.dir.join(file))).collect()
+    plan.checkpoint.side_files.iter().map(|file| size(plan.checkpoint.dir.join(&file.name))).collect()
 }
 
 impl SideFile {

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::shown::shown_message;
+use crate::shown::shown_message;
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -23,7 +23,7 @@ const QUANTIZATION_CONFIG: &str = "quantization_config";
 /// A model's `config.json`; every value is kept as the text that it was.
 #[derive(Clone, Debug)]
 pub struct Config {
-    entries: IndexMap<String, Box<RawValue>>,
+    entries: Entries,
 }
 
 /// What is wrong with a `config.json`.
@@ -107,25 +107,58 @@ impl Config {
     }
 
     /// The text of this config with `quantization_config` set: in its old place, else at the end.
-    ///
-    /// Keys keep their order and every other value the text that it was; top-level keys are indented by two.
     pub fn with_quantization_config(&self, quantization_config: &Value) -> String {
-        let new = format!("{quantization_config:#}").replace('\n', "\n  ");
-        let old = self.entries.iter().map(|(key, value)| match key.as_str() {
-            QUANTIZATION_CONFIG => (key.as_str(), new.as_str()),
-            key => (key, value.get()),
-        });
-        let added = (!self.entries.contains_key(QUANTIZATION_CONFIG)).then_some((QUANTIZATION_CONFIG, new.as_str()));
-        let mut text = String::from("{");
-        for (i, (key, value)) in old.chain(added).enumerate() {
-            text.push_str(if i == 0 { "\n  " } else { ",\n  " });
-            text.push_str(&Value::from(key).to_string());
-            text.push_str(": ");
-            text.push_str(value);
-        }
-        text.push_str("\n}\n");
-        text
+        let mut config = self.clone();
+        config.set(&[QUANTIZATION_CONFIG], quantization_config);
+        config.text()
     }
+
+    /// Sets the value at this path of keys, in its old place, else at the end of its object; a path through something
+    /// that is no object changes nothing.
+    pub fn set(&mut self, path: &[&str], value: &Value) {
+        set(&mut self.entries, path, value, 1);
+    }
+
+    /// The whole text: keys in their order and every value the text that it was; top-level keys are indented by two.
+    pub fn text(&self) -> String {
+        object_text(&self.entries, 1) + "\n"
+    }
+}
+
+type Entries = IndexMap<String, Box<RawValue>>;
+
+/// Sets a value in an object whose keys are indented by `depth` steps.
+fn set(entries: &mut Entries, path: &[&str], value: &Value, depth: usize) {
+    let indented = |text: String| text.replace('\n', &format!("\n{}", "  ".repeat(depth)));
+    let text = match path {
+        [] => return,
+        [_] => indented(format!("{value:#}")),
+        [key, rest @ ..] => {
+            let Some(inner) = entries.get(*key) else { return };
+            let Ok(mut inner) = serde_json::from_str::<Entries>(inner.get()) else { return };
+            set(&mut inner, rest, value, depth + 1);
+            object_text(&inner, depth + 1)
+        }
+    };
+    if let Ok(raw) = RawValue::from_string(text) {
+        entries.insert(path[0].to_owned(), raw);
+    }
+}
+
+/// An object as text, its keys indented by `depth` steps and its values as they are.
+fn object_text(entries: &Entries, depth: usize) -> String {
+    let mut text = String::from("{");
+    for (i, (key, value)) in entries.iter().enumerate() {
+        text.push_str(if i == 0 { "\n" } else { ",\n" });
+        text.push_str(&"  ".repeat(depth));
+        text.push_str(&Value::from(key.as_str()).to_string());
+        text.push_str(": ");
+        text.push_str(value.get());
+    }
+    text.push('\n');
+    text.push_str(&"  ".repeat(depth - 1));
+    text.push('}');
+    text
 }
 
 impl<'de> Deserialize<'de> for Config {
@@ -212,6 +245,21 @@ mod tests {
         assert_eq!(
             middle.with_quantization_config(&json!({})),
             "{\n  \"quantization_config\": {},\n  \"model_type\": \"m\"\n}\n"
+        );
+    }
+
+    #[test]
+    fn a_nested_value_is_set_in_place() {
+        let mut config =
+            Config::parse(br#"{"model_type":"m","text_config":{"eps":1e-06,"num_hidden_layers":36,"x":[1, 2]},"z":1}"#)
+                .unwrap();
+        config.set(&["text_config", "num_hidden_layers"], &json!(2));
+        config.set(&["model_type", "below"], &json!(3));
+        config.set(&["absent", "below"], &json!(3));
+        assert_eq!(
+            config.text(),
+            "{\n  \"model_type\": \"m\",\n  \"text_config\": {\n    \"eps\": 1e-06,\n    \"num_hidden_layers\": 2,\n    \
+             \"x\": [1, 2]\n  },\n  \"z\": 1\n}\n"
         );
     }
 

@@ -7,9 +7,9 @@ use super::config::ConfigError;
 use super::header::{HeaderError, Impostor};
 use super::index::IndexError;
 use super::layout::INDEX_FILE;
-use super::shown::{Sample, shown, shown_path};
 use super::side_files::SideFileError;
 use super::source::SourceError;
+use crate::shown::{Sample, shown, shown_path};
 
 /// Why a directory is refused as a checkpoint.
 #[derive(Debug, thiserror::Error)]

@@ -10,8 +10,8 @@ use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::shown::{shown, shown_message};
 use super::source::{SourceError, SourceFile};
+use crate::shown::{shown, shown_message};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use safetensors::Dtype;
 
 use super::header::MAX_HEADER;
-use super::shown::shown;
+use crate::shown::shown;
 
 /// The file name of a checkpoint with a single shard.
 pub const SINGLE_FILE: &str = "model.safetensors";

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::shown::{shown, shown_path};
+use crate::shown::{shown, shown_path};
 
 /// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
 #[derive(Clone, Debug, Default)]

@@ -9,10 +9,10 @@ use super::config::{Config, MAX_CONFIG};
 use super::header::{Header, HeaderError};
 use super::index::{Index, MAX_INDEX};
 use super::layout::{INDEX_FILE, SINGLE_FILE};
-use super::shown::Sample;
 use super::side_files::{self, Listed, Sorted};
 use super::source::SourceFile;
 use super::{Checkpoint, CheckpointError, Shard, Tensor, quantized};
+use crate::shown::Sample;
 
 /// Reads and checks everything about a checkpoint but its tensor data.
 pub(super) fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {

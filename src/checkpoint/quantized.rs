@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Tensor;
 use super::config::Config;
-use super::shown::shown;
+use crate::shown::shown;
 
 /// Parameter names that only quantized layers have.
 const MARKS: &[&str] = &[

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::INDEX_FILE;
-use super::shown::shown;
 use super::source::{SourceError, SourceFile, Stamp};
+use crate::shown::shown;
 
 /// A file that is copied byte for byte.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::shown::shown_path;
+use crate::shown::shown_path;
 
 /// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

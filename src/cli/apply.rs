@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::report::size::human;
 use crate::report::timings;
 use crate::run::{Options, Report, RunError, run};
+use crate::shown::shown;
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
     let simd = simd(args.simd.as_deref())?;
@@ -24,11 +25,9 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
-    for (name, why) in &plan.checkpoint.left_out {
-        screen.say(&format!("left out: {} ({why})", name.escape_debug()));
-    }
+    say_what_is_not_plain(&plan, screen);
     let progress = Progress::new(screen, &plan);
-    let report = run(&plan, &output, &options, &progress).map_err(|error| failure(&error, error.is_input()))?;
+    let report = run(&plan, &output, &options, &progress).map_err(|error| failure(&error))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
     if args.timings {
@@ -37,10 +36,20 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     if args.json { screen.json(&report) } else { Ok(()) }
 }
 
-fn failure(error: &RunError, input: bool) -> Failure {
+/// Files that stay behind, and code that comes along.
+fn say_what_is_not_plain(plan: &Plan, screen: &Screen) {
+    for (name, why) in &plan.checkpoint.left_out {
+        screen.say(&format!("left out: {} ({why})", shown(name)));
+    }
+    for file in plan.checkpoint.side_files.iter().filter(|file| file.remote_code) {
+        screen.say(&format!("copied: {} (code that a server runs with `--trust-remote-code`)", shown(&file.name)));
+    }
+}
+
+fn failure(error: &RunError) -> Failure {
     match error {
         RunError::Cancelled => Failure::Interrupted("nothing was written under the output's name".to_owned()),
-        error if input => Failure::input(error),
+        RunError::NonFinite { .. } => Failure::input(error),
         error => Failure::run(error),
     }
 }
@@ -69,7 +78,7 @@ fn cancel_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
             std::process::exit(130);
         }
     };
-    ctrlc::set_handler(handler).map_err(Failure::run)?;
+    ctrlc::set_handler(handler).map_err(|error| Failure::run(&error))?;
     Ok(cancel)
 }
 

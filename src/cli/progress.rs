@@ -89,7 +89,12 @@ impl Observer for Progress {
         let (was, is) = (part(before), part(before + bytes));
         if is > was && !self.verbose {
             let (tensors, of) = (self.finished.load(Ordering::Relaxed), self.tensors);
-            self.line(&format!("{:>3} %  {} of {}  {tensors} of {of} tensors", is * 100 / PARTS, human(before + bytes), human(total)));
+            self.line(&format!(
+                "{:>3} %  {} of {}  {tensors} of {of} tensors",
+                is * 100 / PARTS,
+                human(before + bytes),
+                human(total)
+            ));
         }
     }
 

@@ -16,7 +16,8 @@ pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failu
     match &args.name {
         None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
         None => {
-            let mut table = Table::new(&[("scheme", Align::Left), ("aliases", Align::Left), ("what it does", Align::Left)]);
+            let mut table =
+                Table::new(&[("scheme", Align::Left), ("aliases", Align::Left), ("what it does", Align::Left)]);
             for scheme in registered() {
                 table.row([scheme.name.to_owned(), scheme.aliases.join(", "), scheme.summary.to_owned()]);
             }
@@ -59,7 +60,8 @@ fn render(scheme: &Registration) -> String {
     }
     text.push_str(&format!("  servers: {}\n  GPU: {}\n", scheme.servers.servers, scheme.servers.gpu));
     let schema = options_schema(scheme);
-    let Some(options) = schema.get("properties").and_then(Value::as_object).filter(|options| !options.is_empty()) else {
+    let Some(options) = schema.get("properties").and_then(Value::as_object).filter(|options| !options.is_empty())
+    else {
         text.push_str("  no options\n");
         return text;
     };

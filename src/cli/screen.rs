@@ -28,12 +28,22 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn input(error: impl std::error::Error) -> Self {
-        Self::Input(with_sources(&error))
+    pub(super) fn input(error: &dyn std::error::Error) -> Self {
+        Self::Input(with_sources(error))
     }
 
-    pub(super) fn run(error: impl std::error::Error) -> Self {
-        Self::Run(with_sources(&error))
+    pub(super) fn run(error: &dyn std::error::Error) -> Self {
+        Self::Run(with_sources(error))
+    }
+
+    /// The failure with hints below it, a line each.
+    pub(super) fn with_help(self, help: &[String]) -> Self {
+        let lines: String = help.iter().map(|line| format!("\n  = help: {line}")).collect();
+        match self {
+            Self::Input(text) => Self::Input(text + &lines),
+            Self::Run(text) => Self::Run(text + &lines),
+            other => other,
+        }
     }
 
     pub(super) fn exit_code(&self) -> u8 {
@@ -51,7 +61,8 @@ impl Screen {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
             ColorWhen::Auto => {
-                anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never && io::stderr().is_terminal()
+                anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
+                    && io::stderr().is_terminal()
             }
         };
         Self { quiet: global.quiet, verbose: global.verbose, color }
@@ -73,7 +84,7 @@ impl Screen {
 
     /// Data as JSON, to stdout.
     pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let mut text = serde_json::to_string_pretty(value).map_err(Failure::run)?;
+        let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::run(&error))?;
         text.push('\n');
         self.data(&text)
     }

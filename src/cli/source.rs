@@ -3,7 +3,7 @@
 use super::args::Source;
 use super::screen::{Failure, Screen};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::model_id::{Environment, resolve};
+use crate::checkpoint::model_id::{HubEnvironment, resolve};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 
@@ -17,8 +17,9 @@ pub(super) fn read_recipe(path: &std::path::Path, screen: &Screen) -> Result<Rec
 
 /// Opens the checkpoint that `model` means.
 pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, Failure> {
-    let dir = resolve(model, &Environment::of_process()).map_err(Failure::input)?;
-    Checkpoint::open(&dir).map_err(Failure::input)
+    let dir = resolve(model, &HubEnvironment::of_process())
+        .map_err(|error| Failure::input(&error).with_help(&error.help()))?;
+    Checkpoint::open(&dir).map_err(|error| Failure::input(&error).with_help(&error.help()))
 }
 
 /// Plans what the recipe does to the checkpoint, and shows the warnings.

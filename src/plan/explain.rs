@@ -45,7 +45,12 @@ pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>>
             .checkpoint
             .tensors
             .iter()
-            .map(|tensor| (strsim::normalized_levenshtein(name, &tensor.name).max(ends_alike(name, &tensor.name)), tensor.name.as_str()))
+            .map(|tensor| {
+                (
+                    strsim::normalized_levenshtein(name, &tensor.name).max(ends_alike(name, &tensor.name)),
+                    tensor.name.as_str(),
+                )
+            })
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
         return Err(near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect());
@@ -106,7 +111,9 @@ fn says(plan: &Plan, rule: &Rule, tensor: &Tensor, too_late: bool) -> String {
             format!("would take it by {}, but an earlier rule did", quoted(&rule.targets[target]))
         }
         Ok(Verdict::Takes(target)) => format!("takes it by {}", quoted(&rule.targets[target])),
-        Ok(Verdict::Ignored(pattern)) => format!("leaves it out by its `ignore` entry {}", quoted(&rule.ignore[pattern])),
+        Ok(Verdict::Ignored(pattern)) => {
+            format!("leaves it out by its `ignore` entry {}", quoted(&rule.ignore[pattern]))
+        }
         Ok(Verdict::WrongKind(target)) => format!(
             "{} matches the name, but quantizes linear layers only, and this is a {}",
             quoted(&rule.targets[target]),

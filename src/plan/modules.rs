@@ -28,7 +28,12 @@ pub(super) struct Quantized<'a> {
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn of(recipe: &'a Recipe, checkpoint: &'a Checkpoint, decisions: &[super::Decision], jobs: &[Job]) -> Self {
+    pub(super) fn of(
+        recipe: &'a Recipe,
+        checkpoint: &'a Checkpoint,
+        decisions: &[super::Decision],
+        jobs: &[Job],
+    ) -> Self {
         let mut quantized = Vec::new();
         let mut kept = Vec::new();
         for ((tensor, decision), job) in checkpoint.tensors.iter().zip(decisions).zip(jobs) {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, TensorSpec};
 
-use crate::checkpoint::layout::{ShardLayout, TensorEntry, shard_name};
+use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::Finding;
 use crate::recipe::Recipe;
 
 use super::format::WireFormat;
-use super::{Decision, Job, Slot};
+use super::{Decision, Job, Slot, has_error};
 
 /// The jobs and shards that carry out `decisions`; problems go to `findings`.
 pub(super) fn lay_out(
@@ -24,10 +24,12 @@ pub(super) fn lay_out(
         .tensors
         .iter()
         .zip(decisions)
-        .map(|(tensor, decision)| Part::of(recipe, tensor, decision, wire).unwrap_or_else(|finding| {
-            findings.push(finding);
-            Part::copy(tensor)
-        }))
+        .map(|(tensor, decision)| {
+            Part::of(recipe, tensor, decision, wire).unwrap_or_else(|finding| {
+                findings.push(finding);
+                Part::copy(tensor)
+            })
+        })
         .collect();
     refuse_collisions(checkpoint, &parts, findings);
 
@@ -40,14 +42,18 @@ pub(super) fn lay_out(
     for (part, &bin) in parts.iter().zip(&bins) {
         entries[bin].extend(part.entries.iter().cloned());
     }
-    let shards: Vec<ShardLayout> = entries
-        .into_iter()
-        .enumerate()
-        .map(|(index, entries)| {
-            let kept = checkpoint.shards.get(index).filter(|_| recipe.max_shard_size.is_none() && count > 1);
-            ShardLayout::new(kept.map_or_else(|| shard_name(index, count), |shard| shard.name.clone()), entries)
-        })
-        .collect();
+    let mut shards = Vec::with_capacity(count);
+    for (index, entries) in entries.into_iter().enumerate() {
+        let kept = checkpoint.shards.get(index).filter(|_| recipe.max_shard_size.is_none() && count > 1);
+        let name = kept.map_or_else(|| shard_file_name(index, count), |shard| shard.name.clone());
+        match ShardLayout::new(name, entries) {
+            Ok(shard) => shards.push(shard),
+            Err(error) => findings.push(Finding::error(error.to_string())),
+        }
+    }
+    if has_error(findings) {
+        return (Vec::new(), Vec::new());
+    }
     let places: Vec<BTreeMap<&str, usize>> = shards
         .iter()
         .map(|shard| shard.tensors.iter().enumerate().map(|(at, placed)| (placed.entry.name.as_str(), at)).collect())
@@ -60,7 +66,8 @@ pub(super) fn lay_out(
             match part.quantized {
                 None => Job::Copy { to: slot(&part.entries[0]) },
                 Some((rule, specs)) => {
-                    let outputs = specs.into_iter().zip(&part.entries).map(|(spec, entry)| (spec, slot(entry))).collect();
+                    let outputs =
+                        specs.into_iter().zip(&part.entries).map(|(spec, entry)| (spec, slot(entry))).collect();
                     Job::Quantize { rule, outputs }
                 }
             }
@@ -110,7 +117,7 @@ impl Part {
     }
 
     fn bytes(&self) -> u64 {
-        self.entries.iter().map(TensorEntry::bytes).sum()
+        self.entries.iter().filter_map(|entry| byte_len(entry.dtype, &entry.shape)).sum()
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::{Finding, Severity};
 use crate::layer::LayerKind;
-use crate::recipe::pattern::{Pattern, PatternError, nearest};
-use crate::recipe::{Dialect, Located, Recipe, Rule};
+use crate::recipe::pattern::{MatchError, Pattern};
+use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
 
 use super::Decision;
 
@@ -25,7 +25,7 @@ pub enum Verdict {
 ///
 /// # Errors
 /// A regex that gives up on this name.
-pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, PatternError> {
+pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, MatchError> {
     let Some(target) = first_match(&rule.targets, tensor)? else {
         return Ok(Verdict::NoTarget);
     };
@@ -94,7 +94,7 @@ fn quantizes(target: &Pattern, tensor: &Tensor) -> bool {
     }
 }
 
-fn first_match(patterns: &[Located<Pattern>], tensor: &Tensor) -> Result<Option<usize>, PatternError> {
+fn first_match(patterns: &[Located<Pattern>], tensor: &Tensor) -> Result<Option<usize>, MatchError> {
     for (index, pattern) in patterns.iter().enumerate() {
         if pattern.value.matches(tensor.target_name(), tensor.kind())? {
             return Ok(Some(index));
@@ -131,7 +131,7 @@ impl Usage {
         }
     }
 
-    fn note(&mut self, rule: &Rule, tensor: &Tensor) -> Result<(), PatternError> {
+    fn note(&mut self, rule: &Rule, tensor: &Tensor) -> Result<(), MatchError> {
         let (name, kind) = (tensor.target_name(), tensor.kind());
         for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
             if pattern.value.matches(name, kind)? {

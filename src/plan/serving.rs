@@ -72,18 +72,28 @@ fn format_holds_schemes(served: &Served<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn vision_stays(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    by_rule(served, findings, |module| layer::is_vision(module.tensor.module()), |n, example| {
-        Finding::error(format!("{} of the vision tower would be quantized, such as `{example}`", count(n, "layer")))
+    by_rule(
+        served,
+        findings,
+        |module| layer::is_vision(module.tensor.module()),
+        |n, example| {
+            Finding::error(format!("{} of the vision tower would be quantized, such as `{example}`", count(n, "layer")))
             .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales: keep it with a rule before this one")
             .help("  - {scheme: PASSTHROUGH, targets: [\"re:.*visual.*\"], optional: true}")
-    });
+        },
+    );
 }
 
 fn kinds_that_servers_build_unquantized(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    by_rule(served, findings, |module| module.tensor.kind() == LayerKind::Router, |n, example| {
-        Finding::error(format!("{} would be quantized, such as `{example}`", count(n, "router")))
-            .help("servers keep routers in BF16: take the name out of this rule's targets")
-    });
+    by_rule(
+        served,
+        findings,
+        |module| module.tensor.kind() == LayerKind::Router,
+        |n, example| {
+            Finding::error(format!("{} would be quantized, such as `{example}`", count(n, "router")))
+                .help("servers keep routers in BF16: take the name out of this rule's targets")
+        },
+    );
     by_rule(
         served,
         findings,
@@ -94,19 +104,24 @@ fn kinds_that_servers_build_unquantized(served: &Served<'_>, findings: &mut Vec<
         },
     );
     let tied = served.checkpoint.config.tie_word_embeddings() == Some(true);
-    by_rule(served, findings, |module| module.tensor.kind() == LayerKind::LmHead, |_, example| {
-        let finding = Finding::error(format!("`{example}` would be quantized"));
-        match served.recipe.format {
-            Format::Fp8 => finding
-                .label("`format: fp8` never loads a quantized head")
-                .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
-            Format::CompressedTensors if tied => finding
-                .label("config.json ties it to the embedding, which stays BF16")
-                .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
-            // Served by vLLM through the group's `re:.*lm_head` target.
-            Format::CompressedTensors => Finding::warning(finding.message).help("vLLM serves it; SGLang does not"),
-        }
-    });
+    by_rule(
+        served,
+        findings,
+        |module| module.tensor.kind() == LayerKind::LmHead,
+        |_, example| {
+            let finding = Finding::error(format!("`{example}` would be quantized"));
+            match served.recipe.format {
+                Format::Fp8 => finding
+                    .label("`format: fp8` never loads a quantized head")
+                    .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
+                Format::CompressedTensors if tied => finding
+                    .label("config.json ties it to the embedding, which stays BF16")
+                    .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
+                // Served by vLLM through the group's `re:.*lm_head` target.
+                Format::CompressedTensors => Finding::warning(finding.message).help("vLLM serves it; SGLang does not"),
+            }
+        },
+    );
 }
 
 fn fused_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
@@ -148,7 +163,9 @@ fn report_disagreement<'a>(
     let more = differing.count();
     let taken = first.1.or(other.1);
     let says = |part: (&Tensor, Option<&Quantized<'_>>)| {
-        let how = part.1.map_or_else(|| "stays as it is".to_owned(), |q| format!("goes to {}", served.recipe.rules[q.rule].label));
+        let how = part
+            .1
+            .map_or_else(|| "stays as it is".to_owned(), |q| format!("goes to {}", served.recipe.rules[q.rule].label));
         format!("`{}` {how}", part.0.module().escape_debug())
     };
     let mut finding = Finding::error(format!("{}, {}: they {why}", says(first), says(other)));
@@ -224,10 +241,15 @@ fn list_hits_no_quantized_module(served: &Served<'_>, findings: &mut Vec<Finding
     }
     for module in &served.modules.quantized {
         let name = module.tensor.module();
-        if let Some(entry) = served.modules.kept().iter().find(|entry| name.starts_with(**entry) || name.ends_with(**entry)) {
+        if let Some(entry) =
+            served.modules.kept().iter().find(|entry| name.starts_with(**entry) || name.ends_with(**entry))
+        {
             findings.push(
-                Finding::error(format!("`{}` is quantized, and the list entry `{entry}` hits it in transformers", name.escape_debug()))
-                    .help("transformers matches entries as prefixes and suffixes: use `format: compressed-tensors`"),
+                Finding::error(format!(
+                    "`{}` is quantized, and the list entry `{entry}` hits it in transformers",
+                    name.escape_debug()
+                ))
+                .help("transformers matches entries as prefixes and suffixes: use `format: compressed-tensors`"),
             );
             return;
         }

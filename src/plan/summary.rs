@@ -86,7 +86,11 @@ impl Summary {
             shards: plan
                 .shards
                 .iter()
-                .map(|shard| ShardSize { name: shard.file_name.clone(), tensors: shard.tensors.len(), bytes: shard.size })
+                .map(|shard| ShardSize {
+                    name: shard.file_name.clone(),
+                    tensors: shard.tensors.len(),
+                    bytes: shard.size,
+                })
                 .collect(),
             quantized_tensors,
             copied_tensors: plan.jobs.len() - quantized_tensors,

@@ -20,14 +20,19 @@ pub struct Alignment {
 pub fn alignments<'a>(quantized: impl Iterator<Item = (&'a Tensor, Strategy)> + Clone) -> Vec<Alignment> {
     SIZES
         .iter()
-        .map(|&size| Alignment { size, misfit: quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size)) })
+        .map(|&size| Alignment {
+            size,
+            misfit: quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size)),
+        })
         .collect()
 }
 
 fn misfit(tensor: &Tensor, strategy: Strategy, size: usize) -> Option<String> {
     let &[rows, columns] = tensor.shape.as_slice() else { return None };
     let (what, length, unit) = match (splits_columns(tensor.module()), strategy) {
-        (true, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => ("columns", columns, unit),
+        (true, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => {
+            ("columns", columns, unit)
+        }
         (true, _) => ("columns", columns, 1),
         (false, Strategy::Block([unit, _])) => ("rows", rows, unit),
         (false, _) => ("rows", rows, 1),

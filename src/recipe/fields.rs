@@ -6,6 +6,7 @@ use qwen_fp8_schemes::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
+use crate::recipe::ServingPolicy;
 use crate::recipe::document::child;
 
 /// What a recipe says beside its rules.
@@ -44,11 +45,17 @@ pub(super) struct Header {
     #[serde(default)]
     #[schemars(with = "ByteSize")]
     pub(super) max_shard_size: Option<ByteSize>,
+
+    /// What happens when a server would refuse the output or load it wrong: `enforce` makes it an error before anything
+    /// is written, `warn` a warning.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["warn"]))]
+    pub(super) serving: ServingPolicy,
 }
 
 impl Header {
     /// Its keys, as they are written.
-    pub(super) const KEYS: [&str; 6] = ["$schema", "version", "model", "output", "format", "max_shard_size"];
+    pub(super) const KEYS: [&str; 7] = ["$schema", "version", "model", "output", "format", "max_shard_size", "serving"];
 }
 
 /// What a rule says beside its scheme and the scheme's options.

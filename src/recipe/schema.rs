@@ -26,6 +26,15 @@ pub fn recipe_schema() -> Value {
     })
 }
 
+/// The JSON Schema of one scheme's options.
+pub fn options_schema(registration: &Registration) -> Value {
+    (registration.options)(&mut generator()).to_value()
+}
+
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator()
+}
+
 /// The branch for one name of one scheme.
 #[derive(Clone)]
 pub(super) struct Branch {
@@ -44,8 +53,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new() -> Self {
-        let mut generator =
-            SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
+        let mut generator = generator();
         let rule_keys = object_of::<RuleKeys>(&mut generator);
         let rules = registered()
             .into_iter()

@@ -30,7 +30,8 @@ pub fn grouped(number: u64) -> String {
 /// # Errors
 /// What the text should have been.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{}` is no size: write bytes, or a number with kB, MB, GB, KiB, MiB or GiB", text.escape_debug());
+    let expected =
+        || format!("`{}` is no size: write bytes, or a number with kB, MB, GB, KiB, MiB or GiB", text.escape_debug());
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);

@@ -24,7 +24,8 @@ impl WireFormat for CompressedTensors {
         let groups = modules.groups();
         let mut config_groups = Map::new();
         for (index, (scheme, names)) in groups.iter().enumerate() {
-            let targets = if groups.len() == 1 { linear_and_heads(names) } else { names.iter().map(|&n| n.to_owned()).collect() };
+            let targets =
+                if groups.len() == 1 { linear_and_heads(names) } else { names.iter().map(|&n| n.to_owned()).collect() };
             config_groups.insert(
                 format!("group_{index}"),
                 json!({

@@ -1,0 +1,62 @@
+//! `qwen-fp8 inspect`: what a checkpoint holds, by layer kind and dtype.
+
+use serde_json::json;
+
+use super::args;
+use super::screen::{Failure, Screen};
+use super::source::open_checkpoint;
+use crate::report::size::{grouped, human};
+use crate::report::table::{Align, Table};
+
+pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
+    let checkpoint = open_checkpoint(&args.model)?;
+    let kinds = checkpoint.by_layer_kind();
+    let bytes: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
+    if args.json {
+        return screen.json(&json!({
+            "directory": checkpoint.dir.to_string_lossy(),
+            "architectures": checkpoint.config.architectures(),
+            "quantized": checkpoint.quantized,
+            "tensors": checkpoint.tensors.len(),
+            "bytes": bytes,
+            "shards": checkpoint.shards.iter().map(|shard| json!({ "name": shard.name, "bytes": shard.size })).collect::<Vec<_>>(),
+            "kinds": kinds.iter().map(|kind| json!({
+                "kind": kind.kind.name(),
+                "dtype": kind.dtype,
+                "tensors": kind.tensors,
+                "parameters": kind.parameters,
+                "bytes": kind.bytes,
+            })).collect::<Vec<_>>(),
+            "side_files": checkpoint.side_files.iter().map(|file| &file.name).collect::<Vec<_>>(),
+            "left_out": checkpoint.left_out.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
+        }));
+    }
+    let mut table = Table::new(&[
+        ("kind", Align::Left),
+        ("dtype", Align::Left),
+        ("tensors", Align::Right),
+        ("parameters", Align::Right),
+        ("bytes", Align::Right),
+    ]);
+    for kind in &kinds {
+        table.row([
+            kind.kind.to_string(),
+            format!("{:?}", kind.dtype),
+            kind.tensors.to_string(),
+            grouped(kind.parameters),
+            grouped(kind.bytes),
+        ]);
+    }
+    let architectures: Vec<String> =
+        checkpoint.config.architectures().iter().map(|name| name.escape_debug().to_string()).collect();
+    screen.data(&format!(
+        "{}\n{}: {} tensors in {} shards, {}; {} side files\n{}",
+        table.render(),
+        architectures.join(", "),
+        checkpoint.tensors.len(),
+        checkpoint.shards.len(),
+        human(bytes),
+        checkpoint.side_files.len(),
+        checkpoint.quantized.as_ref().map_or_else(String::new, |how| format!("quantized already: {how}\n")),
+    ))
+}
