@@ -13,7 +13,7 @@ pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod run;
-mod shown;
+pub mod shown;
 
 pub use cli::main;
 pub use qwen_fp8_schemes as schemes;

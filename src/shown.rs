@@ -7,23 +7,23 @@ use std::path::Path;
 const LIMIT: usize = 200;
 
 /// Displays a name from the input in backticks, control characters escaped and anything past 200 characters cut.
-pub(crate) fn shown(text: &str) -> Shown<'_> {
+pub fn shown(text: &str) -> Shown<'_> {
     Shown { text: text.into(), ticks: "`" }
 }
 
 /// Displays a path as [`shown`] does.
-pub(crate) fn shown_path(path: &Path) -> Shown<'_> {
+pub fn shown_path(path: &Path) -> Shown<'_> {
     Shown { text: path.to_string_lossy(), ticks: "`" }
 }
 
 /// Displays a message that quotes the input, such as a JSON parser's, escaped and cut but without backticks.
-pub(crate) fn shown_message(text: &str) -> Shown<'_> {
+pub fn shown_message(text: &str) -> Shown<'_> {
     Shown { text: text.into(), ticks: "" }
 }
 
 /// See [`shown`].
 #[derive(Debug)]
-pub(crate) struct Shown<'a> {
+pub struct Shown<'a> {
     text: std::borrow::Cow<'a, str>,
     ticks: &'static str,
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Shown<'_> {
 
 /// How many things there are, and the first few by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sample {
+pub struct Sample {
     names: Vec<String>,
     total: usize,
 }
@@ -55,23 +55,23 @@ impl Sample {
     /// Names shown; the rest is a number.
     const SHOWN: usize = 3;
 
-    pub(crate) fn push(&mut self, name: &str) {
+    pub fn push(&mut self, name: &str) {
         if self.names.len() < Self::SHOWN {
             self.names.push(name.to_owned());
         }
         self.total += 1;
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    pub(crate) fn is_one(&self) -> bool {
+    pub fn is_one(&self) -> bool {
         self.total == 1
     }
 
     /// `1 tensor`, `17 tensors`.
-    pub(crate) fn count(&self, thing: &str) -> String {
+    pub fn count(&self, thing: &str) -> String {
         format!("{} {thing}{}", self.total, if self.total == 1 { "" } else { "s" })
     }
 }
