@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use crate::finding::{Finding, shown};
 use crate::recipe::document::{Document, child};
 use crate::recipe::llmcompressor;
-use crate::recipe::schema::Parts;
+use crate::recipe::schema::Branch;
 use crate::recipe::suggest::{list, nearest_word};
+use crate::recipe::validate::parts;
 
 /// Explains the errors of one schema over the part of a document at `prefix`.
 pub(super) struct Explainer<'a> {
@@ -55,6 +56,10 @@ impl Explainer<'_> {
                     _ => vec![self.mismatch(&pointer, parent, instance)],
                 }
             }
+            Kind::Maximum { limit } => {
+                let message = format!("{} must be at most {limit}, not {}", subject(&pointer), value(error.instance()));
+                vec![Finding::error(message).at(self.document.spans.value(&pointer))]
+            }
             _ => vec![self.mismatch(&pointer, parent, error.instance())],
         }
     }
@@ -79,7 +84,8 @@ impl Explainer<'_> {
         let title = schema["title"].as_str().unwrap_or_default();
         let others: Vec<_> = match schema["properties"]["scheme"]["const"].as_str() {
             Some(_) => {
-                Parts::new().rules.into_iter().filter(|other| other.schema["properties"].get(key).is_some()).collect()
+                let with = |other: &&Branch| other.schema["properties"].get(key).is_some();
+                parts().rules.iter().filter(with).collect()
             }
             None => Vec::new(),
         };
@@ -195,7 +201,7 @@ fn of_type(kind: &str, schema: &Value) -> String {
         "integer" | "number" => {
             let what = if kind == "integer" { "an integer" } else { "a number" };
             match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
-                (Some(least), Some(most)) if most < 1e9 => format!("{what} from {least} to {most}"),
+                (Some(least), Some(most)) if most < 1e6 => format!("{what} from {least} to {most}"),
                 (Some(least), _) => format!("{what} of at least {least}"),
                 _ => what.to_owned(),
             }

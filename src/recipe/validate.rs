@@ -51,12 +51,17 @@ static VALIDATORS: LazyLock<Validators> =
 pub(super) fn check(document: &Document) -> Checked {
     let mut check = Check {
         document,
-        parts: &VALIDATORS.parts,
+        parts: parts(),
         checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
     };
     let accepted = VALIDATORS.root.as_ref().is_some_and(|root| root.is_valid(&document.value));
     check.form(accepted);
     check.checked
+}
+
+/// What the schema is put together from.
+pub(super) fn parts() -> &'static Parts {
+    &VALIDATORS.parts
 }
 
 /// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
