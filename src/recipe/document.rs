@@ -103,9 +103,12 @@ fn parse_yaml(text: &str) -> Result<Document, Finding> {
 
 fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
     let error = error.without_snippet();
-    let message = match limit(error) {
-        Some(message) => message.to_owned(),
-        None => {
+    let message = match (limit(error), error) {
+        (Some(message), _) => message.to_owned(),
+        (None, serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. }) => {
+            format!("the key `{}` is a duplicate", shown(key))
+        }
+        (None, _) => {
             let formatter = serde_yaml::UserMessageFormatter;
             let options = serde_yaml::render_options! { formatter: &formatter, snippets: serde_yaml::SnippetMode::Off };
             let rendered = error.render_with_options(options);
@@ -275,6 +278,10 @@ fn parse_toml(text: &str) -> Result<Document, Finding> {
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         let finding = Finding::error(format!("not valid TOML: {}", shown(&message)));
+        let finding = match message.contains("invalid boolean") || message.contains("must be quoted") {
+            true => finding.help("a string stands in quotes"),
+            false => finding,
+        };
         match error.span() {
             Some(span) => finding.at(span),
             None => finding,

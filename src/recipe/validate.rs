@@ -140,7 +140,13 @@ impl Check<'_> {
             Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
                 Some(branch) => self.explain(&branch.schema, pointer),
                 None => {
-                    let finding = unknown_scheme(name, branches.iter().map(|branch| branch.name));
+                    let finding = match qwen_fp8_schemes::find(name) {
+                        Some(known) if known.name == name => {
+                            Finding::error(format!("`{name}` is no scheme for {}", explain::subject(pointer)))
+                                .help(schemes(branches))
+                        }
+                        _ => unknown_scheme(name, branches.iter().map(|branch| branch.name)),
+                    };
                     let span = self.document.spans.value(&child(pointer, "scheme"));
                     self.push(finding.at(span), pointer);
                 }
