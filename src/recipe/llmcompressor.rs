@@ -108,9 +108,8 @@ fn scheme_finding(name: &str) -> Finding {
 
 fn calibrated_preset(name: &str) -> Option<Finding> {
     let preset = CALIBRATED_PRESETS.into_iter().find(|preset| preset.eq_ignore_ascii_case(name))?;
-    let finding = Finding::error(format!(
-        "`{preset}` of llm-compressor needs calibration data: its `input_activations` are static"
-    ));
+    let finding =
+        Finding::error(format!("`{preset}` of llm-compressor needs calibration data for its `input_activations`"));
     Some(finding.help("`FP8_DYNAMIC` and `FP8_BLOCK` need none"))
 }
 

@@ -37,27 +37,26 @@ impl Language {
 impl RecipeText {
     /// Reads a recipe file. What is no regular file is refused without waiting for it.
     pub(super) fn read(path: &Path) -> Result<Self, Finding> {
-        let name = shown(&path.to_string_lossy());
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(ReadError::TooLarge(size)) => {
-                return Err(Finding::error(format!("the recipe `{name}` is too large: {size} bytes"))
+                return Err(Finding::error(format!("the recipe is too large: {size} bytes"))
                     .help(format!("the limit is {MAX_BYTES} bytes")));
             }
             Err(ReadError::NotRegular(what)) => {
-                return Err(Finding::error(format!("the recipe `{name}` is {what}, not a regular file")));
+                return Err(Finding::error(format!("the recipe is {what}, not a regular file")));
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Finding::error(format!("the recipe `{name}` does not exist")));
+                return Err(Finding::error("the recipe does not exist"));
             }
             Err(ReadError::Io(error)) => {
-                return Err(Finding::error(format!("the recipe `{name}` cannot be read: {error}")));
+                return Err(Finding::error(format!("the recipe cannot be read: {error}")));
             }
         };
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(path, text)),
             Err(error) => Err(Finding::error(format!(
-                "the recipe `{name}` is not UTF-8: byte {} starts no character",
+                "the recipe is not UTF-8: byte {} starts no character",
                 error.utf8_error().valid_up_to()
             ))),
         }

@@ -51,12 +51,17 @@ static VALIDATORS: LazyLock<Validators> =
 pub(super) fn check(document: &Document) -> Checked {
     let mut check = Check {
         document,
-        parts: &VALIDATORS.parts,
+        parts: parts(),
         checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
     };
     let accepted = VALIDATORS.root.as_ref().is_some_and(|root| root.is_valid(&document.value));
     check.form(accepted);
     check.checked
+}
+
+/// What the schema is put together from.
+pub(super) fn parts() -> &'static Parts {
+    &VALIDATORS.parts
 }
 
 /// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
@@ -135,7 +140,13 @@ impl Check<'_> {
             Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
                 Some(branch) => self.explain(&branch.schema, pointer),
                 None => {
-                    let finding = unknown_scheme(name, branches.iter().map(|branch| branch.name));
+                    let finding = match qwen_fp8_schemes::find(name) {
+                        Some(known) if known.name == name => {
+                            Finding::error(format!("`{name}` is no scheme for {}", explain::subject(pointer)))
+                                .help(schemes(branches))
+                        }
+                        _ => unknown_scheme(name, branches.iter().map(|branch| branch.name)),
+                    };
                     let span = self.document.spans.value(&child(pointer, "scheme"));
                     self.push(finding.at(span), pointer);
                 }
