@@ -67,6 +67,10 @@ pub(super) struct Source {
     /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) model: Option<String>,
+
+    /// Take the first layers only, for a small model to try out; config.json is adjusted [default: 2]
+    #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    pub(super) smoke: Option<u64>,
 }
 
 #[derive(Debug, Args)]
