@@ -197,7 +197,7 @@ fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoin
     let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
     let mut finding = Finding::error(format!("`{text}` matches nothing in the checkpoint")).at(pattern.span.clone());
     for hint in nearest(&pattern.value, &names) {
-        finding = finding.help(hint);
+        finding = finding.help(format!("did you mean `{hint}`?"));
     }
     finding.help("`optional: true` on the rule allows patterns that match nothing")
 }
