@@ -196,8 +196,9 @@ fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoin
     }
     let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
     let mut finding = Finding::error(format!("`{text}` matches nothing in the checkpoint")).at(pattern.span.clone());
-    for hint in nearest(&pattern.value, &names) {
-        finding = finding.help(format!("did you mean `{hint}`?"));
+    let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| format!("`{near}`")).collect();
+    if !near.is_empty() {
+        finding = finding.help(format!("did you mean {}?", near.join(" or ")));
     }
     finding.help("`optional: true` on the rule allows patterns that match nothing")
 }
