@@ -142,6 +142,7 @@ fn limit(error: &serde_yaml::Error) -> Option<&'static str> {
         | Error::Budget { breach: BudgetBreach::AliasAnchorRatio { .. }, .. } => {
             "it has more anchors and aliases than a recipe may have"
         }
+        Error::AliasError { error, .. } => return limit(error),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand beyond the limit",
