@@ -217,7 +217,7 @@ fn check_outputs(scheme: &dyn Scheme, weight: Weight, specs: &[TensorSpec]) -> R
             return broken("its elements are no whole bytes");
         }
         if let Extent::Rows(per_row) = spec.extent {
-            if per_row == 0 || scheme.band_rows() % per_row != 0 {
+            if per_row == 0 || !scheme.band_rows().is_multiple_of(per_row) {
                 return broken("the rows of its extent do not divide the rows of a band");
             }
             if spec.shape.first() != Some(&weight.source.rows.div_ceil(per_row)) {

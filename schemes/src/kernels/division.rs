@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use super::band::Caster;
 use super::e4m3;
 use super::element::Element;
+use crate::Simd;
 
 /// Divides each element by the scale in `f32`, rounds the quotient to the source dtype if `ROUNDED`, then to E4M3.
 pub(super) struct Division<E, const ROUNDED: bool>(PhantomData<E>);
@@ -18,7 +19,7 @@ impl<E: Element, const ROUNDED: bool> Caster for Division<E, ROUNDED> {
     }
 
     #[inline(always)]
-    fn cast(source: &[E::Raw], scale: f32, out: &mut [u8]) {
+    fn cast(source: &[E::Raw], scale: f32, out: &mut [u8], _: Simd) {
         for (code, &raw) in out.iter_mut().zip(source) {
             let quotient = E::widen(E::magnitude(raw)) / scale;
             // Clamping first changes nothing: 448 is a value of every source dtype.
