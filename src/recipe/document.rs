@@ -332,7 +332,7 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
             let key = shown(pointer.rsplit('/').next().unwrap_or(""));
             return Err(Finding::error(format!("`{key}` cannot be a date or time"))
                 .at(span)
-                .help("write it in quotes"));
+                .help("a string stands in quotes"));
         }
         DeValue::Array(items) => {
             let mut list = Vec::new();

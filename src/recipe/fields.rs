@@ -46,11 +46,6 @@ pub(super) struct Header {
     pub(super) max_shard_size: Option<ByteSize>,
 }
 
-impl Header {
-    /// Its keys, as they are written.
-    pub(super) const KEYS: [&str; 6] = ["$schema", "version", "model", "output", "format", "max_shard_size"];
-}
-
 /// What a rule says beside its scheme and the scheme's options.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub(super) struct RuleKeys {
