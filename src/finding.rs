@@ -133,9 +133,17 @@ fn printable(text: &str) -> Cow<'_, str> {
 
 /// Text of the input, safe to show: control characters escaped, long text cut.
 pub fn shown(text: &str) -> String {
-    const LIMIT: usize = 120;
+    cut(text, 120)
+}
+
+/// A message of someone else that may quote the input, safe to show.
+pub fn sentence(text: &str) -> String {
+    cut(text, 400)
+}
+
+fn cut(text: &str, limit: usize) -> String {
     let mut characters = text.chars();
-    let mut shown: String = characters.by_ref().take(LIMIT).flat_map(escaped).collect();
+    let mut shown: String = characters.by_ref().take(limit).flat_map(escaped).collect();
     if characters.next().is_some() {
         shown.push('…');
     }
@@ -147,4 +155,90 @@ fn escaped(character: char) -> impl Iterator<Item = char> {
     let keep = matches!(character, '"' | '\'' | '\\');
     let escape = (!keep).then(|| character.escape_debug());
     escape.into_iter().flatten().chain(keep.then_some(character))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn text(text: &str) -> RecipeText {
+        RecipeText::new(Path::new("recipes/mine.yaml"), text)
+    }
+
+    #[test]
+    fn a_finding_under_its_line() {
+        let text = text("rules:\n  - scheme: FP8_BLOK\n");
+        let finding = Finding::error("no scheme is called `FP8_BLOK`").at(19..27).help("did you mean `FP8_BLOCK`?");
+        let expected = "\
+error: no scheme is called `FP8_BLOK`
+ --> recipes/mine.yaml:2:13
+  |
+2 |   - scheme: FP8_BLOK
+  |             ^^^^^^^^
+  |
+  = help: did you mean `FP8_BLOCK`?";
+        assert_eq!(render(&[finding], &text, false), expected);
+    }
+
+    #[test]
+    fn a_finding_without_a_place_and_a_warning_with_a_label() {
+        let text = text("a: 1");
+        let findings = [
+            Finding::error("nothing to do").help("do something"),
+            Finding::warning("matches nothing").at(3..4).label("here").help("one").help("two"),
+        ];
+        let expected = "\
+error: nothing to do
+--> recipes/mine.yaml
+ = help: do something
+
+warning: matches nothing
+ --> recipes/mine.yaml:1:4
+  |
+1 | a: 1
+  |    ^ here
+  |
+  = help: one
+  = help: two";
+        assert_eq!(render(&findings, &text, false), expected);
+    }
+
+    #[test]
+    fn places_that_lie_badly() {
+        let text = text("ä: 'ß'\nb: c");
+        for span in [0..0, 1..1, 0..100, 4..6, 13..13, 100..200, 5..10] {
+            let shown = render(&[Finding::error("x").at(span.clone())], &text, false);
+            assert!(shown.starts_with("error: x\n --> recipes/mine.yaml:"), "{span:?}: {shown}");
+        }
+        assert!(render(&[Finding::error("x").at(4..8)], &text, false).contains("mine.yaml:1:4\n"));
+        assert!(render(&[Finding::error("x").at(12..13)], &text, false).contains("mine.yaml:2:4\n"));
+    }
+
+    #[test]
+    fn long_lines_keep_their_column() {
+        let text = text(&format!("a: [{}, bad, {}]", "x, ".repeat(300), "y, ".repeat(300)));
+        let at = text.text.find("bad").unwrap();
+        let shown = render(&[Finding::error("x").at(at..at + 3)], &text, false);
+        assert!(shown.contains(&format!("mine.yaml:1:{}\n", at + 1)), "{shown}");
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[3].contains("bad") && lines.iter().all(|line| line.len() < 200), "{shown}");
+        assert_eq!(lines[3].find("bad"), lines[4].find("^^^"), "{shown}");
+    }
+
+    #[test]
+    fn color_is_only_where_it_is_asked_for() {
+        let text = text("a: 1");
+        let finding = [Finding::error("x").at(0..1)];
+        assert!(render(&finding, &text, true).contains("\u{1b}["));
+        assert!(!render(&finding, &text, false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn input_is_escaped_and_cut() {
+        assert_eq!(shown("a\u{1b}[31m\n\"b\" 'c' \\d ß"), "a\\u{1b}[31m\\n\"b\" 'c' \\d ß");
+        assert_eq!(shown(&"x".repeat(500)).chars().count(), 121);
+        assert_eq!(sentence(&"x".repeat(500)).chars().count(), 401);
+    }
 }

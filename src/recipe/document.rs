@@ -142,6 +142,7 @@ fn limit(error: &serde_yaml::Error) -> Option<&'static str> {
         | Error::Budget { breach: BudgetBreach::AliasAnchorRatio { .. }, .. } => {
             "it has more anchors and aliases than a recipe may have"
         }
+        Error::AliasError { error, .. } => return limit(error),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand beyond the limit",
@@ -331,7 +332,7 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
             let key = shown(pointer.rsplit('/').next().unwrap_or(""));
             return Err(Finding::error(format!("`{key}` cannot be a date or time"))
                 .at(span)
-                .help("write it in quotes"));
+                .help("a string stands in quotes"));
         }
         DeValue::Array(items) => {
             let mut list = Vec::new();

@@ -92,15 +92,12 @@ impl Explainer<'_> {
         if let Some(near) = nearest_word(key, missing) {
             return finding.help(format!("did you mean `{near}`?"));
         }
-        let title = schema["title"].as_str().unwrap_or_default();
-        let others: Vec<_> = match schema["properties"]["scheme"]["const"].as_str() {
-            Some(_) => parts().rules.iter().filter(|other| of_a_rule(other)).collect(),
-            None => Vec::new(),
-        };
-        if !others.is_empty() {
-            let names = list(others.iter().map(|other| other.name), "and");
-            let scheme = schema["properties"]["scheme"]["const"].as_str().unwrap_or(title);
-            return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+        if let Some(scheme) = schema["properties"]["scheme"]["const"].as_str() {
+            let others: Vec<_> = parts().rules.iter().filter(|other| of_a_rule(other)).collect();
+            if !others.is_empty() {
+                let names = list(others.iter().map(|other| other.name), "and");
+                return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+            }
         }
         let pattern = schema["patternProperties"].as_object().and_then(|patterns| patterns.keys().next());
         match (known.is_empty(), pattern) {

@@ -53,11 +53,6 @@ pub(super) struct Header {
     pub(super) serving: ServingPolicy,
 }
 
-impl Header {
-    /// Its keys, as they are written.
-    pub(super) const KEYS: [&str; 7] = ["$schema", "version", "model", "output", "format", "max_shard_size", "serving"];
-}
-
 /// What a rule says beside its scheme and the scheme's options.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub(super) struct RuleKeys {

@@ -7,7 +7,7 @@
 use qwen_fp8_schemes::{Make, Registration, registered};
 use serde_json::{Map, Value};
 
-use crate::finding::{Finding, shown};
+use crate::finding::{Finding, sentence, shown};
 use crate::recipe::build::Builder;
 use crate::recipe::document::{Document, child};
 use crate::recipe::fields::Patterns;
@@ -150,7 +150,8 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             Make::Quantize(make) => match make(group.options.clone(), builder.format) {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
-                    builder.report(Finding::error(error.to_string()).at(builder.document.spans.key(&group.pointer)));
+                    builder
+                        .report(Finding::error(sentence(&error.reason)).at(builder.document.spans.key(&group.pointer)));
                     continue;
                 }
             },

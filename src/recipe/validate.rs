@@ -153,7 +153,7 @@ impl Check<'_> {
             },
             Some(other) => {
                 let span = self.document.spans.value(&child(pointer, "scheme"));
-                let message = format!("`scheme` must be the name of a scheme, not {}", explain::value(other));
+                let message = format!("`scheme` must be a string that names a scheme, not {}", explain::value(other));
                 self.push(Finding::error(message).at(span).help(schemes(branches)), pointer);
             }
             None => {

@@ -122,10 +122,7 @@ fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
     let at = child(pointer, "dynamic");
     let written = match &arguments.dynamic {
         None => Dynamic::Static,
-        Some(name) => match name.resolve() {
-            Some(dynamic) => dynamic,
-            None => return None,
-        },
+        Some(name) => name.resolve()?,
     };
     let message = match (role, written) {
         (Role::Weights, Dynamic::Static) | (Role::Inputs, Dynamic::Dynamic) => return Some(written),
