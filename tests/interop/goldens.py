@@ -15,6 +15,7 @@ from pathlib import Path
 import tensors
 import tool
 from report import Report
+from tensors import Tensor
 from tool import Rule
 
 ARCHIVE = tool.ROOT.parent / "shared" / "goldens.tar.xz"
@@ -27,9 +28,14 @@ class Golden:
     output: str
     source: str
     rule: Rule
+    # What the recipe keeps, beside what `tool.KEEP` names.
+    keep: tuple[str, ...] = ()
+    # Intended differences: modules that the reference quantized and we do not.
+    unquantized: tuple[str, ...] = ()
 
 
 CPU = "goldens/qwen3vl_tiny_bf16"
+MOE = "goldens/qwen3vlmoe_tiny_bf16"
 H100 = "goldens-gpu/source.safetensors"
 
 GOLDENS = [
@@ -38,18 +44,35 @@ GOLDENS = [
     Golden("goldens/qwen3vl_oneshot_FP8_DYNAMIC", CPU, Rule("FP8_DYNAMIC", quotient_dtype="source")),
     Golden("goldens/qwen3vl_oneshot_FP8_BLOCK", CPU, Rule("FP8_BLOCK", quotient_dtype="source")),
     Golden("goldens-gpu/FP8_DYNAMIC.safetensors", H100, Rule("FP8_DYNAMIC")),
-    Golden("goldens-gpu/FP8_BLOCK.safetensors", H100, Rule("FP8_BLOCK")),
+    # 130 rows end within a block, which transformers reads wrong: we refuse to make such a scale.
+    Golden("goldens-gpu/FP8_BLOCK.safetensors", H100, Rule("FP8_BLOCK"), keep=("re:.*extra2",),
+           unquantized=("model.language_model.layers.0.extra2",)),
+    # `Linear` takes embeddings in model_free_ptq when nothing ignores them; ours, as oneshot's, never does.
+    Golden("goldens/qwen3vl_modelfree_FP8_DYNAMIC_noignore_embed", CPU, Rule("FP8_DYNAMIC", quotient_dtype="source"),
+           unquantized=("model.language_model.embed_tokens",)),
 ]
 
-# Goldens that we do not make, on purpose: what the reference did there, no server loads or no one wants.
-INTENDED = {
-    "goldens/qwen3vl_modelfree_FP8_DYNAMIC_noignore_embed":
-        "`Linear` takes embeddings in model_free_ptq; ours, as oneshot's, does not",
-    "goldens/qwen3vl_oneshot_FP8_{DYNAMIC,BLOCK}_withvisual":
-        "a vision tower in FP8 is refused: SGLang loads it without its scales, silently",
-    "goldens/qwen3vlmoe_{modelfree,oneshot}_FP8_{DYNAMIC,BLOCK}_*":
-        "experts stored as one three-dimensional tensor are not split yet",
-}
+
+@dataclass(frozen=True)
+class Refused:
+    """A result of the reference that we refuse to make, on purpose."""
+
+    output: str
+    source: str
+    rule: Rule
+    keep: list[str]
+    # What the refusal says, among other things.
+    says: str
+
+
+REFUSED = [
+    # SGLang builds the vision tower unquantized and loads FP8 bytes into it without their scales, silently.
+    Refused("goldens/qwen3vl_oneshot_FP8_DYNAMIC_withvisual", CPU, Rule("FP8_DYNAMIC"), ["lm_head"], "vision"),
+    Refused("goldens/qwen3vl_oneshot_FP8_BLOCK_withvisual", CPU, Rule("FP8_BLOCK"), ["lm_head"], "vision"),
+    # Experts that are stored as one three-dimensional tensor are not split yet.
+    Refused("goldens/qwen3vlmoe_modelfree_FP8_DYNAMIC_v5layout", MOE, Rule("FP8_DYNAMIC"), tool.KEEP, "experts"),
+    Refused("goldens/qwen3vlmoe_oneshot_FP8_BLOCK_v5layout", MOE, Rule("FP8_BLOCK"), tool.KEEP, "experts"),
+]
 
 
 def main() -> int:
@@ -72,16 +95,41 @@ def main() -> int:
             output.parent.mkdir(parents=True, exist_ok=True)
             with report.case(golden.output) as faults:
                 source = as_checkpoint(scratch / golden.source, config)
-                tool.apply(arguments.tool, tool.recipe("compressed-tensors", golden.rule), source, output)
+                recipe = tool.recipe("compressed-tensors", golden.rule, [*tool.KEEP, *golden.keep])
+                tool.apply(arguments.tool, recipe, source, output)
                 expected = tensors.read_checkpoint(as_checkpoint(scratch / golden.output, config))
+                keep_unquantized(golden, tensors.read_checkpoint(source), expected)
                 faults += tensors.differences(expected, tensors.read_checkpoint(output))
                 faults += tensors.index_faults(output)
         for path in sorted((scratch / "goldens" / "ops").glob("FP8*.safetensors")):
-            with report.case(f"goldens/ops/{path.name}") as faults:
-                faults += compare_operations(arguments.tool, path, scratch / "ours" / path.stem)
-    for name, reason in INTENDED.items():
-        print(f"  not ours: {name}: {reason}")
+            # Its blocks are all cut short, see above; the tests of the schemes read it.
+            if not path.name.startswith("FP8_BLOCK"):
+                with report.case(f"goldens/ops/{path.name}") as faults:
+                    faults += compare_operations(arguments.tool, path, scratch / "ours" / path.stem)
+        for refused in REFUSED:
+            output = scratch / "ours" / refused.output
+            with report.case(f"refused: {refused.output}") as faults:
+                recipe = tool.recipe("compressed-tensors", refused.rule, refused.keep)
+                faults += refusal_faults(arguments.tool, recipe, scratch / refused.source, output, refused.says)
     return report.close()
+
+
+def keep_unquantized(golden: Golden, source: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Puts the source's tensors where the golden differs on purpose."""
+    for module in golden.unquantized:
+        # Only what the reference did quantize is a difference to name.
+        del expected[f"{module}.weight_scale"]
+        expected[f"{module}.weight"] = source[f"{module}.weight"]
+
+
+def refusal_faults(binary: Path, recipe: str, source: Path, output: Path, says: str) -> list[str]:
+    """A refusal is exit 1, a message about the cause, and no output."""
+    try:
+        tool.apply(binary, recipe, source, output)
+    except tool.ToolError as error:
+        faults = [] if error.code == 1 and says in error.message else [str(error)]
+        return faults + [f"`{output.name}` was written all the same"] * output.exists()
+    return ["it was not refused"]
 
 
 def compare_operations(binary: Path, path: Path, scratch: Path) -> list[str]:

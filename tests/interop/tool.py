@@ -20,10 +20,10 @@ class Rule:
     quotient_dtype: str | None = None
 
 
-def recipe(output_format: str, rule: Rule) -> str:
+def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP) -> str:
     """The recipe that keeps the vision tower and the output head, and quantizes every other linear layer."""
     lines = ["version: 1", f"format: {output_format}", "rules:",
-             "  - scheme: PASSTHROUGH", f"    targets: {_flow(KEEP)}", "    optional: true",
+             "  - scheme: PASSTHROUGH", f"    targets: {_flow(keep)}", "    optional: true",
              f"  - scheme: {rule.scheme}", "    targets: Linear"]
     for option in ("block_size", "scale_dtype", "quotient_dtype"):
         value = getattr(rule, option)
@@ -55,6 +55,7 @@ class ToolError(Exception):
     def __init__(self, code: int, message: str):
         super().__init__(f"exit {code}: {message}")
         self.code = code
+        self.message = message
 
 
 def _flow(values: list[str]) -> str:
