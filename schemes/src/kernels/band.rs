@@ -3,6 +3,7 @@
 use super::absmax::{accumulate, first_non_finite, maximum};
 use super::division::Division;
 use super::element::{Bf16, Element, F16, F32};
+#[cfg(target_arch = "x86_64")]
 use super::multiply::Multiply;
 use super::scale;
 use crate::simd::Vectorized;
@@ -30,7 +31,10 @@ pub(crate) struct Cast {
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     match (band.source.dtype, cast.round_quotient, cast.scale_dtype) {
-        (SourceDtype::Bf16, false, SourceDtype::Bf16) => run::<Multiply>(cast, band, weight, scales),
+        #[cfg(target_arch = "x86_64")]
+        (SourceDtype::Bf16, false, SourceDtype::Bf16) if band.simd != Simd::PORTABLE => {
+            run::<Multiply>(cast, band, weight, scales)
+        }
         (SourceDtype::Bf16, false, _) => run::<Division<Bf16, false>>(cast, band, weight, scales),
         (SourceDtype::Bf16, true, _) => run::<Division<Bf16, true>>(cast, band, weight, scales),
         (SourceDtype::F16, false, _) => run::<Division<F16, false>>(cast, band, weight, scales),

@@ -47,14 +47,15 @@ pub(super) fn cast_chunks<const TIES: bool>(
 #[inline]
 fn word<const TIES: bool>(x: __m256i, divisor: Divisor) -> __m256i {
     let m = _mm256_or_si256(_mm256_slli_epi16::<8>(x), _mm256_set1_epi16(i16::MIN));
-    let product = _mm256_mulhi_epu16(m, _mm256_set1_epi16(divisor.reciprocal as i16));
-    let p = _mm256_sub_epi16(product, _mm256_set1_epi16(1 << 14));
+    // `mulhrs` gives `(a * b + 2^14) >> 15`.
+    let product = _mm256_mulhrs_epi16(m, _mm256_set1_epi16(divisor.reciprocal));
+    let p = _mm256_add_epi16(product, _mm256_set1_epi16(divisor.shift));
     let mut v = _mm256_min_epi16(p, _mm256_add_epi16(p, p));
     if TIES {
-        v = _mm256_sub_epi16(v, _mm256_andnot_si256(_mm256_srli_epi16::<11>(v), _mm256_set1_epi16(1)));
+        v = _mm256_sub_epi16(v, _mm256_andnot_si256(_mm256_srli_epi16::<8>(v), _mm256_set1_epi16(8)));
     }
-    // `(v * 16 + 2^14) >> 15` is `(v + 2^10) >> 11`.
+    // That is `(v + 2^10) >> 11`.
     let step = _mm256_mulhrs_epi16(v, _mm256_set1_epi16(16));
     let octaves = _mm256_and_si256(_mm256_srli_epi16::<4>(x), _mm256_set1_epi16(0x7F8));
-    _mm256_sub_epi16(_mm256_add_epi16(octaves, step), _mm256_set1_epi16(divisor.offset as i16))
+    _mm256_sub_epi16(_mm256_add_epi16(octaves, step), _mm256_set1_epi16(divisor.offset))
 }

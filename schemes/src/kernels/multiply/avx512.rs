@@ -46,14 +46,15 @@ pub(super) fn cast_chunks<const TIES: bool>(
 #[inline]
 fn word<const TIES: bool>(x: __m512i, divisor: Divisor) -> __m512i {
     let m = _mm512_or_si512(_mm512_slli_epi16::<8>(x), _mm512_set1_epi16(i16::MIN));
-    let product = _mm512_mulhi_epu16(m, _mm512_set1_epi16(divisor.reciprocal as i16));
-    let p = _mm512_sub_epi16(product, _mm512_set1_epi16(1 << 14));
+    // `mulhrs` gives `(a * b + 2^14) >> 15`.
+    let product = _mm512_mulhrs_epi16(m, _mm512_set1_epi16(divisor.reciprocal));
+    let p = _mm512_add_epi16(product, _mm512_set1_epi16(divisor.shift));
     let mut v = _mm512_min_epi16(p, _mm512_add_epi16(p, p));
     if TIES {
-        v = _mm512_sub_epi16(v, _mm512_andnot_si512(_mm512_srli_epi16::<11>(v), _mm512_set1_epi16(1)));
+        v = _mm512_sub_epi16(v, _mm512_andnot_si512(_mm512_srli_epi16::<8>(v), _mm512_set1_epi16(8)));
     }
-    // `(v * 16 + 2^14) >> 15` is `(v + 2^10) >> 11`.
+    // That is `(v + 2^10) >> 11`.
     let step = _mm512_mulhrs_epi16(v, _mm512_set1_epi16(16));
     let octaves = _mm512_and_si512(_mm512_srli_epi16::<4>(x), _mm512_set1_epi16(0x7F8));
-    _mm512_sub_epi16(_mm512_add_epi16(octaves, step), _mm512_set1_epi16(divisor.offset as i16))
+    _mm512_sub_epi16(_mm512_add_epi16(octaves, step), _mm512_set1_epi16(divisor.offset))
 }
