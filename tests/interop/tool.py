@@ -18,13 +18,14 @@ class Rule:
     block_size: int | None = None
     scale_dtype: str | None = None
     quotient_dtype: str | None = None
+    targets: tuple[str, ...] = ("Linear",)
 
 
-def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP) -> str:
+def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP, serving: str = "enforce") -> str:
     """The recipe that keeps the vision tower and the output head, and quantizes every other linear layer."""
-    lines = ["version: 1", f"format: {output_format}", "rules:",
+    lines = ["version: 1", f"format: {output_format}", f"serving: {serving}", "rules:",
              "  - scheme: PASSTHROUGH", f"    targets: {_flow(keep)}", "    optional: true",
-             f"  - scheme: {rule.scheme}", "    targets: Linear"]
+             f"  - scheme: {rule.scheme}", f"    targets: {_flow(rule.targets)}"]
     for option in ("block_size", "scale_dtype", "quotient_dtype"):
         value = getattr(rule, option)
         if value is not None:
