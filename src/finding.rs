@@ -7,6 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::recipe::RecipeText;
+use crate::shown::unquoted;
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +63,7 @@ impl Finding {
 /// Shows findings as rustc does, each under the line that it points at.
 pub fn render(findings: &[Finding], text: &RecipeText, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let path = shown(&text.path.to_string_lossy());
+    let path = unquoted(&text.path.to_string_lossy()).to_string();
     let mut rendered = String::new();
     for finding in findings {
         if !rendered.is_empty() {
@@ -129,32 +130,6 @@ fn printable(text: &str) -> Cow<'_, str> {
         true => text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}").into(),
         false => text.into(),
     }
-}
-
-/// Text of the input, safe to show: control characters escaped, long text cut.
-pub fn shown(text: &str) -> String {
-    cut(text, 120)
-}
-
-/// A message of someone else that may quote the input, safe to show.
-pub fn sentence(text: &str) -> String {
-    cut(text, 400)
-}
-
-fn cut(text: &str, limit: usize) -> String {
-    let mut characters = text.chars();
-    let mut shown: String = characters.by_ref().take(limit).flat_map(escaped).collect();
-    if characters.next().is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// Escapes what a terminal would act on; quotes and backslashes are shown as they are.
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let keep = matches!(character, '"' | '\'' | '\\');
-    let escape = (!keep).then(|| character.escape_debug());
-    escape.into_iter().flatten().chain(keep.then_some(character))
 }
 
 #[cfg(test)]
@@ -233,12 +208,5 @@ warning: matches nothing
         let finding = [Finding::error("x").at(0..1)];
         assert!(render(&finding, &text, true).contains("\u{1b}["));
         assert!(!render(&finding, &text, false).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn input_is_escaped_and_cut() {
-        assert_eq!(shown("a\u{1b}[31m\n\"b\" 'c' \\d ß"), "a\\u{1b}[31m\\n\"b\" 'c' \\d ß");
-        assert_eq!(shown(&"x".repeat(500)).chars().count(), 121);
-        assert_eq!(sentence(&"x".repeat(500)).chars().count(), 401);
     }
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::args;
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
+use crate::size::{grouped, human};
 
 pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;

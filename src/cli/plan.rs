@@ -4,8 +4,8 @@ use super::args;
 use super::screen::{Failure, Screen};
 use crate::plan::summary::{Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
+use crate::size::{grouped, human};
 
 pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
     let summary = Summary::of(&super::source::plan(&args.source, screen)?);
