@@ -16,7 +16,7 @@ use crate::run::copy::{CopyError, copy};
 use crate::run::outputs::Outputs;
 use crate::run::sources::Sources;
 use crate::run::timings::{Slowest, Stages, TensorTime, timed};
-use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work, rows_in};
+use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work};
 use crate::run::{Observer, Options, RunError};
 
 /// What all workers share.
@@ -287,7 +287,7 @@ impl<'a> Worker<'a> {
     fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
         self.read(segment, task, segment.from + task.start)?;
         let bytes = self.input.filled(segment.from + task.start, task.len as usize);
-        let (first_row, _) = rows(matrix, task);
+        let (first_row, _) = work::rows(matrix, task.start, task.len);
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd))
             .map_err(|at| self.non_finite(segment, at))?;
         self.shared.maxima.add(segment.tensors[0], amax);
@@ -309,7 +309,7 @@ impl<'a> Worker<'a> {
             }
         };
         self.read(segment, task, segment.from + task.start)?;
-        let (first_row, rows) = rows(matrix, task);
+        let (first_row, rows) = work::rows(matrix, task.start, task.len);
         let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.checkpoint.tensors[tensor])?;
         let band = Band {
             source: matrix,
@@ -379,9 +379,4 @@ impl<'a> Worker<'a> {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }
-}
-
-/// The first row of a task and how many rows it has.
-fn rows(matrix: Matrix, task: &Task) -> (usize, usize) {
-    (rows_in(matrix, task.start), rows_in(matrix, task.len))
 }

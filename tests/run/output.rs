@@ -91,6 +91,15 @@ fn workers_and_memory_change_no_byte() {
 }
 
 #[test]
+fn weights_without_elements_have_their_outputs_written() {
+    for action in [Action::Copy, Action::Band, Action::Tensor] {
+        let fixture = Fixture::new(&[case(&[5, 0], 0, action), case(&[0, 5], 1, action), case(&[0, 0], 1, action)]);
+        run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+        assert_eq!(files(&fixture.output()), fixture.expected, "{action:?}");
+    }
+}
+
+#[test]
 fn an_empty_directory_makes_way() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     std::fs::create_dir(fixture.output()).unwrap();
