@@ -20,8 +20,8 @@
 mod avx2;
 mod avx512;
 
-use super::band::Caster;
-use super::division::Division;
+use super::band::{Caster, Tile};
+use super::division::{Division, divide};
 use super::element::Bf16;
 use crate::Simd;
 use crate::simd::{Level, Vectorized};
@@ -89,51 +89,55 @@ impl Caster for Multiply {
     }
 
     #[inline(always)]
-    fn cast(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8], simd: Simd) {
+    fn cast(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
         match divisor.way {
-            Way::HalfUp => cast::<false>(source, divisor, out, simd),
-            Way::HalfEven => cast::<true>(source, divisor, out, simd),
-            Way::Divide => Division::<Bf16, false>::cast(source, divisor.scale, out, simd),
+            Way::HalfUp => cast::<false>(tile, divisor, simd),
+            Way::HalfEven => cast::<true>(tile, divisor, simd),
+            Way::Divide => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
         }
     }
 }
 
 #[inline(always)]
-fn cast<const TIES: bool>(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8], simd: Simd) {
-    let (chunks, rest) = source.as_chunks::<CHUNK>();
-    let (codes, last) = out.as_chunks_mut::<CHUNK>();
-    cast_chunks::<TIES>(chunks, divisor, codes, simd);
-    if !rest.is_empty() {
-        let mut chunk = [[0; 2]; CHUNK];
-        chunk[..rest.len()].copy_from_slice(rest);
-        let mut codes = [0; CHUNK];
-        cast_chunks::<TIES>(&[chunk], divisor, std::slice::from_mut(&mut codes), simd);
-        last.copy_from_slice(&codes[..rest.len()]);
-    }
-}
-
-#[inline(always)]
-fn cast_chunks<const TIES: bool>(chunks: &[[[u8; 2]; CHUNK]], divisor: Divisor, codes: &mut [[u8; CHUNK]], simd: Simd) {
+fn cast<const TIES: bool>(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
     match simd.level() {
-        Level::Portable => {
-            Division::<Bf16, false>::cast(chunks.as_flattened(), divisor.scale, codes.as_flattened_mut(), simd)
-        }
+        Level::Portable => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
-        Level::Avx2 => unsafe { avx2::cast_chunks::<TIES>(chunks, divisor, codes, simd) },
+        Level::Avx2 => unsafe { avx2::cast::<TIES>(tile, divisor, simd) },
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F and BW.
-        Level::Avx512 => unsafe { avx512::cast_chunks::<TIES>(chunks, divisor, codes, simd) },
+        Level::Avx512 => unsafe { avx512::cast::<TIES>(tile, divisor, simd) },
+    }
+}
+
+type Chunk = [[u8; 2]; CHUNK];
+
+/// Does all chunks of a tile with `cast`; what a row has beyond whole chunks is padded to one.
+#[inline(always)]
+fn by_chunks(mut tile: Tile<'_, Bf16>, mut cast: impl FnMut(&Chunk, &mut [u8; CHUNK])) {
+    for (source, out) in tile.rows() {
+        let (chunks, rest) = source.as_chunks();
+        let (codes, last) = out.as_chunks_mut();
+        for (chunk, codes) in chunks.iter().zip(codes) {
+            cast(chunk, codes);
+        }
+        if !rest.is_empty() {
+            let (mut chunk, mut codes) = ([[0; 2]; CHUNK], [0; CHUNK]);
+            chunk[..rest.len()].copy_from_slice(rest);
+            cast(&chunk, &mut codes);
+            last.copy_from_slice(&codes[..rest.len()]);
+        }
     }
 }
 
 /// Casts a chunk that has a quotient below the smallest normal code.
 #[cold]
 #[inline(never)]
-fn divide(chunk: &[[u8; 2]; CHUNK], divisor: Divisor, codes: &mut [u8; CHUNK], simd: Simd) {
+fn divide_chunk(chunk: &Chunk, divisor: Divisor, codes: &mut [u8; CHUNK], simd: Simd) {
     simd.run(Divide { chunk, scale: divisor.scale, codes });
 }
 
 struct Divide<'a> {
-    chunk: &'a [[u8; 2]; CHUNK],
+    chunk: &'a Chunk,
     scale: f32,
     codes: &'a mut [u8; CHUNK],
 }
@@ -142,7 +146,7 @@ impl Vectorized for Divide<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self, simd: Simd) {
-        Division::<Bf16, false>::cast(self.chunk, self.scale, self.codes, simd);
+    fn run(self, _: Simd) {
+        divide::<Bf16, false>(self.chunk, self.scale, self.codes);
     }
 }
