@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qwen_fp8::checkpoint::source::SourceError;
 use qwen_fp8::run::{Observer, Options, RunError, run};
 use qwen_fp8::schemes::AmaxScope;
 
@@ -238,7 +239,10 @@ fn a_source_that_shrank_is_named() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(&error, RunError::SourceChanged { path: changed } if *changed == path), "{error}");
+    assert!(
+        matches!(&error, RunError::Source(SourceError::Changed { path: changed, .. }) if *changed == path),
+        "{error}"
+    );
     assert_nothing_left(&fixture);
 }
 
@@ -254,7 +258,10 @@ fn a_source_that_is_written_to_while_it_is_read_is_named() {
     let fixture = small();
     let path = &fixture.plan.checkpoint.shards[0].path;
     let error = run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &Touch(path)).unwrap_err();
-    assert!(matches!(&error, RunError::SourceChanged { path: changed } if changed == path), "{error}");
+    assert!(
+        matches!(&error, RunError::Source(SourceError::Changed { path: changed, .. }) if changed == path),
+        "{error}"
+    );
     assert_nothing_left(&fixture);
 }
 
@@ -264,7 +271,7 @@ fn a_shard_that_is_gone_is_named() {
     let path = &fixture.plan.checkpoint.shards[0].path;
     fs::remove_file(path).unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(&error, RunError::Open { path: missing, .. } if missing == path), "{error}");
+    assert!(matches!(&error, RunError::Source(SourceError::Missing { path: missing }) if missing == path), "{error}");
     assert_nothing_left(&fixture);
 }
 
