@@ -269,7 +269,8 @@ fn language(numbers: &Text, prefix: &str) -> Vec<Shape> {
     }
     tensors.push(bf16(format!("{prefix}embed_tokens.weight"), &[VOCABULARY, hidden]));
     for layer in 0..layers {
-        let mut push = |name: &str, shape: &[usize]| tensors.push(bf16(format!("{prefix}layers.{layer}.{name}"), shape));
+        let mut push =
+            |name: &str, shape: &[usize]| tensors.push(bf16(format!("{prefix}layers.{layer}.{name}"), shape));
         push("input_layernorm.weight", &[hidden]);
         push("post_attention_layernorm.weight", &[hidden]);
         push("self_attn.q_norm.weight", &[HEAD]);
