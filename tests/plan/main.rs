@@ -3,7 +3,11 @@
 #[path = "../shapes/mod.rs"]
 mod shapes;
 
+mod conservation;
 mod real_shapes;
+mod resolve;
+mod serving;
+mod shards;
 
 use std::path::Path;
 

@@ -106,7 +106,7 @@ fn stacked_experts_are_refused_until_the_recipe_keeps_them() {
     let shapes = shapes::qwen3_vl_30b_stacked();
     assert_eq!((shapes.bytes(), shapes.tensors.len()), (62_141_508_064, 882));
     let findings = try_plan(BLOCKS, &shapes).unwrap_err();
-    assert!(findings[0].message.contains("96 tensors of fused experts"), "{findings:#?}");
+    assert!(findings[0].message.contains("96 tensors of stacked experts"), "{findings:#?}");
     let keep = BLOCKS.replace("rules:", "rules:\n  - {scheme: PASSTHROUGH, targets: [Experts]}");
     let plan = plan(&keep, &shapes);
     assert_eq!(Summary::of(&plan).quantized_tensors, 48 * 4);
