@@ -19,6 +19,7 @@ mod open;
 mod quantized;
 
 pub mod side_files;
+pub mod smoke;
 pub mod source;
 mod summary;
 

@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 
 use crate::plan::{Job, Plan};
 use crate::run::destination::Destination;
-use crate::run::files::Outputs;
+use crate::run::outputs::Outputs;
 use crate::run::pipeline::Pipeline;
 use crate::run::staging::{Lock, Staging, create_new};
 use crate::run::work::Work;
@@ -31,8 +31,10 @@ mod buffer;
 mod copy;
 mod destination;
 mod error;
-mod files;
+mod open_files;
+mod outputs;
 mod pipeline;
+mod sources;
 mod staging;
 mod timings;
 mod work;
@@ -47,7 +49,7 @@ pub struct Options<'a> {
     pub simd: Simd,
     /// Ends the run soon after it becomes true.
     pub cancel: &'a AtomicBool,
-    /// Writes past the page cache where the file system can.
+    /// Reads and writes past the page cache, where the file system can and the data is not there already.
     pub direct: bool,
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Simd(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
+pub(crate) enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -57,10 +57,14 @@ impl Simd {
         }
     }
 
+    pub(crate) fn level(self) -> Level {
+        self.0
+    }
+
     /// Does `work` with this instruction set.
     pub(crate) fn run<W: Vectorized>(self, work: W) -> W::Output {
         match self.0 {
-            Level::Portable => work.run(),
+            Level::Portable => work.run(Self(Level::Portable)),
             // SAFETY: only `available` makes this value, after it found all that `run_avx2` enables.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(work) },
@@ -75,20 +79,21 @@ impl Simd {
 pub(crate) trait Vectorized {
     type Output;
 
-    /// Must be `#[inline(always)]`, and so must all that is hot in it: only then the caller's instruction set applies.
-    fn run(self) -> Self::Output;
+    /// Must be `#[inline(always)]`, and so must all that is hot in it: only then the instruction set applies. `simd` is
+    /// that instruction set, and a constant once this is inlined.
+    fn run(self, simd: Simd) -> Self::Output;
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<W: Vectorized>(work: W) -> W::Output {
-    work.run()
+    work.run(Simd(Level::Avx2))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn run_avx512<W: Vectorized>(work: W) -> W::Output {
-    work.run()
+    work.run(Simd(Level::Avx512))
 }
 
 impl fmt::Display for Simd {

@@ -67,6 +67,10 @@ pub(super) struct Source {
     /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) model: Option<String>,
+
+    /// Take the first layers only, for a small model to try out; config.json is adjusted [default: 2]
+    #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    pub(super) smoke: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -83,7 +87,7 @@ pub(super) struct Apply {
     pub(super) threads: Option<u16>,
 
     /// Memory for buffers over all threads, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = crate::report::size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(super) max_memory: Option<u64>,
 
     /// The instruction set: portable, avx2, avx512 [default: the best this machine has]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args;
 use super::screen::{Failure, Screen};
 use crate::plan::explain::{Explanation, explain as explain_tensor};
-use crate::shown::{shown, shown_message};
+use crate::shown::{shown, unquoted};
 
 pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failure> {
     let plan = super::source::plan(&args.source, screen)?;
@@ -24,7 +24,7 @@ pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failu
 fn render(explanation: &Explanation, recipe: &Path) -> String {
     let mut text = format!(
         "{}\n  {} {:?} ({}), {}\n",
-        shown_message(&explanation.tensor),
+        unquoted(&explanation.tensor),
         explanation.dtype,
         explanation.shape,
         explanation.kind,
@@ -33,7 +33,7 @@ fn render(explanation: &Explanation, recipe: &Path) -> String {
     let recipe = recipe.to_string_lossy();
     for said in &explanation.rules {
         let mark = if said.decides { "→" } else { " " };
-        text.push_str(&format!("  {mark} {}:{}: {} {}\n", shown_message(&recipe), said.line, said.rule, said.says));
+        text.push_str(&format!("  {mark} {}:{}: {} {}\n", unquoted(&recipe), said.line, said.rule, said.says));
     }
     text
 }

@@ -6,9 +6,9 @@ use super::args;
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
 use crate::plan::resolve::count;
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
-use crate::shown::shown_message;
+use crate::shown::unquoted;
+use crate::size::{grouped, human};
 
 pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;
@@ -50,7 +50,7 @@ pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failu
         ]);
     }
     let architectures: Vec<String> =
-        checkpoint.config.architectures().iter().map(|name| shown_message(name).to_string()).collect();
+        checkpoint.config.architectures().iter().map(|name| unquoted(name).to_string()).collect();
     screen.data(&format!(
         "{}: {}, {} ({} bytes), {}; {}\n{}\n{}",
         if architectures.is_empty() { "no architecture named".to_owned() } else { architectures.join(", ") },

@@ -5,9 +5,9 @@ use super::screen::{Failure, Screen};
 use crate::plan::resolve::count;
 use crate::plan::summary::{Action, Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
-use crate::shown::shown_message;
+use crate::shown::unquoted;
+use crate::size::{grouped, human};
 
 pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
     let summary = Summary::of(&super::source::plan(&args.source, screen)?);
@@ -39,8 +39,7 @@ fn section(rows: &[Row]) -> String {
     let first = &rows[0];
     let tensors = rows.iter().map(|row| row.count).sum();
     let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
-    let rule =
-        first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| shown_message(rule).to_string());
+    let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
     let (word, size) = match first.action {
         Action::Quantize => {
             ("quantize", format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes)))
@@ -54,7 +53,7 @@ fn section(rows: &[Row]) -> String {
     let mut table =
         Table::new(&[("", Align::Left), ("", Align::Right), ("", Align::Left), ("", Align::Left), ("", Align::Left)]);
     for line in &lines {
-        let name = shown_message(&line.name).to_string();
+        let name = unquoted(&line.name).to_string();
         table.row([line.row.kind.to_owned(), line.count.to_string(), name, line.before.clone(), after(line.row)]);
     }
     let table = table.render();
@@ -62,7 +61,7 @@ fn section(rows: &[Row]) -> String {
     // The first line is the header.
     for (line, cells) in lines.iter().zip(table.lines().skip(1)) {
         if line.stem != stem {
-            text.push_str(&format!("  {}\n", shown_message(line.stem)));
+            text.push_str(&format!("  {}\n", unquoted(line.stem)));
             stem = line.stem;
         }
         text.push_str(&format!("  {}{cells}\n", if stem.is_empty() { "" } else { "  " }));
@@ -116,7 +115,7 @@ fn after(row: &Row) -> String {
         .map(|after| match (after.suffix == row.before.suffix, after.shape == row.before.shape) {
             (true, true) => after.dtype.clone(),
             (true, false) => described(after),
-            (false, _) => format!("{} {}", shown_message(&after.suffix), described(after)),
+            (false, _) => format!("{} {}", unquoted(&after.suffix), described(after)),
         })
         .collect();
     format!("→ {}", parts.join(", "))
@@ -134,10 +133,10 @@ fn dimensions(shape: &[usize]) -> String {
 fn files(summary: &Summary) -> String {
     let mut table = Table::new(&[("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
     for shard in &summary.shards {
-        table.row([shown_message(&shard.name).to_string(), grouped(shard.tensors as u64), grouped(shard.bytes)]);
+        table.row([unquoted(&shard.name).to_string(), grouped(shard.tensors as u64), grouped(shard.bytes)]);
     }
     for file in &summary.documents {
-        table.row([shown_message(&file.name).to_string(), String::new(), grouped(file.bytes)]);
+        table.row([unquoted(&file.name).to_string(), String::new(), grouped(file.bytes)]);
     }
     let copied = summary.side_files.len();
     if copied > 0 {

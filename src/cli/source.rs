@@ -30,7 +30,10 @@ pub(super) fn plan(source: &Source, screen: &Screen) -> Result<Plan, Failure> {
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
     };
-    let checkpoint = open_checkpoint(model)?;
+    let mut checkpoint = open_checkpoint(model)?;
+    if let Some(layers) = source.smoke {
+        checkpoint = checkpoint.first_layers(layers).map_err(|error| Failure::input(&error))?;
+    }
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
             screen.findings(&plan.warnings, &plan.recipe.text);

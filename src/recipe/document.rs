@@ -9,8 +9,9 @@ use serde_json::{Map, Number, Value};
 use serde_yaml::{Location, Spanned};
 use toml::de::{DeTable, DeValue};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::text::Language;
+use crate::shown::unquoted;
 
 /// The content of a recipe and the places of its parts.
 #[derive(Debug)]
@@ -94,24 +95,62 @@ fn parse_yaml(text: &str) -> Result<Document, Finding> {
         },
         alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 20_000 },
     };
-    let root: Spanned<Node> = serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))?;
+    let parsed = serde_yaml::from_str_with_options(text, options);
+    let root: Spanned<Node> = parsed.map_err(|error| yaml_error(&error, text))?;
     let mut spans = Spans::default();
     let value = place(root, "", None, &mut spans);
     Ok(Document { value, spans })
 }
 
-fn yaml_error(error: &serde_yaml::Error) -> Finding {
+fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
     let error = error.without_snippet();
-    let mut message = error.to_string();
-    // The place is shown with the source line; the text would repeat it.
-    if let Some(end) = message.rfind(" at line ").or_else(|| message.rfind(": line ")) {
-        message.truncate(end);
+    let message = match (limit(error), error) {
+        (Some(message), _) => message.to_owned(),
+        (None, serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. }) => {
+            format!("the key `{}` is a duplicate", unquoted(key))
+        }
+        (None, _) => {
+            let formatter = serde_yaml::UserMessageFormatter;
+            let options = serde_yaml::render_options! { formatter: &formatter, snippets: serde_yaml::SnippetMode::Off };
+            let rendered = error.render_with_options(options);
+            let mut message = rendered.lines().next().unwrap_or_default();
+            // The place is shown with the source line; the text would repeat it.
+            for suffix in [" at line ", " (defined at "] {
+                message = message.split(suffix).next().unwrap_or(message);
+            }
+            unquoted(message).to_string()
+        }
+    };
+    let finding = Finding::error(format!("not valid YAML: {message}"));
+    let Some(location) = error.location() else { return finding };
+    match location.span().byte_offset() {
+        Some(_) => finding.at(range(location)),
+        // Errors of the scanner know the line and the column alone.
+        None => finding.at(position(text, location.line(), location.column())),
     }
-    let finding = Finding::error(format!("not valid YAML: {}", shown(message.lines().next().unwrap_or(""))));
-    match error.location() {
-        Some(location) => finding.at(range(location)),
-        None => finding,
-    }
+}
+
+/// The message for a limit that a text runs into.
+fn limit(error: &serde_yaml::Error) -> Option<&'static str> {
+    use serde_yaml::Error;
+    use serde_yaml::budget::BudgetBreach;
+    Some(match error {
+        Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            "a recipe is one document, and a second one begins here"
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "it is nested too deeply for a recipe",
+        Error::Budget { breach: BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. }, .. }
+        | Error::Budget { breach: BudgetBreach::AliasAnchorRatio { .. }, .. } => {
+            "it has more anchors and aliases than a recipe may have"
+        }
+        Error::AliasError { error, .. } => return limit(error),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand beyond the limit",
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias cannot stand inside of what it names",
+        Error::Budget { .. } => "it is larger than the limit for a recipe",
+        _ => return None,
+    })
 }
 
 fn range(location: Location) -> Range<usize> {
@@ -119,6 +158,19 @@ fn range(location: Location) -> Range<usize> {
     let start = span.byte_offset().and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);
     let len = span.byte_len().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
     start..start + len
+}
+
+/// The empty range at a line and a column in characters, both from 1.
+fn position(text: &str, line: u64, column: u64) -> Range<usize> {
+    let skip = |from_one: u64| usize::try_from(from_one.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line = text.split_inclusive('\n').nth(skip(line)).unwrap_or("");
+    let start = match line.is_empty() {
+        true => text.len(),
+        // `line` is a part of `text`.
+        false => line.as_ptr() as usize - text.as_ptr() as usize,
+    };
+    let column = line.char_indices().nth(skip(column)).map_or(line.trim_end().len(), |(at, _)| at);
+    start + column..start + column
 }
 
 /// A YAML node with the places of its children.
@@ -227,7 +279,11 @@ fn place(node: Spanned<Node>, pointer: &str, key: Option<Range<usize>>, spans: &
 fn parse_toml(text: &str) -> Result<Document, Finding> {
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        let finding = Finding::error(format!("not valid TOML: {}", shown(&message)));
+        let finding = Finding::error(format!("not valid TOML: {}", unquoted(&message)));
+        let finding = match message.contains("invalid boolean") || message.contains("must be quoted") {
+            true => finding.help("a string stands in quotes"),
+            false => finding,
+        };
         match error.span() {
             Some(span) => finding.at(span),
             None => finding,
@@ -269,15 +325,15 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
         DeValue::Float(digits) => match digits.as_str().parse().ok().and_then(number) {
             Some(value) => value,
             None => {
-                let key = shown(pointer.rsplit('/').next().unwrap_or(""));
+                let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
                 return Err(Finding::error(format!("`{key}` must be a finite number")).at(span));
             }
         },
         DeValue::Datetime(_) => {
-            let key = shown(pointer.rsplit('/').next().unwrap_or(""));
+            let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
             return Err(Finding::error(format!("`{key}` cannot be a date or time"))
                 .at(span)
-                .help("write it in quotes"));
+                .help("a string stands in quotes"));
         }
         DeValue::Array(items) => {
             let mut list = Vec::new();
@@ -297,6 +353,6 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
 }
 
 fn too_large(pointer: &str, digits: &str) -> Finding {
-    let key = shown(pointer.rsplit('/').next().unwrap_or(""));
-    Finding::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", shown(digits)))
+    let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
+    Finding::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", unquoted(digits)))
 }

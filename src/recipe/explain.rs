@@ -4,11 +4,13 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
 use crate::recipe::llmcompressor;
-use crate::recipe::schema::Parts;
+use crate::recipe::schema::Branch;
 use crate::recipe::suggest::{list, nearest_word};
+use crate::recipe::validate::parts;
+use crate::shown::unquoted;
 
 /// Explains the errors of one schema over the part of a document at `prefix`.
 pub(super) struct Explainer<'a> {
@@ -32,6 +34,12 @@ impl Explainer<'_> {
             }
             Kind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
+                let present = error.instance().as_object().into_iter().flat_map(Map::keys);
+                let mut unknown = present.filter(|present| parent["properties"].get(present.as_str()).is_none());
+                // The finding for the key that is nearly right says it all.
+                if unknown.any(|unknown| nearest_word(unknown, [key]).is_some()) {
+                    return Vec::new();
+                }
                 let finding = Finding::error(format!("{} has no `{key}`", subject(&pointer)));
                 let finding = finding.at(self.document.spans.key(&pointer));
                 vec![match example(&parent["properties"][key]) {
@@ -43,17 +51,22 @@ impl Explainer<'_> {
                 let alternatives = parent[keyword].as_array().map_or(&[][..], Vec::as_slice);
                 let instance = error.instance();
                 // Where the type tells what was meant, only the errors of that alternative help.
-                let meant = alternatives
-                    .iter()
-                    .position(|alternative| alternative.get("type").is_some_and(|wanted| is_of_type(instance, wanted)));
-                // A word is better held against the words that are accepted.
-                let word = instance.is_string() && alternatives.iter().any(|one| one.get("const").is_some());
+                let meant = alternatives.iter().position(|alternative| {
+                    alternative.get("const").is_none()
+                        && alternative.get("type").is_some_and(|wanted| is_of_type(instance, wanted))
+                });
+                // A string of the wrong form is better held against everything that is accepted.
+                let form = |error: &ValidationError<'_>| matches!(error.kind(), Kind::Pattern { .. });
                 match meant.and_then(|index| context.get(index)) {
-                    Some(errors) if !errors.is_empty() && !word => {
+                    Some(errors) if !errors.is_empty() && !errors.iter().any(form) => {
                         errors.iter().flat_map(|error| self.findings(error)).collect()
                     }
                     _ => vec![self.mismatch(&pointer, parent, instance)],
                 }
+            }
+            Kind::Maximum { limit } => {
+                let message = format!("{} must be at most {limit}, not {}", subject(&pointer), value(error.instance()));
+                vec![Finding::error(message).at(self.document.spans.value(&pointer))]
             }
             _ => vec![self.mismatch(&pointer, parent, error.instance())],
         }
@@ -64,7 +77,7 @@ impl Explainer<'_> {
         if let Some(finding) = llmcompressor::explain(&at, self.document) {
             return finding;
         }
-        let finding = Finding::error(format!("unknown key `{}`", shown(key))).at(self.document.spans.key(&at));
+        let finding = Finding::error(format!("unknown key `{}`", unquoted(key))).at(self.document.spans.key(&at));
         let known: Vec<_> =
             schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
         let present = self.document.value.pointer(pointer).and_then(Value::as_object);
@@ -73,24 +86,25 @@ impl Explainer<'_> {
         {
             return finding.help(help);
         }
+        let of_a_rule = |branch: &Branch| branch.schema["properties"].get(key).is_some();
+        if known.contains(&"rules") && parts().rules.iter().any(of_a_rule) {
+            return finding.help("it belongs in an entry of `rules`");
+        }
         if let Some(near) = nearest_word(key, missing) {
             return finding.help(format!("did you mean `{near}`?"));
         }
-        let title = schema["title"].as_str().unwrap_or_default();
-        let others: Vec<_> = match schema["properties"]["scheme"]["const"].as_str() {
-            Some(_) => {
-                Parts::new().rules.into_iter().filter(|other| other.schema["properties"].get(key).is_some()).collect()
+        if let Some(scheme) = schema["properties"]["scheme"]["const"].as_str() {
+            let others: Vec<_> = parts().rules.iter().filter(|other| of_a_rule(other)).collect();
+            if !others.is_empty() {
+                let names = list(others.iter().map(|other| other.name), "and");
+                return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
             }
-            None => Vec::new(),
-        };
-        if !others.is_empty() {
-            let names = list(others.iter().map(|other| other.name), "and");
-            let scheme = schema["properties"]["scheme"]["const"].as_str().unwrap_or(title);
-            return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
         }
-        match known.is_empty() {
-            true => finding,
-            false => finding.help(format!("the keys here are {}", list(known, "and"))),
+        let pattern = schema["patternProperties"].as_object().and_then(|patterns| patterns.keys().next());
+        match (known.is_empty(), pattern) {
+            (true, Some(pattern)) => finding.help(format!("the keys here end in `{}`", pattern.trim_end_matches('$'))),
+            (true, None) => finding,
+            (false, _) => finding.help(format!("the keys here are {}", list(known, "and"))),
         }
     }
 
@@ -123,11 +137,11 @@ pub(super) fn value(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(items) if items.iter().all(|item| item.is_number() || item.is_string()) && items.len() <= 4 => {
-            format!("`{}`", shown(&format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))))
+            format!("`{}`", unquoted(&format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))))
         }
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
-        Value::String(text) => format!("the string `{}`", shown(text)),
+        Value::String(text) => format!("the string `{}`", unquoted(text)),
         scalar => format!("`{}`", plain(scalar)),
     }
 }
@@ -137,9 +151,9 @@ pub(super) fn subject(pointer: &str) -> String {
     let (parent, last) = pointer.rsplit_once('/').unwrap_or(("", ""));
     match (parent, last.parse::<usize>()) {
         ("/rules", Ok(index)) => format!("rule {}", index + 1),
-        (_, Ok(index)) => format!("entry {} of `{}`", index + 1, shown(key_of(parent))),
+        (_, Ok(index)) => format!("entry {} of `{}`", index + 1, unquoted(key_of(parent))),
         ("", _) if last.is_empty() => "the recipe".to_owned(),
-        _ => format!("`{}`", shown(&key_of(pointer).replace("~1", "/").replace("~0", "~"))),
+        _ => format!("`{}`", unquoted(&key_of(pointer).replace("~1", "/").replace("~0", "~"))),
     }
 }
 
@@ -149,7 +163,7 @@ fn key_of(pointer: &str) -> &str {
 
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => shown(text),
+        Value::String(text) => unquoted(text).to_string(),
         other => other.to_string(),
     }
 }
@@ -195,7 +209,7 @@ fn of_type(kind: &str, schema: &Value) -> String {
         "integer" | "number" => {
             let what = if kind == "integer" { "an integer" } else { "a number" };
             match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
-                (Some(least), Some(most)) if most < 1e9 => format!("{what} from {least} to {most}"),
+                (Some(least), Some(most)) if most < 1e6 => format!("{what} from {least} to {most}"),
                 (Some(least), _) => format!("{what} of at least {least}"),
                 _ => what.to_owned(),
             }
@@ -212,8 +226,9 @@ fn of_type(kind: &str, schema: &Value) -> String {
                 _ => "a list".to_owned(),
             };
             match items["type"].as_str() {
-                Some("integer") => format!("{count} integers"),
-                Some("string") => format!("{count} strings").replace("one strings", "one string"),
+                Some("integer") if count.contains(" of ") => format!("{count} integers"),
+                Some("string") if count.ends_with("one") => format!("{count} string"),
+                Some("string") => format!("{count} of strings"),
                 _ => count.replace(" of at least one", " with at least one entry"),
             }
         }

@@ -80,15 +80,21 @@ fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
     names.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     names.dedup();
     names.truncate(COMPARED);
+    let near = |ends: usize, name: &str| {
+        let distance = strsim::damerau_levenshtein(text, name);
+        // A name with a part too many or too few, such as another prefix, is far by letters.
+        let contained = ends * 4 >= text.len().min(name.len()) * 3;
+        (contained || distance <= text.len() / 3 + 1).then_some((text.len().saturating_sub(ends), distance))
+    };
     let mut scored: Vec<_> =
-        names.into_iter().map(|(_, name)| (strsim::damerau_levenshtein(text, name), name)).collect();
+        names.into_iter().filter_map(|(ends, name)| near(ends, name).map(|rank| (rank, name))).collect();
     scored.sort_unstable();
-    let limit = text.len() / 3 + 1;
-    scored.into_iter().filter(|(distance, _)| *distance <= limit).take(SHOWN).map(|(_, name)| name.to_owned()).collect()
+    scored.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
 }
 
+/// Bytes that two names share at their front and, of what is left, at their back.
 fn shared_ends(a: &[u8], b: &[u8]) -> usize {
     let front = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    let back = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
-    front + back.min(a.len().min(b.len()) - front.min(a.len().min(b.len())))
+    let back = a[front..].iter().rev().zip(b[front..].iter().rev()).take_while(|(a, b)| a == b).count();
+    front + back
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::RecipeText;
+use crate::shown::unquoted;
 
 /// More than any recipe needs; ten thousand patterns take half a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
@@ -26,7 +27,7 @@ impl Language {
         match extension.as_deref() {
             Some("yaml" | "yml") => Ok(Self::Yaml),
             Some("toml") => Ok(Self::Toml),
-            Some(other) => Err(Finding::error(format!("a recipe cannot end in `.{}`", shown(other)))
+            Some(other) => Err(Finding::error(format!("a recipe cannot end in `.{}`", unquoted(other)))
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),
             None => Err(Finding::error("the recipe's file name has no extension")
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),
@@ -37,27 +38,26 @@ impl Language {
 impl RecipeText {
     /// Reads a recipe file. What is no regular file is refused without waiting for it.
     pub(super) fn read(path: &Path) -> Result<Self, Finding> {
-        let name = shown(&path.to_string_lossy());
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(ReadError::TooLarge(size)) => {
-                return Err(Finding::error(format!("the recipe `{name}` is too large: {size} bytes"))
+                return Err(Finding::error(format!("the recipe is too large: {size} bytes"))
                     .help(format!("the limit is {MAX_BYTES} bytes")));
             }
             Err(ReadError::NotRegular(what)) => {
-                return Err(Finding::error(format!("the recipe `{name}` is {what}, not a regular file")));
+                return Err(Finding::error(format!("the recipe is {what}, not a regular file")));
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Finding::error(format!("the recipe `{name}` does not exist")));
+                return Err(Finding::error("the recipe does not exist"));
             }
             Err(ReadError::Io(error)) => {
-                return Err(Finding::error(format!("the recipe `{name}` cannot be read: {error}")));
+                return Err(Finding::error(format!("the recipe cannot be read: {error}")));
             }
         };
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(path, text)),
             Err(error) => Err(Finding::error(format!(
-                "the recipe `{name}` is not UTF-8: byte {} starts no character",
+                "the recipe is not UTF-8: byte {} starts no character",
                 error.utf8_error().valid_up_to()
             ))),
         }

@@ -11,11 +11,12 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
 use crate::recipe::schema::{Branch, Parts, recipe_schema};
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::{explain, llmcompressor};
+use crate::shown::unquoted;
 
 /// How a recipe is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,17 @@ static VALIDATORS: LazyLock<Validators> =
 pub(super) fn check(document: &Document) -> Checked {
     let mut check = Check {
         document,
-        parts: &VALIDATORS.parts,
+        parts: parts(),
         checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
     };
     let accepted = VALIDATORS.root.as_ref().is_some_and(|root| root.is_valid(&document.value));
     check.form(accepted);
     check.checked
+}
+
+/// What the schema is put together from.
+pub(super) fn parts() -> &'static Parts {
+    &VALIDATORS.parts
 }
 
 /// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
@@ -135,14 +141,20 @@ impl Check<'_> {
             Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
                 Some(branch) => self.explain(&branch.schema, pointer),
                 None => {
-                    let finding = unknown_scheme(name, branches.iter().map(|branch| branch.name));
+                    let finding = match qwen_fp8_schemes::find(name) {
+                        Some(known) if known.name == name => {
+                            Finding::error(format!("`{name}` is no scheme for {}", explain::subject(pointer)))
+                                .help(schemes(branches))
+                        }
+                        _ => unknown_scheme(name, branches.iter().map(|branch| branch.name)),
+                    };
                     let span = self.document.spans.value(&child(pointer, "scheme"));
                     self.push(finding.at(span), pointer);
                 }
             },
             Some(other) => {
                 let span = self.document.spans.value(&child(pointer, "scheme"));
-                let message = format!("`scheme` must be the name of a scheme, not {}", explain::value(other));
+                let message = format!("`scheme` must be a string that names a scheme, not {}", explain::value(other));
                 self.push(Finding::error(message).at(span).help(schemes(branches)), pointer);
             }
             None => {
@@ -150,7 +162,7 @@ impl Check<'_> {
                 finding = finding.at(self.document.spans.key(pointer));
                 if let Some(key) = rule.keys().find(|key| nearest_word(key, ["scheme"]).is_some()) {
                     finding = finding.at(self.document.spans.key(&child(pointer, key)));
-                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", shown(key)));
+                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", unquoted(key)));
                 }
                 self.push(finding.help(schemes(branches)), pointer);
             }
@@ -190,7 +202,7 @@ impl Check<'_> {
         let mut told = false;
         for key in root.keys().filter(|key| !header.contains(&key.as_str())) {
             told = true;
-            let finding = Finding::error(format!("unknown key `{}`", shown(key)));
+            let finding = Finding::error(format!("unknown key `{}`", unquoted(key)));
             let finding = finding.at(self.document.spans.key(&child("", key)));
             let known = FORMS.into_iter().chain(header.iter().copied());
             self.checked.findings.push(match llmcompressor::misplaced(key) {
@@ -223,7 +235,7 @@ fn form_of(root: &Map<String, Value>) -> Option<Form> {
 
 /// The finding for a scheme that is not linked in, without its place.
 pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Finding {
-    let finding = Finding::error(format!("no scheme is called `{}`", shown(name)));
+    let finding = Finding::error(format!("no scheme is called `{}`", unquoted(name)));
     match nearest_word(name, known.clone()) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),
         None => finding.help(format!("this build supports {}", list(known, "and"))),

@@ -256,6 +256,15 @@ impl Fixture {
         self.root.path().join("output")
     }
 
+    /// Takes the source out of the page cache.
+    pub(crate) fn evict(&self) {
+        for shard in &self.plan.checkpoint.shards {
+            let file = fs::File::open(&shard.path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    }
+
     /// Everything beside the source and the output.
     pub(crate) fn left_over(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.root.path())

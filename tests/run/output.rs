@@ -41,8 +41,12 @@ proptest! {
         threads in 1_usize..9,
         max_memory in 60_000_u64..300_000,
         direct: bool,
+        cold: bool,
     ) {
         let fixture = Fixture::new(&cases);
+        if cold {
+            fixture.evict();
+        }
         let cancel = AtomicBool::new(false);
         run(&fixture.plan, &fixture.output(), &options(threads, max_memory, direct, &cancel), &()).unwrap();
         prop_assert_eq!(files(&fixture.output()), fixture.expected.clone());
@@ -69,14 +73,29 @@ fn workers_and_memory_change_no_byte() {
     let fixture = Fixture::new(&large());
     let cancel = AtomicBool::new(false);
     for threads in [1, 2, 8] {
-        for max_memory in [60_000 * threads as u64, 16 << 20] {
-            for direct in [false, true] {
+        for max_memory in [80_000 * threads as u64, 16 << 20] {
+            for (direct, cold) in [(false, false), (true, false), (true, true)] {
+                if cold {
+                    fixture.evict();
+                }
                 run(&fixture.plan, &fixture.output(), &options(threads, max_memory, direct, &cancel), &()).unwrap();
                 let written = files(&fixture.output());
-                assert!(written == fixture.expected, "{threads} threads, {max_memory} bytes, direct {direct}");
+                assert!(
+                    written == fixture.expected,
+                    "{threads} threads, {max_memory} bytes, direct {direct}, cold {cold}"
+                );
                 std::fs::remove_dir_all(fixture.output()).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn weights_without_elements_have_their_outputs_written() {
+    for action in [Action::Copy, Action::Band, Action::Tensor] {
+        let fixture = Fixture::new(&[case(&[5, 0], 0, action), case(&[0, 5], 1, action), case(&[0, 0], 1, action)]);
+        run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+        assert_eq!(files(&fixture.output()), fixture.expected, "{action:?}");
     }
 }
 

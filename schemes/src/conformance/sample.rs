@@ -57,9 +57,9 @@ pub(super) fn sample(source: Matrix, content: Content) -> Vec<u8> {
             Content::Sparse if (row / 32 + column / 32) % 3 == 0 => encode(source.dtype, random.normal()),
             Content::Sparse => 0,
             Content::Constant => encode(source.dtype, -0.375),
-            Content::Large => largest(source.dtype) - (random.next() as u32 & 0x3F) | sign(source.dtype, &mut random),
-            Content::Tiny => random.next() as u32 & 0x3F | sign(source.dtype, &mut random),
-            Content::Bits => (random.next() as u32) % (largest(source.dtype) + 1) | sign(source.dtype, &mut random),
+            Content::Large => (largest(source.dtype) - (random.next() as u32 & 0x3F)) | sign(source.dtype, &mut random),
+            Content::Tiny => (random.next() as u32 & 0x3F) | sign(source.dtype, &mut random),
+            Content::Bits => (random.next() as u32 % (largest(source.dtype) + 1)) | sign(source.dtype, &mut random),
         };
         put(source, &mut bytes, index, bits);
     }

@@ -33,47 +33,22 @@ impl<E: Element> Vectorized for Maximum<'_, E> {
     type Output = E::Magnitude;
 
     #[inline(always)]
-    fn run(self) -> E::Magnitude {
-        let mut lanes = Lanes::<E>::new();
-        lanes.take(self.0);
-        lanes.maximum()
+    fn run(self, _: Simd) -> E::Magnitude {
+        maximum::<E>(self.0)
     }
 }
 
-/// A running maximum in as many lanes as the widest vector has.
-pub(super) struct Lanes<E: Element>([E::Magnitude; LANES]);
-
-const LANES: usize = 32;
-
-impl<E: Element> Clone for Lanes<E> {
-    fn clone(&self) -> Self {
-        Self(self.0)
-    }
+/// The largest magnitude; that of zero where there are no elements.
+#[inline(always)]
+pub(super) fn maximum<E: Element>(elements: &[E::Raw]) -> E::Magnitude {
+    elements.iter().fold(E::Magnitude::default(), |maximum, &raw| maximum.max(E::magnitude(raw)))
 }
 
-impl<E: Element> Lanes<E> {
-    pub(super) fn new() -> Self {
-        Self([E::Magnitude::default(); LANES])
-    }
-
-    #[inline(always)]
-    pub(super) fn take(&mut self, elements: &[E::Raw]) {
-        let (chunks, rest) = elements.as_chunks::<LANES>();
-        let mut lanes = self.0;
-        for chunk in chunks {
-            for (lane, &raw) in lanes.iter_mut().zip(chunk) {
-                *lane = E::magnitude(raw).max(*lane);
-            }
-        }
-        for (lane, &raw) in lanes.iter_mut().zip(rest) {
-            *lane = E::magnitude(raw).max(*lane);
-        }
-        self.0 = lanes;
-    }
-
-    #[inline(always)]
-    pub(super) fn maximum(&self) -> E::Magnitude {
-        self.0.iter().fold(E::Magnitude::default(), |maximum, &lane| maximum.max(lane))
+/// Raises the running maximum of each column by one more row.
+#[inline(always)]
+pub(super) fn accumulate<E: Element>(columns: &mut [E::Magnitude], row: &[E::Raw]) {
+    for (column, &raw) in columns.iter_mut().zip(row) {
+        *column = E::magnitude(raw).max(*column);
     }
 }
 

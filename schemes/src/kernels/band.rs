@@ -1,12 +1,13 @@
 //! Walks a band of rows group by group: absolute maxima, scales, then the cast.
 
-use super::absmax::{Lanes, first_non_finite};
+use super::absmax::{accumulate, first_non_finite, maximum};
 use super::division::Division;
 use super::element::{Bf16, Element, F16, F32};
+#[cfg(target_arch = "x86_64")]
 use super::multiply::Multiply;
 use super::scale;
 use crate::simd::Vectorized;
-use crate::{Band, NonFinite, SourceDtype};
+use crate::{Band, NonFinite, Simd, SourceDtype};
 
 /// Which elements of a weight share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,10 @@ pub(crate) struct Cast {
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     match (band.source.dtype, cast.round_quotient, cast.scale_dtype) {
-        (SourceDtype::Bf16, false, SourceDtype::Bf16) => run::<Multiply>(cast, band, weight, scales),
+        #[cfg(target_arch = "x86_64")]
+        (SourceDtype::Bf16, false, SourceDtype::Bf16) if band.simd != Simd::PORTABLE => {
+            run::<Multiply>(cast, band, weight, scales)
+        }
         (SourceDtype::Bf16, false, _) => run::<Division<Bf16, false>>(cast, band, weight, scales),
         (SourceDtype::Bf16, true, _) => run::<Division<Bf16, true>>(cast, band, weight, scales),
         (SourceDtype::F16, false, _) => run::<Division<F16, false>>(cast, band, weight, scales),
@@ -48,8 +52,28 @@ pub(super) trait Caster {
 
     fn divisor(scale: f32) -> Self::Divisor;
 
-    /// Casts finite elements to as many codes.
-    fn cast(source: &[<Self::Source as Element>::Raw], divisor: Self::Divisor, out: &mut [u8]);
+    /// Casts the finite elements of a tile; inlined into code that was compiled for `simd`.
+    fn cast(tile: Tile<'_, Self::Source>, divisor: Self::Divisor, simd: Simd);
+}
+
+/// Elements under one scale, and where their codes go: some columns of some rows.
+pub(super) struct Tile<'a, E: Element> {
+    source: &'a [E::Raw],
+    out: &'a mut [u8],
+    /// From the start of a row to that of the next.
+    stride: usize,
+    columns: usize,
+}
+
+impl<E: Element> Tile<'_, E> {
+    /// The rows, each with its codes.
+    #[inline(always)]
+    pub(super) fn rows(&mut self) -> impl Iterator<Item = (&[E::Raw], &mut [u8])> {
+        let columns = self.columns;
+        // The last row ends with the tile, and not after a whole stride.
+        let source = self.source.chunks(self.stride).map(move |row| &row[..columns]);
+        source.zip(self.out.chunks_mut(self.stride).map(move |row| &mut row[..columns]))
+    }
 }
 
 fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
@@ -105,9 +129,15 @@ impl<C: Caster> Walk<'_, C> {
     }
 
     #[inline(always)]
-    fn cast(&mut self, row: usize, first: usize, columns: usize, divisor: C::Divisor) {
+    fn cast(&mut self, row: usize, rows: usize, first: usize, columns: usize, divisor: C::Divisor, simd: Simd) {
+        if rows == 0 || columns == 0 {
+            return;
+        }
         let place = row * self.columns + first;
-        C::cast(&self.elements[place..][..columns], divisor, &mut self.weight[place..][..columns]);
+        let length = (rows - 1) * self.columns + columns;
+        let source = &self.elements[place..][..length];
+        let out = &mut self.weight[place..][..length];
+        C::cast(Tile { source, out, stride: self.columns, columns }, divisor, simd);
     }
 }
 
@@ -120,7 +150,7 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
     type Output = Result<(), Poisoned>;
 
     #[inline(always)]
-    fn run(self) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), Poisoned> {
         let Self { mut walk, amax } = self;
         let scale = scale::scale(amax, walk.scale_dtype);
         if !walk.scales.is_empty() {
@@ -129,12 +159,10 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
         let divisor = C::divisor(scale);
         for row in 0..walk.rows {
             // The maximum is known, but not that it was taken of these very bytes.
-            let mut lanes = Lanes::<C::Source>::new();
-            lanes.take(walk.part(row, 0, walk.columns));
-            if lanes.maximum() >= C::Source::INFINITE {
+            if maximum::<C::Source>(walk.part(row, 0, walk.columns)) >= C::Source::INFINITE {
                 return Err(Poisoned);
             }
-            walk.cast(row, 0, walk.columns, divisor);
+            walk.cast(row, 1, 0, walk.columns, divisor, simd);
         }
         Ok(())
     }
@@ -146,13 +174,12 @@ impl<C: Caster> Vectorized for ByChannel<'_, C> {
     type Output = Result<(), Poisoned>;
 
     #[inline(always)]
-    fn run(self) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), Poisoned> {
         let Self(mut walk) = self;
         for row in 0..walk.rows {
-            let mut lanes = Lanes::<C::Source>::new();
-            lanes.take(walk.part(row, 0, walk.columns));
-            let divisor = walk.scale(row, lanes.maximum())?;
-            walk.cast(row, 0, walk.columns, divisor);
+            let maximum = maximum::<C::Source>(walk.part(row, 0, walk.columns));
+            let divisor = walk.scale(row, maximum)?;
+            walk.cast(row, 1, 0, walk.columns, divisor, simd);
         }
         Ok(())
     }
@@ -163,43 +190,97 @@ struct ByBlock<'a, C: Caster> {
     shape: [usize; 2],
 }
 
-/// About so many columns of a row of blocks are read twice in a row: 128 rows of BF16 are then 1 MiB, half of an L2 cache.
-const STRIP: usize = 4096;
+/// The part of a row of blocks that is walked twice in a row: once for the maxima, and once for the cast.
+#[derive(Clone, Copy)]
+struct Strip {
+    first_row: usize,
+    rows: usize,
+    first_column: usize,
+    columns: usize,
+    /// The number of its first block, in the order in which scales are stored.
+    first_block: usize,
+}
+
+/// About so many columns make a strip: 128 rows of BF16 are then 512 KiB, so that two strips fit an L2 cache.
+const STRIP: usize = 2048;
+
+/// So many rows of a block are cast before those of the block beside it.
+const TILE: usize = 8;
 
 impl<C: Caster> Vectorized for ByBlock<'_, C> {
     type Output = Result<(), Poisoned>;
 
     #[inline(always)]
-    fn run(self) -> Result<(), Poisoned> {
-        let Self { mut walk, shape: [height, width] } = self;
-        let per_row = walk.columns.div_ceil(width);
-        let per_strip = (STRIP / width).clamp(1, per_row.max(1));
-        let mut lanes = vec![Lanes::<C::Source>::new(); per_strip];
-        let mut divisors = Vec::with_capacity(per_strip);
-        for first_row in (0..walk.rows).step_by(height) {
-            let rows = first_row..walk.rows.min(first_row + height);
-            for first_block in (0..per_row).step_by(per_strip) {
-                let blocks = first_block..per_row.min(first_block + per_strip);
-                let columns = |block: usize| (block * width, width.min(walk.columns - block * width));
-                lanes.fill(Lanes::new());
-                for row in rows.clone() {
-                    for (block, lanes) in blocks.clone().zip(&mut lanes) {
-                        let (first, columns) = columns(block);
-                        lanes.take(walk.part(row, first, columns));
+    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+        let Self { mut walk, shape } = self;
+        let [_, width] = shape;
+        let mut maxima = Vec::new();
+        let mut divisors = Vec::new();
+        let mut strips = strips(walk.rows, walk.columns, shape).peekable();
+        while let Some(strip) = strips.next() {
+            maxima.clear();
+            maxima.resize(strip.columns, Default::default());
+            for row in 0..strip.rows {
+                accumulate::<C::Source>(
+                    &mut maxima,
+                    walk.part(strip.first_row + row, strip.first_column, strip.columns),
+                );
+            }
+            divisors.clear();
+            for (block, maxima) in maxima.chunks(width).enumerate() {
+                let maximum = maxima.iter().copied().max().unwrap_or_default();
+                divisors.push(walk.scale(strip.first_block + block, maximum)?);
+            }
+            let next = strips.peek().copied();
+            for row in (0..strip.rows).step_by(TILE) {
+                let rows = TILE.min(strip.rows - row);
+                let mut first = 0;
+                for &divisor in &divisors {
+                    let columns = width.min(strip.columns - first);
+                    walk.cast(strip.first_row + row, rows, strip.first_column + first, columns, divisor, simd);
+                    // The memory delivers the next strip while this one is computed.
+                    if let Some(next) = next {
+                        let columns = columns.min(next.columns.saturating_sub(first));
+                        for row in row..next.rows.min(row + rows) {
+                            prefetch(walk.part(
+                                next.first_row + row,
+                                next.first_column + first.min(next.columns),
+                                columns,
+                            ));
+                        }
                     }
-                }
-                divisors.clear();
-                for (block, lanes) in blocks.clone().zip(&lanes) {
-                    divisors.push(walk.scale(first_row / height * per_row + block, lanes.maximum())?);
-                }
-                for row in rows.clone() {
-                    for (block, &divisor) in blocks.clone().zip(&divisors) {
-                        let first = block * width;
-                        walk.cast(row, first, width.min(walk.columns - first), divisor);
-                    }
+                    first += columns;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The strips of a band, in the order of its bytes as far as rows of blocks go.
+fn strips(rows: usize, columns: usize, [height, width]: [usize; 2]) -> impl Iterator<Item = Strip> {
+    let per_row = columns.div_ceil(width);
+    let step = (STRIP / width).max(1);
+    (0..rows).step_by(height).enumerate().flat_map(move |(block_row, first_row)| {
+        (0..per_row).step_by(step).map(move |block| Strip {
+            first_row,
+            rows: height.min(rows - first_row),
+            first_column: block * width,
+            columns: width.saturating_mul(step).min(columns - block * width),
+            first_block: block_row * per_row + block,
+        })
+    })
+}
+
+/// Asks for the cache lines of `elements`, which changes nothing but the time it takes to read them.
+#[inline(always)]
+fn prefetch<T>(elements: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in elements.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE, and a prefetch reads nothing that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = elements;
 }

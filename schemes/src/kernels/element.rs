@@ -5,7 +5,8 @@ pub(super) trait Element {
     /// The stored bytes of one element.
     type Raw: Copy;
 
-    /// The bits without the sign: they order as the absolute values do, with infinity and NaN at the top.
+    /// The bits without the sign: they order as the absolute values do, with infinity and NaN at the top. As a signed
+    /// integer, since every instruction set has the maximum of signed words.
     type Magnitude: Copy + Ord + Default;
 
     /// The smallest magnitude that is not finite.
@@ -35,8 +36,8 @@ pub(super) enum F32 {}
 
 impl Element for Bf16 {
     type Raw = [u8; 2];
-    type Magnitude = u16;
-    const INFINITE: u16 = 0x7F80;
+    type Magnitude = i16;
+    const INFINITE: i16 = 0x7F80;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 2]] {
@@ -44,13 +45,13 @@ impl Element for Bf16 {
     }
 
     #[inline(always)]
-    fn magnitude(raw: [u8; 2]) -> u16 {
-        u16::from_le_bytes(raw) & 0x7FFF
+    fn magnitude(raw: [u8; 2]) -> i16 {
+        i16::from_le_bytes(raw) & 0x7FFF
     }
 
     #[inline(always)]
-    fn widen(magnitude: u16) -> f32 {
-        f32::from_bits(u32::from(magnitude) << 16)
+    fn widen(magnitude: i16) -> f32 {
+        f32::from_bits((magnitude as u32) << 16)
     }
 
     #[inline(always)]
@@ -70,8 +71,8 @@ impl Element for Bf16 {
 
 impl Element for F16 {
     type Raw = [u8; 2];
-    type Magnitude = u16;
-    const INFINITE: u16 = 0x7C00;
+    type Magnitude = i16;
+    const INFINITE: i16 = 0x7C00;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 2]] {
@@ -79,14 +80,14 @@ impl Element for F16 {
     }
 
     #[inline(always)]
-    fn magnitude(raw: [u8; 2]) -> u16 {
-        u16::from_le_bytes(raw) & 0x7FFF
+    fn magnitude(raw: [u8; 2]) -> i16 {
+        i16::from_le_bytes(raw) & 0x7FFF
     }
 
     #[inline(always)]
-    fn widen(magnitude: u16) -> f32 {
+    fn widen(magnitude: i16) -> f32 {
         // The exponent moves into place with a bias that is 112 short; the multiplication is exact, subnormals included.
-        f32::from_bits(u32::from(magnitude) << 13) * f32::from_bits((127 + 112) << 23)
+        f32::from_bits((magnitude as u32) << 13) * f32::from_bits((127 + 112) << 23)
     }
 
     #[inline(always)]
@@ -106,8 +107,8 @@ impl Element for F16 {
 
 impl Element for F32 {
     type Raw = [u8; 4];
-    type Magnitude = u32;
-    const INFINITE: u32 = 0x7F80_0000;
+    type Magnitude = i32;
+    const INFINITE: i32 = 0x7F80_0000;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 4]] {
@@ -115,13 +116,13 @@ impl Element for F32 {
     }
 
     #[inline(always)]
-    fn magnitude(raw: [u8; 4]) -> u32 {
-        u32::from_le_bytes(raw) & 0x7FFF_FFFF
+    fn magnitude(raw: [u8; 4]) -> i32 {
+        i32::from_le_bytes(raw) & 0x7FFF_FFFF
     }
 
     #[inline(always)]
-    fn widen(magnitude: u32) -> f32 {
-        f32::from_bits(magnitude)
+    fn widen(magnitude: i32) -> f32 {
+        f32::from_bits(magnitude as u32)
     }
 
     #[inline(always)]
@@ -156,8 +157,8 @@ mod tests {
 
     #[test]
     fn every_f16_widens_exactly() {
-        for bits in 0..0x7C00u16 {
-            assert_eq!(F16::widen(bits), half::f16::from_bits(bits).to_f32(), "{bits:#06x}");
+        for bits in 0..F16::INFINITE {
+            assert_eq!(F16::widen(bits), half::f16::from_bits(bits as u16).to_f32(), "{bits:#06x}");
         }
     }
 

@@ -1,23 +1,30 @@
-//! The cast of BF16 by BF16 scales without a division, in 16-bit integers.
+//! The cast of BF16 by BF16 scales without a division, in 16-bit integers, with AVX2 or AVX-512.
 //!
 //! A finite, normal `x` is `M / 128 * 2^e` and the scale `S / 256 * 2^f`, with integers `M` in `128..=255` and `S` in
 //! `129..=256`. The E4M3 code of their quotient grows by 8 per octave, and within one it is linear in `M / S`: counted
 //! in codes, and up to a multiple of 8, it is `8M/S - 8` where `M >= S` and `16M/S - 16` where `M < S`, which is the
-//! smaller of the two everywhere. So with `p` near `M/S * 2^14`:
+//! smaller of the two everywhere. So with `p` near `M/S * 2^14`, of which a code is `2^11`:
 //!
-//! - `R = ceil(2^22 / S)` fits 16 bits, and `p = M * R >> 8` (one high multiplication of `M << 8`) is less than one
-//!   above the true `M/S * 2^14` and less than one below.
-//! - A code is `2^11` of these units. A quotient that lies exactly between two codes is an odd multiple of `2^10`; there
-//!   the true value is an integer and `p` is exact, since `M * R / 2^8` exceeds it by `M / 2^8` at the most.
-//! - Any other quotient is at least `2^14 / (16 S)`, that is 4 units, from such a point. So `p` is on the right side.
+//! - `R`, the integer nearest to `2^21 / S`, fits 15 bits. `M * R / 2^7`, rounded to an integer, is less than 1.5 from
+//!   `M/S * 2^14`; one is added, so that `p` is never too small by a whole unit and never too large by 2.5.
+//! - A quotient exactly between two codes is an odd multiple of `2^10`. Any other is at least `2^14 / (16 S)`, that is 4
+//!   units, from such a point. So adding half a code and shifting takes each to its code, and ties upwards.
+//! - Ties need `16 M = t S` with an odd `t`, so they occur for multiples of 16 alone. Then all other quotients are 64
+//!   units away, which leaves room to lower every `v` whose code below is even by 8: ties go to the even code.
 //!
-//! Ties need `16 M = t S` with an odd `t`, so they occur for multiples of 16 alone; for all other `S`, adding half a code
-//! and shifting rounds correctly. Below the smallest normal E4M3 value codes are no longer 8 to an octave: such elements
-//! (about one in ten thousand of a normal distribution) are seen in the result, and their chunk is divided instead.
+//! Below the smallest normal E4M3 value codes are no longer 8 to an octave: such elements (about one in ten thousand of
+//! a normal distribution) are seen in the result, and their chunk is divided instead.
+//!
+//! Without the multiplication that rounds (`pmulhrsw`), as in SSE2, dividing is faster.
 
-use super::band::Caster;
-use super::division::Division;
+mod avx2;
+mod avx512;
+
+use super::band::{Caster, Tile};
+use super::division::{Division, divide};
 use super::element::Bf16;
+use crate::Simd;
+use crate::simd::{Level, Vectorized};
 
 /// See the module.
 pub(super) enum Multiply {}
@@ -27,8 +34,12 @@ pub(super) enum Multiply {}
 pub(super) struct Divisor {
     scale: f32,
     way: Way,
-    reciprocal: u16,
-    offset: u16,
+    /// `R`.
+    reciprocal: i16,
+    /// What makes `p` zero for `M = S`.
+    shift: i16,
+    /// What is taken off 8 times the exponent of an element to get its code, lifted by [`LIFT`].
+    offset: i16,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -36,7 +47,7 @@ enum Way {
     /// No quotient lies between two codes.
     HalfUp,
     HalfEven,
-    /// The scale is so small that subnormal weights count, or no BF16 value that a maximum can lead to.
+    /// The scale is so small that subnormal weights count, or larger than a maximum leads to.
     Divide,
 }
 
@@ -44,7 +55,13 @@ enum Way {
 const CHUNK: usize = 64;
 
 /// Codes are lifted by so many while they are unsigned bytes: 0 is then a quotient that rounds to zero.
-const LIFT: u16 = 25;
+const LIFT: u8 = 25;
+
+/// The code of 448, lifted.
+const LIFTED_MAX: u8 = 0x7E + LIFT;
+
+/// The smallest normal code, lifted: what lies between zero and this needs a division.
+const LIFTED_NORMAL: u8 = 8 + LIFT;
 
 impl Caster for Multiply {
     type Source = Bf16;
@@ -52,72 +69,84 @@ impl Caster for Multiply {
 
     fn divisor(scale: f32) -> Divisor {
         let bits = (scale.to_bits() >> 16) as u16;
-        let (exponent, mantissa) = (bits >> 7, bits & 0x7F);
-        // A mantissa of zero is taken as 256 with the exponent below, which keeps `R` in 16 bits.
-        let (exponent, significand) = if mantissa == 0 { (exponent - 1, 256) } else { (exponent, 128 + mantissa) };
-        let way = match () {
-            () if !(16..=248).contains(&exponent) => Way::Divide,
-            () if significand % 16 == 0 => Way::HalfEven,
-            () => Way::HalfUp,
+        let (exponent, mantissa) = (bits >> 7 & 0xFF, bits & 0x7F);
+        // A mantissa of zero is taken as 256 with the exponent below, which keeps `p` in 15 bits.
+        let (exponent, significand) =
+            if mantissa == 0 { (exponent.saturating_sub(1), 256) } else { (exponent, 128 + mantissa) };
+        let way = if !(16..=248).contains(&exponent) {
+            Way::Divide
+        } else if significand % 16 == 0 {
+            Way::HalfEven
+        } else {
+            Way::HalfUp
         };
-        Divisor {
-            scale,
-            way,
-            reciprocal: (1u32 << 22).div_ceil(u32::from(significand)) as u16,
-            // The code is 8 (exponent of x - exponent of the scale + 7) and what `code` adds, which is 8 too many.
-            offset: (8 * exponent).wrapping_sub(8 * 7 - 8 + LIFT),
-        }
+        let reciprocal = (((1 << 22) / i32::from(significand) + 1) / 2) as i16;
+        // `m` stands 2^16 too low for being signed: 2 R is missing in the product.
+        let shift = 2 * reciprocal - (1 << 14) + 1;
+        // The code is `8 (exponent of x - exponent of the scale + 7)` and what `M` and `S` make of it.
+        let offset = 8 * exponent as i16 - (8 * 7 + i16::from(LIFT));
+        Divisor { scale, way, reciprocal, shift, offset }
     }
 
     #[inline(always)]
-    fn cast(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8]) {
+    fn cast(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
         match divisor.way {
-            Way::HalfUp => cast::<false>(source, divisor, out),
-            Way::HalfEven => cast::<true>(source, divisor, out),
-            Way::Divide => Division::<Bf16, false>::cast(source, divisor.scale, out),
+            Way::HalfUp => cast::<false>(tile, divisor, simd),
+            Way::HalfEven => cast::<true>(tile, divisor, simd),
+            Way::Divide => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
         }
     }
 }
 
 #[inline(always)]
-fn cast<const TIES: bool>(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8]) {
-    let (chunks, rest) = source.as_chunks::<CHUNK>();
-    let (codes, last) = out.as_chunks_mut::<CHUNK>();
-    for (chunk, codes) in chunks.iter().zip(codes) {
-        cast_chunk::<TIES>(chunk, divisor, codes);
-    }
-    if !rest.is_empty() {
-        let mut chunk = [[0; 2]; CHUNK];
-        chunk[..rest.len()].copy_from_slice(rest);
-        let mut codes = [0; CHUNK];
-        cast_chunk::<TIES>(&chunk, divisor, &mut codes);
-        last.copy_from_slice(&codes[..rest.len()]);
+fn cast<const TIES: bool>(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
+    match simd.level() {
+        Level::Portable => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
+        // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
+        Level::Avx2 => unsafe { avx2::cast::<TIES>(tile, divisor, simd) },
+        // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F and BW.
+        Level::Avx512 => unsafe { avx512::cast::<TIES>(tile, divisor, simd) },
     }
 }
 
+type Chunk = [[u8; 2]; CHUNK];
+
+/// Does all chunks of a tile with `cast`; what a row has beyond whole chunks is padded to one.
 #[inline(always)]
-fn cast_chunk<const TIES: bool>(chunk: &[[u8; 2]; CHUNK], divisor: Divisor, codes: &mut [u8; CHUNK]) {
-    let mut lowest = u8::MAX;
-    for (code, &raw) in codes.iter_mut().zip(chunk) {
-        let lifted = lifted_code::<TIES>(u16::from_le_bytes(raw), divisor);
-        // Zero, which needs nothing, goes to the top.
-        lowest = lowest.min(lifted.wrapping_sub(1));
-        *code = lifted.saturating_sub(LIFT as u8) | (raw[1] & 0x80);
-    }
-    if lowest < LIFT as u8 + 7 {
-        Division::<Bf16, false>::cast(chunk, divisor.scale, codes);
+fn by_chunks(mut tile: Tile<'_, Bf16>, mut cast: impl FnMut(&Chunk, &mut [u8; CHUNK])) {
+    for (source, out) in tile.rows() {
+        let (chunks, rest) = source.as_chunks();
+        let (codes, last) = out.as_chunks_mut();
+        for (chunk, codes) in chunks.iter().zip(codes) {
+            cast(chunk, codes);
+        }
+        if !rest.is_empty() {
+            let (mut chunk, mut codes) = ([[0; 2]; CHUNK], [0; CHUNK]);
+            chunk[..rest.len()].copy_from_slice(rest);
+            cast(&chunk, &mut codes);
+            last.copy_from_slice(&codes[..rest.len()]);
+        }
     }
 }
 
-/// The code of `|x|` plus [`LIFT`], or zero where that would be negative; right from the code 8 on.
-#[inline(always)]
-fn lifted_code<const TIES: bool>(x: u16, divisor: Divisor) -> u8 {
-    // `M << 8`: shifting drops the exponent all but for the bit that is the implicit one's place.
-    let m = x << 8 | 0x8000;
-    let p = ((u32::from(m) * u32::from(divisor.reciprocal)) >> 16) as i16 - (1 << 14);
-    let v = p.min(p + p);
-    let half = if TIES { 0x3FF + (v >> 11 & 1) } else { 0x400 };
-    let step = (v.wrapping_add(half + (8 << 11)) as u16) >> 11;
-    let code = ((x >> 4 & 0x7F8) + step).saturating_sub(divisor.offset);
-    code.min(126 + LIFT) as u8
+/// Casts a chunk that has a quotient below the smallest normal code.
+#[cold]
+#[inline(never)]
+fn divide_chunk(chunk: &Chunk, divisor: Divisor, codes: &mut [u8; CHUNK], simd: Simd) {
+    simd.run(Divide { chunk, scale: divisor.scale, codes });
+}
+
+struct Divide<'a> {
+    chunk: &'a Chunk,
+    scale: f32,
+    codes: &'a mut [u8; CHUNK],
+}
+
+impl Vectorized for Divide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Simd) {
+        divide::<Bf16, false>(self.chunk, self.scale, self.codes);
+    }
 }

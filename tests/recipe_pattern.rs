@@ -1,0 +1,204 @@
+//! The pattern language, and what is suggested for a pattern that matches nothing.
+
+use proptest::prelude::*;
+use qwen_fp8::layer::LayerKind;
+use qwen_fp8::recipe::nearest;
+use qwen_fp8::recipe::pattern::{CLASSES, Pattern, PatternError};
+
+const UP: &str = "model.language_model.layers.0.mlp.up_proj";
+
+fn matches(pattern: &str, module: &str) -> bool {
+    Pattern::parse(pattern).unwrap().matches(module, LayerKind::Other).unwrap()
+}
+
+#[test]
+fn a_regex_must_match_from_the_start_and_may_end_early() {
+    for (pattern, expected) in [
+        ("re:model", true),
+        ("re:^model", true),
+        ("re:.*up_proj", true),
+        ("re:.*up_proj$", true),
+        ("re:.*mlp", true),
+        ("re:up_proj", false),
+        ("re:mlp|model", true),
+        ("re:.*up_proj\\.weight", false),
+        ("re:.*(gate|up)_proj$", true),
+        ("re:(?i)MODEL", true),
+        ("re:(?P<kind>model)\\.", true),
+        ("re:(?x) model # the root\n", true),
+        ("re:.*layers\\.[0-3]\\.", true),
+        ("re:.*layers\\.1\\.", false),
+    ] {
+        assert_eq!(matches(pattern, UP), expected, "{pattern}");
+    }
+}
+
+#[test]
+fn look_around_and_back_references_work() {
+    for (pattern, module, expected) in [
+        ("re:^(?!.*lm_head).*proj$", UP, true),
+        ("re:^(?!.*mlp).*proj$", UP, false),
+        ("re:.*(?<=up)_proj", UP, true),
+        ("re:.*(?<!up)_proj", UP, false),
+        ("re:(?!model)", UP, false),
+        ("re:(a)\\1", "aa", true),
+        ("re:(a)\\1", "baa", false),
+        ("re:(?x)(?!visual) model # not the tower", UP, true),
+    ] {
+        assert_eq!(matches(pattern, module), expected, "{pattern}");
+    }
+}
+
+#[test]
+fn a_glob_crosses_dots() {
+    for (pattern, expected) in [
+        ("*", true),
+        ("*up_proj", true),
+        ("*.mlp.*", true),
+        ("model.*.up_proj", true),
+        ("*mlp", false),
+        ("mlp*", false),
+        ("*.{up,gate}_proj", true),
+        ("*layers.[0-3].*", true),
+        ("*layers.[!0-3].*", false),
+        ("*.u?_proj", true),
+    ] {
+        assert_eq!(matches(pattern, UP), expected, "{pattern}");
+    }
+}
+
+#[test]
+fn a_name_is_the_whole_name_or_that_of_its_weight() {
+    assert!(matches(UP, UP));
+    assert!(matches(&format!("{UP}.weight"), UP));
+    assert!(!matches("up_proj", UP));
+    assert!(!matches("model", UP));
+    assert!(!matches(&format!("{UP}.bias"), UP));
+    assert!(matches("lm_head", "lm_head"));
+    assert!(!matches("lm_head", "model.lm_head"));
+}
+
+#[test]
+fn a_class_is_spelled_exactly() {
+    for class in CLASSES {
+        let pattern = Pattern::parse(class.name()).unwrap();
+        assert_eq!(pattern.text(), class.name());
+        assert!(pattern.matches("any", class).unwrap());
+        let other = if class == LayerKind::Linear { LayerKind::Norm } else { LayerKind::Linear };
+        assert!(!pattern.matches("any", other).unwrap());
+    }
+    assert!(matches!(Pattern::parse("linear").unwrap(), Pattern::Exact(_)));
+    assert!(matches!(Pattern::parse("PositionEmbedding").unwrap(), Pattern::Exact(_)));
+}
+
+#[test]
+fn llm_compressor_has_no_globs() {
+    let pattern = Pattern::parse_upstream("*.mlp.*").unwrap();
+    assert!(!pattern.matches(UP, LayerKind::Linear).unwrap());
+    assert!(matches!(pattern, Pattern::Exact(_)));
+}
+
+#[test]
+fn what_is_no_pattern() {
+    let error = |text: &str| Pattern::parse(text).unwrap_err().to_string();
+    assert_eq!(error(""), "the pattern is empty");
+    assert_eq!(error("re:"), "the regex is empty, which matches every name");
+    assert_eq!(error("re:["), "not a valid regex: unclosed character class");
+    assert_eq!(error("re:(a"), "not a valid regex: unclosed group");
+    assert_eq!(error("re:*"), "not a valid regex: repetition operator missing expression");
+    assert_eq!(error("model.[abc"), "not a valid glob: unclosed character class; missing ']'");
+    assert_eq!(error("re:(?:(?:a{1000}){1000}){1000}"), "not a valid regex: it is too large when compiled");
+    assert_eq!(error(&format!("re:{}", "a".repeat(4097))), "the regex is 4097 bytes long; the limit is 4096");
+    assert_eq!(error(&"*".repeat(1025)), "the glob is 1025 bytes long; the limit is 1024");
+    assert!(error(&format!("re:{}a{}", "(".repeat(2000), ")".repeat(2000))).contains("not a valid regex"));
+    assert!(error(&format!("re:(?!x){}a{}", "(".repeat(1500), ")".repeat(1500))).contains("not a valid regex"));
+    assert!(Pattern::parse("re:(?<!a+)b").is_err() || matches("re:(?<!a+)b", "b"));
+}
+
+/// Giving up is an error of its own: it is neither a match nor none.
+#[test]
+fn a_regex_that_gives_up_says_so() {
+    let name = "a".repeat(5000);
+    let linear = Pattern::parse("re:(a+)+$").unwrap();
+    assert!(linear.matches(&name, LayerKind::Linear).unwrap());
+    assert!(!linear.matches(&format!("{name}!"), LayerKind::Linear).unwrap());
+    let backtracking = Pattern::parse("re:(a|aa)+\\1b").unwrap();
+    let error = backtracking.matches(&format!("{name}!"), LayerKind::Linear).unwrap_err().to_string();
+    assert!(error.starts_with("the pattern `re:(a|aa)+\\1b` takes too long on the name `aaaa"), "{error}");
+    assert!(error.len() < 300);
+}
+
+fn names() -> Vec<String> {
+    let mut names = vec!["lm_head".to_owned(), "model.language_model.embed_tokens".to_owned()];
+    for layer in 0..40 {
+        for part in ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "self_attn.q_proj", "self_attn.o_proj"] {
+            names.push(format!("model.language_model.layers.{layer}.{part}"));
+            names.push(format!("model.visual.blocks.{layer}.{part}"));
+        }
+    }
+    names
+}
+
+#[test]
+fn what_was_meant() {
+    let names = names();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let one = "model.language_model.layers.3.mlp.up_proj";
+    for (pattern, expected) in [
+        // The classic: `re.match` begins at the start, the names begin with `model.`.
+        ("re:visual.*", "re:.*visual.*"),
+        ("re:^visual", "re:.*visual"),
+        ("re:language_model\\.layers", "re:.*language_model\\.layers"),
+        ("re:.*up_proj\\.weight$", "re:.*up_proj$"),
+        ("visual", "re:.*visual.*"),
+        (".*visual.*", "re:.*visual.*"),
+        ("mlp.(up|gate)_proj", "re:.*mlp.(up|gate)_proj"),
+        ("visual.*", "re:.*visual.*"),
+        ("visual.block?", "*visual.block?*"),
+        ("*.up_proj.", ""),
+        ("linear", "Linear"),
+        ("LINEAR", "Linear"),
+        ("lm_haed", "lm_head"),
+        ("model.lm_head", "lm_head"),
+        ("model.language_model.layers.3.mlp.up_prj", one),
+        ("model.language_model.layers.3.mlp.up_prj.weight", one),
+        ("model.layers.3.mlp.up_proj", one),
+        ("re:.*frobnicate", ""),
+        ("Router", ""),
+        ("completely-other", ""),
+    ] {
+        let found = nearest(&Pattern::parse(pattern).unwrap(), &names);
+        assert_eq!(found.first().map_or("", String::as_str), expected, "{pattern}: {found:?}");
+        for suggestion in &found {
+            let suggested = Pattern::parse(suggestion).unwrap();
+            let finds = names.iter().any(|name| suggested.matches(name, LayerKind::Linear).unwrap());
+            assert!(finds, "{pattern} → {suggestion} finds nothing");
+        }
+    }
+}
+
+proptest! {
+    /// Whatever text: no panic, and a pattern keeps its text.
+    #[test]
+    fn any_text_is_a_pattern_or_an_error(text in "(re:)?[a-c.*?\\[\\](){}|\\\\+^$!<>=:,0-9-]{0,24}", name in "[a-c.]{0,12}") {
+        match Pattern::parse(&text) {
+            Ok(pattern) => {
+                prop_assert_eq!(pattern.text(), text);
+                let _ = pattern.matches(&name, LayerKind::Linear);
+                let _ = nearest(&pattern, &[name.as_str(), "a.b"]);
+            }
+            Err(error) => {
+                let printable = !error.to_string().contains(char::is_control);
+                let short = !matches!(error, PatternError::TooLong { .. });
+                prop_assert!(printable && short);
+            }
+        }
+    }
+
+    /// A name without special characters matches itself and nothing else.
+    #[test]
+    fn a_plain_name_matches_itself(name in "[a-z_]{1,6}(\\.[a-z_0-9]{1,6}){0,4}", other in "[a-z_]{1,6}(\\.[a-z_0-9]{1,6}){0,4}") {
+        prop_assert!(matches(&name, &name));
+        prop_assert_eq!(matches(&name, &other), name == other || name == format!("{other}.weight"));
+    }
+}
