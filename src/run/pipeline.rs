@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax};
 
+use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
 use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
@@ -272,7 +273,7 @@ impl<'a> Worker<'a> {
             let buffer = self.input.at_offset(to, task.len as usize);
             let from = segment.from + task.start;
             // All of it counts as writing, which is most of it.
-            timed(&mut self.stages.write, || copy(&source.buffered, from, &output.buffered, to, buffer)).map_err(
+            timed(&mut self.stages.write, || copy(source.buffered(), from, &output.buffered, to, buffer)).map_err(
                 |error| match error {
                     CopyError::Read(error) => self.read_error(segment, task, error),
                     CopyError::Write(error) => self.write_error(segment, task, to_shard, error),
@@ -365,7 +366,7 @@ impl<'a> Worker<'a> {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         // The header promised more: the file was longer when it was read.
         if source.kind() == io::ErrorKind::UnexpectedEof {
-            return RunError::SourceChanged { path };
+            return SourceError::Changed { path, what: "it became shorter" }.into();
         }
         RunError::Read { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }

@@ -1,16 +1,17 @@
 //! The source shards: read from the page cache where they are in it, past it where they are not, and watched for changes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::checkpoint::Shard;
+use crate::checkpoint::source::SourceError;
+use crate::checkpoint::{Shard, ShardFile};
 use crate::run::RunError;
 use crate::run::buffer::{ALIGN, Buffer};
 use crate::run::open_files::OpenFiles;
@@ -20,21 +21,11 @@ pub(super) struct Sources<'a> {
     shards: &'a [Shard],
     open: OpenFiles<SourceFile>,
     direct: bool,
-    seen: Vec<OnceLock<Identity>>,
-}
-
-/// What would be different about a file that was changed or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(shards: &'a [Shard], direct: bool) -> Self {
-        Self { shards, open: OpenFiles::default(), direct, seen: shards.iter().map(|_| OnceLock::new()).collect() }
+        Self { shards, open: OpenFiles::default(), direct }
     }
 
     pub(super) fn path(&self, shard: usize) -> &Path {
@@ -43,42 +34,20 @@ impl<'a> Sources<'a> {
 
     /// The open shard; the same file, unchanged, however often it was closed in between.
     pub(super) fn get(&self, shard: usize) -> Result<Arc<SourceFile>, RunError> {
-        self.open.get(shard, || {
-            let path = self.path(shard);
-            let open = |source| RunError::Open { path: path.to_path_buf(), source };
-            let file = SourceFile::open(path, self.direct).map_err(open)?;
-            self.check(shard, &file.buffered)?;
-            Ok(file)
-        })
+        self.open.get(shard, || Ok(SourceFile::open(&self.shards[shard], self.direct)?))
     }
 
     /// Closes a shard that has been read to its end, after a last look at whether it is still what it was.
     pub(super) fn finish(&self, shard: usize) -> Result<(), RunError> {
         let file = self.get(shard)?;
         self.open.close(shard);
-        self.check(shard, &file.buffered)
-    }
-
-    fn check(&self, shard: usize, file: &File) -> Result<(), RunError> {
-        let path = self.path(shard);
-        let found = file.metadata().map_err(RunError::file("look at", path))?;
-        let identity = Identity {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        };
-        let unchanged = *self.seen[shard].get_or_init(|| identity) == identity;
-        if !unchanged || !found.is_file() || identity.size != self.shards[shard].size {
-            return Err(RunError::SourceChanged { path: path.to_path_buf() });
-        }
-        Ok(())
+        Ok(file.shard.check_unchanged()?)
     }
 }
 
 /// A source shard that is open for reading.
 pub(super) struct SourceFile {
-    pub(super) buffered: File,
+    shard: ShardFile,
     /// The same file past the page cache, where its file system can.
     direct: Option<File>,
     /// Set when a direct read was refused in spite of its alignment.
@@ -86,18 +55,19 @@ pub(super) struct SourceFile {
 }
 
 impl SourceFile {
-    fn open(path: &Path, direct: bool) -> io::Result<Self> {
-        // A FIFO or a device in place of a shard must not block the open.
-        let open = |flags: OFlags| {
-            OpenOptions::new().read(true).custom_flags((OFlags::NONBLOCK | flags).bits().cast_signed()).open(path)
-        };
-        let buffered = open(OFlags::empty())?;
-        let direct = if direct { open(OFlags::DIRECT).ok() } else { None };
+    fn open(shard: &Shard, direct: bool) -> Result<Self, SourceError> {
+        let open = shard.open()?;
+        let direct = if direct { open.direct() } else { None };
         if direct.is_some() {
             // The page cache is only asked for what it holds already; advice that is not taken costs time alone.
-            let _ = fadvise(&buffered, 0, None, Advice::Random);
+            let _ = fadvise(open.file(), 0, None, Advice::Random);
         }
-        Ok(Self { buffered, direct, refused: AtomicBool::new(false) })
+        Ok(Self { shard: open, direct, refused: AtomicBool::new(false) })
+    }
+
+    /// The shard by way of the page cache.
+    pub(super) fn buffered(&self) -> &File {
+        self.shard.file()
     }
 
     /// Whether what is not in the page cache is read past it.
@@ -111,15 +81,15 @@ impl SourceFile {
     /// once, and filling the page cache costs more than the disk's own transfer.
     pub(super) fn read(&self, buffer: &mut Buffer, from: u64, len: usize, to: u64) -> io::Result<()> {
         let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct() && !self.is_cached(from, len)) else {
-            return self.buffered.read_exact_at(buffer.at_offset(to, len), from);
+            return self.buffered().read_exact_at(buffer.at_offset(to, len), from);
         };
         let (blocks, skip) = buffer.blocks_around(from, len);
         match read_blocks(direct, blocks, from - skip as u64, skip + len) {
             // The disk wants another alignment.
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 self.refused.store(true, Ordering::Relaxed);
-                let _ = fadvise(&self.buffered, 0, None, Advice::Sequential);
-                self.buffered.read_exact_at(buffer.at_offset(to, len), from)
+                let _ = fadvise(self.buffered(), 0, None, Advice::Sequential);
+                self.buffered().read_exact_at(buffer.at_offset(to, len), from)
             }
             Err(error) => Err(error),
             Ok(()) => {
@@ -135,7 +105,7 @@ impl SourceFile {
         // these few for all of them.
         let page = std::process::id() as usize % (len / ALIGN).max(1);
         let at = from + (page * ALIGN) as u64;
-        let answer = preadv2(&self.buffered, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT);
+        let answer = preadv2(self.buffered(), &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT);
         !matches!(answer, Err(Errno::AGAIN))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use proptest::prelude::*;
 use qwen_fp8::run::{Observer, Options, Phase, TensorTime, run};
 
-use crate::fixture::{Action, Case, Fixture, case, files};
+use crate::fixture::{Action, Case, Fixture, case, files, side_file};
 
 fn options<'a>(threads: usize, max_memory: u64, direct: bool, cancel: &'a AtomicBool) -> Options<'a> {
     Options { threads: NonZeroUsize::new(threads), max_memory, direct, ..Options::new(cancel) }
@@ -122,10 +122,11 @@ fn what_a_crash_left_behind_is_replaced() {
 
 #[test]
 fn a_copy_is_not_wider_than_its_source() {
-    let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
+    let mut fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let tokenizer = &fixture.plan.checkpoint.side_files[0];
-    std::fs::set_permissions(tokenizer, std::fs::Permissions::from_mode(0o740)).unwrap();
+    let tokenizer = fixture.plan.checkpoint.side_files[0].path.clone();
+    std::fs::set_permissions(&tokenizer, std::fs::Permissions::from_mode(0o740)).unwrap();
+    fixture.plan.checkpoint.side_files = vec![side_file(&tokenizer)];
     run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
     assert_eq!(mode(&fixture.output().join("tokenizer.json")) & !0o640, 0);
     assert_eq!(mode(&fixture.output().join("model-0.safetensors")) & 0o111, 0);

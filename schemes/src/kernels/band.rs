@@ -205,7 +205,7 @@ struct Strip {
 const STRIP: usize = 2048;
 
 /// So many rows of a block are cast before those of the block beside it.
-const TILE: usize = 8;
+const TILE: usize = 4;
 
 impl<C: Caster> Vectorized for ByBlock<'_, C> {
     type Output = Result<(), Poisoned>;
