@@ -6,6 +6,7 @@
 mod codebook;
 mod content;
 mod declared;
+mod diff;
 mod element;
 mod finding;
 mod lint;
@@ -21,6 +22,9 @@ mod threshold;
 mod verify;
 
 pub use content::{Checked, CheckedTensor};
+pub use diff::{
+    ConfigDifference, Described, Difference, KindDifference, LayerDifference, Renamed, Stored, TensorDifference, diff,
+};
 pub use finding::{Finding, Place};
 pub use lint::lint;
 pub use open::CheckError;

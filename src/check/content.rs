@@ -3,6 +3,7 @@
 mod compare;
 mod weight;
 
+pub(super) use compare::first_difference;
 pub(super) use weight::check_scales;
 
 use std::collections::BTreeMap;
