@@ -48,9 +48,10 @@ fn hard_number(dtype: Dtype, row: usize, column: usize) -> f32 {
         3 => unit * largest,
         4 => (unit * 30.0 - 20.0).exp2(),
         // 448 halves make the scale a power of two, and multiples of 1/16 ties.
-        5 if column % 128 == 0 => 448.0 / 512.0,
+        5 if column.is_multiple_of(128) => 448.0 / 512.0,
         5 => (unit * 448.0 * 16.0).floor() / 16.0 / 512.0,
-        6 => (unit * 1.2e-5).max(least),
+        // Around the least scales that F16 has, which round far from their quotient.
+        6 => (unit * 448.0 * 2f32.powi(-24) * (0.4 + 0.37 * (row % 16) as f32)).max(least),
         _ => 0.02,
     };
     sign * magnitude.min(largest)

@@ -83,7 +83,7 @@ pub(super) fn check(
 /// Whether every scale is a positive number.
 pub(in crate::check) fn check_scales(coded: &Coded<'_>, scales: &[f32], findings: &mut Vec<Finding>) -> bool {
     let is_bad = |scale: &f32| !scale.is_finite() || *scale <= 0.0;
-    let Some(first) = scales.iter().position(|scale| is_bad(scale)) else { return true };
+    let Some(first) = scales.iter().position(is_bad) else { return true };
     let number = scales.iter().filter(|scale| is_bad(scale)).count();
     let message = format!(
         "{} holds {number} that are not positive numbers, such as {:e} at position {first}",

@@ -77,7 +77,7 @@ fn odd_activations(other: &str, findings: &mut Vec<Finding>) -> bool {
 fn list(value: &Value, findings: &mut Vec<Finding>) -> IgnoreList {
     let full = |key: &&str| value.get(*key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let key = LISTS.into_iter().find(|key| full(key));
-    if LISTS.iter().all(|key| full(key)) {
+    if LISTS.iter().all(full) {
         let names = |key: &str| {
             let entries = value[key].as_array().into_iter().flatten();
             let mut names: Vec<&str> = entries.filter_map(Value::as_str).collect();

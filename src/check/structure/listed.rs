@@ -9,6 +9,7 @@ use crate::check::modules::Stored;
 use crate::check::names::{self, expert_stack, is_dotted_prefix, served_name};
 use crate::check::rules::{self, Rule, Severity};
 use crate::layer::{self, LayerKind};
+use crate::recipe::pattern::Pattern;
 use crate::shown::{Sample, shown};
 
 pub(super) fn check(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
@@ -73,89 +74,89 @@ impl<'a> Names<'a> {
 
 /// Reports an entry that lists nothing, and takes out of `uncovered` the modules that it was meant for.
 fn futile(entry: &Entry, names: &Names<'_>, uncovered: &mut BTreeSet<&str>, findings: &mut Vec<Finding>) {
-    let (rule, meant): (&'static Rule, Box<dyn Fn(&str) -> bool + '_>) = match &entry.reads {
-        Reads::Name(name) => {
-            if names.served.contains(name) || names.is_merged(name) {
-                return;
-            }
-            let under =
-                |module: &str| is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &served_name(module));
-            if names.file.iter().any(|module| under(module)) {
-                (&rules::PREFIX_ENTRY, Box::new(under))
-            } else {
-                (&rules::UNKNOWN_ENTRY, Box::new(|_| false))
-            }
-        }
-        Reads::RegexAsName(None) => (&rules::REGEX_ENTRY, Box::new(|_| false)),
-        Reads::RegexAsName(Some(regex)) => {
-            let hit = |module: &str| {
-                [module, &served_name(module)].iter().any(|name| regex.matches(name, LayerKind::Other).unwrap_or(false))
-            };
-            (&rules::REGEX_ENTRY, Box::new(hit))
-        }
-        Reads::Regex(regex) => {
-            let hits = |name: &str| regex.matches(name, LayerKind::Other).unwrap_or(false);
-            if names.served.iter().any(|name| hits(name)) {
-                return;
-            }
-            if names.file.iter().any(|name| hits(name)) {
-                (&rules::REGEX_MISSES, Box::new(hits))
-            } else {
-                // A list that serves several models names what this one lacks.
-                let message = format!("{} matches nothing", shown(&entry.text));
-                let finding = Finding::new(&rules::UNKNOWN_ENTRY, message).config(&entry.pointer);
-                findings.push(Finding { severity: Severity::Note, ..finding });
-                return;
-            }
-        }
-    };
-    let exposed: Vec<&str> = uncovered.iter().copied().filter(|module| meant(module)).collect();
-    exposed.iter().for_each(|module| {
-        uncovered.remove(module);
-    });
-    let what = if std::ptr::eq(rule, &rules::UNKNOWN_ENTRY) {
-        "names no module"
-    } else if std::ptr::eq(rule, &rules::PREFIX_ENTRY) {
-        "is no module but a prefix of some, and vLLM compares whole names"
-    } else if std::ptr::eq(rule, &rules::REGEX_ENTRY) {
-        "is read as a name, not as a regex"
-    } else {
-        "matches the file's names, and vLLM matches its own, which begin with `visual.` or `language_model.`"
-    };
-    let mut finding = Finding::new(rule, format!("{} {what}", shown(&entry.text))).config(&entry.pointer);
-    if !exposed.is_empty() {
+    let Some((rule, what)) = why_futile(entry, names) else { return };
+    let exposed: Vec<&str> = uncovered.iter().copied().filter(|module| is_meant(entry, module)).collect();
+    uncovered.retain(|module| !is_meant(entry, module));
+    let finding = Finding::new(rule, format!("{} {what}", shown(&entry.text))).config(&entry.pointer);
+    findings.push(if !exposed.is_empty() {
         let sample: Sample = exposed.iter().collect();
-        let message = format!(
-            "{}; {} would be cast to FP8 without a scale: {sample}",
-            finding.message,
-            count(exposed.len(), "layer")
-        );
-        finding = Finding { message, ..finding }.severity(Severity::Error).help("list the full names");
+        let layers = count(exposed.len(), "layer");
+        let message = format!("{}; {layers} would be cast to FP8 without a scale: {sample}", finding.message);
+        Finding { message, ..finding }.severity(Severity::Error).help("list the full names")
+    } else if matches!(entry.reads, Reads::Regex(_)) && std::ptr::eq(rule, &rules::UNKNOWN_ENTRY) {
+        // A recipe for several models names what this one lacks.
+        finding.severity(Severity::Note)
+    } else {
+        finding
+    });
+}
+
+/// The rule that an entry breaks which lists nothing, and how.
+fn why_futile(entry: &Entry, names: &Names<'_>) -> Option<(&'static Rule, &'static str)> {
+    const UNKNOWN: (&Rule, &str) = (&rules::UNKNOWN_ENTRY, "names no module");
+    const MISSES: &str =
+        "matches the file's names, and vLLM matches its own, which begin with `visual.` or `language_model.`";
+    let means_some = || names.file.iter().any(|module| is_meant(entry, module));
+    match &entry.reads {
+        Reads::Name(name) if names.served.contains(name) || names.is_merged(name) => None,
+        Reads::Name(_) if means_some() => {
+            Some((&rules::PREFIX_ENTRY, "is no module but a prefix of some, and vLLM compares whole names"))
+        }
+        Reads::Name(_) => Some(UNKNOWN),
+        Reads::RegexAsName(_) => Some((&rules::REGEX_ENTRY, "is read as a name, not as a regex")),
+        Reads::Regex(regex) if names.served.iter().any(|name| is_match(regex, name)) => None,
+        Reads::Regex(_) if means_some() => Some((&rules::REGEX_MISSES, MISSES)),
+        Reads::Regex(_) => Some(UNKNOWN),
     }
-    findings.push(finding);
+}
+
+/// Whether whoever wrote the entry had the module, here as the file spells it, in mind.
+fn is_meant(entry: &Entry, module: &str) -> bool {
+    match &entry.reads {
+        Reads::Name(name) => is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &served_name(module)),
+        Reads::Regex(regex) => is_match(regex, module),
+        Reads::RegexAsName(Some(regex)) => is_match(regex, module) || is_match(regex, &served_name(module)),
+        Reads::RegexAsName(None) => false,
+    }
+}
+
+/// A regex that gives up is reported where it is read.
+fn is_match(regex: &Pattern, name: &str) -> bool {
+    regex.matches(name, LayerKind::Other).unwrap_or(false)
+}
+
+/// A part of one server layer.
+struct Part<'a> {
+    name: &'a str,
+    is_quantized: bool,
+    /// Whether config.json says so.
+    is_declared: bool,
 }
 
 /// Parts of one server layer: all quantized or none, all listed or none.
 fn fused_parts(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
-    let mut layers: BTreeMap<(&str, usize), Vec<(&str, bool, bool)>> = BTreeMap::new();
+    let mut layers: BTreeMap<(&str, usize), Vec<Part<'_>>> = BTreeMap::new();
     for module in view.modules.iter().filter(|module| module.weight.is_some()) {
         let (parent, last) = layer::split_name(module.name);
         if let Some(set) = names::FUSED.iter().position(|set| set.contains(&last)) {
-            let wanted = view.declared.grid(module.name, module.kind).is_some();
-            layers.entry((parent, set)).or_default().push((module.name, module.is(Stored::Float8), wanted));
+            let is_declared = view.declared.grid(module.name, module.kind).is_some();
+            let part = Part { name: module.name, is_quantized: module.is(Stored::Float8), is_declared };
+            layers.entry((parent, set)).or_default().push(part);
         }
     }
     for parts in layers.values() {
-        let (first, is_quantized, wanted) = parts[0];
-        let other = parts.iter().find(|part| part.1 != is_quantized || part.2 != wanted);
-        if let Some((other, other_quantized, _)) = other {
-            let says = |quantized| if quantized { "FP8" } else { "not quantized" };
-            let how = match is_quantized == *other_quantized {
+        let first = &parts[0];
+        let differs =
+            |part: &&Part<'_>| part.is_quantized != first.is_quantized || part.is_declared != first.is_declared;
+        if let Some(other) = parts.iter().find(differs) {
+            let says = |part: &Part<'_>| if part.is_quantized { "FP8" } else { "not quantized" };
+            let how = match first.is_quantized == other.is_quantized {
                 true => "config.json lists only one of them".to_owned(),
-                false => format!("the first is {}, the second {}", says(is_quantized), says(*other_quantized)),
+                false => format!("the first is {}, the second {}", says(first), says(other)),
             };
-            let message = format!("{} and {} are one layer to a server, and {how}", shown(first), shown(other));
-            findings.push(Finding::new(&rules::FUSED_DISAGREE, message).tensor(first));
+            let message =
+                format!("{} and {} are one layer to a server, and {how}", shown(first.name), shown(other.name));
+            findings.push(Finding::new(&rules::FUSED_DISAGREE, message).tensor(first.name));
         }
     }
 }
