@@ -45,9 +45,12 @@ pub struct CheckedTensor {
 pub enum Checked {
     /// Byte for byte that of the source.
     Copied,
+    /// Decoded, and as close to the source as its format is.
     Quantized,
-    /// There is no source to hold it against.
-    Unknown,
+    /// Its codes and scales are numbers; there is no source to hold them against.
+    Decoded,
+    /// Not read, since there is no source to hold it against.
+    Unread,
 }
 
 /// How many scales follow from the largest weight of their group.
@@ -120,7 +123,7 @@ impl Content<'_> {
         };
         let (Some(source), Some(original)) = (reader.source, original) else {
             if self.source.is_none() {
-                return Ok(checked(Checked::Unknown));
+                return Ok(checked(Checked::Unread));
             }
             if self.structure.companions.binary_search(&tensor.name.as_str()).is_err() {
                 let message = format!("{} is not in the source", shown(&tensor.name));

@@ -12,7 +12,7 @@ use super::rules;
 use crate::checkpoint::config::Config;
 use crate::layer::LayerKind;
 use crate::recipe::pattern::Pattern;
-use crate::shown::shown;
+use crate::shown::{shown, shown_message};
 
 pub(super) use list::{Entry, IgnoreList, Reads};
 
@@ -61,7 +61,14 @@ impl Declared {
     /// Reads what a config declares; `None` where nothing is declared, or nothing that can be checked.
     pub(super) fn read(config: &Config, findings: &mut Vec<Finding>) -> Option<Self> {
         let text = config.quantization_config()?;
-        let value: Value = serde_json::from_str(text).ok()?;
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(error) => {
+                let message = format!("`quantization_config` cannot be read: {}", shown_message(&error.to_string()));
+                findings.push(Finding::new(&rules::BAD_CONFIG, message).config(""));
+                return None;
+            }
+        };
         let method = value.get("quant_method").and_then(Value::as_str);
         match method {
             Some("fp8") => fp8::read(&value, findings),

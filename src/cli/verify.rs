@@ -39,7 +39,10 @@ fn text(verification: &Verification, verbose: bool) -> String {
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
     let proven = match verification.source {
         Some(_) => format!("{} copied, {} quantized", of(Checked::Copied).count(), of(Checked::Quantized).count()),
-        None => format!("{} tensors read; there is no --source to hold them against", verification.tensors.len()),
+        None => {
+            let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
+            format!("{decoded} decoded, {unread} not read since there is no --source to hold them against")
+        }
     };
     let word = if verification.sound { "sound" } else { "at fault" };
     text.push_str(&format!("\n{word}: {proven}, {}; {}\n", human(bytes), verdict(&verification.findings)));
@@ -117,7 +120,8 @@ fn action(action: Checked) -> &'static str {
     match action {
         Checked::Copied => "copied",
         Checked::Quantized => "quantized",
-        Checked::Unknown => "read",
+        Checked::Decoded => "decoded",
+        Checked::Unread => "not read",
     }
 }
 

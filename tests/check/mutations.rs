@@ -343,6 +343,15 @@ static MUTATIONS: &[Mutation] = &[
     content("another `quant_method`", Base::Block, "Q102", STRUCTURE, |folder| {
         folder.quantization()["quant_method"] = json!("fbgemm_fp8");
     }),
+    content("a `quantization_config` that is text", Base::Block, "Q104", STRUCTURE, |folder| {
+        folder.config["quantization_config"] = json!("fp8");
+    }),
+    files("a number in it that no machine holds", "Q104", STRUCTURE, |dir| {
+        edit_bytes(&dir.join("config.json"), |text| {
+            let edited = String::from_utf8_lossy(text).replace("\"fmt\":", "\"x\":1e999,\"fmt\":");
+            *text = edited.into_bytes();
+        });
+    }),
     content("no `quantization_config`", Base::Block, "Q101", STRUCTURE, |folder| {
         folder.config.remove("quantization_config");
     }),

@@ -62,7 +62,7 @@ pub(super) fn check(
     let (name, bytes) = (weight.name.clone(), weight.len + coded.scale.len);
     let mut checked = CheckedTensor {
         name,
-        action: Checked::Unknown,
+        action: Checked::Decoded,
         bytes,
         storage,
         figures: None,
