@@ -125,6 +125,14 @@ impl ShardFile {
     pub fn file(&self) -> &std::fs::File {
         self.file.file()
     }
+
+    /// The same file opened for reads past the page cache, where its file system can do that.
+    pub fn direct(&self) -> Option<std::fs::File> {
+        let direct = self.file.open_direct().ok()?;
+        // The path may lead elsewhere by now.
+        direct.check_unchanged(self.stamp).ok()?;
+        Some(direct.into_file())
+    }
 }
 
 impl Tensor {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::recipe::RecipeText;
+use crate::shown::unquoted;
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +63,7 @@ impl Finding {
 /// Shows findings as rustc does, each under the line that it points at.
 pub fn render(findings: &[Finding], text: &RecipeText, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let path = shown(&text.path.to_string_lossy());
+    let path = unquoted(&text.path.to_string_lossy()).to_string();
     let mut rendered = String::new();
     for finding in findings {
         if !rendered.is_empty() {
@@ -131,20 +132,81 @@ fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Text of the input, safe to show: control characters escaped, long text cut.
-pub fn shown(text: &str) -> String {
-    const LIMIT: usize = 120;
-    let mut characters = text.chars();
-    let mut shown: String = characters.by_ref().take(LIMIT).flat_map(escaped).collect();
-    if characters.next().is_some() {
-        shown.push('…');
-    }
-    shown
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// Escapes what a terminal would act on; quotes and backslashes are shown as they are.
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let keep = matches!(character, '"' | '\'' | '\\');
-    let escape = (!keep).then(|| character.escape_debug());
-    escape.into_iter().flatten().chain(keep.then_some(character))
+    use super::*;
+
+    fn text(text: &str) -> RecipeText {
+        RecipeText::new(Path::new("recipes/mine.yaml"), text)
+    }
+
+    #[test]
+    fn a_finding_under_its_line() {
+        let text = text("rules:\n  - scheme: FP8_BLOK\n");
+        let finding = Finding::error("no scheme is called `FP8_BLOK`").at(19..27).help("did you mean `FP8_BLOCK`?");
+        let expected = "\
+error: no scheme is called `FP8_BLOK`
+ --> recipes/mine.yaml:2:13
+  |
+2 |   - scheme: FP8_BLOK
+  |             ^^^^^^^^
+  |
+  = help: did you mean `FP8_BLOCK`?";
+        assert_eq!(render(&[finding], &text, false), expected);
+    }
+
+    #[test]
+    fn a_finding_without_a_place_and_a_warning_with_a_label() {
+        let text = text("a: 1");
+        let findings = [
+            Finding::error("nothing to do").help("do something"),
+            Finding::warning("matches nothing").at(3..4).label("here").help("one").help("two"),
+        ];
+        let expected = "\
+error: nothing to do
+--> recipes/mine.yaml
+ = help: do something
+
+warning: matches nothing
+ --> recipes/mine.yaml:1:4
+  |
+1 | a: 1
+  |    ^ here
+  |
+  = help: one
+  = help: two";
+        assert_eq!(render(&findings, &text, false), expected);
+    }
+
+    #[test]
+    fn places_that_lie_badly() {
+        let text = text("ä: 'ß'\nb: c");
+        for span in [0..0, 1..1, 0..100, 4..6, 13..13, 100..200, 5..10] {
+            let shown = render(&[Finding::error("x").at(span.clone())], &text, false);
+            assert!(shown.starts_with("error: x\n --> recipes/mine.yaml:"), "{span:?}: {shown}");
+        }
+        assert!(render(&[Finding::error("x").at(4..8)], &text, false).contains("mine.yaml:1:4\n"));
+        assert!(render(&[Finding::error("x").at(12..13)], &text, false).contains("mine.yaml:2:4\n"));
+    }
+
+    #[test]
+    fn long_lines_keep_their_column() {
+        let text = text(&format!("a: [{}, bad, {}]", "x, ".repeat(300), "y, ".repeat(300)));
+        let at = text.text.find("bad").unwrap();
+        let shown = render(&[Finding::error("x").at(at..at + 3)], &text, false);
+        assert!(shown.contains(&format!("mine.yaml:1:{}\n", at + 1)), "{shown}");
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[3].contains("bad") && lines.iter().all(|line| line.len() < 200), "{shown}");
+        assert_eq!(lines[3].find("bad"), lines[4].find("^^^"), "{shown}");
+    }
+
+    #[test]
+    fn color_is_only_where_it_is_asked_for() {
+        let text = text("a: 1");
+        let finding = [Finding::error("x").at(0..1)];
+        assert!(render(&finding, &text, true).contains("\u{1b}["));
+        assert!(!render(&finding, &text, false).contains('\u{1b}'));
+    }
 }

@@ -96,8 +96,13 @@ pub fn split_name(name: &str) -> (&str, &str) {
 /// Whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
 /// MLP of the 8B model (4304 columns) fits no 128-block.
 pub fn is_vision(module: &str) -> bool {
-    module.split('.').any(|part| {
-        matches!(part, "visual" | "vision_tower" | "vision_model" | "vision_encoder" | "vision_embed_tokens")
+    vision_part(module).is_some()
+}
+
+/// The part of the module's name that says it belongs to a vision tower: `visual` in `model.visual.blocks.0.attn.qkv`.
+pub fn vision_part(module: &str) -> Option<&str> {
+    module.split('.').find(|part| {
+        matches!(*part, "visual" | "vision_tower" | "vision_model" | "vision_encoder" | "vision_embed_tokens")
     })
 }
 

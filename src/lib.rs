@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod shown;
+pub mod size;
 
 pub use cli::main;
 pub use qwen_fp8_schemes as schemes;

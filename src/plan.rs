@@ -4,9 +4,11 @@
 
 pub mod explain;
 pub mod format;
+mod merged;
 mod modules;
 mod output;
 pub mod resolve;
+mod selection;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
@@ -95,24 +97,16 @@ impl Plan {
             return Err(Box::new(Refused { recipe, findings }));
         }
         let modules = Modules::of(&recipe, &checkpoint, &decisions, &jobs);
-        let served = serving::Served {
-            recipe: &recipe,
-            checkpoint: &checkpoint,
-            decisions: &decisions,
-            jobs: &jobs,
-            modules: &modules,
-            wire,
-        };
+        let served =
+            serving::Served { recipe: &recipe, checkpoint: &checkpoint, decisions: &decisions, modules: &modules };
         let policy = recipe.serving;
-        findings.extend(serving::check(&served).into_iter().map(|finding| match policy {
-            ServingPolicy::Enforce => finding,
-            ServingPolicy::Warn => Finding { severity: Severity::Warning, ..finding },
-        }));
+        findings.extend(serving::check(&served).into_iter().map(|finding| under(policy, finding)));
         if modules.quantized.is_empty() {
             findings.push(Finding::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }
         let alignments = tensor_parallel::alignments(
             modules.quantized.iter().map(|module| (module.tensor, module.scheme.weights().strategy)),
+            tensor_parallel::Heads::of(&checkpoint.config),
         );
         let config = if modules.quantized.is_empty() {
             checkpoint.config.text().to_owned()
@@ -131,10 +125,23 @@ impl Plan {
         Ok(Self { recipe, checkpoint, decisions, jobs, shards, documents, alignments, warnings: findings })
     }
 
+    /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe.
+    pub fn check_recipe(recipe: &Recipe) -> Vec<Finding> {
+        serving::format_holds_schemes(recipe).into_iter().map(|finding| under(recipe.serving, finding)).collect()
+    }
+
     /// Bytes of all output files that the run computes; side files come on top.
     pub fn output_bytes(&self) -> u64 {
         let documents: u64 = self.documents.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         self.shards.iter().map(|shard| shard.size).sum::<u64>() + documents
+    }
+}
+
+/// The finding as heavy as the recipe wants it.
+fn under(policy: ServingPolicy, finding: Finding) -> Finding {
+    match policy {
+        ServingPolicy::Enforce => finding,
+        ServingPolicy::Warn => Finding { severity: Severity::Warning, ..finding },
     }
 }
 

@@ -128,6 +128,13 @@ impl Recipe {
         let checked = validate::check(&document);
         let mut findings = checked.findings;
         let built = checked.form.map(|form| build::build(&document, form, &checked.broken));
+        if let Some(built) = &built
+            && built.rules.is_empty()
+            && built.findings.is_empty()
+            && findings.is_empty()
+        {
+            findings.push(Finding::error("the recipe has no rules: it would quantize nothing"));
+        }
         match built {
             Some(built) if findings.is_empty() && built.findings.is_empty() => Ok(Self {
                 text,

@@ -1,5 +1,4 @@
-//! What people read: tables and sizes.
+//! What people read: tables.
 
-pub mod size;
 pub mod table;
 pub mod timings;

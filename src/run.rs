@@ -4,21 +4,20 @@
 //! fixed: memory is workers times band whatever the model's size, and the output is the same for any number of workers.
 //! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use qwen_fp8_schemes::Simd;
-use rustix::fs::OFlags;
 
+use crate::checkpoint::side_files::SideFile;
+use crate::checkpoint::source::SourceFile;
 use crate::plan::{Job, Plan};
 use crate::run::destination::Destination;
-use crate::run::files::Outputs;
+use crate::run::outputs::Outputs;
 use crate::run::pipeline::Pipeline;
 use crate::run::staging::{Lock, Staging, create_new};
 use crate::run::work::Work;
@@ -31,8 +30,10 @@ mod buffer;
 mod copy;
 mod destination;
 mod error;
-mod files;
+mod open_files;
+mod outputs;
 mod pipeline;
+mod sources;
 mod staging;
 mod timings;
 mod work;
@@ -47,7 +48,7 @@ pub struct Options<'a> {
     pub simd: Simd,
     /// Ends the run soon after it becomes true.
     pub cancel: &'a AtomicBool,
-    /// Writes past the page cache where the file system can.
+    /// Reads and writes past the page cache, where the file system can and the data is not there already.
     pub direct: bool,
 }
 
@@ -105,8 +106,7 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let _lock = Lock::acquire(&destination)?;
     destination.check_free()?;
     let staging = Staging::create(&destination)?;
-    let side_files = side_files(plan)?;
-    let bytes_written = output_bytes(plan, &side_files);
+    let bytes_written = output_bytes(plan);
     destination.check_room(plan, bytes_written)?;
     let outputs = Outputs::create(&staging.dir, &plan.shards, options.direct)?;
 
@@ -115,8 +115,8 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let outcome = Pipeline::new(plan, &work, &outputs, options, observer).run()?;
 
     observer.phase(Phase::Publishing);
-    for file in &side_files {
-        file.copy_to(&staging.dir)?;
+    for file in &plan.checkpoint.side_files {
+        copy_side_file(file, &staging.dir)?;
     }
     for (name, bytes) in &plan.documents {
         write_document(&staging.dir.join(name), bytes)?;
@@ -146,45 +146,21 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     })
 }
 
-/// A file of the source that goes into the output as it is.
-struct SideFile {
-    path: PathBuf,
-    size: u64,
+/// Copies a side file byte for byte.
+fn copy_side_file(file: &SideFile, dir: &Path) -> Result<(), RunError> {
+    let source = SourceFile::open(&file.path)?;
+    source.check_unchanged(file.stamp)?;
+    let path = dir.join(&file.name);
+    // Never wider than the source: who may not read the one may not read the other.
+    let mut copy = create_new(&path, file.mode & 0o666).map_err(RunError::file("create", &path))?;
+    io::copy(&mut source.file(), &mut copy).map_err(RunError::file("write", &path))?;
+    source.check_unchanged(file.stamp)?;
+    copy.sync_all().map_err(RunError::file("sync", &path))
 }
 
-fn side_files(plan: &Plan) -> Result<Vec<SideFile>, RunError> {
-    let size = |path: PathBuf| {
-        let found = fs::metadata(&path).map_err(RunError::file("look at", &path))?;
-        Ok(SideFile { path, size: found.len() })
-    };
-    plan.checkpoint.side_files.iter().map(|file| size(plan.checkpoint.dir.join(&file.name))).collect()
-}
-
-impl SideFile {
-    fn copy_to(&self, dir: &Path) -> Result<(), RunError> {
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let open = |source| RunError::Open { path: self.path.clone(), source };
-        let mut source = OpenOptions::new().read(true).custom_flags(flags).open(&self.path).map_err(open)?;
-        let found = source.metadata().map_err(open)?;
-        if !found.is_file() || found.len() != self.size {
-            return Err(RunError::SourceChanged { path: self.path.clone() });
-        }
-        let path = dir.join(self.path.file_name().unwrap_or(self.path.as_os_str()));
-        // Never wider than the source: who may not read the one may not read the other.
-        let mut copy =
-            create_new(&path, found.permissions().mode() & 0o666).map_err(RunError::file("create", &path))?;
-        let copied = io::copy(&mut source, &mut copy).map_err(RunError::file("write", &path))?;
-        if copied != self.size {
-            return Err(RunError::SourceChanged { path: self.path.clone() });
-        }
-        copy.sync_all().map_err(RunError::file("sync", &path))
-    }
-}
-
-fn output_bytes(plan: &Plan, side_files: &[SideFile]) -> u64 {
-    let shards = plan.shards.iter().map(|shard| shard.size);
-    let documents = plan.documents.iter().map(|(_, bytes)| bytes.len() as u64);
-    shards.chain(documents).chain(side_files.iter().map(|file| file.size)).sum()
+/// Bytes of the output directory, side files included.
+fn output_bytes(plan: &Plan) -> u64 {
+    plan.output_bytes() + plan.checkpoint.side_files.iter().map(|file| file.stamp.size).sum::<u64>()
 }
 
 fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> {

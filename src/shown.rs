@@ -1,43 +1,49 @@
-//! Text from the input, made fit for a terminal: escaped, cut, and set in backticks.
+//! Text from the input, made fit for a terminal: escaped and cut.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
-/// Characters after which a text is cut.
-const LIMIT: usize = 200;
-
 /// Displays a name from the input in backticks, control characters escaped and anything past 200 characters cut.
 pub fn shown(text: &str) -> Shown<'_> {
-    Shown { text: text.into(), ticks: "`" }
+    Shown { text: text.into(), ticks: "`", limit: 200 }
 }
 
 /// Displays a path as [`shown`] does.
 pub fn shown_path(path: &Path) -> Shown<'_> {
-    Shown { text: path.to_string_lossy(), ticks: "`" }
+    Shown { text: path.to_string_lossy(), ticks: "`", limit: 200 }
 }
 
-/// Displays a message that quotes the input, such as a JSON parser's, escaped and cut but without backticks.
-pub fn shown_message(text: &str) -> Shown<'_> {
-    Shown { text: text.into(), ticks: "" }
+/// Displays a part of the input without backticks, cut at 120 characters.
+pub fn unquoted(text: &str) -> Shown<'_> {
+    Shown { text: text.into(), ticks: "", limit: 120 }
+}
+
+/// Displays a message of someone else that may quote the input, such as a JSON parser's, cut at 400 characters.
+pub fn sentence(text: &str) -> Shown<'_> {
+    Shown { text: text.into(), ticks: "", limit: 400 }
 }
 
 /// See [`shown`].
 #[derive(Debug)]
 pub struct Shown<'a> {
-    text: std::borrow::Cow<'a, str>,
+    text: Cow<'a, str>,
     ticks: &'static str,
+    limit: usize,
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.ticks)?;
-        for c in self.text.chars().take(LIMIT) {
-            match c {
-                '"' | '\'' => write!(f, "{c}")?,
-                c => write!(f, "{}", c.escape_debug())?,
+        let mut characters = self.text.chars();
+        for character in characters.by_ref().take(self.limit) {
+            match character {
+                // Patterns are full of backslashes, and a terminal acts on none of these.
+                '"' | '\'' | '\\' => write!(f, "{character}")?,
+                other => write!(f, "{}", other.escape_debug())?,
             }
         }
-        if self.text.chars().nth(LIMIT).is_some() {
+        if characters.next().is_some() {
             f.write_str("…")?;
         }
         f.write_str(self.ticks)
@@ -103,7 +109,14 @@ mod tests {
     #[test]
     fn control_characters_are_escaped_and_long_names_are_cut() {
         assert_eq!(shown("a\u{1b}[31m\n\u{202e}b").to_string(), "`a\\u{1b}[31m\\n\\u{202e}b`");
-        assert_eq!(shown(&"n".repeat(1 << 20)).to_string().chars().count(), LIMIT + 3);
+        assert_eq!(shown(&"n".repeat(1 << 20)).to_string().chars().count(), 203);
+    }
+
+    #[test]
+    fn each_kind_of_text_has_its_length() {
+        assert_eq!(unquoted("a\u{1b}[31m\n\"b\" 'c' \\d ß").to_string(), "a\\u{1b}[31m\\n\"b\" 'c' \\d ß");
+        assert_eq!(unquoted(&"x".repeat(500)).to_string().chars().count(), 121);
+        assert_eq!(sentence(&"x".repeat(500)).to_string().chars().count(), 401);
     }
 
     #[test]

@@ -56,12 +56,15 @@ fn weights() -> Vec<u8> {
 
 struct Contender {
     name: String,
-    work: Box<dyn FnMut(&[u8], &mut [u8], &mut [u8])>,
+    work: Work,
 }
+
+/// From weights to codes and scales.
+type Work = Box<dyn FnMut(&[u8], &mut [u8], &mut [u8])>;
 
 fn contenders() -> Vec<Contender> {
     let mut all = Vec::new();
-    let mut add = |name: String, work: Box<dyn FnMut(&[u8], &mut [u8], &mut [u8])>| all.push(Contender { name, work });
+    let mut add = |name: String, work: Work| all.push(Contender { name, work });
     add("narrowing copy".to_owned(), Box::new(|bytes, out, _| narrow(bytes, out)));
     add("memcpy of as many bytes out".to_owned(), Box::new(|bytes, out, _| out.copy_from_slice(&bytes[..out.len()])));
     for simd in Simd::available() {

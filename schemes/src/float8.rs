@@ -238,3 +238,108 @@ pub(crate) fn options_from_arguments(
     }
     Some(options)
 }
+
+#[cfg(test)]
+mod tests {
+    use schemars::generate::SchemaSettings;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Dtype, Make, Registration, find, registered};
+
+    const ALL: [&str; 3] = ["FP8", "FP8_BLOCK", "FP8_DYNAMIC"];
+
+    fn make(name: &str, options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+        let Make::Quantize(make) = find(name).unwrap().make else { panic!("{name} quantizes") };
+        make(options, format)
+    }
+
+    #[test]
+    fn the_format_decides_the_dtype_of_scales_that_is_not_given() {
+        let source = Matrix { dtype: SourceDtype::F16, rows: 4, columns: 4 };
+        for name in ALL {
+            let dtype = |options, format| make(name, options, format).unwrap().outputs(source).unwrap()[1].dtype;
+            assert_eq!(dtype(json!({}), Format::Fp8), Dtype::BF16);
+            assert_eq!(dtype(json!({}), Format::CompressedTensors), Dtype::F16);
+            assert_eq!(dtype(json!({ "scale_dtype": "source" }), Format::Fp8), Dtype::F16);
+            assert_eq!(dtype(json!({ "scale_dtype": "f32" }), Format::CompressedTensors), Dtype::F32);
+        }
+    }
+
+    #[test]
+    fn arguments_find_the_one_scheme_that_does_them() {
+        for name in ALL {
+            for activations in ["dynamic", "dynamic_tensor", "none"] {
+                let options = json!({ "activations": activations });
+                let Ok(scheme) = make(name, options, Format::CompressedTensors) else {
+                    assert_eq!((name, activations), ("FP8_BLOCK", "dynamic_tensor"));
+                    continue;
+                };
+                let (weights, input) = (scheme.weights(), scheme.input_activations());
+                let answer = |registration: &&Registration| (registration.from_arguments)(&weights, input.as_ref());
+                let answers: Vec<_> = registered().into_iter().filter(|it| answer(it).is_some()).collect();
+                assert_eq!(answers.iter().map(|answer| answer.name).collect::<Vec<_>>(), [name]);
+                let again = make(name, answer(&answers[0]).unwrap(), Format::CompressedTensors).unwrap();
+                assert_eq!((again.weights(), again.input_activations()), (weights, input));
+                assert_eq!(again.storage_format(), scheme.storage_format());
+            }
+        }
+    }
+
+    #[test]
+    fn weights_alone_are_stored_naively() {
+        let scheme = make("FP8_DYNAMIC", json!({ "activations": "none" }), Format::CompressedTensors).unwrap();
+        assert_eq!((scheme.storage_format(), scheme.input_activations()), ("naive-quantized", None));
+        let error = make("FP8_DYNAMIC", json!({ "activations": "none" }), Format::Fp8).unwrap_err();
+        assert_eq!(error.option, Some("activations"));
+    }
+
+    #[test]
+    fn other_arguments_are_not_ours() {
+        let weights = float8(Strategy::Channel, Dynamic::Static);
+        let token = float8(Strategy::Token, Dynamic::Dynamic);
+        let find = options_from_arguments;
+        assert_eq!(find(&weights, Some(&token)), Some(Map::new()));
+        assert_eq!(find(&QuantizationArgs { num_bits: 4, ..weights.clone() }, None), None);
+        assert_eq!(find(&QuantizationArgs { kind: NumberKind::Int, ..weights.clone() }, None), None);
+        assert_eq!(find(&QuantizationArgs { symmetric: false, ..weights.clone() }, None), None);
+        assert_eq!(find(&QuantizationArgs { dynamic: Dynamic::Dynamic, ..weights.clone() }, None), None);
+        let static_input = QuantizationArgs { dynamic: Dynamic::Static, ..token.clone() };
+        assert_eq!(find(&weights, Some(&static_input)), None);
+        let block = float8(Strategy::Block([128, 128]), Dynamic::Static);
+        assert_eq!(find(&block, Some(&float8(Strategy::Group(64), Dynamic::Dynamic))), None);
+        assert_eq!(find(&block, Some(&token)), None);
+    }
+
+    #[test]
+    fn the_schema_is_closed_and_complete() {
+        for name in ALL {
+            let mut generator =
+                SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
+            let schema = (find(name).unwrap().options)(&mut generator);
+            assert_eq!(schema.get("additionalProperties"), Some(&false.into()));
+            assert!(!schema.as_value().to_string().contains("$ref"), "{name}");
+            let properties = schema.get("properties").unwrap().as_object().unwrap();
+            for (option, schema) in properties {
+                assert!(schema["description"].is_string() && schema["examples"].is_array(), "{name} {option}");
+                assert!(!schema["default"].is_null() || schema.get("default").is_none(), "{name} {option}");
+            }
+            for option in ["scale_dtype", "quotient_dtype", "activations"] {
+                assert_eq!(
+                    properties[option]["oneOf"].as_array().map(Vec::len),
+                    Some(3 - usize::from(option == "quotient_dtype"))
+                );
+            }
+            assert_eq!(schema.get("required"), None);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_option_is_refused() {
+        for name in ALL {
+            for options in [json!({ "scale_dtyp": "f32" }), json!({ "scale_dtype": "bf17" }), json!([])] {
+                make(name, options, Format::Fp8).unwrap_err();
+            }
+        }
+    }
+}

@@ -39,3 +39,34 @@ fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationA
     let Strategy::Tensor = weights.strategy else { return None };
     float8::options_from_arguments(weights, activations).map(Value::Object)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{AmaxScope, Band, Extent, Matrix, Simd, SourceDtype};
+
+    #[test]
+    fn the_tensor_has_one_scale_from_a_maximum_that_is_handed_in() {
+        let scheme = make(json!({}), Format::CompressedTensors).unwrap();
+        let source = Matrix { dtype: SourceDtype::F32, rows: 2, columns: 2 };
+        assert_eq!(scheme.amax_scope(), AmaxScope::Tensor);
+        let specs = scheme.outputs(source).unwrap();
+        assert_eq!((&*specs[1].shape, specs[1].extent), (&[1][..], Extent::Whole));
+
+        let bytes: Vec<u8> = [1f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        for (first_row, stored) in [(0, 4), (1, 0)] {
+            let (mut weight, mut scale) = ([0; 2], vec![0; stored]);
+            let band = Band { source, first_row, rows: 1, bytes: &bytes, amax: Some(448.0), simd: Simd::PORTABLE };
+            scheme.quantize(&band, &mut [&mut weight, &mut scale]).unwrap();
+            assert_eq!(weight, [0x38, 0xC0]);
+            assert_eq!(scale, &1f32.to_le_bytes()[..stored]);
+        }
+    }
+
+    #[test]
+    fn it_has_no_block_size() {
+        make(json!({ "block_size": 128 }), Format::Fp8).unwrap_err();
+    }
+}

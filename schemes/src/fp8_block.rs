@@ -43,3 +43,33 @@ fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationA
     options.insert("block_size".to_owned(), Value::from(block.to_vec()));
     Some(Value::Object(options))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Dtype, Matrix, SourceDtype};
+
+    #[test]
+    fn tiles_are_128_by_128_unless_said_otherwise() {
+        let source = Matrix { dtype: SourceDtype::Bf16, rows: 130, columns: 512 };
+        let scheme = make(json!({}), Format::CompressedTensors).unwrap();
+        assert_eq!(scheme.weights().strategy, Strategy::Block([128, 128]));
+        assert_eq!(scheme.input_activations().unwrap().strategy, Strategy::Group(128));
+        let specs = scheme.outputs(source).unwrap();
+        assert_eq!((specs[1].dtype, &*specs[1].shape), (Dtype::BF16, &[2, 4][..]));
+        let scheme = make(json!({ "block_size": 64, "scale_dtype": "f32" }), Format::Fp8).unwrap();
+        let specs = scheme.outputs(source).unwrap();
+        assert_eq!((specs[1].dtype, &*specs[1].shape), (Dtype::F32, &[3, 8][..]));
+    }
+
+    #[test]
+    fn a_weight_without_elements_has_no_scales() {
+        let scheme = make(json!({}), Format::Fp8).unwrap();
+        for (rows, columns, shape) in [(0, 128, [0, 1]), (128, 0, [1, 0]), (0, 0, [0, 0])] {
+            let specs = scheme.outputs(Matrix { dtype: SourceDtype::Bf16, rows, columns }).unwrap();
+            assert_eq!(specs[1].shape, shape);
+        }
+    }
+}

@@ -44,3 +44,45 @@ fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationA
     let Strategy::Channel = weights.strategy else { return None };
     float8::options_from_arguments(weights, activations).map(Value::Object)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Dtype, Extent, Matrix, SourceDtype};
+
+    #[test]
+    fn a_row_has_a_scale() {
+        let scheme = make(json!({}), Format::CompressedTensors).unwrap();
+        let specs = scheme.outputs(Matrix { dtype: SourceDtype::F16, rows: 3, columns: 7 }).unwrap();
+        assert_eq!((specs[0].dtype, &*specs[0].shape), (Dtype::F8_E4M3, &[3, 7][..]));
+        assert_eq!((specs[1].suffix, specs[1].dtype, &*specs[1].shape), ("weight_scale", Dtype::F16, &[3, 1][..]));
+        assert_eq!((scheme.band_rows(), scheme.storage_format()), (1, "float-quantized"));
+        assert_eq!(scheme.weights().strategy, Strategy::Channel);
+        assert_eq!(scheme.input_activations().unwrap().strategy, Strategy::Token);
+    }
+
+    #[test]
+    fn a_block_size_is_a_number_or_a_pair() {
+        for (block_size, rows, columns) in [(json!(128), 128, 128), (json!([64, 32]), 64, 32)] {
+            let scheme = make(json!({ "block_size": block_size }), Format::Fp8).unwrap();
+            let specs = scheme.outputs(Matrix { dtype: SourceDtype::F32, rows: 200, columns: 200 }).unwrap();
+            assert_eq!(specs[1].shape, [200usize.div_ceil(rows), 200usize.div_ceil(columns)]);
+            assert_eq!((specs[1].dtype, specs[1].extent), (Dtype::BF16, Extent::Rows(rows)));
+            assert_eq!(scheme.weights().strategy, Strategy::Block([rows, columns]));
+            assert_eq!(scheme.input_activations().unwrap().strategy, Strategy::Group(columns));
+        }
+    }
+
+    #[test]
+    fn a_block_size_without_rows_is_refused() {
+        for block_size in [json!(0), json!([0, 128]), json!([128, 0])] {
+            let error = make(json!({ "block_size": block_size }), Format::Fp8).unwrap_err();
+            assert_eq!(error.option, Some("block_size"));
+        }
+        for block_size in [json!([128]), json!("128x128"), json!(-1), json!(1.5)] {
+            make(json!({ "block_size": block_size }), Format::Fp8).unwrap_err();
+        }
+    }
+}

@@ -1,13 +1,14 @@
 //! The numerics: pure functions from the bytes of a weight to E4M3 bytes and scales.
 //!
-//! Every loop here is scalar code that LLVM vectorizes; [`Simd::run`](crate::Simd) compiles it once per instruction
-//! set. All instruction sets give identical bytes, since no step depends on the width of a vector.
+//! The loops are scalar code that LLVM vectorizes, compiled once per instruction set, but for the cast that real
+//! checkpoints need ([`multiply`]), which is written out. All instruction sets give identical bytes.
 
 mod absmax;
 mod band;
 mod division;
 mod e4m3;
 mod element;
+#[cfg(target_arch = "x86_64")]
 mod multiply;
 mod scale;
 

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::shown::shown_message;
+use crate::shown::sentence;
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -31,7 +31,7 @@ pub struct Config {
 pub enum ConfigError {
     #[error("it is not valid UTF-8: byte {at}")]
     NotUtf8 { at: usize },
-    #[error("it is no valid JSON object: {}", shown_message(detail))]
+    #[error("it is no valid JSON object: {}", sentence(detail))]
     Json { detail: String },
     #[error("its JSON is nested more than {MAX_DEPTH} deep")]
     TooDeep,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::source::{SourceError, SourceFile};
-use crate::shown::{shown, shown_message};
+use crate::shown::{sentence, shown};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -54,9 +54,9 @@ pub enum HeaderError {
     PastEnd { length: u64, size: u64 },
     #[error("the header is not UTF-8: byte {at}")]
     NotUtf8 { at: usize },
-    #[error("the header is no valid JSON header: {}", shown_message(detail))]
+    #[error("the header is no valid JSON header: {}", sentence(detail))]
     Json { detail: String },
-    #[error("tensor {}: invalid header entry: {}", shown(tensor), shown_message(detail))]
+    #[error("tensor {}: invalid header entry: {}", shown(tensor), sentence(detail))]
     Entry { tensor: String, detail: String },
     #[error("duplicate tensor {}: the header names it more than once", shown(tensor))]
     Duplicate { tensor: String },

@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::shown::{shown, shown_message};
+use crate::shown::{sentence, shown};
 
 /// The largest index that is read, in bytes.
 pub const MAX_INDEX: u64 = 256 << 20;
@@ -25,9 +25,9 @@ pub struct Index {
 pub enum IndexError {
     #[error("it is not valid UTF-8: byte {at}")]
     NotUtf8 { at: usize },
-    #[error("it is no valid JSON index: {}", shown_message(detail))]
+    #[error("it is no valid JSON index: {}", sentence(detail))]
     Json { detail: String },
-    #[error("`weight_map`: invalid entry for tensor {}: {}", shown(tensor), shown_message(detail))]
+    #[error("`weight_map`: invalid entry for tensor {}: {}", shown(tensor), sentence(detail))]
     Entry { tensor: String, detail: String },
     #[error("`weight_map` is empty: it names no tensors")]
     Empty,

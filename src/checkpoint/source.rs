@@ -55,8 +55,20 @@ impl SourceFile {
     /// # Errors
     /// The file is missing, not regular, or may not be read.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
+        Self::open_with(path, OFlags::empty())
+    }
+
+    /// Opens the same path again for reads past the page cache.
+    ///
+    /// # Errors
+    /// As [`SourceFile::open`], and where the file system has no such reads.
+    pub fn open_direct(&self) -> Result<Self, SourceError> {
+        Self::open_with(&self.path, OFlags::DIRECT)
+    }
+
+    fn open_with(path: &Path, more: OFlags) -> Result<Self, SourceError> {
         // O_NONBLOCK: opening a FIFO would wait for a writer for ever.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(descriptor) => File::from(descriptor),
             Err(errno) => return Err(open_error(path, errno)),
@@ -90,6 +102,10 @@ impl SourceFile {
             io::ErrorKind::UnexpectedEof => SourceError::Changed { path: self.path.clone(), what: "it became shorter" },
             _ => SourceError::Io { path: self.path.clone(), error },
         })
+    }
+
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// The underlying file, for hints such as `posix_fadvise`.

@@ -11,10 +11,10 @@ use super::args;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
 use crate::plan::Plan;
-use crate::report::size::human;
 use crate::report::timings;
 use crate::run::{Options, Report, RunError, run};
 use crate::shown::shown;
+use crate::size::human;
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
     let simd = simd(args.simd.as_deref())?;

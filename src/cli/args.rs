@@ -95,7 +95,7 @@ pub(super) struct Apply {
     pub(super) threads: Option<u16>,
 
     /// Memory for buffers over all threads, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = crate::report::size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(super) max_memory: Option<u64>,
 
     /// The instruction set: portable, avx2, avx512 [default: the best this machine has]

@@ -1,18 +1,18 @@
 //! `qwen-fp8 explain`: which rule decided a tensor, and why the others did not.
 
+use std::path::Path;
+
 use super::args;
 use super::screen::{Failure, Screen};
 use crate::plan::explain::{Explanation, explain as explain_tensor};
+use crate::shown::{shown, unquoted};
 
 pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failure> {
     let plan = super::source::plan(&args.source, screen)?;
     let found = explain_tensor(&plan, &args.name).map_err(|near| {
-        let near: Vec<String> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
-        Failure::Input(format!(
-            "the checkpoint holds no tensor or module called `{}`; the nearest are {}",
-            args.name.escape_debug(),
-            near.join(", ")
-        ))
+        let near: Vec<String> = near.iter().map(|name| shown(name).to_string()).collect();
+        Failure::Input(format!("the checkpoint holds no tensor or module called {}", shown(&args.name)))
+            .with_help(&[format!("the nearest are {}", near.join(", "))])
     })?;
     if args.json {
         return screen.json(&found);
@@ -21,18 +21,19 @@ pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failu
     screen.data(&texts.join("\n"))
 }
 
-fn render(explanation: &Explanation, recipe: &std::path::Path) -> String {
+fn render(explanation: &Explanation, recipe: &Path) -> String {
     let mut text = format!(
-        "{}  {} {:?}, a {}\n  {}\n",
-        explanation.tensor.escape_debug(),
+        "{}\n  {} {:?} ({}), {}\n",
+        unquoted(&explanation.tensor),
         explanation.dtype,
         explanation.shape,
         explanation.kind,
         explanation.outcome
     );
+    let recipe = recipe.to_string_lossy();
     for said in &explanation.rules {
         let mark = if said.decides { "→" } else { " " };
-        text.push_str(&format!("  {mark} {} ({}:{}) {}\n", said.rule, recipe.display(), said.line, said.says));
+        text.push_str(&format!("  {mark} {}:{}: {} {}\n", unquoted(&recipe), said.line, said.rule, said.says));
     }
     text
 }

@@ -5,8 +5,10 @@ use serde_json::json;
 use super::args;
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
-use crate::report::size::{grouped, human};
+use crate::plan::resolve::count;
 use crate::report::table::{Align, Table};
+use crate::shown::unquoted;
+use crate::size::{grouped, human};
 
 pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;
@@ -48,15 +50,16 @@ pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failu
         ]);
     }
     let architectures: Vec<String> =
-        checkpoint.config.architectures().iter().map(|name| name.escape_debug().to_string()).collect();
+        checkpoint.config.architectures().iter().map(|name| unquoted(name).to_string()).collect();
     screen.data(&format!(
-        "{}\n{}: {} tensors in {} shards, {}; {} side files\n{}",
-        table.render(),
-        architectures.join(", "),
-        checkpoint.tensors.len(),
-        checkpoint.shards.len(),
+        "{}: {}, {} ({} bytes), {}; {}\n{}\n{}",
+        if architectures.is_empty() { "no architecture named".to_owned() } else { architectures.join(", ") },
+        count(checkpoint.tensors.len(), "tensor"),
         human(bytes),
-        checkpoint.side_files.len(),
+        grouped(bytes),
+        count(checkpoint.shards.len(), "shard"),
+        count(checkpoint.side_files.len(), "side file"),
         checkpoint.quantized.as_ref().map_or_else(String::new, |how| format!("quantized already: {how}\n")),
+        table.render(),
     ))
 }

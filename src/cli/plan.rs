@@ -2,10 +2,12 @@
 
 use super::args;
 use super::screen::{Failure, Screen};
-use crate::plan::summary::{Described, Row, Summary};
+use crate::plan::resolve::count;
+use crate::plan::summary::{Action, Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
+use crate::shown::unquoted;
+use crate::size::{grouped, human};
 
 pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
     let summary = Summary::of(&super::source::plan(&args.source, screen)?);
@@ -13,68 +15,149 @@ pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
 }
 
 fn render(summary: &Summary) -> String {
-    let mut rows = Table::new(&[
-        ("action", Align::Left),
-        ("kind", Align::Left),
-        ("tensors", Align::Right),
-        ("name", Align::Left),
-        ("before", Align::Left),
-        ("after", Align::Left),
-        ("rule", Align::Left),
-    ]);
-    for row in &summary.rows {
-        rows.row(cells(row));
+    let mut text = String::new();
+    for rows in summary.rows.chunk_by(|a, b| (a.action, &a.rule) == (b.action, &b.rule)) {
+        text.push_str(&section(rows));
+        text.push('\n');
     }
-    let mut shards = Table::new(&[("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
-    for shard in &summary.shards {
-        shards.row([shard.name.escape_debug().to_string(), shard.tensors.to_string(), grouped(shard.bytes)]);
-    }
-    format!(
-        "{}\n{}\n{} quantized, {} copied; weights {} → {} ({} bytes), {:.1} % saved; format {}\n{}",
-        rows.render(),
-        shards.render(),
-        summary.quantized_tensors,
+    text.push_str(&files(summary));
+    text.push_str(&format!(
+        "\n{} quantized, {} copied; format {}\ntensors: {} → {} bytes, {:.1} % saved\n{}",
+        count(summary.quantized_tensors, "tensor"),
         summary.copied_tensors,
-        human(summary.source_bytes),
-        human(summary.output_bytes),
+        summary.format,
+        grouped(summary.source_bytes),
         grouped(summary.output_bytes),
         summary.saved_share * 100.0,
-        summary.format,
         parallel(&summary.tensor_parallel),
-    )
+    ));
+    text
 }
 
-fn cells(row: &Row) -> [String; 7] {
-    let after: Vec<String> = match row.action {
-        "copy" => vec!["unchanged".to_owned()],
-        _ => row.after.iter().map(|after| format!("{} {}", after.suffix, described(after))).collect(),
+/// The rows of one action and rule: those of a common stem stand below it, a copied bias beside its weight.
+fn section(rows: &[Row]) -> String {
+    let first = &rows[0];
+    let tensors = rows.iter().map(|row| row.count).sum();
+    let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
+    let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
+    let (word, size) = match first.action {
+        Action::Quantize => {
+            ("quantize", format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes)))
+        }
+        Action::Copy => ("copy", bytes(|row| row.source_bytes)),
     };
-    [
-        row.action.to_owned(),
-        row.kind.to_owned(),
-        row.count.to_string(),
-        row.name.escape_debug().to_string(),
-        described(&row.before),
-        after.join(" + "),
-        row.rule.clone().unwrap_or_else(|| "none takes it".to_owned()),
-    ]
+    let mut text = format!("{word} · {rule} · {}, {size}\n", count(tensors, "tensor"));
+
+    let mut lines = folded(rows);
+    lines.sort_by_key(|line| line.stem);
+    let mut table =
+        Table::new(&[("", Align::Left), ("", Align::Right), ("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+    for line in &lines {
+        let name = unquoted(&line.name).to_string();
+        table.row([line.row.kind.to_owned(), line.count.to_string(), name, line.before.clone(), after(line.row)]);
+    }
+    let table = table.render();
+    let mut stem = "";
+    // The first line is the header.
+    for (line, cells) in lines.iter().zip(table.lines().skip(1)) {
+        if line.stem != stem {
+            text.push_str(&format!("  {}\n", unquoted(line.stem)));
+            stem = line.stem;
+        }
+        text.push_str(&format!("  {}{cells}\n", if stem.is_empty() { "" } else { "  " }));
+    }
+    text
+}
+
+/// A line of a section.
+struct Line<'a> {
+    row: &'a Row,
+    /// `model.language_model.layers.*`; empty where the name has no number.
+    stem: &'a str,
+    /// What follows the stem.
+    name: String,
+    count: usize,
+    before: String,
+}
+
+/// A line for each row, but a single one for a copied weight and its bias.
+fn folded(rows: &[Row]) -> Vec<Line<'_>> {
+    let twin = |row: &Row, from: &str, to: &str| {
+        let module = row.name.strip_suffix(from).filter(|_| row.action == Action::Copy)?;
+        rows.iter().find(|other| other.name.strip_suffix(to) == Some(module) && other.count == row.count)
+    };
+    rows.iter()
+        .filter(|row| twin(row, ".bias", ".weight").is_none())
+        .map(|row| {
+            let (stem, name) = match row.name.split_once(".*.") {
+                Some((before, name)) => (&row.name[..before.len() + 2], name),
+                None => ("", row.name.as_str()),
+            };
+            let before = described(&row.before);
+            match twin(row, ".weight", ".bias") {
+                None => Line { row, stem, name: name.to_owned(), count: row.count, before },
+                Some(bias) => {
+                    let before = format!("{before}, {}", dimensions(&bias.before.shape));
+                    Line { row, stem, name: format!("{name}, bias"), count: row.count + bias.count, before }
+                }
+            }
+        })
+        .collect()
+}
+
+fn after(row: &Row) -> String {
+    if row.action == Action::Copy {
+        return String::new();
+    }
+    let parts: Vec<String> = row
+        .after
+        .iter()
+        .map(|after| match (after.suffix == row.before.suffix, after.shape == row.before.shape) {
+            (true, true) => after.dtype.clone(),
+            (true, false) => described(after),
+            (false, _) => format!("{} {}", unquoted(&after.suffix), described(after)),
+        })
+        .collect();
+    format!("→ {}", parts.join(", "))
 }
 
 fn described(tensor: &Described) -> String {
-    let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-    format!("{} [{}]", tensor.dtype, shape.join(", "))
+    format!("{} {}", tensor.dtype, dimensions(&tensor.shape))
 }
 
-fn parallel(alignments: &[Alignment]) -> String {
-    let mut lines = String::from("tensor parallel:");
-    for alignment in alignments {
-        match &alignment.misfit {
-            None => lines.push_str(&format!(" {} fits", alignment.size)),
-            Some(why) => lines.push_str(&format!(" {} does not ({why})", alignment.size)),
-        }
-        lines.push(';');
+fn dimensions(shape: &[usize]) -> String {
+    let dimensions: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("[{}]", dimensions.join(", "))
+}
+
+fn files(summary: &Summary) -> String {
+    let mut table = Table::new(&[("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
+    for shard in &summary.shards {
+        table.row([unquoted(&shard.name).to_string(), grouped(shard.tensors as u64), grouped(shard.bytes)]);
     }
-    lines.pop();
-    lines.push('\n');
-    lines
+    for file in &summary.documents {
+        table.row([unquoted(&file.name).to_string(), String::new(), grouped(file.bytes)]);
+    }
+    let copied = summary.side_files.len();
+    if copied > 0 {
+        let bytes = summary.side_files.iter().map(|file| file.bytes).sum();
+        table.row([format!("{} as they are", count(copied, "side file")), String::new(), grouped(bytes)]);
+    }
+    table.row(["all".to_owned(), String::new(), grouped(summary.directory_bytes)]);
+    table.render()
+}
+
+/// `tensor parallel: fits 1, 2, 4; not 8`, and why.
+fn parallel(alignments: &[Alignment]) -> String {
+    let sizes = |fits: bool| {
+        let sizes = alignments.iter().filter(|alignment| alignment.misfit.is_none() == fits);
+        sizes.map(|alignment| alignment.size.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let mut text =
+        format!("tensor parallel: fits {}", if sizes(true).is_empty() { "none".to_owned() } else { sizes(true) });
+    if let Some(why) = alignments.iter().find_map(|alignment| alignment.misfit.as_ref()) {
+        text.push_str(&format!("; not {}\n  {why}", sizes(false)));
+    }
+    text.push('\n');
+    text
 }

@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
 use crate::plan::Plan;
-use crate::report::size::human;
 use crate::run::{Observer, Phase, TensorTime};
+use crate::size::human;
 
 /// A plain line is printed after each of so many equal parts of a run.
 const PARTS: u64 = 10;

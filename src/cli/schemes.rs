@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::args;
 use super::screen::{Failure, Screen};
 use crate::recipe::schema::{options_schema, recipe_schema};
-use crate::report::table::{Align, Table};
+use crate::shown::shown;
+
+/// Columns of a terminal that prose fills.
+const WIDTH: usize = 100;
 
 pub(super) fn schema(screen: &Screen) -> Result<(), Failure> {
     screen.json(&recipe_schema())
@@ -16,12 +19,14 @@ pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failu
     match &args.name {
         None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
         None => {
-            let mut table =
-                Table::new(&[("scheme", Align::Left), ("aliases", Align::Left), ("what it does", Align::Left)]);
-            for scheme in registered() {
-                table.row([scheme.name.to_owned(), scheme.aliases.join(", "), scheme.summary.to_owned()]);
-            }
-            screen.data(&table.render())
+            let texts = registered().into_iter().map(|scheme| {
+                let aliases = match scheme.aliases {
+                    [] => String::new(),
+                    aliases => format!(" (also {})", aliases.join(", ")),
+                };
+                format!("{}{aliases}\n{}", scheme.name, indented(scheme.summary, 2))
+            });
+            screen.data(&texts.collect::<String>())
         }
         Some(name) => {
             let scheme = find(name).ok_or_else(|| unknown(name))?;
@@ -35,8 +40,8 @@ fn unknown(name: &str) -> Failure {
     let known = registered().into_iter().map(|scheme| scheme.name);
     let nearest = known.max_by(|a, b| strsim::jaro_winkler(&wanted, a).total_cmp(&strsim::jaro_winkler(&wanted, b)));
     Failure::Input(format!(
-        "no scheme is called `{}`{}",
-        name.escape_debug(),
+        "no scheme is called {}{}",
+        shown(name),
         nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
     ))
 }
@@ -54,7 +59,7 @@ fn described(scheme: &Registration) -> Value {
 }
 
 fn render(scheme: &Registration) -> String {
-    let mut text = format!("{}\n  {}\n", scheme.name, scheme.summary);
+    let mut text = format!("{}\n{}", scheme.name, indented(scheme.summary, 2));
     if !scheme.aliases.is_empty() {
         text.push_str(&format!("  also called {}\n", scheme.aliases.join(", ")));
     }
@@ -73,9 +78,19 @@ fn render(scheme: &Registration) -> String {
             text.push_str(&format!(" (default {default})"));
         }
         text.push('\n');
-        for line in about.lines() {
-            text.push_str(&format!("      {line}\n"));
-        }
+        text.push_str(&indented(about, 6));
     }
     text
+}
+
+/// The words of a text in lines of at most 100 columns, each behind so many spaces.
+fn indented(text: &str, spaces: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= WIDTH) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(" ".repeat(spaces) + word),
+        }
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
 }

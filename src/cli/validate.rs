@@ -3,14 +3,27 @@
 use super::args::Validate;
 use super::screen::{Failure, Screen};
 use super::source::read_recipe;
+use crate::finding::Severity;
+use crate::plan::Plan;
+use crate::shown::shown_path;
 
 pub(super) fn validate(args: &Validate, screen: &Screen) -> Result<(), Failure> {
     let mut failed = false;
     for path in &args.recipes {
         match read_recipe(path, screen) {
             Ok(recipe) => {
-                let rules = recipe.rules.len();
-                screen.say(&format!("{}: fine, {rules} rule{}", path.display(), if rules == 1 { "" } else { "s" }));
+                let findings = Plan::check_recipe(&recipe);
+                screen.findings(&findings, &recipe.text);
+                if findings.iter().any(|finding| finding.severity == Severity::Error) {
+                    failed = true;
+                } else {
+                    let rules = recipe.rules.len();
+                    screen.say(&format!(
+                        "{}: fine, {rules} rule{}",
+                        shown_path(path),
+                        if rules == 1 { "" } else { "s" }
+                    ));
+                }
             }
             Err(_) => failed = true,
         }

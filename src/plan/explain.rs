@@ -1,11 +1,18 @@
 //! Why one tensor fares as it does: what every rule says of it, in order.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::resolve::{Verdict, judge};
 use super::{Job, Plan};
 use crate::checkpoint::Tensor;
+use crate::layer;
 use crate::recipe::{Located, Rule, pattern::Pattern};
+use crate::shown::shown;
+
+/// How many near names are shown.
+const SHOWN: usize = 3;
 
 /// One tensor, what becomes of it, and what each rule says.
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +23,8 @@ pub struct Explanation {
     pub shape: Vec<usize>,
     /// What becomes of it, in one sentence.
     pub outcome: String,
+    /// The output file that holds it.
+    pub file: String,
     pub rules: Vec<Said>,
 }
 
@@ -40,27 +49,24 @@ pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>>
             tensor.name == name || tensor.module() == name
         })
         .collect();
-    if found.is_empty() {
-        let mut near: Vec<(f64, &str)> = plan
-            .checkpoint
-            .tensors
-            .iter()
-            .map(|tensor| {
-                (
-                    strsim::normalized_levenshtein(name, &tensor.name).max(ends_alike(name, &tensor.name)),
-                    tensor.name.as_str(),
-                )
-            })
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        return Err(near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect());
+    match found.is_empty() {
+        true => Err(nearest_names(plan, name)),
+        false => Ok(found.into_iter().map(|index| one(plan, index)).collect()),
     }
-    Ok(found.into_iter().map(|index| one(plan, index)).collect())
 }
 
-fn ends_alike(typed: &str, name: &str) -> f64 {
-    let module = name.strip_suffix(".weight").unwrap_or(name);
-    if module.ends_with(typed) || name.ends_with(typed) { 0.99 } else { 0.0 }
+/// Up to three names that may have been meant: those that end alike, else those that are spelt alike.
+fn nearest_names(plan: &Plan, typed: &str) -> Vec<String> {
+    let modules: BTreeSet<&str> = plan.checkpoint.tensors.iter().map(Tensor::target_name).collect();
+    let end = format!(".{}", typed.strip_suffix(".weight").unwrap_or(typed));
+    let ends: Vec<&&str> = modules.iter().filter(|module| module.ends_with(&end)).take(SHOWN).collect();
+    if !ends.is_empty() {
+        return ends.into_iter().map(|module| (*module).to_owned()).collect();
+    }
+    let mut near: Vec<(usize, &str)> =
+        modules.into_iter().map(|module| (strsim::levenshtein(typed, module), module)).collect();
+    near.sort_unstable();
+    near.into_iter().take(SHOWN).map(|(_, module)| module.to_owned()).collect()
 }
 
 fn one(plan: &Plan, index: usize) -> Explanation {
@@ -84,7 +90,7 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .iter()
                 .map(|(_, slot)| {
                     let entry = &plan.shards[slot.shard].tensors[slot.tensor].entry;
-                    format!("`{}` {:?} {:?}", crate::layer::split_name(&entry.name).1, entry.dtype, entry.shape)
+                    format!("{} {:?} {:?}", shown(layer::split_name(&entry.name).1), entry.dtype, entry.shape)
                 })
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
@@ -92,7 +98,12 @@ fn one(plan: &Plan, index: usize) -> Explanation {
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
     };
+    let slot = match &plan.jobs[index] {
+        Job::Copy { to } => Some(to),
+        Job::Quantize { outputs, .. } => outputs.first().map(|(_, slot)| slot),
+    };
     Explanation {
+        file: slot.map(|slot| plan.shards[slot.shard].file_name.clone()).unwrap_or_default(),
         tensor: tensor.name.clone(),
         kind: tensor.kind().name(),
         dtype: format!("{:?}", tensor.dtype),
@@ -104,7 +115,7 @@ fn one(plan: &Plan, index: usize) -> Explanation {
 
 fn says(plan: &Plan, rule: &Rule, tensor: &Tensor, too_late: bool) -> String {
     let quoted = |pattern: &Located<Pattern>| {
-        format!("`{}` (line {})", pattern.value.text(), line(&plan.recipe.text.text, pattern.span.start))
+        format!("{} (line {})", shown(pattern.value.text()), line(&plan.recipe.text.text, pattern.span.start))
     };
     match judge(rule, tensor) {
         Ok(Verdict::Takes(target)) if too_late => {

@@ -8,12 +8,14 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::layer::{self, LayerKind};
 use crate::recipe::Recipe;
 
-use super::Job;
+use super::{Decision, Job};
 
 /// The modules of a plan.
 pub(super) struct Modules<'a> {
+    /// In natural order of their names.
     pub(super) quantized: Vec<Quantized<'a>>,
     kept: Vec<&'a str>,
+    stacked_experts: Vec<&'a str>,
 }
 
 /// A module whose weight a scheme takes.
@@ -28,14 +30,10 @@ pub(super) struct Quantized<'a> {
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn of(
-        recipe: &'a Recipe,
-        checkpoint: &'a Checkpoint,
-        decisions: &[super::Decision],
-        jobs: &[Job],
-    ) -> Self {
+    pub(super) fn of(recipe: &'a Recipe, checkpoint: &'a Checkpoint, decisions: &[Decision], jobs: &[Job]) -> Self {
         let mut quantized = Vec::new();
         let mut kept = Vec::new();
+        let mut stacked_experts = Vec::new();
         for ((tensor, decision), job) in checkpoint.tensors.iter().zip(decisions).zip(jobs) {
             match (job, decision.rule) {
                 (&Job::Quantize { rule, .. }, Some((_, target))) => {
@@ -46,21 +44,31 @@ impl<'a> Modules<'a> {
                 _ if is_listed(tensor) => kept.push(tensor.module()),
                 _ => {}
             }
+            if tensor.kind() == LayerKind::Experts {
+                stacked_experts.push(tensor.module());
+            }
         }
         // A tied head has no tensor of its own, and a server builds it all the same.
         if !checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead) {
             kept.push("lm_head");
         }
-        kept.sort_by(|a, b| natural(a, b));
-        kept.dedup();
+        for names in [&mut kept, &mut stacked_experts] {
+            names.sort_by(|a, b| natural(a, b));
+            names.dedup();
+        }
         quantized.sort_by(|a, b| natural(&a.tensor.name, &b.tensor.name));
-        Self { quantized, kept }
+        Self { quantized, kept, stacked_experts }
     }
 
     /// Full names of the modules that keep their weights, of every kind that a server would otherwise build
     /// quantized or that the official lists name; the head first, the rest in natural order.
     pub(super) fn kept(&self) -> &[&'a str] {
         &self.kept
+    }
+
+    /// The modules whose experts are stacked in three dimensions, which all keep their weights.
+    pub(super) fn stacked_experts(&self) -> &[&'a str] {
+        &self.stacked_experts
     }
 
     pub(super) fn schemes(&self) -> impl Iterator<Item = &'a dyn Scheme> {
@@ -101,17 +109,25 @@ fn is_listed(tensor: &Tensor) -> bool {
 
 /// Orders `layers.2` before `layers.10`, and the head before everything.
 fn natural(a: &str, b: &str) -> Ordering {
-    let key = |name: &str| name != "lm_head" && name != "lm_head.weight";
-    key(a).cmp(&key(b)).then_with(|| {
-        for (x, y) in a.split('.').zip(b.split('.')) {
-            let order = match (x.parse::<u64>(), y.parse::<u64>()) {
-                (Ok(x), Ok(y)) => x.cmp(&y),
-                _ => x.cmp(y),
-            };
-            if order != Ordering::Equal {
-                return order;
+    let is_head = |name: &str| name == "lm_head" || name == "lm_head.weight";
+    // Numbers come before words, so that the order is one whatever stands beside them.
+    fn part(text: &str) -> (bool, u64, &str) {
+        text.parse().map_or((true, 0, text), |number| (false, number, text))
+    }
+    is_head(b).cmp(&is_head(a)).then_with(|| a.split('.').map(part).cmp(b.split('.').map(part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_natural_and_total() {
+        let names = ["lm_head", "a", "a.1", "a.9", "a.10", "a.10.b", "a.1a", "a.b", "b", "b.01", "b.1"];
+        for (i, a) in names.iter().enumerate() {
+            for (j, b) in names.iter().enumerate() {
+                assert_eq!(natural(a, b), i.cmp(&j), "{a} {b}");
             }
         }
-        a.len().cmp(&b.len())
-    })
+    }
 }

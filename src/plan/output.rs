@@ -8,9 +8,11 @@ use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_n
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::Finding;
 use crate::recipe::Recipe;
+use crate::shown::shown;
 
 use super::format::WireFormat;
-use super::{Decision, Job, Slot, has_error};
+use super::resolve::count;
+use super::{Decision, Job, Slot, has_error, selection};
 
 /// The jobs and shards that carry out `decisions`; problems go to `findings`.
 pub(super) fn lay_out(
@@ -20,22 +22,27 @@ pub(super) fn lay_out(
     wire: &dyn WireFormat,
     findings: &mut Vec<Finding>,
 ) -> (Vec<Job>, Vec<ShardLayout>) {
+    let mut unfit = Unfit::default();
     let parts: Vec<Part> = checkpoint
         .tensors
         .iter()
         .zip(decisions)
         .map(|(tensor, decision)| {
-            Part::of(recipe, tensor, decision, wire).unwrap_or_else(|finding| {
-                findings.push(finding);
+            Part::of(recipe, tensor, decision, wire).unwrap_or_else(|reason| {
+                unfit.note(tensor, decision, reason);
                 Part::copy(tensor)
             })
         })
         .collect();
+    unfit.report(recipe, checkpoint, findings);
     refuse_collisions(checkpoint, &parts, findings);
 
-    let bins = match recipe.max_shard_size {
-        Some(limit) => by_size(&parts, limit),
-        None => checkpoint.tensors.iter().map(|tensor| tensor.shard).collect(),
+    let (bins, sources) = match recipe.max_shard_size {
+        Some(limit) => (by_size(&parts, limit), None),
+        None => {
+            let (bins, sources) = as_in_source(checkpoint);
+            (bins, Some(sources))
+        }
     };
     let count = bins.iter().max().map_or(0, |last| last + 1);
     let mut entries: Vec<Vec<TensorEntry>> = vec![Vec::new(); count];
@@ -44,8 +51,10 @@ pub(super) fn lay_out(
     }
     let mut shards = Vec::with_capacity(count);
     for (index, entries) in entries.into_iter().enumerate() {
-        let kept = checkpoint.shards.get(index).filter(|_| recipe.max_shard_size.is_none() && count > 1);
-        let name = kept.map_or_else(|| shard_file_name(index, count), |shard| shard.name.clone());
+        let name = match &sources {
+            Some(sources) if count > 1 => checkpoint.shards[sources[index]].name.clone(),
+            _ => shard_file_name(index, count),
+        };
         match ShardLayout::new(name, entries) {
             Ok(shard) => shards.push(shard),
             Err(error) => findings.push(Finding::error(error.to_string())),
@@ -89,21 +98,16 @@ impl Part {
         Self { entries: vec![entry], quantized: None }
     }
 
-    fn of(recipe: &Recipe, tensor: &Tensor, decision: &Decision, wire: &dyn WireFormat) -> Result<Self, Finding> {
-        let Some((index, target)) = decision.rule else { return Ok(Self::copy(tensor)) };
-        let rule = &recipe.rules[index];
-        let Some(scheme) = &rule.scheme else { return Ok(Self::copy(tensor)) };
-        let refuse = |reason: String| {
-            Finding::error(format!("`{}` cannot be quantized: {reason}", tensor.name.escape_debug()))
-                .at(rule.targets[target].span.clone())
-                .label(format!("{} takes it", rule.label))
-                .help(format!(
-                    "keep it with an earlier rule: `{{scheme: PASSTHROUGH, targets: [\"{}\"]}}`",
-                    tensor.target_name().escape_debug()
-                ))
-        };
-        let matrix = matrix(tensor).map_err(refuse)?;
-        let specs = scheme.outputs(matrix).map_err(|error| refuse(error.to_string()))?;
+    /// What the decision makes of the tensor, or why its scheme cannot take it.
+    fn of(
+        recipe: &Recipe,
+        tensor: &Tensor,
+        decision: &Decision,
+        wire: &dyn WireFormat,
+    ) -> Result<Self, (Obstacle, String)> {
+        let Some((index, _)) = decision.rule else { return Ok(Self::copy(tensor)) };
+        let Some(scheme) = &recipe.rules[index].scheme else { return Ok(Self::copy(tensor)) };
+        let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
         let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         let entries = specs
             .iter()
@@ -121,15 +125,70 @@ impl Part {
     }
 }
 
-fn matrix(tensor: &Tensor) -> Result<Matrix, String> {
+/// Why a tensor cannot be quantized, apart from its figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    Name,
+    Rank,
+    Dtype,
+    Scheme,
+}
+
+fn matrix(tensor: &Tensor) -> Result<Matrix, (Obstacle, String)> {
     let &[rows, columns] = tensor.shape.as_slice() else {
-        return Err(format!("its shape {:?} is not a matrix", tensor.shape));
+        return Err((Obstacle::Rank, format!("its shape {:?} is not a matrix", tensor.shape)));
     };
+    if tensor.parameter() != "weight" {
+        return Err((Obstacle::Name, "it is no layer's `weight`, and servers know scales of weights only".to_owned()));
+    }
     match SourceDtype::try_from(tensor.dtype) {
         Ok(dtype) => Ok(Matrix { dtype, rows, columns }),
-        Err(Dtype::F8_E4M3 | Dtype::F8_E5M2) => Err(format!("it is {:?}: already quantized", tensor.dtype)),
-        Err(dtype) => Err(format!("it is {dtype:?}, and a source is BF16, F16 or F32")),
+        Err(dtype @ (Dtype::F8_E4M3 | Dtype::F8_E5M2)) => {
+            Err((Obstacle::Dtype, format!("it is {dtype:?}: quantized already")))
+        }
+        Err(dtype) => Err((Obstacle::Dtype, format!("it is {dtype:?}, and a source is BF16, F16 or F32"))),
     }
+}
+
+/// Tensors that cannot take their scheme, by rule, target and obstacle.
+#[derive(Default)]
+struct Unfit<'a>(BTreeMap<(usize, usize, Obstacle), (String, Vec<&'a Tensor>)>);
+
+impl<'a> Unfit<'a> {
+    fn note(&mut self, tensor: &'a Tensor, decision: &Decision, (obstacle, reason): (Obstacle, String)) {
+        if let Some((rule, target)) = decision.rule {
+            let (_, tensors) = self.0.entry((rule, target, obstacle)).or_insert_with(|| (reason, Vec::new()));
+            tensors.push(tensor);
+        }
+    }
+
+    fn report(self, recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+        for ((rule, target, _), (reason, tensors)) in self.0 {
+            let mut message = format!("{} cannot be quantized: {reason}", shown(&tensors[0].name));
+            if tensors.len() > 1 {
+                message.push_str(&format!("; {} like it", count(tensors.len() - 1, "more tensor")));
+            }
+            let modules = selection::modules(tensors);
+            findings.push(
+                Finding::error(message)
+                    .at(recipe.rules[rule].targets[target].span.clone())
+                    .label(format!("{} takes it", recipe.rules[rule].label))
+                    .help(selection::keep(recipe, checkpoint, rule, &modules)),
+            );
+        }
+    }
+}
+
+/// Tensors where their sources are: the bin of each, and the source shard of each bin.
+fn as_in_source(checkpoint: &Checkpoint) -> (Vec<usize>, Vec<usize>) {
+    let mut sources: Vec<usize> = Vec::new();
+    let bins = checkpoint.tensors.iter().map(|tensor| {
+        if sources.last() != Some(&tensor.shard) {
+            sources.push(tensor.shard);
+        }
+        sources.len() - 1
+    });
+    (bins.collect(), sources)
 }
 
 /// Fills shards in the order of the checkpoint; what one source tensor becomes stays together.
@@ -154,9 +213,13 @@ fn refuse_collisions(checkpoint: &Checkpoint, parts: &[Part], findings: &mut Vec
         for entry in &part.entries {
             if let Some(other) = owners.insert(&entry.name, &tensor.name) {
                 findings.push(
-                    Finding::error(format!("two tensors would be called `{}`", entry.name.escape_debug()))
-                        .label(format!("from `{}` and `{}`", other.escape_debug(), tensor.name.escape_debug()))
-                        .help("the checkpoint looks quantized already: start from its BF16 original"),
+                    Finding::error(format!(
+                        "two tensors would be called {}: one from {}, one from {}",
+                        shown(&entry.name),
+                        shown(other),
+                        shown(&tensor.name)
+                    ))
+                    .help("the checkpoint looks quantized already: start from its BF16 original"),
                 );
             }
         }

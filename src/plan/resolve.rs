@@ -1,10 +1,13 @@
 //! Which rule takes which tensor: first match wins, and a pattern that matches nothing is said, not swallowed.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::{Finding, Severity};
 use crate::layer::LayerKind;
 use crate::recipe::pattern::{MatchError, Pattern};
 use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
+use crate::shown::shown;
 
 use super::Decision;
 
@@ -61,11 +64,12 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut V
                     if decision.rule.is_none() {
                         usage[index].took += 1;
                         decision.rule = Some((index, target));
-                    } else if usage[index].shadowed_by.is_none() {
-                        usage[index].shadowed_by = decision.rule.map(|(earlier, _)| earlier);
+                    } else {
+                        usage[index].shadowed_by.extend(decision.rule.map(|(earlier, _)| earlier));
                     }
                 }
-                Ok(_) => {}
+                Ok(Verdict::Ignored(_)) => usage[index].ignored += 1,
+                Ok(Verdict::WrongKind(_) | Verdict::NoTarget) => {}
                 Err(error) => {
                     findings.push(Finding::error(format!("{}: {error}", rule.label)).at(rule.span.clone()));
                     return decisions;
@@ -109,7 +113,8 @@ struct Usage {
     ignore: Vec<Met>,
     would_take: usize,
     took: usize,
-    shadowed_by: Option<usize>,
+    shadowed_by: BTreeSet<usize>,
+    ignored: usize,
 }
 
 /// What one pattern met: how many tensors by name, and the kind of the first that it cannot quantize.
@@ -127,7 +132,8 @@ impl Usage {
             ignore: vec![Met::default(); rule.ignore.len()],
             would_take: 0,
             took: 0,
-            shadowed_by: None,
+            shadowed_by: BTreeSet::new(),
+            ignored: 0,
         }
     }
 
@@ -160,50 +166,85 @@ impl Usage {
         if !rule.optional {
             let all = self.targets.iter().zip(&rule.targets).chain(self.ignore.iter().zip(&rule.ignore));
             for (met, pattern) in all {
-                if met.useful == 0 && !names_absent_head(&pattern.value) {
-                    findings.push(Finding { severity, ..matches_nothing(pattern, met, checkpoint) });
+                if met.useful == 0 && !(self.may_lack_head(rule, pattern) && names_head(&pattern.value)) {
+                    findings.push(Finding { severity, ..matches_nothing(pattern, met, checkpoint, recipe.dialect) });
                 }
             }
         }
-        if let (0, Some(earlier)) = (self.took, self.shadowed_by) {
+        if self.took > 0 {
+            return;
+        }
+        if self.would_take > 0 {
+            let earlier: Vec<&str> = self.shadowed_by.iter().map(|&rule| recipe.rules[rule].label.as_str()).collect();
             findings.push(
                 Finding::warning(format!(
-                    "{} takes nothing: {} of its {} went to {}",
+                    "{} takes nothing: {} went to {}",
                     rule.label,
-                    if self.would_take == 1 { "the one" } else { "all" },
-                    count(self.would_take, "tensor"),
-                    recipe.rules[earlier].label,
+                    if self.would_take == 1 {
+                        "its one tensor".to_owned()
+                    } else {
+                        format!("all of its {}", count(self.would_take, "tensor"))
+                    },
+                    earlier.join(" and "),
                 ))
                 .at(rule.span.clone())
                 .help("the first rule that matches decides: put the narrower rule first"),
             );
+        } else if self.ignored > 0 {
+            findings.push(
+                Finding::warning(format!(
+                    "{} takes nothing: its `ignore` leaves out {}",
+                    rule.label,
+                    if self.ignored == 1 {
+                        "its one tensor".to_owned()
+                    } else {
+                        format!("all of its {}", count(self.ignored, "tensor"))
+                    },
+                ))
+                .at(rule.span.clone()),
+            );
         }
+    }
+
+    /// `lm_head` is worth keeping by name even where the checkpoint ties it to the embedding and holds no such tensor;
+    /// to quantize what is not there is a mistake.
+    fn may_lack_head(&self, rule: &Rule, pattern: &Located<Pattern>) -> bool {
+        rule.scheme.is_none() || rule.ignore.iter().any(|ignored| ignored.span == pattern.span)
     }
 }
 
-/// `lm_head` is worth naming even where the checkpoint ties it to the embedding and holds no such tensor.
-fn names_absent_head(pattern: &Pattern) -> bool {
-    matches!(pattern, Pattern::Exact(name) if name == "lm_head") || matches!(pattern, Pattern::Class(LayerKind::LmHead))
+fn names_head(pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Exact(name) => name.strip_suffix(".weight").unwrap_or(name) == "lm_head",
+        Pattern::Class(kind) => *kind == LayerKind::LmHead,
+        Pattern::Regex { .. } | Pattern::Glob { .. } => false,
+    }
 }
 
-fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint) -> Finding {
+fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint, dialect: Dialect) -> Finding {
     let text = pattern.value.text();
     if let Some(kind) = met.wrong_kind {
-        return Finding::error(format!("`{text}` matches only tensors that a pattern does not quantize"))
+        return Finding::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
             .at(pattern.span.clone())
             .label(format!("matches {}, such as a `{kind}`", count(met.by_name, "tensor")))
             .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized");
     }
     let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
-    let mut finding = Finding::error(format!("`{text}` matches nothing in the checkpoint")).at(pattern.span.clone());
-    let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| format!("`{near}`")).collect();
-    if !near.is_empty() {
-        finding = finding.help(format!("did you mean {}?", near.join(" or ")));
+    let mut finding =
+        Finding::error(format!("{} matches nothing in the checkpoint", shown(text))).at(pattern.span.clone());
+    let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| shown(near).to_string()).collect();
+    finding = match &near[..] {
+        [] => finding,
+        [only] => finding.help(format!("did you mean {only}?")),
+        several => finding.help(format!("the nearest names are {}", several.join(", "))),
+    };
+    match dialect {
+        Dialect::Native => finding.help("`optional: true` on the rule allows patterns that match nothing"),
+        Dialect::LlmCompressor => finding,
     }
-    finding.help("`optional: true` on the rule allows patterns that match nothing")
 }
 
 /// `1 tensor`, `2 tensors`.
-pub(super) fn count(n: usize, noun: &str) -> String {
+pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

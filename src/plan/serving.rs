@@ -1,37 +1,29 @@
 //! What vLLM, SGLang and transformers refuse or, worse, load silently wrong, found before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::layer::{self, LayerKind};
-use crate::recipe::Recipe;
+use crate::recipe::{Dialect, Recipe};
+use crate::shown::shown;
 
-use super::format::WireFormat;
+use super::merged::{self, Whole};
 use super::modules::{Modules, Quantized, same};
 use super::resolve::count;
-use super::{Decision, Job};
+use super::{Decision, format, selection};
 
-/// The parts that servers merge into one layer, which therefore has one scheme.
-const FUSED: &[&[&str]] = &[
-    &["q_proj", "k_proj", "v_proj"],
-    &["gate_proj", "up_proj"],
-    &["w1", "w3"],
-    &["q_a_proj", "kv_a_proj_with_mqa"],
-    &["in_proj_qkv", "in_proj_z"],
-    &["in_proj_a", "in_proj_b"],
-];
+/// The block size that servers have kernels for.
+const KERNEL_BLOCK: [usize; 2] = [128, 128];
 
 /// All that the rules look at.
 pub(super) struct Served<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) decisions: &'a [Decision],
-    pub(super) jobs: &'a [Job],
     pub(super) modules: &'a Modules<'a>,
-    pub(super) wire: &'static dyn WireFormat,
 }
 
 /// Every serving rule that the plan breaks.
@@ -40,193 +32,229 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Finding> {
     if served.modules.quantized.is_empty() {
         return findings;
     }
-    format_holds_schemes(served, &mut findings);
+    findings.extend(format_holds_schemes(served.recipe));
+    format_holds_one_scheme(served, &mut findings);
     vision_stays(served, &mut findings);
-    kinds_that_servers_build_unquantized(served, &mut findings);
-    fused_parts_agree(served, &mut findings);
-    experts_agree(served, &mut findings);
-    stacked_experts(served, &mut findings);
+    routers_and_embeddings_stay(served, &mut findings);
+    head_is_loaded(served, &mut findings);
+    merged_parts_agree(served, &mut findings);
+    stacked_experts_are_kept(served, &mut findings);
     blocks_fit(served, &mut findings);
     head_is_there(served, &mut findings);
     list_hits_no_quantized_module(served, &mut findings);
     findings
 }
 
-fn format_holds_schemes(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    for rule in &served.recipe.rules {
-        let Some(scheme) = rule.scheme.as_deref() else { continue };
-        if let Err(refusal) = served.wire.admits(scheme) {
-            findings.push(Finding::error(refusal.reason).at(rule.span.clone()).label(&rule.label).help(refusal.help));
-        }
+/// The rules whose scheme the recipe's format cannot describe; no checkpoint is needed to see them.
+pub(super) fn format_holds_schemes(recipe: &Recipe) -> Vec<Finding> {
+    let wire = format::wire_format(recipe.format);
+    let refused = recipe.rules.iter().filter_map(|rule| {
+        let refusal = wire.admits(rule.scheme.as_deref()?).err()?;
+        Some(Finding::error(refusal.reason).at(rule.span.clone()).label(&rule.label).help(refusal.help))
+    });
+    refused.collect()
+}
+
+fn format_holds_one_scheme(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let groups = served.modules.groups();
+    if let (Format::Fp8, [(_, first), (_, second), ..]) = (served.recipe.format, &groups[..]) {
+        findings.push(
+            Finding::error(format!(
+                "`format: fp8` describes one scheme for all layers, and {} and {} have different ones",
+                shown(first[0]),
+                shown(second[0])
+            ))
+            .help("use `format: compressed-tensors`, or one scheme"),
+        );
     }
-    if served.recipe.format == Format::Fp8 {
-        let groups = served.modules.groups();
-        if let [(_, first), (_, second), ..] = &groups[..] {
+}
+
+fn vision_stays(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    for (rule, modules) in by_rule(served, |module| layer::is_vision(module.tensor.module())) {
+        let towers: BTreeSet<String> =
+            modules.iter().filter_map(|module| layer::vision_part(module.tensor.module())).map(tower_pattern).collect();
+        let towers: Vec<String> = towers.into_iter().collect();
+        findings.push(
+            at_target(
+                served,
+                &modules,
+                format!("{} of the vision tower would be quantized", count(modules.len(), "layer")),
+            )
+            .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales")
+            .help(selection::keep_patterns(served.recipe, rule, &towers, true)),
+        );
+    }
+}
+
+fn tower_pattern(part: &str) -> String {
+    format!("re:.*{part}.*")
+}
+
+fn routers_and_embeddings_stay(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    for (kinds, what, why) in [
+        (&[LayerKind::Router][..], "router", "servers build routers in BF16"),
+        (&[LayerKind::Embedding, LayerKind::PositionEmbedding], "embedding", "no server reads a quantized embedding"),
+    ] {
+        for (rule, modules) in by_rule(served, |module| kinds.contains(&module.tensor.kind())) {
             findings.push(
-                Finding::error("`format: fp8` describes one scheme for all layers, and this plan has several")
-                    .label(format!("`{}` and `{}` differ", first[0].escape_debug(), second[0].escape_debug()))
-                    .help("use `format: compressed-tensors`, or one scheme"),
+                at_target(served, &modules, format!("{} would be quantized", count(modules.len(), what)))
+                    .help(why)
+                    .help(keep(served, rule, &modules)),
             );
         }
     }
 }
 
-fn vision_stays(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    by_rule(
-        served,
-        findings,
-        |module| layer::is_vision(module.tensor.module()),
-        |n, example| {
-            Finding::error(format!("{} of the vision tower would be quantized, such as `{example}`", count(n, "layer")))
-            .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales: keep it with a rule before this one")
-            .help("  - {scheme: PASSTHROUGH, targets: [\"re:.*visual.*\"], optional: true}")
-        },
-    );
-}
-
-fn kinds_that_servers_build_unquantized(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    by_rule(
-        served,
-        findings,
-        |module| module.tensor.kind() == LayerKind::Router,
-        |n, example| {
-            Finding::error(format!("{} would be quantized, such as `{example}`", count(n, "router")))
-                .help("servers keep routers in BF16: take the name out of this rule's targets")
-        },
-    );
-    by_rule(
-        served,
-        findings,
-        |module| matches!(module.tensor.kind(), LayerKind::Embedding | LayerKind::PositionEmbedding),
-        |_, example| {
-            Finding::error(format!("the embedding `{example}` would be quantized"))
-                .help("no server reads a quantized embedding: take the name out of this rule's targets")
-        },
-    );
+fn head_is_loaded(served: &Served<'_>, findings: &mut Vec<Finding>) {
     let tied = served.checkpoint.config.tie_word_embeddings() == Some(true);
-    by_rule(
-        served,
-        findings,
-        |module| module.tensor.kind() == LayerKind::LmHead,
-        |_, example| {
-            let finding = Finding::error(format!("`{example}` would be quantized"));
-            match served.recipe.format {
-                Format::Fp8 => finding
-                    .label("`format: fp8` never loads a quantized head")
-                    .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
-                Format::CompressedTensors if tied => finding
-                    .label("config.json ties it to the embedding, which stays BF16")
-                    .help("keep it with a rule before this one: `{scheme: PASSTHROUGH, targets: [lm_head]}`"),
-                // Served by vLLM through the group's `re:.*lm_head` target.
-                Format::CompressedTensors => Finding::warning(finding.message).help("vLLM serves it; SGLang does not"),
+    for (rule, modules) in by_rule(served, |module| module.tensor.kind() == LayerKind::LmHead) {
+        let finding = at_target(served, &modules, "the output head would be quantized".to_owned());
+        findings.push(match served.recipe.format {
+            Format::Fp8 => {
+                finding.help("`format: fp8` never loads a quantized head").help(keep(served, rule, &modules))
             }
-        },
-    );
+            Format::CompressedTensors if tied => finding
+                .help("config.json ties it to the embedding, which stays as it is")
+                .help(keep(served, rule, &modules)),
+            // vLLM finds it through the group's `re:.*lm_head` target.
+            Format::CompressedTensors => {
+                Finding { severity: Severity::Warning, ..finding }.help("vLLM serves it; SGLang does not")
+            }
+        });
+    }
 }
 
-fn fused_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let mut layers: BTreeMap<(&str, usize), Vec<(&Tensor, Option<&Quantized<'_>>)>> = BTreeMap::new();
-    each_weight(served, |tensor, quantized| {
-        let (parent, last) = layer::split_name(tensor.module());
-        if let Some(set) = FUSED.iter().position(|set| set.contains(&last)) {
-            layers.entry((parent, set)).or_default().push((tensor, quantized));
-        }
-    });
-    report_disagreement(served, layers.into_values(), "are one layer to a server and must have one scheme", findings);
-}
-
-fn experts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let mut layers: BTreeMap<&str, Vec<(&Tensor, Option<&Quantized<'_>>)>> = BTreeMap::new();
-    each_weight(served, |tensor, quantized| {
-        if let Some((layer, _)) = tensor.module().split_once(".experts.") {
-            layers.entry(layer).or_default().push((tensor, quantized));
-        }
-    });
-    report_disagreement(served, layers.into_values(), "are experts of one layer and must have one scheme", findings);
-}
-
-fn report_disagreement<'a>(
-    served: &Served<'_>,
-    layers: impl Iterator<Item = Vec<(&'a Tensor, Option<&'a Quantized<'a>>)>>,
-    why: &str,
-    findings: &mut Vec<Finding>,
-) {
-    let mut differing = layers.filter_map(|parts| {
-        let first = parts[0];
-        let other = parts.iter().copied().find(|part| match (first.1, part.1) {
-            (Some(a), Some(b)) => !same(a.scheme, b.scheme),
-            (a, b) => a.is_some() != b.is_some(),
-        })?;
-        Some((first, other))
-    });
-    let Some((first, other)) = differing.next() else { return };
-    let more = differing.count();
-    let taken = first.1.or(other.1);
-    let says = |part: (&Tensor, Option<&Quantized<'_>>)| {
-        let how = part
-            .1
-            .map_or_else(|| "stays as it is".to_owned(), |q| format!("goes to {}", served.recipe.rules[q.rule].label));
-        format!("`{}` {how}", part.0.module().escape_debug())
+/// A layer that servers merge has one scheme, or none.
+fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let quantized: BTreeMap<&str, &Quantized<'_>> =
+        served.modules.quantized.iter().map(|module| (module.tensor.name.as_str(), module)).collect();
+    let fate = |tensor: &Tensor| quantized.get(tensor.name.as_str()).copied();
+    let differ = |a: &Tensor, b: &Tensor| match (fate(a), fate(b)) {
+        (Some(a), Some(b)) => !same(a.scheme, b.scheme),
+        (a, b) => a.is_some() != b.is_some(),
     };
-    let mut finding = Finding::error(format!("{}, {}: they {why}", says(first), says(other)));
-    if more > 0 {
-        finding = finding.label(format!("and in {} more", count(more, "layer")));
+    let wholes = merged::wholes(served.checkpoint);
+    let torn: Vec<_> = wholes.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
+    let Some((whole, parts)) = torn.first() else { return };
+
+    // One finding for all of them: they were torn by the same rules.
+    let other = parts.iter().find(|part| differ(parts[0], part)).unwrap_or(&parts[0]);
+    let says = |part: &Tensor| match fate(part) {
+        Some(quantized) => {
+            format!("{} goes to {}", shown(part.module()), served.recipe.rules[quantized.rule].label)
+        }
+        None => format!("{} stays as it is", shown(part.module())),
+    };
+    let why = match whole {
+        Whole::Experts(_) => "servers run the experts of a layer as one, with one scheme",
+        Whole::Layer { .. } => "servers merge them into one layer, which has one scheme",
+    };
+    let mut finding = Finding::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
+    if torn.len() > 1 {
+        finding = finding.label(format!("and {} like it", count(torn.len() - 1, "more layer")));
     }
-    if let Some(taken) = taken {
-        finding = finding.at(served.recipe.rules[taken.rule].targets[taken.target].span.clone());
-    }
-    findings.push(finding.help("give all of them to one rule"));
+    let all = || torn.iter().flat_map(|(_, parts)| parts.iter().copied());
+    let takers: BTreeMap<usize, usize> = all().filter_map(fate).map(|module| (module.rule, module.target)).collect();
+    let Some((&first, &target)) = takers.first_key_value() else { return };
+    finding = finding.at(served.recipe.rules[first].targets[target].span.clone());
+    let modules: Vec<&str> = selection::modules(all());
+    let is_kept = all().any(|part| fate(part).is_none());
+    findings.push(match served.recipe.dialect {
+        _ if is_kept => finding.help(selection::keep(served.recipe, served.checkpoint, first, &modules)),
+        Dialect::LlmCompressor => finding.help("give all of them to one group"),
+        Dialect::Native => {
+            let all = merged::with_partners(served.checkpoint, &modules);
+            let patterns = selection::patterns(&all, served.checkpoint);
+            let patterns: Vec<String> = patterns.iter().map(|pattern| selection::quoted(pattern)).collect();
+            finding.help(format!("add to `targets` of {}: {}", served.recipe.rules[first].label, patterns.join(", ")))
+        }
+    });
 }
 
 /// Stacked experts are not quantized; a server must be told, and the user must have said so.
-fn stacked_experts(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let mut silent = served
+fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let is_ignored = |tensor: &Tensor| {
+        let mut ignores = served.recipe.rules.iter().flat_map(|rule| &rule.ignore);
+        ignores.any(|pattern| pattern.value.matches(tensor.target_name(), tensor.kind()).unwrap_or(false))
+    };
+    let silent: Vec<&Tensor> = served
         .checkpoint
         .tensors
         .iter()
         .zip(served.decisions)
-        .filter(|(tensor, decision)| tensor.kind() == LayerKind::Experts && decision.rule.is_none());
-    if let Some((tensor, _)) = silent.next() {
+        .filter(|(tensor, decision)| tensor.kind() == LayerKind::Experts && decision.rule.is_none())
+        .map(|(tensor, _)| tensor)
+        .filter(|tensor| !is_ignored(tensor))
+        .collect();
+    let (Some(first), Some(quantized)) = (silent.first(), served.modules.quantized.first()) else { return };
+    let experts = [LayerKind::Experts.name().to_owned()];
+    findings.push(
+        Finding::error(format!(
+            "{} of stacked experts would stay as they are, such as {}",
+            count(silent.len(), "tensor"),
+            shown(&first.name)
+        ))
+        .help("this version does not quantize experts in three dimensions, and they are most of the model")
+        .help(selection::keep_patterns(served.recipe, quantized.rule, &experts, false)),
+    );
+}
+
+fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let names: BTreeSet<&str> = served.checkpoint.tensors.iter().map(Tensor::module).collect();
+    for (why, ragged) in [
+        (
+            "servers fail on columns that end inside a block",
+            &(|module: &Tensor, block: [usize; 2]| !module.shape[1].is_multiple_of(block[1]))
+                as &dyn Fn(&Tensor, [usize; 2]) -> bool,
+        ),
+        // A layer of fewer rows than a block has one scale, which every server reads alike.
+        ("transformers reads rows wrong that end inside a block", &|module, block| {
+            module.shape[0] > block[0] && !module.shape[0].is_multiple_of(block[0])
+        }),
+        (
+            "vLLM merges it with the layers behind it, whose blocks would begin inside a block of this one",
+            &|module, block| {
+                module.shape[0] < block[0] && merged::has_parts_behind(module.module(), |name| names.contains(name))
+            },
+        ),
+    ] {
+        let wrong = by_rule(served, |module| block(module).is_some_and(|block| ragged(module.tensor, block)));
+        for (rule, modules) in wrong {
+            let shape = &modules[0].tensor.shape;
+            let n = count(modules.len(), "layer");
+            findings.push(
+                at_target(served, &modules, format!("{n} would be cut inside a block"))
+                    .label(format!("shape {shape:?}"))
+                    .help(why)
+                    .help(keep(served, rule, &modules)),
+            );
+        }
+    }
+    let odd = |module: &Quantized<'_>| block(module).is_some_and(|block| block != KERNEL_BLOCK);
+    // `format: fp8` refuses them altogether.
+    let odd = by_rule(served, |module| served.recipe.format == Format::CompressedTensors && odd(module));
+    for (rule, modules) in odd {
+        let [rows, columns] = block(modules[0]).unwrap_or(KERNEL_BLOCK);
         findings.push(
-            Finding::error(format!(
-                "{} of fused experts would stay as they are, such as `{}`",
-                count(silent.count() + 1, "tensor"),
-                tensor.name.escape_debug()
-            ))
-            .help("three-dimensional experts are not split by this version; to keep them in BF16, say so:")
-            .help("  - {scheme: PASSTHROUGH, targets: [Experts]}"),
+            Finding::warning(format!("servers have fast kernels for blocks of 128 × 128, not {rows} × {columns}"))
+                .at(served.recipe.rules[rule].span.clone())
+                .help("write `block_size: 128`"),
         );
     }
 }
 
-fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let block = |module: &Quantized<'_>| match module.scheme.weights().strategy {
-        Strategy::Block(block) => block,
-        _ => [1, 1],
-    };
-    let ragged = |module: &Quantized<'_>| {
-        let (shape, block) = (&module.tensor.shape, block(module));
-        // A layer of fewer rows than a block has one scale, which every server reads alike.
-        !shape[1].is_multiple_of(block[1]) || (shape[0] > block[0] && !shape[0].is_multiple_of(block[0]))
-    };
-    by_rule(served, findings, ragged, |n, example| {
-        let module = served.modules.quantized.iter().find(|module| module.tensor.module() == example);
-        let (shape, block) = module.map_or((&[][..], [128, 128]), |module| (&module.tensor.shape[..], block(module)));
-        Finding::error(format!("{} cut a block short, such as `{example}` with shape {shape:?}", count(n, "layer")))
-            .help(format!("vLLM fails on columns that are no multiple of {}, transformers reads such rows wrong", block[1]))
-            .help(format!("keep them with a rule before this one: `{{scheme: PASSTHROUGH, targets: [\"{example}\"]}}`, or drop `block_size`"))
-    });
+fn block(module: &Quantized<'_>) -> Option<[usize; 2]> {
+    match module.scheme.weights().strategy {
+        Strategy::Block(block) => Some(block),
+        _ => None,
+    }
 }
 
 fn head_is_there(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let config = &served.checkpoint.config;
     let has_head = served.checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead);
-    let generates = served
-        .checkpoint
-        .config
-        .architectures()
-        .iter()
-        .any(|name| name.ends_with("ForCausalLM") || name.ends_with("ForConditionalGeneration"));
-    if !has_head && generates && served.checkpoint.config.tie_word_embeddings() == Some(false) {
+    let generates = |name: &String| name.ends_with("ForCausalLM") || name.ends_with("ForConditionalGeneration");
+    if !has_head && config.tie_word_embeddings() == Some(false) && config.architectures().iter().any(generates) {
         findings.push(
             Finding::error("config.json says `tie_word_embeddings: false`, and the checkpoint has no `lm_head.weight`")
                 .help("vLLM would load it with an uninitialised head: get the missing shard, or correct config.json"),
@@ -241,48 +269,56 @@ fn list_hits_no_quantized_module(served: &Served<'_>, findings: &mut Vec<Finding
     }
     for module in &served.modules.quantized {
         let name = module.tensor.module();
-        if let Some(entry) =
-            served.modules.kept().iter().find(|entry| name.starts_with(**entry) || name.ends_with(**entry))
-        {
-            findings.push(
-                Finding::error(format!(
-                    "`{}` is quantized, and the list entry `{entry}` hits it in transformers",
-                    name.escape_debug()
-                ))
-                .help("transformers matches entries as prefixes and suffixes: use `format: compressed-tensors`"),
-            );
-            return;
-        }
+        let Some(entry) = served.modules.kept().iter().find(|entry| transformers_hits(entry, name)) else { continue };
+        findings.push(
+            Finding::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
+                .help(
+                    "it matches the entries of the list as prefixes and suffixes, and would read FP8 bytes as weights",
+                )
+                .help("use `format: compressed-tensors`"),
+        );
+        return;
     }
 }
 
-/// One finding per rule for all the modules of it that `wrong` picks.
-fn by_rule(
-    served: &Served<'_>,
-    findings: &mut Vec<Finding>,
-    wrong: impl Fn(&Quantized<'_>) -> bool,
-    finding: impl Fn(usize, &str) -> Finding,
-) {
-    let mut found: BTreeMap<usize, (usize, &Quantized<'_>)> = BTreeMap::new();
+/// transformers reads an entry as a regex from the start of the name, and as the name's end.
+fn transformers_hits(entry: &str, name: &str) -> bool {
+    let begins = entry.len() <= name.len() && entry.bytes().zip(name.bytes()).all(|(e, n)| e == b'.' || e == n);
+    begins || name.ends_with(entry)
+}
+
+fn keep(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
+    let names = selection::modules(modules.iter().map(|module| module.tensor));
+    selection::keep(served.recipe, served.checkpoint, rule, &names)
+}
+
+/// The modules that `wrong` picks, by the rule that took them.
+fn by_rule<'a>(served: &Served<'a>, wrong: impl Fn(&Quantized<'_>) -> bool) -> BTreeMap<usize, Vec<&'a Quantized<'a>>> {
+    let mut found: BTreeMap<usize, Vec<&Quantized<'_>>> = BTreeMap::new();
     for module in served.modules.quantized.iter().filter(|module| wrong(module)) {
-        found.entry(module.rule).or_insert((0, module)).0 += 1;
+        found.entry(module.rule).or_default().push(module);
     }
-    for (rule, (n, example)) in found {
-        let target = &served.recipe.rules[rule].targets[example.target];
-        let name = example.tensor.module().escape_debug().to_string();
-        findings.push(finding(n, &name).at(target.span.clone()));
-    }
+    found
 }
 
-/// Calls `visit` with every linear weight and the scheme that takes it, if one does.
-fn each_weight<'a>(served: &Served<'a>, mut visit: impl FnMut(&'a Tensor, Option<&'a Quantized<'a>>)) {
-    let quantized: BTreeMap<&str, &Quantized<'_>> =
-        served.modules.quantized.iter().map(|module| (module.tensor.name.as_str(), module)).collect();
-    for (tensor, job) in served.checkpoint.tensors.iter().zip(served.jobs) {
-        match job {
-            Job::Quantize { .. } => visit(tensor, quantized.get(tensor.name.as_str()).copied()),
-            Job::Copy { .. } if tensor.kind() == LayerKind::Linear => visit(tensor, None),
-            Job::Copy { .. } => {}
-        }
+/// An error about modules of one rule, at the target that took the first, which it names.
+fn at_target(served: &Served<'_>, modules: &[&Quantized<'_>], what: String) -> Finding {
+    let first = modules[0];
+    let such = if modules.len() == 1 { ":" } else { ", such as" };
+    Finding::error(format!("{what}{such} {}", shown(first.tensor.module())))
+        .at(served.recipe.rules[first.rule].targets[first.target].span.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transformers_reads_entries_as_it_does() {
+        assert!(transformers_hits("model.layers.0.mlp.gate", "model.layers.0.mlp.gate_proj"));
+        assert!(transformers_hits("model.layers.0.mlp.gate", "model.layers.0_mlp.gate"));
+        assert!(transformers_hits("lm_head", "model.lm_head"));
+        assert!(!transformers_hits("model.layers.10.mlp.gate", "model.layers.1.mlp.gate"));
+        assert!(!transformers_hits("mlp.gate", "model.layers.0.mlp.gate_proj"));
     }
 }

@@ -1,35 +1,50 @@
-//! The plan in a few lines: tensors that differ only by layer number are one row.
+//! The plan in a few lines: tensors that differ only by layer number and fare alike are one row.
+
+use std::collections::BTreeMap;
 
 use qwen_fp8_schemes::Dtype;
 use serde::Serialize;
 
-use super::{Job, Plan};
+use super::tensor_parallel::Alignment;
+use super::{Job, Plan, format};
 use crate::checkpoint::Tensor;
+use crate::finding::Finding;
+use crate::layer;
 
 /// The plan as `plan` shows it and `plan --json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub format: &'static str,
+    /// What is quantized comes first, then by rule and name.
     pub rows: Vec<Row>,
+    /// The safetensors files.
     pub shards: Vec<ShardSize>,
+    /// The index, where there is one, and `config.json`.
+    pub documents: Vec<FileSize>,
+    /// Files that are copied byte for byte.
+    pub side_files: Vec<FileSize>,
     pub quantized_tensors: usize,
     pub copied_tensors: usize,
+    /// Bytes of all tensors, before and after.
     pub source_bytes: u64,
     pub output_bytes: u64,
-    /// 1 − output / source, of all weights.
+    /// 1 − output / source, of all tensors.
     pub saved_share: f64,
-    pub tensor_parallel: Vec<super::tensor_parallel::Alignment>,
+    /// Bytes of all files of the output.
+    pub directory_bytes: u64,
+    pub tensor_parallel: Vec<Alignment>,
+    /// What is worth knowing and stops nothing, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// Tensors whose names differ only in numbers and which fare alike.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// The name with `*` for each number that varies in the checkpoint.
+    /// The name, with `*` for each number where the row has several tensors.
     pub name: String,
     pub kind: &'static str,
     pub count: usize,
-    /// `quantize` or `copy`.
-    pub action: &'static str,
+    pub action: Action,
     pub scheme: Option<&'static str>,
     /// The rule that decided; `None` where no rule takes the tensor.
     pub rule: Option<String>,
@@ -40,15 +55,23 @@ pub struct Row {
     pub output_bytes: u64,
 }
 
+/// What becomes of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Quantize,
+    Copy,
+}
+
 /// A tensor's name suffix, dtype and shape.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Described {
     pub suffix: String,
     pub dtype: String,
     pub shape: Vec<usize>,
 }
 
-/// An output file and its exact size.
+/// An output shard and its exact size.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShardSize {
     pub name: String,
@@ -56,82 +79,98 @@ pub struct ShardSize {
     pub bytes: u64,
 }
 
+/// An output file and its exact size.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileSize {
+    pub name: String,
+    pub bytes: u64,
+}
+
 impl Summary {
+    /// Sums up a plan.
     pub fn of(plan: &Plan) -> Self {
-        let mut rows: Vec<Row> = Vec::new();
-        let mut by_key = std::collections::HashMap::new();
-        for (index, tensor) in plan.checkpoint.tensors.iter().enumerate() {
-            let row = row(plan, index, tensor);
-            let key = (row.name.clone(), row.rule.clone(), row.action, row.before.clone_key());
-            match by_key.get(&key) {
-                Some(&at) => {
-                    let merged: &mut Row = &mut rows[at];
-                    merged.count += 1;
-                    merged.source_bytes += row.source_bytes;
-                    merged.output_bytes += row.output_bytes;
-                }
-                None => {
-                    by_key.insert(key, rows.len());
-                    rows.push(row);
-                }
-            }
-        }
-        rows.sort_by(|a, b| (a.action != "quantize", a.kind, &a.name).cmp(&(b.action != "quantize", b.kind, &b.name)));
-        let source_bytes: u64 = plan.checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
+        let rows = rows(plan);
+        let source_bytes: u64 = rows.iter().map(|row| row.source_bytes).sum();
         let output_bytes: u64 = rows.iter().map(|row| row.output_bytes).sum();
         let quantized_tensors = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
+        let shards = plan.shards.iter().map(|shard| ShardSize {
+            name: shard.file_name.clone(),
+            tensors: shard.tensors.len(),
+            bytes: shard.size,
+        });
+        let documents =
+            plan.documents.iter().map(|(name, bytes)| FileSize { name: name.clone(), bytes: bytes.len() as u64 });
+        let side_files =
+            plan.checkpoint.side_files.iter().map(|file| FileSize { name: file.name.clone(), bytes: file.stamp.size });
+        let side_files: Vec<FileSize> = side_files.collect();
         Self {
-            format: super::format::format_name(plan.recipe.format),
+            format: format::format_name(plan.recipe.format),
             rows,
-            shards: plan
-                .shards
-                .iter()
-                .map(|shard| ShardSize {
-                    name: shard.file_name.clone(),
-                    tensors: shard.tensors.len(),
-                    bytes: shard.size,
-                })
-                .collect(),
+            shards: shards.collect(),
+            documents: documents.collect(),
             quantized_tensors,
             copied_tensors: plan.jobs.len() - quantized_tensors,
             source_bytes,
             output_bytes,
             saved_share: if source_bytes == 0 { 0.0 } else { 1.0 - output_bytes as f64 / source_bytes as f64 },
+            directory_bytes: plan.output_bytes() + side_files.iter().map(|file| file.bytes).sum::<u64>(),
+            side_files,
             tensor_parallel: plan.alignments.clone(),
+            warnings: plan.warnings.iter().map(one_line).collect(),
         }
     }
 }
 
-impl Described {
-    fn new(suffix: &str, dtype: Dtype, shape: &[usize]) -> Self {
-        Self { suffix: suffix.to_owned(), dtype: format!("{dtype:?}"), shape: shape.to_vec() }
+fn one_line(finding: &Finding) -> String {
+    match finding.label.is_empty() {
+        true => finding.message.clone(),
+        false => format!("{} ({})", finding.message, finding.label),
     }
+}
 
-    fn clone_key(&self) -> (String, Vec<usize>) {
-        (self.dtype.clone(), self.shape.clone())
+/// What the tensors of a row have in common, in the order in which rows are shown.
+type Key = (Action, Option<usize>, &'static str, String, Described);
+
+fn rows(plan: &Plan) -> Vec<Row> {
+    let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
+    for (index, tensor) in plan.checkpoint.tensors.iter().enumerate() {
+        let row = row(plan, index, tensor);
+        let rule = plan.decisions[index].rule.map(|(rule, _)| rule);
+        let starred = numbers_starred(&tensor.name);
+        // By kind, but a bias stands beside its weight.
+        let kind = if row.kind == "Bias" { "" } else { row.kind };
+        let key = (row.action, rule, kind, starred.clone(), row.before.clone());
+        rows.entry(key)
+            .and_modify(|all| {
+                all.name = starred;
+                all.count += 1;
+                all.source_bytes += row.source_bytes;
+                all.output_bytes += row.output_bytes;
+            })
+            .or_insert(row);
     }
+    rows.into_values().collect()
 }
 
 fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
-    let slots: Vec<_> = match &plan.jobs[index] {
-        Job::Copy { to } => vec![*to],
-        Job::Quantize { outputs, .. } => outputs.iter().map(|(_, slot)| *slot).collect(),
+    let (action, slots) = match &plan.jobs[index] {
+        Job::Copy { to } => (Action::Copy, vec![*to]),
+        Job::Quantize { outputs, .. } => (Action::Quantize, outputs.iter().map(|(_, slot)| *slot).collect()),
     };
     let placed: Vec<_> = slots.iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
-    let quantized = matches!(plan.jobs[index], Job::Quantize { .. });
     Row {
-        name: numbers_starred(&tensor.name),
+        name: tensor.name.clone(),
         kind: tensor.kind().name(),
         count: 1,
-        action: if quantized { "quantize" } else { "copy" },
+        action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
         before: Described::new(tensor.parameter(), tensor.dtype, &tensor.shape),
         after: placed
             .iter()
             .map(|placed| {
-                let suffix = crate::layer::split_name(&placed.entry.name).1;
+                let suffix = layer::split_name(&placed.entry.name).1;
                 Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),
@@ -140,11 +179,15 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
     }
 }
 
+impl Described {
+    fn new(suffix: &str, dtype: Dtype, shape: &[usize]) -> Self {
+        Self { suffix: suffix.to_owned(), dtype: format!("{dtype:?}"), shape: shape.to_vec() }
+    }
+}
+
 /// `model.layers.12.mlp.up_proj.weight` → `model.layers.*.mlp.up_proj.weight`.
 fn numbers_starred(name: &str) -> String {
-    let parts: Vec<&str> = name
-        .split('.')
-        .map(|part| if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) { "*" } else { part })
-        .collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = name.split('.').map(|part| if is_number(part) { "*" } else { part }).collect();
     parts.join(".")
 }

@@ -3,7 +3,9 @@
 use qwen_fp8_schemes::Strategy;
 
 use crate::checkpoint::Tensor;
+use crate::checkpoint::config::Config;
 use crate::layer;
+use crate::shown::shown;
 
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -16,38 +18,87 @@ pub struct Alignment {
     pub misfit: Option<String>,
 }
 
-/// The alignment of `quantized` (weight, strategy of its scales) for every size of [`SIZES`].
-pub fn alignments<'a>(quantized: impl Iterator<Item = (&'a Tensor, Strategy)> + Clone) -> Vec<Alignment> {
-    SIZES
-        .iter()
-        .map(|&size| Alignment {
-            size,
-            misfit: quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size)),
-        })
-        .collect()
+/// How many heads attention has, as far as `config.json` says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heads {
+    queries: Option<usize>,
+    keys: Option<usize>,
 }
 
-fn misfit(tensor: &Tensor, strategy: Strategy, size: usize) -> Option<String> {
-    let &[rows, columns] = tensor.shape.as_slice() else { return None };
-    let (what, length, unit) = match (splits_columns(tensor.module()), strategy) {
-        (true, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => {
-            ("columns", columns, unit)
+impl Heads {
+    pub(super) fn of(config: &Config) -> Self {
+        let number = |key| config.text_number(key).and_then(|number| usize::try_from(number).ok()).filter(|&n| n > 0);
+        let queries = number("num_attention_heads");
+        Self { queries, keys: number("num_key_value_heads").or(queries) }
+    }
+
+    /// Why attention cannot be split over `size` GPUs, whatever its weights are.
+    fn misfit(self, size: usize) -> Option<String> {
+        if let Some(queries) = self.queries.filter(|queries| !queries.is_multiple_of(size)) {
+            return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));
         }
-        (true, _) => ("columns", columns, 1),
-        (false, Strategy::Block([unit, _])) => ("rows", rows, unit),
-        (false, _) => ("rows", rows, 1),
+        let keys = self.keys.filter(|keys| !keys.is_multiple_of(size) && !size.is_multiple_of(*keys))?;
+        Some(format!("{keys} key-value heads cannot be shared by {size} GPUs"))
+    }
+}
+
+/// The alignment of `quantized` (weight, strategy of its scales) for every size of [`SIZES`].
+pub(super) fn alignments<'a>(
+    quantized: impl Iterator<Item = (&'a Tensor, Strategy)> + Clone,
+    heads: Heads,
+) -> Vec<Alignment> {
+    let misfit = |size| {
+        heads
+            .misfit(size)
+            .or_else(|| quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size, heads)))
     };
-    // A layer that is smaller than one block has one scale, whichever way it is read.
-    if size == 1 && length < unit && what == "rows" {
+    SIZES.iter().map(|&size| Alignment { size, misfit: misfit(size) }).collect()
+}
+
+/// How servers cut a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    /// Row parallel: along the input.
+    Columns,
+    /// Column parallel: along the output.
+    Rows,
+    /// As `Rows`, and with more GPUs than key-value heads several GPUs have the same head.
+    KeyRows,
+    /// Every GPU has all of it.
+    Whole,
+}
+
+fn misfit(tensor: &Tensor, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
+    let &[rows, columns] = tensor.shape.as_slice() else { return None };
+    let split = split(tensor.module());
+    let (what, length, parts) = match split {
+        Split::Columns => ("columns", columns, size),
+        Split::Rows => ("rows", rows, size),
+        Split::KeyRows => ("rows", rows, heads.keys.map_or(size, |keys| keys.min(size))),
+        Split::Whole => return None,
+    };
+    let unit = match (split, strategy) {
+        (Split::Columns, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => unit,
+        // A single GPU reads rows that end inside a block; what it cannot merge is refused elsewhere.
+        (Split::Rows | Split::KeyRows, Strategy::Block([unit, _])) if parts > 1 => unit,
+        _ => 1,
+    };
+    if length.is_multiple_of(parts) && (length / parts).is_multiple_of(unit) {
         return None;
     }
-    (!length.is_multiple_of(size) || !(length / size).is_multiple_of(unit)).then(|| {
-        let of = if unit == 1 { String::new() } else { format!(" in blocks of {unit}") };
-        format!("`{}` has {length} {what}, which {size} GPUs cannot share{of}", tensor.module())
+    let module = shown(tensor.module());
+    Some(match length.is_multiple_of(parts) {
+        true if parts == 1 => format!("{module} has {length} {what}, no multiple of {unit}"),
+        true => format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts),
+        false => format!("{module} has {length} {what}, no multiple of {parts}"),
     })
 }
 
-/// Whether a server splits this layer along its input (row parallel) rather than its output.
-fn splits_columns(module: &str) -> bool {
-    matches!(layer::split_name(module).1, "o_proj" | "down_proj" | "out_proj" | "wo" | "w2" | "dense_4h_to_h")
+fn split(module: &str) -> Split {
+    match layer::split_name(module).1 {
+        "o_proj" | "down_proj" | "out_proj" | "wo" | "w2" | "dense_4h_to_h" => Split::Columns,
+        "k_proj" | "v_proj" => Split::KeyRows,
+        "q_a_proj" | "kv_a_proj_with_mqa" => Split::Whole,
+        _ => Split::Rows,
+    }
 }

@@ -6,13 +6,14 @@ use std::ops::Range;
 use qwen_fp8_schemes::{Format, Make, Registration, registered};
 use serde_json::{Map, Value};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
 use crate::recipe::fields::{Header, Patterns, RULE_KEYS, RuleKeys};
 use crate::recipe::llmcompressor;
 use crate::recipe::pattern::Pattern;
-use crate::recipe::validate::{Form, unknown_scheme};
+use crate::recipe::validate::{Form, parts, unknown_scheme};
 use crate::recipe::{Dialect, Located, Rule};
+use crate::shown::{sentence, unquoted};
 
 /// What a vision tower is called in the checkpoints that have one.
 const VISION: [&str; 3] = ["re:.*visual.*", "re:.*vision_tower.*", "re:.*vision_model.*"];
@@ -111,7 +112,7 @@ impl Builder<'_> {
             Ok(keys) => keys,
             Err(error) => {
                 if !self.is_broken(pointer) {
-                    let message = format!("the rule cannot be read: {}", shown(&error.to_string()));
+                    let message = format!("the rule cannot be read: {}", unquoted(&error.to_string()));
                     self.report(Finding::error(message).at(self.document.spans.key(pointer)));
                 }
                 return None;
@@ -133,7 +134,7 @@ impl Builder<'_> {
         };
         let mut not_options = RULE_KEYS.to_vec();
         if pointer.is_empty() {
-            not_options.extend(Header::KEYS);
+            not_options.extend(parts().header_keys());
         }
         let options = rule.iter().filter(|(key, _)| !not_options.contains(&key.as_str()));
         let options: Map<_, _> = options.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -146,7 +147,7 @@ impl Builder<'_> {
                         Some(option) => self.document.spans.value(&child(pointer, option)),
                         None => self.document.spans.value(&child(pointer, "scheme")),
                     };
-                    self.report(Finding::error(shown(&error.reason)).at(at));
+                    self.report(Finding::error(sentence(&error.reason).to_string()).at(at));
                     return None;
                 }
             },

@@ -9,8 +9,9 @@ use serde_json::{Map, Number, Value};
 use serde_yaml::{Location, Spanned};
 use toml::de::{DeTable, DeValue};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::text::Language;
+use crate::shown::unquoted;
 
 /// The content of a recipe and the places of its parts.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
     let message = match (limit(error), error) {
         (Some(message), _) => message.to_owned(),
         (None, serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. }) => {
-            format!("the key `{}` is a duplicate", shown(key))
+            format!("the key `{}` is a duplicate", unquoted(key))
         }
         (None, _) => {
             let formatter = serde_yaml::UserMessageFormatter;
@@ -117,7 +118,7 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
             for suffix in [" at line ", " (defined at "] {
                 message = message.split(suffix).next().unwrap_or(message);
             }
-            shown(message)
+            unquoted(message).to_string()
         }
     };
     let finding = Finding::error(format!("not valid YAML: {message}"));
@@ -142,6 +143,7 @@ fn limit(error: &serde_yaml::Error) -> Option<&'static str> {
         | Error::Budget { breach: BudgetBreach::AliasAnchorRatio { .. }, .. } => {
             "it has more anchors and aliases than a recipe may have"
         }
+        Error::AliasError { error, .. } => return limit(error),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand beyond the limit",
@@ -277,7 +279,7 @@ fn place(node: Spanned<Node>, pointer: &str, key: Option<Range<usize>>, spans: &
 fn parse_toml(text: &str) -> Result<Document, Finding> {
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        let finding = Finding::error(format!("not valid TOML: {}", shown(&message)));
+        let finding = Finding::error(format!("not valid TOML: {}", unquoted(&message)));
         let finding = match message.contains("invalid boolean") || message.contains("must be quoted") {
             true => finding.help("a string stands in quotes"),
             false => finding,
@@ -323,15 +325,15 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
         DeValue::Float(digits) => match digits.as_str().parse().ok().and_then(number) {
             Some(value) => value,
             None => {
-                let key = shown(pointer.rsplit('/').next().unwrap_or(""));
+                let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
                 return Err(Finding::error(format!("`{key}` must be a finite number")).at(span));
             }
         },
         DeValue::Datetime(_) => {
-            let key = shown(pointer.rsplit('/').next().unwrap_or(""));
+            let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
             return Err(Finding::error(format!("`{key}` cannot be a date or time"))
                 .at(span)
-                .help("write it in quotes"));
+                .help("a string stands in quotes"));
         }
         DeValue::Array(items) => {
             let mut list = Vec::new();
@@ -351,6 +353,6 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
 }
 
 fn too_large(pointer: &str, digits: &str) -> Finding {
-    let key = shown(pointer.rsplit('/').next().unwrap_or(""));
-    Finding::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", shown(digits)))
+    let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
+    Finding::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", unquoted(digits)))
 }

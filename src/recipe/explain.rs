@@ -4,12 +4,13 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
 use crate::recipe::llmcompressor;
 use crate::recipe::schema::Branch;
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::validate::parts;
+use crate::shown::unquoted;
 
 /// Explains the errors of one schema over the part of a document at `prefix`.
 pub(super) struct Explainer<'a> {
@@ -76,7 +77,7 @@ impl Explainer<'_> {
         if let Some(finding) = llmcompressor::explain(&at, self.document) {
             return finding;
         }
-        let finding = Finding::error(format!("unknown key `{}`", shown(key))).at(self.document.spans.key(&at));
+        let finding = Finding::error(format!("unknown key `{}`", unquoted(key))).at(self.document.spans.key(&at));
         let known: Vec<_> =
             schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
         let present = self.document.value.pointer(pointer).and_then(Value::as_object);
@@ -92,15 +93,12 @@ impl Explainer<'_> {
         if let Some(near) = nearest_word(key, missing) {
             return finding.help(format!("did you mean `{near}`?"));
         }
-        let title = schema["title"].as_str().unwrap_or_default();
-        let others: Vec<_> = match schema["properties"]["scheme"]["const"].as_str() {
-            Some(_) => parts().rules.iter().filter(|other| of_a_rule(other)).collect(),
-            None => Vec::new(),
-        };
-        if !others.is_empty() {
-            let names = list(others.iter().map(|other| other.name), "and");
-            let scheme = schema["properties"]["scheme"]["const"].as_str().unwrap_or(title);
-            return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+        if let Some(scheme) = schema["properties"]["scheme"]["const"].as_str() {
+            let others: Vec<_> = parts().rules.iter().filter(|other| of_a_rule(other)).collect();
+            if !others.is_empty() {
+                let names = list(others.iter().map(|other| other.name), "and");
+                return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+            }
         }
         let pattern = schema["patternProperties"].as_object().and_then(|patterns| patterns.keys().next());
         match (known.is_empty(), pattern) {
@@ -139,11 +137,11 @@ pub(super) fn value(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(items) if items.iter().all(|item| item.is_number() || item.is_string()) && items.len() <= 4 => {
-            format!("`{}`", shown(&format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))))
+            format!("`{}`", unquoted(&format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))))
         }
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
-        Value::String(text) => format!("the string `{}`", shown(text)),
+        Value::String(text) => format!("the string `{}`", unquoted(text)),
         scalar => format!("`{}`", plain(scalar)),
     }
 }
@@ -153,9 +151,9 @@ pub(super) fn subject(pointer: &str) -> String {
     let (parent, last) = pointer.rsplit_once('/').unwrap_or(("", ""));
     match (parent, last.parse::<usize>()) {
         ("/rules", Ok(index)) => format!("rule {}", index + 1),
-        (_, Ok(index)) => format!("entry {} of `{}`", index + 1, shown(key_of(parent))),
+        (_, Ok(index)) => format!("entry {} of `{}`", index + 1, unquoted(key_of(parent))),
         ("", _) if last.is_empty() => "the recipe".to_owned(),
-        _ => format!("`{}`", shown(&key_of(pointer).replace("~1", "/").replace("~0", "~"))),
+        _ => format!("`{}`", unquoted(&key_of(pointer).replace("~1", "/").replace("~0", "~"))),
     }
 }
 
@@ -165,7 +163,7 @@ fn key_of(pointer: &str) -> &str {
 
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => shown(text),
+        Value::String(text) => unquoted(text).to_string(),
         other => other.to_string(),
     }
 }

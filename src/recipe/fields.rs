@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, Deserializer};
 
 use crate::recipe::ServingPolicy;
 use crate::recipe::document::child;
+use crate::size;
 
 /// What a recipe says beside its rules.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
@@ -51,11 +52,6 @@ pub(super) struct Header {
     #[serde(default)]
     #[schemars(extend("examples" = ["warn"]))]
     pub(super) serving: ServingPolicy,
-}
-
-impl Header {
-    /// Its keys, as they are written.
-    pub(super) const KEYS: [&str; 7] = ["$schema", "version", "model", "output", "format", "max_shard_size", "serving"];
 }
 
 /// What a rule says beside its scheme and the scheme's options.
@@ -115,18 +111,6 @@ pub(super) struct ByteSize(pub(super) u64);
 
 /// JSON holds integers exactly up to here.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
-const UNITS: [(&str, u64); 9] = [
-    ("B", 1),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-];
-
 impl JsonSchema for ByteSize {
     fn schema_name() -> Cow<'static, str> {
         "ByteSize".into()
@@ -153,16 +137,9 @@ impl<'de> Deserialize<'de> for ByteSize {
         }
         match Written::deserialize(deserializer)? {
             Written::Bytes(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => parse_size(&text).map(Self).ok_or_else(|| de::Error::custom("not a size")),
+            Written::Text(text) => size::parse(&text).map(Self).map_err(de::Error::custom),
         }
     }
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text[digits.len()..].trim_start();
-    let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// One pattern or a list of patterns.
@@ -226,21 +203,4 @@ fn version(_: &mut SchemaGenerator) -> Schema {
 
 fn first_version() -> u64 {
     1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in
-            [("5GB", Some(5_000_000_000)), ("4GiB", Some(4 << 30)), ("7 MB", Some(7_000_000)), ("9B", Some(9))]
-        {
-            assert_eq!(parse_size(text), bytes, "{text}");
-        }
-        for text in ["", "5", "5gb", "GB", "-1GB", "1.5GB"] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
-    }
 }

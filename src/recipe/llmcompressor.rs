@@ -7,13 +7,14 @@
 use qwen_fp8_schemes::{Make, Registration, registered};
 use serde_json::{Map, Value};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::build::Builder;
 use crate::recipe::document::{Document, child};
 use crate::recipe::fields::Patterns;
 use crate::recipe::pattern::Pattern;
 use crate::recipe::validate::unknown_scheme;
 use crate::recipe::{Dialect, Located, Rule};
+use crate::shown::{sentence, unquoted};
 
 mod arguments;
 mod fields;
@@ -55,7 +56,7 @@ pub(super) fn modifiers(root: &Map<String, Value>) -> Vec<(String, &str)> {
 pub(super) fn misplaced(key: &str) -> Option<String> {
     const NESTING: &str = "llm-compressor's nesting is `quant_stage:`, `quant_modifiers:`, `QuantizationModifier:`";
     if let Some(stage) = key.strip_suffix("_stages") {
-        return Some(format!("did you mean `{}_stage`?", shown(stage)));
+        return Some(format!("did you mean `{}_stage`?", unquoted(stage)));
     }
     let inner = key.ends_with("_modifiers") || key.ends_with("_modifier") || key == "modifiers";
     let modifier = key.ends_with("Modifier") && key != "FP8Modifier" && key.len() < 40;
@@ -77,7 +78,7 @@ pub(super) fn explain(pointer: &str, document: &Document) -> Option<Finding> {
                 .help("this tool supports `QuantizationModifier`, and of it what needs no data"),
         ),
         [] if *modifier != "QuantizationModifier" && *modifier != "FP8Modifier" => Some(
-            Finding::error(format!("the modifier `{}` is unknown", shown(modifier)))
+            Finding::error(format!("the modifier `{}` is unknown", unquoted(modifier)))
                 .at(document.spans.key(pointer))
                 .help("this tool supports `QuantizationModifier` and `FP8Modifier`"),
         ),
@@ -119,7 +120,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
     let modifier: Modifier = match serde_json::from_value(value.clone()) {
         Ok(modifier) => modifier,
         Err(error) => {
-            let message = format!("`QuantizationModifier` cannot be read: {}", shown(&error.to_string()));
+            let message = format!("`QuantizationModifier` cannot be read: {}", unquoted(&error.to_string()));
             builder.report(Finding::error(message).at(builder.document.spans.key(pointer)));
             return Vec::new();
         }
@@ -150,7 +151,10 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             Make::Quantize(make) => match make(group.options.clone(), builder.format) {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
-                    builder.report(Finding::error(error.to_string()).at(builder.document.spans.key(&group.pointer)));
+                    builder.report(
+                        Finding::error(sentence(&error.reason).to_string())
+                            .at(builder.document.spans.key(&group.pointer)),
+                    );
                     continue;
                 }
             },
@@ -159,7 +163,8 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             && scheme.storage_format() != wanted
         {
             let at = builder.document.spans.value(&child(&group.pointer, "format"));
-            let message = format!("this group is stored as `{}`, not as `{}`", scheme.storage_format(), shown(wanted));
+            let message =
+                format!("this group is stored as `{}`, not as `{}`", scheme.storage_format(), unquoted(wanted));
             builder.report(Finding::error(message).at(at).help("leave `format` out"));
         }
         rules.push(Rule {
@@ -265,7 +270,7 @@ fn groups(builder: &mut Builder<'_>, modifier: &Modifier, pointer: &str) -> Vec<
             for (name, group) in written {
                 let at = child(&child(pointer, "config_groups"), name);
                 groups.extend(arguments::scheme(builder, group, &at).map(|(registration, options)| Group {
-                    label: shown(name),
+                    label: unquoted(name).to_string(),
                     registration,
                     options,
                     targets: group.targets.clone(),

@@ -84,10 +84,10 @@ fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
         let distance = strsim::damerau_levenshtein(text, name);
         // A name with a part too many or too few, such as another prefix, is far by letters.
         let contained = ends * 4 >= text.len().min(name.len()) * 3;
-        (contained || distance <= text.len() / 3 + 1).then_some(distance)
+        (contained || distance <= text.len() / 3 + 1).then_some((text.len().saturating_sub(ends), distance))
     };
     let mut scored: Vec<_> =
-        names.into_iter().filter_map(|(ends, name)| near(ends, name).map(|distance| (distance, name))).collect();
+        names.into_iter().filter_map(|(ends, name)| near(ends, name).map(|rank| (rank, name))).collect();
     scored.sort_unstable();
     scored.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::finding::shown;
 use crate::layer::LayerKind;
+use crate::shown::unquoted;
 
 /// A pattern over module names.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub enum PatternError {
 
 /// A regex gave up on a name, which is neither a match nor none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pattern `{}` takes too long on the name `{}`", shown(.pattern), shown(.module))]
+#[error("the pattern `{}` takes too long on the name `{}`", unquoted(.pattern), unquoted(.module))]
 pub struct MatchError {
     pub pattern: String,
     pub module: String,
@@ -125,7 +125,7 @@ impl Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(self.text()))
+        unquoted(self.text()).fmt(f)
     }
 }
 
@@ -177,7 +177,7 @@ fn backtracking(expression: &str) -> Result<Regex, PatternError> {
         // A comment of verbose mode swallows the parenthesis; a line end closes it.
         .or_else(|error| build(&format!("^(?:{expression}\n)")).map_err(|_| error))
         .map(Regex::Backtracking)
-        .map_err(|error| PatternError::Regex { reason: shown(&error.to_string()) })
+        .map_err(|error| PatternError::Regex { reason: unquoted(&error.to_string()).to_string() })
 }
 
 /// The last line of what the regex crate says; the lines before it echo the pattern.
@@ -187,7 +187,7 @@ fn reason(error: &regex::Error) -> String {
         other => {
             let text = other.to_string();
             let last = text.lines().last().unwrap_or_default();
-            shown(last.strip_prefix("error: ").unwrap_or(last))
+            unquoted(last.strip_prefix("error: ").unwrap_or(last)).to_string()
         }
     }
 }
@@ -197,6 +197,6 @@ fn glob(text: &str) -> Result<Pattern, PatternError> {
         return Err(PatternError::TooLong { what: "glob", length: text.len(), limit: MAX_GLOB });
     }
     let built = GlobBuilder::new(text).literal_separator(false).build();
-    let glob = built.map_err(|error| PatternError::Glob { reason: shown(&error.kind().to_string()) })?;
+    let glob = built.map_err(|error| PatternError::Glob { reason: unquoted(&error.kind().to_string()).to_string() })?;
     Ok(Pattern::Glob { text: text.to_owned(), glob: glob.compile_matcher() })
 }

@@ -254,6 +254,7 @@ fn tidy(schema: &mut Value) {
                 }
             }
             flatten(object);
+            leave_descriptions_to_the_field(object);
             if let Some(Value::String(description)) = object.get_mut("description") {
                 *description = description.replace("\n\n", "\u{0}").replace('\n', " ").replace('\u{0}', "\n\n");
             }
@@ -273,6 +274,20 @@ fn flatten(object: &mut Map<String, Value>) {
         inner.get("anyOf").or_else(|| inner.get("oneOf"))?.as_array().cloned()
     };
     *alternatives = alternatives.drain(..).flat_map(|one| nested(&one).unwrap_or_else(|| vec![one])).collect();
+}
+
+/// Editors show the description of the alternative that a value matches instead of that of the field; only the words of
+/// a choice need one of their own, for completion.
+fn leave_descriptions_to_the_field(object: &mut Map<String, Value>) {
+    if !object.contains_key("description") {
+        return;
+    }
+    let Some(Value::Array(alternatives)) = object.get_mut("anyOf") else { return };
+    for alternative in alternatives.iter_mut().filter_map(Value::as_object_mut) {
+        if !alternative.contains_key("const") {
+            alternative.shift_remove("description");
+        }
+    }
 }
 
 fn properties(object: &Map<String, Value>) -> Map<String, Value> {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::RecipeText;
+use crate::shown::unquoted;
 
 /// More than any recipe needs; ten thousand patterns take half a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
@@ -26,7 +27,7 @@ impl Language {
         match extension.as_deref() {
             Some("yaml" | "yml") => Ok(Self::Yaml),
             Some("toml") => Ok(Self::Toml),
-            Some(other) => Err(Finding::error(format!("a recipe cannot end in `.{}`", shown(other)))
+            Some(other) => Err(Finding::error(format!("a recipe cannot end in `.{}`", unquoted(other)))
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),
             None => Err(Finding::error("the recipe's file name has no extension")
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),

@@ -11,11 +11,12 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
 use crate::recipe::schema::{Branch, Parts, recipe_schema};
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::{explain, llmcompressor};
+use crate::shown::unquoted;
 
 /// How a recipe is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Check<'_> {
             },
             Some(other) => {
                 let span = self.document.spans.value(&child(pointer, "scheme"));
-                let message = format!("`scheme` must be the name of a scheme, not {}", explain::value(other));
+                let message = format!("`scheme` must be a string that names a scheme, not {}", explain::value(other));
                 self.push(Finding::error(message).at(span).help(schemes(branches)), pointer);
             }
             None => {
@@ -161,7 +162,7 @@ impl Check<'_> {
                 finding = finding.at(self.document.spans.key(pointer));
                 if let Some(key) = rule.keys().find(|key| nearest_word(key, ["scheme"]).is_some()) {
                     finding = finding.at(self.document.spans.key(&child(pointer, key)));
-                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", shown(key)));
+                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", unquoted(key)));
                 }
                 self.push(finding.help(schemes(branches)), pointer);
             }
@@ -201,7 +202,7 @@ impl Check<'_> {
         let mut told = false;
         for key in root.keys().filter(|key| !header.contains(&key.as_str())) {
             told = true;
-            let finding = Finding::error(format!("unknown key `{}`", shown(key)));
+            let finding = Finding::error(format!("unknown key `{}`", unquoted(key)));
             let finding = finding.at(self.document.spans.key(&child("", key)));
             let known = FORMS.into_iter().chain(header.iter().copied());
             self.checked.findings.push(match llmcompressor::misplaced(key) {
@@ -234,7 +235,7 @@ fn form_of(root: &Map<String, Value>) -> Option<Form> {
 
 /// The finding for a scheme that is not linked in, without its place.
 pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Finding {
-    let finding = Finding::error(format!("no scheme is called `{}`", shown(name)));
+    let finding = Finding::error(format!("no scheme is called `{}`", unquoted(name)));
     match nearest_word(name, known.clone()) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),
         None => finding.help(format!("this build supports {}", list(known, "and"))),

@@ -1,8 +1,8 @@
 //! Where the time of a run went, for `apply --timings`.
 
-use super::size::human;
 use super::table::{Align, Table};
 use crate::run::{Bound, Report};
+use crate::size::human;
 
 /// A few lines and a table of the slowest tensors.
 pub fn render(report: &Report) -> String {

@@ -3,9 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use half::{bf16, f16};
-use qwen_fp8_schemes::{Matrix, NonFinite, Simd, SourceDtype};
-
 use crate::run::work::{SegmentKind, Work};
 
 /// The maxima of the weights that have a first pass, by number of the source tensor.
@@ -62,23 +59,4 @@ impl Maxima {
         let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.complete.notify_all();
     }
-}
-
-/// The absolute maximum of a band.
-pub(super) fn absmax(source: Matrix, first_row: usize, bytes: &[u8], _simd: Simd) -> Result<f32, NonFinite> {
-    let value = |element: &[u8]| match (source.dtype, element) {
-        (SourceDtype::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-        (SourceDtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        _ => 0.0,
-    };
-    let mut amax = 0_f32;
-    for (index, element) in bytes.chunks_exact(source.dtype.bytes()).enumerate() {
-        let value = value(element);
-        if !value.is_finite() {
-            return Err(NonFinite { row: first_row + index / source.columns, column: index % source.columns, value });
-        }
-        amax = amax.max(value.abs());
-    }
-    Ok(amax)
 }

@@ -20,7 +20,7 @@ impl Buffer {
 
     /// Bytes that a buffer for pieces of up to `capacity` bytes takes.
     pub(super) fn footprint(capacity: usize) -> usize {
-        capacity + 2 * ALIGN
+        capacity + 3 * ALIGN
     }
 
     /// `len` bytes that will lie at `offset` in a file: where the offset is aligned, so is the address.
@@ -33,5 +33,19 @@ impl Buffer {
     pub(super) fn filled(&self, offset: u64, len: usize) -> &[u8] {
         let start = self.aligned + (offset % ALIGN as u64) as usize;
         &self.bytes[start..start + len]
+    }
+
+    /// The whole blocks that `len` bytes at `offset` of a file lie in, and how far into the first one they begin.
+    pub(super) fn blocks_around(&mut self, offset: u64, len: usize) -> (&mut [u8], usize) {
+        let skip = (offset % ALIGN as u64) as usize;
+        (&mut self.bytes[self.aligned..][..(skip + len).next_multiple_of(ALIGN)], skip)
+    }
+
+    /// Moves `len` bytes from where offset `from` puts them to where offset `to` does.
+    pub(super) fn shift(&mut self, from: u64, to: u64, len: usize) {
+        let [from, to] = [from, to].map(|offset| self.aligned + (offset % ALIGN as u64) as usize);
+        if from != to {
+            self.bytes.copy_within(from..from + len, to);
+        }
     }
 }

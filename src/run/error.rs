@@ -1,10 +1,12 @@
 //! Why a run ended without a checkpoint.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use qwen_fp8_schemes::NonFinite;
+
+use crate::checkpoint::source::SourceError;
+use crate::shown::{shown, shown_path};
 
 /// Why a run ended without a checkpoint; nothing is then left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -12,53 +14,54 @@ pub enum RunError {
     #[error("interrupted: nothing was written under the output's name")]
     Cancelled,
 
-    #[error("output {} exists already", Shown(path))]
+    #[error("output {} exists already", shown_path(path))]
     OutputExists { path: PathBuf },
 
-    #[error("output {} has no name of its own: give the directory that is to be made", Shown(path))]
+    #[error("output {} has no name of its own: give the directory that is to be made", shown_path(path))]
     OutputUnnamed { path: PathBuf },
 
-    #[error("cannot make {} in {}", Shown(path), Shown(parent))]
+    #[error("cannot make {} in {}", shown_path(path), shown_path(parent))]
     Parent { path: PathBuf, parent: PathBuf, source: io::Error },
 
-    #[error("output {} lies inside the source {}", Shown(output), Shown(source_dir))]
+    #[error("output {} lies inside the source {}", shown_path(output), shown_path(source_dir))]
     OutputInSource { output: PathBuf, source_dir: PathBuf },
 
-    #[error("another run is writing {} (it holds {})", Shown(output), Shown(lock))]
+    #[error("another run is writing {} (it holds {})", shown_path(output), shown_path(lock))]
     Locked { output: PathBuf, lock: PathBuf },
 
-    #[error("{} is in the way and was not made by this program: move it away first", Shown(path))]
+    #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
     Stranger { path: PathBuf },
 
-    #[error("{} needs {needed} bytes and {available} bytes are free on its disk", Shown(output))]
+    #[error("{} needs {needed} bytes and {available} bytes are free on its disk", shown_path(output))]
     NoSpace { output: PathBuf, needed: u64, available: u64 },
 
-    #[error("{} will hold {size} bytes and no file may be larger than {limit} bytes here (`ulimit -f`)", Shown(path))]
+    #[error(
+        "{} will hold {size} bytes and no file may be larger than {limit} bytes here (`ulimit -f`)",
+        shown_path(path)
+    )]
     FileTooLarge { path: PathBuf, size: u64, limit: u64 },
 
-    #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", Name(tensor))]
+    #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
     Memory { tensor: String, needed: u64, max: u64 },
 
     /// The plan contradicts itself; a mistake of the planner or of a scheme, never of the input.
-    #[error("the plan of {} does not add up: {reason}", Name(tensor))]
+    #[error("the plan of {} does not add up: {reason}", shown(tensor))]
     Inconsistent { tensor: String, reason: &'static str },
 
-    #[error("{} holds {at}: {}", Name(tensor), Shown(path))]
+    #[error("{} holds {at}: {}", shown(tensor), shown_path(path))]
     NonFinite { tensor: String, path: PathBuf, at: NonFinite },
 
-    #[error("{} changed while it was read", Shown(path))]
-    SourceChanged { path: PathBuf },
+    /// A file of the source is gone, was replaced or cannot be opened.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 
-    #[error("cannot open {}", Shown(path))]
-    Open { path: PathBuf, source: io::Error },
-
-    #[error("cannot read {} from {}", Name(tensor), Shown(path))]
+    #[error("cannot read {} from {}", shown(tensor), shown_path(path))]
     Read { path: PathBuf, tensor: String, source: io::Error },
 
-    #[error("cannot write {} to {}", Name(tensor), Shown(path))]
+    #[error("cannot write {} to {}", shown(tensor), shown_path(path))]
     Write { path: PathBuf, tensor: String, source: io::Error },
 
-    #[error("cannot {action} {}", Shown(path))]
+    #[error("cannot {action} {}", shown_path(path))]
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -67,26 +70,5 @@ impl RunError {
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::File { action, path, source }
-    }
-}
-
-/// A path for a message, escaped and cut.
-struct Shown<'a>(&'a Path);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Name(&self.0.to_string_lossy()))
-    }
-}
-
-/// A name of the input for a message, escaped and cut.
-struct Name<'a>(&'a str);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 200;
-        let escaped = self.0.chars().take(LONGEST).flat_map(char::escape_debug).collect::<String>();
-        let cut = if self.0.chars().nth(LONGEST).is_some() { "…" } else { "" };
-        write!(f, "`{escaped}{cut}`")
     }
 }

@@ -1,22 +1,23 @@
 //! The workers: each takes the next task, reads, quantizes and writes it, and asks nothing of the others.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite};
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax};
 
+use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
-use crate::run::amax::{Maxima, absmax};
+use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
 use crate::run::copy::{CopyError, copy};
-use crate::run::files::{Outputs, Sources};
+use crate::run::outputs::Outputs;
+use crate::run::sources::Sources;
 use crate::run::timings::{Slowest, Stages, TensorTime, timed};
-use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work, rows_in};
+use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work};
 use crate::run::{Observer, Options, RunError};
 
 /// What all workers share.
@@ -70,7 +71,7 @@ impl<'a> Pipeline<'a> {
         Self {
             plan,
             work,
-            sources: Sources::new(&plan.checkpoint.shards),
+            sources: Sources::new(&plan.checkpoint.shards, options.direct),
             outputs,
             options,
             observer,
@@ -262,22 +263,22 @@ impl<'a> Worker<'a> {
 
     fn copy(&mut self, task: &Task, segment: &Segment, to_shard: usize, to: u64) -> Result<(), RunError> {
         let output = self.shared.outputs.get(to_shard)?;
-        if output.is_direct() {
+        let source = self.shared.sources.get(segment.from_shard)?;
+        if output.is_direct() || source.is_direct() {
             self.read(segment, task, to)?;
             let bytes = self.input.filled(to, task.len as usize);
             timed(&mut self.stages.write, || output.write_at(bytes, to))
                 .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         } else {
-            let source = self.shared.sources.get(segment.from_shard)?;
             let buffer = self.input.at_offset(to, task.len as usize);
             let from = segment.from + task.start;
             // All of it counts as writing, which is most of it.
-            timed(&mut self.stages.write, || copy(&source, from, &output.buffered, to, buffer)).map_err(|error| {
-                match error {
+            timed(&mut self.stages.write, || copy(source.buffered(), from, &output.buffered, to, buffer)).map_err(
+                |error| match error {
                     CopyError::Read(error) => self.read_error(segment, task, error),
                     CopyError::Write(error) => self.write_error(segment, task, to_shard, error),
-                }
-            })?;
+                },
+            )?;
             self.stages.bytes_read += task.len;
         }
         self.written(to_shard, task.len);
@@ -285,9 +286,9 @@ impl<'a> Worker<'a> {
     }
 
     fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
-        self.read(segment, task, 0)?;
-        let bytes = self.input.filled(0, task.len as usize);
-        let (first_row, _) = rows(matrix, task);
+        self.read(segment, task, segment.from + task.start)?;
+        let bytes = self.input.filled(segment.from + task.start, task.len as usize);
+        let (first_row, _) = work::rows(matrix, task.start, task.len);
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd))
             .map_err(|at| self.non_finite(segment, at))?;
         self.shared.maxima.add(segment.tensors[0], amax);
@@ -308,14 +309,14 @@ impl<'a> Worker<'a> {
                 Some(amax.ok_or(RunError::Cancelled)?)
             }
         };
-        self.read(segment, task, 0)?;
-        let (first_row, rows) = rows(matrix, task);
+        self.read(segment, task, segment.from + task.start)?;
+        let (first_row, rows) = work::rows(matrix, task.start, task.len);
         let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.checkpoint.tensors[tensor])?;
         let band = Band {
             source: matrix,
             first_row,
             rows,
-            bytes: self.input.filled(0, task.len as usize),
+            bytes: self.input.filled(segment.from + task.start, task.len as usize),
             amax,
             simd: self.shared.options.simd,
         };
@@ -343,11 +344,11 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Reads the task's bytes into the input buffer, to where a write to `offset` wants them.
-    fn read(&mut self, segment: &Segment, task: &Task, offset: u64) -> Result<(), RunError> {
+    /// Reads the task's bytes into the input buffer, to where a write to offset `to` wants them.
+    fn read(&mut self, segment: &Segment, task: &Task, to: u64) -> Result<(), RunError> {
         let source = self.shared.sources.get(segment.from_shard)?;
-        let buffer = self.input.at_offset(offset, task.len as usize);
-        timed(&mut self.stages.read, || source.read_exact_at(buffer, segment.from + task.start))
+        let (from, len) = (segment.from + task.start, task.len as usize);
+        timed(&mut self.stages.read, || source.read(&mut self.input, from, len, to))
             .map_err(|error| self.read_error(segment, task, error))?;
         self.stages.bytes_read += task.len;
         Ok(())
@@ -365,7 +366,7 @@ impl<'a> Worker<'a> {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         // The header promised more: the file was longer when it was read.
         if source.kind() == io::ErrorKind::UnexpectedEof {
-            return RunError::SourceChanged { path };
+            return SourceError::Changed { path, what: "it became shorter" }.into();
         }
         RunError::Read { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }
@@ -379,9 +380,4 @@ impl<'a> Worker<'a> {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }
-}
-
-/// The first row of a task and how many rows it has.
-fn rows(matrix: Matrix, task: &Task) -> (usize, usize) {
-    (rows_in(matrix, task.start), rows_in(matrix, task.len))
 }

@@ -154,14 +154,17 @@ impl Segment {
     fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
         let SegmentKind::Quantize { matrix, .. } = self.kind else { return Vec::new() };
         let Job::Quantize { outputs, .. } = &plan.jobs[self.tensors[0]] else { return Vec::new() };
-        let rows = rows_in(matrix, self.task_bytes).min(matrix.rows);
+        let rows = rows(matrix, 0, self.task_bytes).1.min(matrix.rows);
         outputs.iter().map(|(spec, _)| spec.band_range(0, rows).len()).collect()
     }
 }
 
-/// Rows of the matrix in so many bytes; none where rows are empty.
-pub(super) fn rows_in(matrix: Matrix, bytes: u64) -> usize {
-    bytes.checked_div(matrix.row_bytes() as u64).unwrap_or(0) as usize
+/// The first row of a part of a matrix and how many rows it has. A part without bytes is all of a matrix without any.
+pub(super) fn rows(matrix: Matrix, start: u64, len: u64) -> (usize, usize) {
+    match matrix.row_bytes() as u64 {
+        0 => (0, matrix.rows),
+        row => ((start / row) as usize, (len / row) as usize),
+    }
 }
 
 /// The scheme of a rule that quantizes.

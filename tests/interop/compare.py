@@ -70,7 +70,9 @@ class Case:
 CASES = [
     Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", quotient_dtype="source"), "FP8_DYNAMIC", "source"),
     Case("compressed-tensors", tool.Rule("FP8_BLOCK", quotient_dtype="source"), "FP8_BLOCK", "source"),
-    Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", block_size=128, quotient_dtype="source"), "FP8_BLOCK", "source"),
+    Case(
+        "compressed-tensors", tool.Rule("FP8_DYNAMIC", block_size=128, quotient_dtype="source"), "FP8_BLOCK", "source"
+    ),
     Case("compressed-tensors", tool.Rule("FP8", quotient_dtype="source"), "FP8", "source"),
     Case("compressed-tensors", tool.Rule("FP8_DYNAMIC", quotient_dtype="f32"), "FP8_DYNAMIC", "f32"),
     Case("compressed-tensors", tool.Rule("FP8_BLOCK"), "FP8_BLOCK", "f32"),
@@ -118,7 +120,8 @@ def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: 
             if (case.quotient, case.scale) != ("source", "source"):
                 expected = recompute(before, expected, case)
             if case.format == "fp8":
-                expected = {name.replace(".weight_scale", ".weight_scale_inv"): tensor for name, tensor in expected.items()}
+                official = lambda name: name.replace(".weight_scale", ".weight_scale_inv")  # noqa: E731
+                expected = {official(name): tensor for name, tensor in expected.items()}
                 faults += configs.fp8_faults(output, found)
             else:
                 faults += configs.compressed_tensors_faults(output, scratch / case.scheme, found)

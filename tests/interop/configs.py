@@ -24,23 +24,23 @@ MEANINGFUL = ["num_bits", "type", "symmetric", "strategy", "group_size", "block_
 def compressed_tensors_faults(output: Path, reference: Path, found: dict[str, Tensor]) -> list[str]:
     """Holds a compressed-tensors config to the reference's, and its ignore list to the tensors."""
     ours, theirs = _quantization_config(output), _quantization_config(reference)
+    keys = ["quant_method", "format", "quantization_status", "kv_cache_scheme"]
     faults = [f"quantization_config.{key}: expected {theirs[key]!r}, found {ours.get(key)!r}"
-              for key in ("quant_method", "format", "quantization_status", "kv_cache_scheme") if ours.get(key) != theirs[key]]
+              for key in keys if ours.get(key) != theirs[key]]
     groups = list(QuantizationConfig.model_validate(ours).config_groups.values())
     (expected,) = QuantizationConfig.model_validate(theirs).config_groups.values()
     if len(groups) != 1:
         return [*faults, f"quantization_config: expected one config group, found {len(groups)}"]
     (group,) = groups
     if group.targets != expected.targets or group.format != expected.format:
-        faults.append(f"config group: expected {expected.targets} {expected.format}, found {group.targets} {group.format}")
+        faults.append(f"config group: expected targets {expected.targets} and format {expected.format}, "
+                      f"found {group.targets} and {group.format}")
     faults += _argument_faults("weights", expected.weights, group.weights)
     faults += _argument_faults("input_activations", expected.input_activations, group.input_activations)
     for module, is_quantized in _linear_layers(output, found, "weight_scale"):
         by_reference = any(match_name(module, entry) for entry in ours["ignore"])
         by_vllm = any(_vllm_ignores(entry, module) for entry in ours["ignore"])
-        for reader, ignored in (("compressed-tensors", by_reference), ("vLLM", by_vllm)):
-            if ignored == is_quantized:
-                faults.append(f"ignore: {reader} takes `{module}` for {'un' * ignored}quantized, which it is not")
+        faults += _list_faults("ignore", module, is_quantized, {"compressed-tensors": by_reference, "vLLM": by_vllm})
     return faults
 
 
@@ -56,9 +56,8 @@ def fp8_faults(output: Path, found: dict[str, Tensor]) -> list[str]:
     for module, is_quantized in _linear_layers(output, found, "weight_scale_inv"):
         by_vllm = any(_vllm_name(entry) == _vllm_name(module) for entry in listed)
         by_transformers = not should_convert_module(module, listed)
-        for reader, ignored in (("vLLM", by_vllm), ("transformers", by_transformers)):
-            if ignored == is_quantized:
-                faults.append(f"ignored_layers: {reader} takes `{module}` for {'un' * ignored}quantized, which it is not")
+        readers = {"vLLM": by_vllm, "transformers": by_transformers}
+        faults += _list_faults("ignored_layers", module, is_quantized, readers)
     return faults
 
 
@@ -87,6 +86,11 @@ def _argument_faults(which: str, expected: QuantizationArgs, found: Quantization
             for field in MEANINGFUL if getattr(expected, field) != getattr(found, field)]
 
 
+def _list_faults(key: str, module: str, is_quantized: bool, ignored_by: dict[str, bool]) -> list[str]:
+    return [f"{key}: {reader} takes `{module}` for {'un' * ignored}quantized, which it is not"
+            for reader, ignored in ignored_by.items() if ignored == is_quantized]
+
+
 def _linear_layers(output: Path, found: dict[str, Tensor], scale: str) -> list[tuple[str, bool]]:
     """Every linear layer that a server builds, and whether the file holds it quantized; the output head apart, which
     servers treat in their own ways."""
@@ -95,7 +99,8 @@ def _linear_layers(output: Path, found: dict[str, Tensor], scale: str) -> list[t
     automatic = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
         model = automatic.from_config(config)
-    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"]
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    layers = [name for name in linear if name != "lm_head"]
     missing = [name for name in layers if f"{name}.weight" not in found]
     assert layers and not missing, f"no weight is stored for {missing}"
     return [(name, f"{name}.{scale}" in found) for name in layers]

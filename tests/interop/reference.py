@@ -63,8 +63,8 @@ def quantize(
     """One weight under one scheme: what is stored, by what follows `<module>.`.
 
     With everything at `source` this is the reference as it runs on a CPU, which rounds the quotient to the dtype of
-    the weight before it rounds it to the narrow one. `quotient="f32"` is the reference as it runs on a GPU: the scale is
-    the reference's, the division is done here in f32 and rounded once. `scale` is the dtype of the stored scale.
+    the weight before it rounds it to the narrow one. `quotient="f32"` is the reference as it runs on a GPU: the scale
+    is the reference's, the division is done here in f32 and rounded once. `scale` is the dtype of the stored scale.
     """
     arguments = scheme(name)
     observed = weight

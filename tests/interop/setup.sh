@@ -22,7 +22,8 @@ if [ ! -e "$venv/complete" ]; then
     if [ ! -x "$uv/bin/uv" ]; then
         echo "interop: installing uv $uv_version" >&2
         rm -rf "$uv"
-        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$uv" "uv==$uv_version" >&2
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+            --target "$uv" "uv==$uv_version" >&2
     fi
     echo "interop: installing the reference tools into $venv" >&2
     rm -rf "$venv"

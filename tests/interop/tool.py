@@ -18,13 +18,14 @@ class Rule:
     block_size: int | None = None
     scale_dtype: str | None = None
     quotient_dtype: str | None = None
+    targets: tuple[str, ...] = ("Linear",)
 
 
-def recipe(output_format: str, rule: Rule) -> str:
+def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP, serving: str = "enforce") -> str:
     """The recipe that keeps the vision tower and the output head, and quantizes every other linear layer."""
-    lines = ["version: 1", f"format: {output_format}", "rules:",
-             "  - scheme: PASSTHROUGH", f"    targets: {_flow(KEEP)}", "    optional: true",
-             f"  - scheme: {rule.scheme}", "    targets: Linear"]
+    lines = ["version: 1", f"format: {output_format}", f"serving: {serving}", "rules:",
+             "  - scheme: PASSTHROUGH", f"    targets: {_flow(keep)}", "    optional: true",
+             f"  - scheme: {rule.scheme}", f"    targets: {_flow(rule.targets)}"]
     for option in ("block_size", "scale_dtype", "quotient_dtype"):
         value = getattr(rule, option)
         if value is not None:
@@ -55,6 +56,7 @@ class ToolError(Exception):
     def __init__(self, code: int, message: str):
         super().__init__(f"exit {code}: {message}")
         self.code = code
+        self.message = message
 
 
 def _flow(values: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Weights that try a quantizer: ordinary ones, and every kind of finite value on which two implementations could part."""
+"""Weights that try a quantizer: ordinary ones, and every kind of finite value on which two of them could part."""
 
 import torch
 from torch import Tensor

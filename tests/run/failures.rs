@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qwen_fp8::checkpoint::source::SourceError;
 use qwen_fp8::run::{Observer, Options, RunError, run};
 use qwen_fp8::schemes::AmaxScope;
 
@@ -238,7 +239,10 @@ fn a_source_that_shrank_is_named() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(&error, RunError::SourceChanged { path: changed } if *changed == path), "{error}");
+    assert!(
+        matches!(&error, RunError::Source(SourceError::Changed { path: changed, .. }) if *changed == path),
+        "{error}"
+    );
     assert_nothing_left(&fixture);
 }
 
@@ -254,7 +258,10 @@ fn a_source_that_is_written_to_while_it_is_read_is_named() {
     let fixture = small();
     let path = &fixture.plan.checkpoint.shards[0].path;
     let error = run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &Touch(path)).unwrap_err();
-    assert!(matches!(&error, RunError::SourceChanged { path: changed } if changed == path), "{error}");
+    assert!(
+        matches!(&error, RunError::Source(SourceError::Changed { path: changed, .. }) if changed == path),
+        "{error}"
+    );
     assert_nothing_left(&fixture);
 }
 
@@ -264,7 +271,7 @@ fn a_shard_that_is_gone_is_named() {
     let path = &fixture.plan.checkpoint.shards[0].path;
     fs::remove_file(path).unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(&error, RunError::Open { path: missing, .. } if missing == path), "{error}");
+    assert!(matches!(&error, RunError::Source(SourceError::Missing { path: missing }) if missing == path), "{error}");
     assert_nothing_left(&fixture);
 }
 
@@ -295,16 +302,33 @@ fn a_plan_that_does_not_add_up_is_refused() {
 #[test]
 fn an_output_larger_than_the_disk_is_refused_with_both_figures() {
     let mut fixture = small();
-    // A tensor that only the layout believes in: refused before anything is read.
-    let huge = 1_u64 << 60;
-    fixture.plan.checkpoint.tensors[1].len = huge;
-    let shard = &mut fixture.plan.shards[0];
-    let placed = shard.tensors.last_mut().unwrap();
-    shard.size += huge - placed.len;
-    placed.len = huge;
+    let huge = 1 << 50;
+    enlarge(&mut fixture, huge);
     let error = fail(&fixture, &fixture.output());
     assert!(matches!(error, RunError::NoSpace { needed, .. } if needed > huge), "{error}");
     assert_nothing_left(&fixture);
+}
+
+#[test]
+fn a_file_larger_than_this_process_may_write_is_refused() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // So large that no other test of this process meets the limit.
+    let limit = 1_u64 << 55;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(limit), ..getrlimit(Resource::Fsize) }).unwrap();
+    let mut fixture = small();
+    enlarge(&mut fixture, 1 << 60);
+    let error = fail(&fixture, &fixture.output());
+    assert!(matches!(error, RunError::FileTooLarge { limit: found, .. } if found == limit), "{error}");
+    assert_nothing_left(&fixture);
+}
+
+/// Makes the last tensor of the only shard one that nobody has room for.
+fn enlarge(fixture: &mut Fixture, bytes: u64) {
+    fixture.plan.checkpoint.tensors[1].len = bytes;
+    let shard = &mut fixture.plan.shards[0];
+    let placed = shard.tensors.last_mut().unwrap();
+    shard.size += bytes - placed.len;
+    placed.len = bytes;
 }
 
 #[test]

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use qwen_fp8::checkpoint::config::Config;
 use qwen_fp8::checkpoint::layout::{Placed, ShardLayout, TensorEntry};
-use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor, config};
+use qwen_fp8::checkpoint::side_files::SideFile;
+use qwen_fp8::checkpoint::source::SourceFile;
+use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
 use qwen_fp8::plan::{Decision, Job, Plan, Slot};
-use qwen_fp8::recipe::{Dialect, Recipe, RecipeText, Rule};
+use qwen_fp8::recipe::{Dialect, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
     Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
@@ -180,7 +183,8 @@ impl Fixture {
             let name = format!("model-{number}.safetensors");
             let path = source.join(&name);
             fs::write(&path, bytes).unwrap();
-            Shard { name, path, size: bytes.len() as u64 }
+            let stamp = SourceFile::open(&path).unwrap().stamp();
+            Shard { name, path, size: bytes.len() as u64, stamp }
         };
         let sources: Vec<Shard> = files.iter().enumerate().map(|(number, bytes)| shard(number, bytes)).collect();
         fs::write(source.join("tokenizer.json"), b"{}").unwrap();
@@ -237,12 +241,22 @@ impl Fixture {
             dir: source.clone(),
             shards: sources,
             tensors,
-            config: config::Config,
-            side_files: vec![source.join("tokenizer.json")],
+            config: Config::parse(br#"{"model_type": "qwen3"}"#).unwrap(),
+            side_files: vec![side_file(&source.join("tokenizer.json"))],
             left_out: Vec::new(),
+            quantized: None,
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
-        let plan = Plan { recipe, checkpoint, decisions, jobs, shards: layouts, documents, warnings: Vec::new() };
+        let plan = Plan {
+            recipe,
+            checkpoint,
+            decisions,
+            jobs,
+            shards: layouts,
+            documents,
+            alignments: Vec::new(),
+            warnings: Vec::new(),
+        };
         Self { root, plan, expected }
     }
 
@@ -254,6 +268,15 @@ impl Fixture {
 
     pub(crate) fn output(&self) -> PathBuf {
         self.root.path().join("output")
+    }
+
+    /// Takes the source out of the page cache.
+    pub(crate) fn evict(&self) {
+        for shard in &self.plan.checkpoint.shards {
+            let file = fs::File::open(&shard.path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
     }
 
     /// Everything beside the source and the output.
@@ -301,6 +324,12 @@ fn noise(tensor: usize, at: usize) -> u8 {
     if at % 2 == 1 { byte & 0xbf } else { byte }
 }
 
+pub(crate) fn side_file(path: &Path) -> SideFile {
+    let file = SourceFile::open(path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    SideFile { name, path: path.into(), mode: file.mode(), stamp: file.stamp(), remote_code: false }
+}
+
 fn recipe(schemes: Vec<Stamp>) -> Recipe {
     let rule = |scheme: Stamp| Rule {
         label: "rule".to_owned(),
@@ -318,6 +347,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         output: None,
         format: Format::Fp8,
         max_shard_size: None,
+        serving: ServingPolicy::Enforce,
         rules: schemes.into_iter().map(rule).collect(),
     }
 }

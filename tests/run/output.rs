@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use proptest::prelude::*;
 use qwen_fp8::run::{Observer, Options, Phase, TensorTime, run};
 
-use crate::fixture::{Action, Case, Fixture, case, files};
+use crate::fixture::{Action, Case, Fixture, case, files, side_file};
 
 fn options<'a>(threads: usize, max_memory: u64, direct: bool, cancel: &'a AtomicBool) -> Options<'a> {
     Options { threads: NonZeroUsize::new(threads), max_memory, direct, ..Options::new(cancel) }
@@ -41,8 +41,12 @@ proptest! {
         threads in 1_usize..9,
         max_memory in 60_000_u64..300_000,
         direct: bool,
+        cold: bool,
     ) {
         let fixture = Fixture::new(&cases);
+        if cold {
+            fixture.evict();
+        }
         let cancel = AtomicBool::new(false);
         run(&fixture.plan, &fixture.output(), &options(threads, max_memory, direct, &cancel), &()).unwrap();
         prop_assert_eq!(files(&fixture.output()), fixture.expected.clone());
@@ -69,14 +73,29 @@ fn workers_and_memory_change_no_byte() {
     let fixture = Fixture::new(&large());
     let cancel = AtomicBool::new(false);
     for threads in [1, 2, 8] {
-        for max_memory in [60_000 * threads as u64, 16 << 20] {
-            for direct in [false, true] {
+        for max_memory in [80_000 * threads as u64, 16 << 20] {
+            for (direct, cold) in [(false, false), (true, false), (true, true)] {
+                if cold {
+                    fixture.evict();
+                }
                 run(&fixture.plan, &fixture.output(), &options(threads, max_memory, direct, &cancel), &()).unwrap();
                 let written = files(&fixture.output());
-                assert!(written == fixture.expected, "{threads} threads, {max_memory} bytes, direct {direct}");
+                assert!(
+                    written == fixture.expected,
+                    "{threads} threads, {max_memory} bytes, direct {direct}, cold {cold}"
+                );
                 std::fs::remove_dir_all(fixture.output()).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn weights_without_elements_have_their_outputs_written() {
+    for action in [Action::Copy, Action::Band, Action::Tensor] {
+        let fixture = Fixture::new(&[case(&[5, 0], 0, action), case(&[0, 5], 1, action), case(&[0, 0], 1, action)]);
+        run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+        assert_eq!(files(&fixture.output()), fixture.expected, "{action:?}");
     }
 }
 
@@ -103,10 +122,11 @@ fn what_a_crash_left_behind_is_replaced() {
 
 #[test]
 fn a_copy_is_not_wider_than_its_source() {
-    let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
+    let mut fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let tokenizer = &fixture.plan.checkpoint.side_files[0];
-    std::fs::set_permissions(tokenizer, std::fs::Permissions::from_mode(0o740)).unwrap();
+    let tokenizer = fixture.plan.checkpoint.side_files[0].path.clone();
+    std::fs::set_permissions(&tokenizer, std::fs::Permissions::from_mode(0o740)).unwrap();
+    fixture.plan.checkpoint.side_files = vec![side_file(&tokenizer)];
     run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
     assert_eq!(mode(&fixture.output().join("tokenizer.json")) & !0o640, 0);
     assert_eq!(mode(&fixture.output().join("model-0.safetensors")) & 0o111, 0);

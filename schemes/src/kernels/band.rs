@@ -3,6 +3,7 @@
 use super::absmax::{accumulate, first_non_finite, maximum};
 use super::division::Division;
 use super::element::{Bf16, Element, F16, F32};
+#[cfg(target_arch = "x86_64")]
 use super::multiply::Multiply;
 use super::scale;
 use crate::simd::Vectorized;
@@ -30,7 +31,10 @@ pub(crate) struct Cast {
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     match (band.source.dtype, cast.round_quotient, cast.scale_dtype) {
-        (SourceDtype::Bf16, false, SourceDtype::Bf16) => run::<Multiply>(cast, band, weight, scales),
+        #[cfg(target_arch = "x86_64")]
+        (SourceDtype::Bf16, false, SourceDtype::Bf16) if band.simd != Simd::PORTABLE => {
+            run::<Multiply>(cast, band, weight, scales)
+        }
         (SourceDtype::Bf16, false, _) => run::<Division<Bf16, false>>(cast, band, weight, scales),
         (SourceDtype::Bf16, true, _) => run::<Division<Bf16, true>>(cast, band, weight, scales),
         (SourceDtype::F16, false, _) => run::<Division<F16, false>>(cast, band, weight, scales),
@@ -48,8 +52,28 @@ pub(super) trait Caster {
 
     fn divisor(scale: f32) -> Self::Divisor;
 
-    /// Casts finite elements to as many codes; inlined into code that was compiled for `simd`.
-    fn cast(source: &[<Self::Source as Element>::Raw], divisor: Self::Divisor, out: &mut [u8], simd: Simd);
+    /// Casts the finite elements of a tile; inlined into code that was compiled for `simd`.
+    fn cast(tile: Tile<'_, Self::Source>, divisor: Self::Divisor, simd: Simd);
+}
+
+/// Elements under one scale, and where their codes go: some columns of some rows.
+pub(super) struct Tile<'a, E: Element> {
+    source: &'a [E::Raw],
+    out: &'a mut [u8],
+    /// From the start of a row to that of the next.
+    stride: usize,
+    columns: usize,
+}
+
+impl<E: Element> Tile<'_, E> {
+    /// The rows, each with its codes.
+    #[inline(always)]
+    pub(super) fn rows(&mut self) -> impl Iterator<Item = (&[E::Raw], &mut [u8])> {
+        let columns = self.columns;
+        // The last row ends with the tile, and not after a whole stride.
+        let source = self.source.chunks(self.stride).map(move |row| &row[..columns]);
+        source.zip(self.out.chunks_mut(self.stride).map(move |row| &mut row[..columns]))
+    }
 }
 
 fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
@@ -105,9 +129,15 @@ impl<C: Caster> Walk<'_, C> {
     }
 
     #[inline(always)]
-    fn cast(&mut self, row: usize, first: usize, columns: usize, divisor: C::Divisor, simd: Simd) {
+    fn cast(&mut self, row: usize, rows: usize, first: usize, columns: usize, divisor: C::Divisor, simd: Simd) {
+        if rows == 0 || columns == 0 {
+            return;
+        }
         let place = row * self.columns + first;
-        C::cast(&self.elements[place..][..columns], divisor, &mut self.weight[place..][..columns], simd);
+        let length = (rows - 1) * self.columns + columns;
+        let source = &self.elements[place..][..length];
+        let out = &mut self.weight[place..][..length];
+        C::cast(Tile { source, out, stride: self.columns, columns }, divisor, simd);
     }
 }
 
@@ -132,7 +162,7 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
             if maximum::<C::Source>(walk.part(row, 0, walk.columns)) >= C::Source::INFINITE {
                 return Err(Poisoned);
             }
-            walk.cast(row, 0, walk.columns, divisor, simd);
+            walk.cast(row, 1, 0, walk.columns, divisor, simd);
         }
         Ok(())
     }
@@ -149,7 +179,7 @@ impl<C: Caster> Vectorized for ByChannel<'_, C> {
         for row in 0..walk.rows {
             let maximum = maximum::<C::Source>(walk.part(row, 0, walk.columns));
             let divisor = walk.scale(row, maximum)?;
-            walk.cast(row, 0, walk.columns, divisor, simd);
+            walk.cast(row, 1, 0, walk.columns, divisor, simd);
         }
         Ok(())
     }
@@ -173,6 +203,9 @@ struct Strip {
 
 /// About so many columns make a strip: 128 rows of BF16 are then 512 KiB, so that two strips fit an L2 cache.
 const STRIP: usize = 2048;
+
+/// So many rows of a block are cast before those of the block beside it.
+const TILE: usize = 4;
 
 impl<C: Caster> Vectorized for ByBlock<'_, C> {
     type Output = Result<(), Poisoned>;
@@ -199,17 +232,22 @@ impl<C: Caster> Vectorized for ByBlock<'_, C> {
                 divisors.push(walk.scale(strip.first_block + block, maximum)?);
             }
             let next = strips.peek().copied();
-            for row in 0..strip.rows {
+            for row in (0..strip.rows).step_by(TILE) {
+                let rows = TILE.min(strip.rows - row);
                 let mut first = 0;
                 for &divisor in &divisors {
                     let columns = width.min(strip.columns - first);
-                    walk.cast(strip.first_row + row, strip.first_column + first, columns, divisor, simd);
+                    walk.cast(strip.first_row + row, rows, strip.first_column + first, columns, divisor, simd);
                     // The memory delivers the next strip while this one is computed.
-                    if let Some(next) = next
-                        && row < next.rows
-                        && first + columns <= next.columns
-                    {
-                        prefetch(walk.part(next.first_row + row, next.first_column + first, columns));
+                    if let Some(next) = next {
+                        let columns = columns.min(next.columns.saturating_sub(first));
+                        for row in row..next.rows.min(row + rows) {
+                            prefetch(walk.part(
+                                next.first_row + row,
+                                next.first_column + first.min(next.columns),
+                                columns,
+                            ));
+                        }
                     }
                     first += columns;
                 }

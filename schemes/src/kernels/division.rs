@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::band::Caster;
+use super::band::{Caster, Tile};
 use super::e4m3;
 use super::element::Element;
 use crate::Simd;
@@ -19,13 +19,21 @@ impl<E: Element, const ROUNDED: bool> Caster for Division<E, ROUNDED> {
     }
 
     #[inline(always)]
-    fn cast(source: &[E::Raw], scale: f32, out: &mut [u8], _: Simd) {
-        for (code, &raw) in out.iter_mut().zip(source) {
-            let quotient = E::widen(E::magnitude(raw)) / scale;
-            // Clamping first changes nothing: 448 is a value of every source dtype.
-            let quotient = if quotient < e4m3::MAX { quotient } else { e4m3::MAX };
-            let quotient = if ROUNDED { E::round_quotient(quotient) } else { quotient };
-            *code = e4m3::encode(quotient) | E::sign(raw);
+    fn cast(mut tile: Tile<'_, E>, scale: f32, _: Simd) {
+        for (source, out) in tile.rows() {
+            divide::<E, ROUNDED>(source, scale, out);
         }
+    }
+}
+
+/// Casts finite elements to as many codes.
+#[inline(always)]
+pub(super) fn divide<E: Element, const ROUNDED: bool>(source: &[E::Raw], scale: f32, out: &mut [u8]) {
+    for (code, &raw) in out.iter_mut().zip(source) {
+        let quotient = E::widen(E::magnitude(raw)) / scale;
+        // Clamping first changes nothing: 448 is a value of every source dtype.
+        let quotient = if quotient < e4m3::MAX { quotient } else { e4m3::MAX };
+        let quotient = if ROUNDED { E::round_quotient(quotient) } else { quotient };
+        *code = e4m3::encode(quotient) | E::sign(raw);
     }
 }

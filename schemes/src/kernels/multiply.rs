@@ -1,30 +1,27 @@
-//! The cast of BF16 by BF16 scales without a division, in 16-bit integers.
+//! The cast of BF16 by BF16 scales without a division, in 16-bit integers, with AVX2 or AVX-512.
 //!
 //! A finite, normal `x` is `M / 128 * 2^e` and the scale `S / 256 * 2^f`, with integers `M` in `128..=255` and `S` in
 //! `129..=256`. The E4M3 code of their quotient grows by 8 per octave, and within one it is linear in `M / S`: counted
 //! in codes, and up to a multiple of 8, it is `8M/S - 8` where `M >= S` and `16M/S - 16` where `M < S`, which is the
-//! smaller of the two everywhere. So with `p` near `M/S * 2^14`:
+//! smaller of the two everywhere. So with `p` near `M/S * 2^14`, of which a code is `2^11`:
 //!
-//! - `R = ceil(2^22 / S)` fits 16 bits, and `p = M * R >> 8` (one high multiplication of `M << 8`) is less than one
-//!   above the true `M/S * 2^14` and less than one below.
-//! - A code is `2^11` of these units. A quotient that lies exactly between two codes is an odd multiple of `2^10`; there
-//!   the true value is an integer and `p` is exact, since `M * R / 2^8` exceeds it by `M / 2^8` at the most.
-//! - Any other quotient is at least `2^14 / (16 S)`, that is 4 units, from such a point. So `p` is on the right side.
+//! - `R`, the integer nearest to `2^21 / S`, fits 15 bits. `M * R / 2^7`, rounded to an integer, is less than 1.5 from
+//!   `M/S * 2^14`; one is added, so that `p` is never too small by a whole unit and never too large by 2.5.
+//! - A quotient exactly between two codes is an odd multiple of `2^10`. Any other is at least `2^14 / (16 S)`, that is 4
+//!   units, from such a point. So adding half a code and shifting takes each to its code, and ties upwards.
+//! - Ties need `16 M = t S` with an odd `t`, so they occur for multiples of 16 alone. Then all other quotients are 64
+//!   units away, which leaves room to lower every `v` whose code below is even by 8: ties go to the even code.
 //!
-//! Ties need `16 M = t S` with an odd `t`, so they occur for multiples of 16 alone; for all other `S`, adding half a code
-//! and shifting rounds correctly. Below the smallest normal E4M3 value codes are no longer 8 to an octave: such elements
-//! (about one in ten thousand of a normal distribution) are seen in the result, and their chunk is divided instead.
+//! Below the smallest normal E4M3 value codes are no longer 8 to an octave: such elements (about one in ten thousand of
+//! a normal distribution) are seen in the result, and their chunk is divided instead.
 //!
-//! LLVM does not find the 16-bit multiplications and saturating packs in the scalar code, so that AVX2 and AVX-512 have
-//! the same steps written out.
+//! Without the multiplication that rounds (`pmulhrsw`), as in SSE2, dividing is faster.
 
-#[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use super::band::Caster;
-use super::division::Division;
+use super::band::{Caster, Tile};
+use super::division::{Division, divide};
 use super::element::Bf16;
 use crate::Simd;
 use crate::simd::{Level, Vectorized};
@@ -38,9 +35,11 @@ pub(super) struct Divisor {
     scale: f32,
     way: Way,
     /// `R`.
-    reciprocal: u16,
+    reciprocal: i16,
+    /// What makes `p` zero for `M = S`.
+    shift: i16,
     /// What is taken off 8 times the exponent of an element to get its code, lifted by [`LIFT`].
-    offset: u16,
+    offset: i16,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -70,7 +69,7 @@ impl Caster for Multiply {
 
     fn divisor(scale: f32) -> Divisor {
         let bits = (scale.to_bits() >> 16) as u16;
-        let (exponent, mantissa) = (bits >> 7, bits & 0x7F);
+        let (exponent, mantissa) = (bits >> 7 & 0xFF, bits & 0x7F);
         // A mantissa of zero is taken as 256 with the exponent below, which keeps `p` in 15 bits.
         let (exponent, significand) =
             if mantissa == 0 { (exponent.saturating_sub(1), 256) } else { (exponent, 128 + mantissa) };
@@ -81,87 +80,64 @@ impl Caster for Multiply {
         } else {
             Way::HalfUp
         };
-        let reciprocal = (1u32 << 22).div_ceil(u32::from(significand)) as u16;
+        let reciprocal = (((1 << 22) / i32::from(significand) + 1) / 2) as i16;
+        // `m` stands 2^16 too low for being signed: 2 R is missing in the product.
+        let shift = 2 * reciprocal - (1 << 14) + 1;
         // The code is `8 (exponent of x - exponent of the scale + 7)` and what `M` and `S` make of it.
-        Divisor { scale, way, reciprocal, offset: (8 * exponent).wrapping_sub(8 * 7 + u16::from(LIFT)) }
+        let offset = 8 * exponent as i16 - (8 * 7 + i16::from(LIFT));
+        Divisor { scale, way, reciprocal, shift, offset }
     }
 
     #[inline(always)]
-    fn cast(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8], simd: Simd) {
+    fn cast(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
         match divisor.way {
-            Way::HalfUp => cast::<false>(source, divisor, out, simd),
-            Way::HalfEven => cast::<true>(source, divisor, out, simd),
-            Way::Divide => Division::<Bf16, false>::cast(source, divisor.scale, out, simd),
+            Way::HalfUp => cast::<false>(tile, divisor, simd),
+            Way::HalfEven => cast::<true>(tile, divisor, simd),
+            Way::Divide => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
         }
     }
 }
 
 #[inline(always)]
-fn cast<const TIES: bool>(source: &[[u8; 2]], divisor: Divisor, out: &mut [u8], simd: Simd) {
-    let (chunks, rest) = source.as_chunks::<CHUNK>();
-    let (codes, last) = out.as_chunks_mut::<CHUNK>();
-    cast_chunks::<TIES>(chunks, divisor, codes, simd);
-    if !rest.is_empty() {
-        let mut chunk = [[0; 2]; CHUNK];
-        chunk[..rest.len()].copy_from_slice(rest);
-        let mut codes = [0; CHUNK];
-        cast_chunks::<TIES>(&[chunk], divisor, std::slice::from_mut(&mut codes), simd);
-        last.copy_from_slice(&codes[..rest.len()]);
-    }
-}
-
-#[inline(always)]
-fn cast_chunks<const TIES: bool>(chunks: &[[[u8; 2]; CHUNK]], divisor: Divisor, codes: &mut [[u8; CHUNK]], simd: Simd) {
+fn cast<const TIES: bool>(tile: Tile<'_, Bf16>, divisor: Divisor, simd: Simd) {
     match simd.level() {
-        Level::Portable => cast_chunks_portable::<TIES>(chunks, divisor, codes),
+        Level::Portable => Division::<Bf16, false>::cast(tile, divisor.scale, simd),
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2::cast_chunks::<TIES>(chunks, divisor, codes, simd) },
+        Level::Avx2 => unsafe { avx2::cast::<TIES>(tile, divisor, simd) },
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F and BW.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::cast_chunks::<TIES>(chunks, divisor, codes, simd) },
+        Level::Avx512 => unsafe { avx512::cast::<TIES>(tile, divisor, simd) },
     }
 }
 
+type Chunk = [[u8; 2]; CHUNK];
+
+/// Does all chunks of a tile with `cast`; what a row has beyond whole chunks is padded to one.
 #[inline(always)]
-fn cast_chunks_portable<const TIES: bool>(chunks: &[[[u8; 2]; CHUNK]], divisor: Divisor, codes: &mut [[u8; CHUNK]]) {
-    for (chunk, codes) in chunks.iter().zip(codes) {
-        let mut lowest = u8::MAX;
-        for (code, &raw) in codes.iter_mut().zip(chunk) {
-            let lifted = lifted_code::<TIES>(u16::from_le_bytes(raw), divisor);
-            // Zero, which needs nothing, goes to the top.
-            lowest = lowest.min(lifted.wrapping_sub(1));
-            *code = lifted.saturating_sub(LIFT) | (raw[1] & 0x80);
+fn by_chunks(mut tile: Tile<'_, Bf16>, mut cast: impl FnMut(&Chunk, &mut [u8; CHUNK])) {
+    for (source, out) in tile.rows() {
+        let (chunks, rest) = source.as_chunks();
+        let (codes, last) = out.as_chunks_mut();
+        for (chunk, codes) in chunks.iter().zip(codes) {
+            cast(chunk, codes);
         }
-        if lowest < LIFTED_NORMAL - 1 {
-            divide(chunk, divisor, codes, Simd::PORTABLE);
+        if !rest.is_empty() {
+            let (mut chunk, mut codes) = ([[0; 2]; CHUNK], [0; CHUNK]);
+            chunk[..rest.len()].copy_from_slice(rest);
+            cast(&chunk, &mut codes);
+            last.copy_from_slice(&codes[..rest.len()]);
         }
     }
-}
-
-/// The code of `|x|` plus [`LIFT`], or zero where that would be negative; right from the code 8 on.
-#[inline(always)]
-fn lifted_code<const TIES: bool>(x: u16, divisor: Divisor) -> u8 {
-    // `M << 8`: shifting drops the exponent, all but for the bit where the implicit one belongs.
-    let m = x << 8 | 0x8000;
-    let p = ((u32::from(m) * u32::from(divisor.reciprocal)) >> 16) as i16 - (1 << 14);
-    let v = p.min(p + p);
-    // One unit down tips a tie to the code below, and where that is odd it stays.
-    let v = if TIES { v - (!(v >> 11) & 1) } else { v };
-    let step = (v + (1 << 10)) >> 11;
-    let code = ((x >> 4) & 0x7F8) as i16 + step - divisor.offset as i16;
-    code.clamp(0, LIFTED_MAX.into()) as u8
 }
 
 /// Casts a chunk that has a quotient below the smallest normal code.
 #[cold]
 #[inline(never)]
-fn divide(chunk: &[[u8; 2]; CHUNK], divisor: Divisor, codes: &mut [u8; CHUNK], simd: Simd) {
+fn divide_chunk(chunk: &Chunk, divisor: Divisor, codes: &mut [u8; CHUNK], simd: Simd) {
     simd.run(Divide { chunk, scale: divisor.scale, codes });
 }
 
 struct Divide<'a> {
-    chunk: &'a [[u8; 2]; CHUNK],
+    chunk: &'a Chunk,
     scale: f32,
     codes: &'a mut [u8; CHUNK],
 }
@@ -170,7 +146,7 @@ impl Vectorized for Divide<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self, simd: Simd) {
-        Division::<Bf16, false>::cast(self.chunk, self.scale, self.codes, simd);
+    fn run(self, _: Simd) {
+        divide::<Bf16, false>(self.chunk, self.scale, self.codes);
     }
 }

@@ -4,6 +4,7 @@ use qwen_fp8_schemes::{Scheme, TensorSpec};
 use serde_json::{Map, Value, json};
 
 use super::{Refusal, WireFormat};
+use crate::layer;
 use crate::plan::Modules;
 
 /// The release of compressed-tensors whose layout this is.
@@ -24,8 +25,7 @@ impl WireFormat for CompressedTensors {
         let groups = modules.groups();
         let mut config_groups = Map::new();
         for (index, (scheme, names)) in groups.iter().enumerate() {
-            let targets =
-                if groups.len() == 1 { linear_and_heads(names) } else { names.iter().map(|&n| n.to_owned()).collect() };
+            let targets = targets(names, groups.len() == 1);
             config_groups.insert(
                 format!("group_{index}"),
                 json!({
@@ -46,7 +46,7 @@ impl WireFormat for CompressedTensors {
             "format": format,
             "quantization_status": "compressed",
             "config_groups": config_groups,
-            "ignore": modules.kept(),
+            "ignore": ignored(modules),
             "kv_cache_scheme": null,
             "global_compression_ratio": null,
             "sparsity_config": {},
@@ -56,8 +56,26 @@ impl WireFormat for CompressedTensors {
     }
 }
 
-/// `Linear`, and what vLLM does not count as one: its head is a `ParallelLMHead` and only a regex reaches it.
-fn linear_and_heads(names: &[&str]) -> Vec<String> {
-    let head = names.iter().any(|name| name.rsplit('.').next() == Some("lm_head"));
-    std::iter::once("Linear".to_owned()).chain(head.then(|| "re:.*lm_head".to_owned())).collect()
+/// The group's layers: all of class `Linear` when there is no other group, else each by its name.
+///
+/// A class next to names would win over the name of a part that vLLM has merged. To vLLM the head is a `ParallelLMHead`
+/// under another name, and only a regex reaches it.
+fn targets(names: &[&str], only_group: bool) -> Vec<String> {
+    let is_head = |name: &str| layer::split_name(name).1 == "lm_head";
+    let linear = names.iter().filter(|name| !is_head(name)).map(|name| (*name).to_owned());
+    let mut targets: Vec<String> = match only_group {
+        true => linear.take(1).map(|_| "Linear".to_owned()).collect(),
+        false => linear.collect(),
+    };
+    if names.iter().any(|name| is_head(name)) {
+        targets.push("re:.*lm_head".to_owned());
+    }
+    targets
+}
+
+/// What keeps its weights; vLLM asks for stacked experts by the names that the first expert's parts would have.
+fn ignored(modules: &Modules<'_>) -> Vec<String> {
+    let parts = ["0.gate_proj", "0.up_proj", "0.down_proj"];
+    let experts = modules.stacked_experts().iter().flat_map(|experts| parts.map(|part| format!("{experts}.{part}")));
+    modules.kept().iter().map(|name| (*name).to_owned()).chain(experts).collect()
 }

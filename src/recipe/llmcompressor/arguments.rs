@@ -4,9 +4,10 @@ use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Stra
 use serde_json::Value;
 
 use super::fields::{Arguments, DynamicName, Group, Kind, StrategyName};
-use crate::finding::{Finding, shown};
+use crate::finding::Finding;
 use crate::recipe::build::Builder;
 use crate::recipe::document::child;
+use crate::shown::unquoted;
 
 /// Observers that mean the least and greatest value of a weight, whatever else they do with activations.
 const MINMAX: [&str; 3] = ["memoryless_minmax", "minmax", "static_minmax"];
@@ -63,8 +64,8 @@ pub(super) fn scheme(
 pub(super) fn check_observer(builder: &mut Builder<'_>, observer: Option<&str>, pointer: &str) {
     let Some(observer) = observer.filter(|observer| !MINMAX.contains(observer)) else { return };
     let message = match observer.contains("imatrix") {
-        true => format!("the observer `{}` needs calibration data", shown(observer)),
-        false => format!("no scheme of this build has the observer `{}`", shown(observer)),
+        true => format!("the observer `{}` needs calibration data", unquoted(observer)),
+        false => format!("no scheme of this build has the observer `{}`", unquoted(observer)),
     };
     let finding = Finding::error(message).at(builder.document.spans.value(pointer));
     builder.report(finding.help("leave it out, which means `memoryless_minmax`"));
@@ -93,7 +94,7 @@ fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
         Some("uint8") => Some("torch.uint8"),
         Some("float8_e4m3fn") => Some("torch.float8_e4m3fn"),
         Some(other) => {
-            let message = format!("no scheme of this build stores scales as `{}`", shown(other));
+            let message = format!("no scheme of this build stores scales as `{}`", unquoted(other));
             let at = builder.document.spans.value(&child(pointer, "scale_dtype"));
             builder.report(Finding::error(message).at(at).help("leave it out for the dtype of the weight"));
             None
@@ -122,10 +123,7 @@ fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
     let at = child(pointer, "dynamic");
     let written = match &arguments.dynamic {
         None => Dynamic::Static,
-        Some(name) => match name.resolve() {
-            Some(dynamic) => dynamic,
-            None => return None,
-        },
+        Some(name) => name.resolve()?,
     };
     let message = match (role, written) {
         (Role::Weights, Dynamic::Static) | (Role::Inputs, Dynamic::Dynamic) => return Some(written),

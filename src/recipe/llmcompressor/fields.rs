@@ -381,7 +381,7 @@ fn scheme(generator: &mut SchemaGenerator) -> Schema {
         "additionalProperties": false,
         "patternProperties": { pattern: targets(generator) },
     }));
-    json_schema!({ "anyOf": choices, "examples": [{ "FP8_DYNAMIC": ["Linear"] }] })
+    json_schema!({ "anyOf": choices, "examples": ["FP8_DYNAMIC"] })
 }
 
 /// `FP8` → `[Ff][Pp]8`: JSON Schema's regexes have no flags.

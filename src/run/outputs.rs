@@ -1,89 +1,23 @@
-//! The files of a run: source shards that are read, output shards that are written, a bounded number open at a time.
+//! The output shards: created at their full size, written at fixed offsets, past the page cache where that is possible.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::checkpoint::Shard;
 use crate::checkpoint::layout::ShardLayout;
 use crate::run::RunError;
 use crate::run::buffer::ALIGN;
+use crate::run::open_files::OpenFiles;
 use crate::run::staging::create_new;
-
-/// The most files of a kind that are open at a time, those in use by a worker aside.
-const OPEN_FILES: usize = 16;
 
 /// Direct I/O is not worth its fixed costs below this.
 const SMALLEST_DIRECT_WRITE: usize = 64 << 10;
-
-/// The source shards, opened when they are first read and watched for changes.
-pub(super) struct Sources<'a> {
-    shards: &'a [Shard],
-    open: OpenFiles<File>,
-    seen: Vec<OnceLock<Identity>>,
-}
-
-/// What would be different about a file that was changed or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl<'a> Sources<'a> {
-    pub(super) fn new(shards: &'a [Shard]) -> Self {
-        Self { shards, open: OpenFiles::default(), seen: shards.iter().map(|_| OnceLock::new()).collect() }
-    }
-
-    pub(super) fn path(&self, shard: usize) -> &Path {
-        &self.shards[shard].path
-    }
-
-    /// The open shard; the same file, unchanged, however often it was closed in between.
-    pub(super) fn get(&self, shard: usize) -> Result<Arc<File>, RunError> {
-        self.open.get(shard, || {
-            let path = self.path(shard);
-            let open = |source| RunError::Open { path: path.to_path_buf(), source };
-            // A FIFO or a device in place of a shard must not block the open.
-            let flags = OFlags::NONBLOCK.bits().cast_signed();
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(open)?;
-            self.check(shard, &file)?;
-            Ok(file)
-        })
-    }
-
-    /// Closes a shard that has been read to its end, after a last look at whether it is still what it was.
-    pub(super) fn finish(&self, shard: usize) -> Result<(), RunError> {
-        let file = self.get(shard)?;
-        self.open.close(shard);
-        self.check(shard, &file)
-    }
-
-    fn check(&self, shard: usize, file: &File) -> Result<(), RunError> {
-        let path = self.path(shard);
-        let found = file.metadata().map_err(RunError::file("look at", path))?;
-        let identity = Identity {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        };
-        let unchanged = *self.seen[shard].get_or_init(|| identity) == identity;
-        if !unchanged || !found.is_file() || identity.size != self.shards[shard].size {
-            return Err(RunError::SourceChanged { path: path.to_path_buf() });
-        }
-        Ok(())
-    }
-}
 
 /// The output shards, each at its full size from the start.
 pub(super) struct Outputs<'a> {
@@ -211,33 +145,5 @@ fn reserve(file: &File, size: u64) -> io::Result<()> {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(size),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Files that are open under their number, the one that was opened longest ago closed first.
-struct OpenFiles<T>(Mutex<VecDeque<(usize, Arc<T>)>>);
-
-impl<T> OpenFiles<T> {
-    fn get(&self, number: usize, open: impl FnOnce() -> Result<T, RunError>) -> Result<Arc<T>, RunError> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, file)) = files.iter().find(|(open, _)| *open == number) {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(open()?);
-        if files.len() == OPEN_FILES {
-            files.pop_front();
-        }
-        files.push_back((number, Arc::clone(&file)));
-        Ok(file)
-    }
-
-    fn close(&self, number: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != number);
-    }
-}
-
-impl<T> Default for OpenFiles<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
     }
 }

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Measures what docs/performance.md shows, side by side on this machine, and prints it as a table.
+
+    benches/compare.py [--layers 12] [--rounds 5] [--work DIR] [--llmcompressor PYTHON]
+
+Everything is a ratio of two commands that take turns in one run, since machines differ and are noisy; the medians and
+ranges of the rounds are shown. DIR needs about four times the checkpoint's size (12 layers: 8.3 GB) on the disk to be
+measured. PYTHON is an interpreter with llmcompressor, as tests/interop/setup.sh makes one.
+"""
+import argparse, os, shutil, statistics, subprocess, sys, tempfile, time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOL = ROOT / "target/release/qwen-fp8"
+RECIPE = ROOT / "recipes/fp8_dynamic.yaml"
+MODEL_FREE = """
+import sys
+from llmcompressor import model_free_ptq
+model_free_ptq(model_stub=sys.argv[1], save_directory=sys.argv[2], scheme="FP8_BLOCK", device="cpu",
+               ignore=["re:.*visual.*", "re:.*embed_tokens", "lm_head"])
+"""
+
+
+def timed(command):
+    """Wall seconds and peak resident kB of a command that must succeed."""
+    began = time.perf_counter()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    took = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command}: {errors.decode(errors='replace')}")
+    return took, usage.ru_maxrss
+
+
+def remove(path):
+    shutil.rmtree(path, ignore_errors=True)
+    os.sync()
+
+
+def evict(directory):
+    """Drops a directory's files from the page cache."""
+    for file in directory.iterdir():
+        fd = os.open(file, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def warm(directory):
+    for file in directory.iterdir():
+        with open(file, "rb", buffering=0) as opened:
+            buffer = bytearray(16 << 20)
+            while opened.readinto(buffer):
+                pass
+
+
+def size(directory):
+    return sum(file.stat().st_size for file in directory.iterdir())
+
+
+class Table:
+    def __init__(self):
+        print(f"{'what':62} {'measured':>22} {'to reach':>10}", flush=True)
+
+    def row(self, what, values, unit, target):
+        middle, low, high = statistics.median(values), min(values), max(values)
+        spread = f"{middle:.3g} {unit}" + (f" ({low:.3g}–{high:.3g})" if len(values) > 1 else "")
+        print(f"{what:62} {spread:>22} {target:>10}", flush=True)
+
+
+def apply(source, output, *more):
+    remove(output)
+    return timed([TOOL, "apply", "-q", RECIPE, "--model", source, "--output", output, *more])
+
+
+def warm_against_cp(table, source, work, rounds):
+    ratios, ours, theirs, peaks = [], [], [], []
+    for _ in range(rounds):
+        warm(source)
+        took, peak = apply(source, work / "out")
+        remove(work / "copy")
+        warm(source)
+        copied, _ = timed(["cp", "-r", source, work / "copy"])
+        remove(work / "copy")
+        ratios.append(took / copied), ours.append(took), theirs.append(copied), peaks.append(peak / 1024)
+    table.row("apply, warm cache: wall over `cp -r`", ratios, "×", "≤ 0.85")
+    table.row("  apply", ours, "s", "")
+    table.row("  cp -r (which does not wait for the disk, as apply does)", theirs, "s", "")
+    table.row("peak resident memory of apply", peaks, "MiB", "≤ 256")
+
+
+def warm_against_synced_cp(table, source, work, rounds):
+    ratios = []
+    for _ in range(rounds):
+        warm(source)
+        took, _ = apply(source, work / "out")
+        remove(work / "copy")
+        warm(source)
+        copied, _ = timed(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', source, work / "copy"])
+        remove(work / "copy")
+        ratios.append(took / copied)
+    table.row("apply, warm cache: wall over `cp -r` and `sync`", ratios, "×", "")
+
+
+def cold_against_dd(table, source, work, rounds):
+    ratios, ours, reads, writes = [], [], [], []
+    apply(source, work / "out")
+    written = size(work / "out")
+    for _ in range(rounds):
+        evict(source)
+        took, _ = apply(source, work / "out")
+        remove(work / "out")
+        evict(source)
+        read = sum(timed(["dd", f"if={file}", "of=/dev/null", "bs=16M"])[0] for file in sorted(source.glob("*.safetensors")))
+        wrote, _ = timed(["dd", "if=/dev/zero", f"of={work / 'zeros'}", "bs=16M", f"count={written >> 24}", "conv=fsync"])
+        (work / "zeros").unlink()
+        os.sync()
+        ratios.append(took / max(read, wrote)), ours.append(took), reads.append(read), writes.append(wrote)
+    table.row("apply, cold cache: wall over the slower of dd read, dd write", ratios, "×", "≤ 1.15")
+    table.row("  apply", ours, "s", "")
+    table.row("  dd of the source to /dev/null", reads, "s", "")
+    table.row("  dd of the output's size, with fsync", writes, "s", "")
+
+
+def against_llmcompressor(table, python, source, work, rounds):
+    ratios, theirs = [], []
+    for _ in range(rounds):
+        warm(source)
+        ours, _ = apply(source, work / "out")
+        remove(work / "reference")
+        warm(source)
+        took, _ = timed([python, "-c", MODEL_FREE, source, work / "reference"])
+        remove(work / "reference")
+        ratios.append(took / ours), theirs.append(took)
+    table.row("llm-compressor model_free_ptq FP8_BLOCK, CPU: wall over apply", ratios, "×", "≥ 20")
+    table.row("  llm-compressor", theirs, "s", "")
+
+
+def start_up(table, work, rounds):
+    header_only = work / "header-only"
+    synthesize(header_only, 36, "--headers-only")
+    millis = lambda command: timed(command)[0] * 1e3
+    table.row("validate, start to end", [millis([TOOL, "validate", "-q", RECIPE]) for _ in range(rounds)], "ms", "≤ 15")
+    plan = [TOOL, "plan", "-q", RECIPE, "--model", header_only]
+    table.row("plan of the 8B model", [millis(plan) for _ in range(rounds)], "ms", "≤ 60")
+    remove(header_only)
+
+
+def kernels():
+    """The ratios that the crate's own benchmark prints."""
+    bench = ["cargo", "bench", "-q", "-p", "qwen-fp8-schemes", "--bench", "kernels", "--", "--ratios"]
+    print(subprocess.run(bench, cwd=ROOT, check=True, capture_output=True, text=True).stdout, flush=True)
+
+
+def synthesize(directory, layers, *more):
+    remove(directory)
+    subprocess.run(
+        ["cargo", "run", "-q", "--release", "--example", "synth_checkpoint", "--", str(directory), "--layers", str(layers), *more],
+        cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
+    )
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--layers", type=int, default=12)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--work", type=Path, default=None)
+    options.add_argument("--llmcompressor", default=None)
+    options.add_argument("--skip-kernels", action="store_true")
+    options = options.parse_args()
+    subprocess.run(["cargo", "build", "-q", "--release", "--bins", "--examples"], cwd=ROOT, check=True)
+    work = Path(tempfile.mkdtemp(prefix="compare-", dir=options.work or ROOT / "target"))
+    try:
+        if not options.skip_kernels:
+            kernels()
+        source = work / "source"
+        synthesize(source, options.layers)
+        os.sync()
+        cores = len(os.sched_getaffinity(0))
+        print(f"{options.layers} layers, {size(source) / 1e9:.2f} GB, {cores} cores, {options.rounds} rounds: median (range)\n")
+        table = Table()
+        warm_against_cp(table, source, work, options.rounds)
+        warm_against_synced_cp(table, source, work, options.rounds)
+        cold_against_dd(table, source, work, options.rounds)
+        start_up(table, work, 20)
+        if options.llmcompressor:
+            against_llmcompressor(table, options.llmcompressor, source, work, min(options.rounds, 2))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+//! The rewrite of `config.json`: one value changes, no character of any other.
+
+use qwen_fp8::checkpoint::config::Config;
+use serde_json::{Value, json};
+
+use crate::message::message;
+
+const KEY: &str = "quantization_config";
+
+pub(crate) fn check(bytes: &[u8]) {
+    let config = match Config::parse(bytes) {
+        Ok(config) => config,
+        Err(error) => return drop(message(&error)),
+    };
+    read_all(&config);
+
+    let value = json!({ "quant_method": "fp8", "weight_block_size": [128, 128], "ignored_layers": ["a\"\u{1b}"] });
+    let text = config.with_quantization_config(&value);
+    let again = parse(&text);
+    assert!(without(&config, KEY).eq(without(&again, KEY)), "another value changed");
+    let written = again.quantization_config().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    assert_eq!(written.as_ref(), Some(&value));
+    assert_eq!(again.with_quantization_config(&value), text, "a second rewrite changes something");
+    assert_eq!(again.text(), text);
+    check_nested(&config);
+}
+
+/// The getters, which must not fall over anything.
+fn read_all(config: &Config) {
+    let _ = (config.model_type(), config.architectures(), config.tie_word_embeddings());
+    let _ = (config.text_number("num_hidden_layers"), config.quantization_config());
+    for key in config.keys() {
+        let _ = config.value(&[key, "a", "b"]);
+    }
+}
+
+/// A nested value is set without a change beside it.
+fn check_nested(config: &Config) {
+    let mut set = config.clone();
+    set.set(&["text_config", "num_hidden_layers"], &json!(2));
+    let again = parse(&set.text());
+    assert!(without(config, "text_config").eq(without(&again, "text_config")), "another value changed");
+    let (Some(before), Some(after)) = (config.value(&["text_config"]), again.value(&["text_config"])) else { return };
+    let (Value::Object(mut before), Value::Object(mut after)) = (before, after) else { return };
+    assert_eq!(after.get("num_hidden_layers"), Some(&json!(2)));
+    before.remove("num_hidden_layers");
+    after.remove("num_hidden_layers");
+    assert_eq!(before, after);
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text.as_bytes()).expect("what we write we read")
+}
+
+/// The entries in their order, but one.
+fn without<'a>(config: &'a Config, key: &'a str) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+    config.keys().filter(move |found| *found != key).map(|found| (found, config.get(found)))
+}

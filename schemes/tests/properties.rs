@@ -1,0 +1,124 @@
+//! Properties of the FP8 schemes on weights that proptest invents.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use qwen_fp8_schemes::Strategy as QuantizationStrategy;
+use qwen_fp8_schemes::conformance::quantize_whole;
+use qwen_fp8_schemes::{Dtype, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, find};
+use serde_json::{Value, json};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// All instruction sets and all ways to cut a weight into bands give the same bytes.
+    #[test]
+    fn bytes_depend_on_the_weight_alone(weight in weight(), (name, options) in scheme(), bands in 1..9usize) {
+        let scheme = make(name, options);
+        let whole = quantize_whole(&*scheme, weight.source, &weight.bytes, usize::MAX, Simd::PORTABLE, 0).unwrap();
+        for simd in Simd::available() {
+            let made = quantize_whole(&*scheme, weight.source, &weight.bytes, bands, simd, 0xFF).unwrap();
+            prop_assert!(made == whole, "{simd}, {bands} bands");
+        }
+    }
+
+    /// What a server computes is within half a step of the weight, for all weights that a step can be told of.
+    #[test]
+    fn dequantized_is_within_half_a_step(weight in weight(), (name, options) in scheme()) {
+        let double_rounding = options["quotient_dtype"] == "source";
+        let scheme = make(name, options);
+        let specs = scheme.outputs(weight.source).unwrap();
+        let made = quantize_whole(&*scheme, weight.source, &weight.bytes, 1, Simd::detect(), 0).unwrap();
+        let columns = weight.source.columns;
+        for (index, &value) in weight.values.iter().enumerate() {
+            let scale = scale(scheme.weights().strategy, &specs[1], &made[1], index / columns, index % columns);
+            let code = float8::F8E4M3::from_bits(made[0][index]).to_f64();
+            prop_assert_eq!(code.is_sign_negative(), value.is_sign_negative());
+            // Beyond 448 there is no nearer code; a scale that was rounded down leads there.
+            let quotient = (f64::from(value) / scale).clamp(-448.0, 448.0);
+            let step = 2f64.powi((quotient.abs().log2().floor().max(-6.0) as i32) - 3);
+            // The rounding to the source dtype comes on top: half a step of BF16 is a 32nd of one of E4M3.
+            let slack = if double_rounding { 1.0 / 32.0 } else { 1e-6 };
+            prop_assert!((code - quotient).abs() <= step * (0.5 + slack), "{value:e} / {scale:e} is {quotient}, not {code}");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Weight {
+    source: Matrix,
+    bytes: Vec<u8>,
+    values: Vec<f32>,
+}
+
+/// Finite weights of every dtype: ordinary ones, or any bits.
+fn weight() -> impl Strategy<Value = Weight> {
+    let dtype = prop_oneof![Just(SourceDtype::Bf16), Just(SourceDtype::F16), Just(SourceDtype::F32)];
+    (dtype, 0..40usize, 0..200usize, any::<u64>(), any::<bool>()).prop_map(|(dtype, rows, columns, seed, ordinary)| {
+        let source = Matrix { dtype, rows, columns };
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        let mut state = seed;
+        for _ in 0..rows * columns {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bits = (state >> 32) as u32;
+            let ordinary = ordinary.then_some((bits as i32 as f32 / 2f32.powi(31)).powi(3) * 0.1);
+            match dtype {
+                SourceDtype::Bf16 => {
+                    let value = finite(ordinary.map_or(bf16::from_bits(bits as u16), bf16::from_f32), bf16::is_finite);
+                    bytes.extend(value.to_le_bytes());
+                    values.push(value.to_f32());
+                }
+                SourceDtype::F16 => {
+                    let value = finite(ordinary.map_or(f16::from_bits(bits as u16), f16::from_f32), f16::is_finite);
+                    bytes.extend(value.to_le_bytes());
+                    values.push(value.to_f32());
+                }
+                SourceDtype::F32 => {
+                    let value = finite(ordinary.unwrap_or(f32::from_bits(bits)), f32::is_finite);
+                    bytes.extend(value.to_le_bytes());
+                    values.push(value);
+                }
+            }
+        }
+        Weight { source, bytes, values }
+    })
+}
+
+fn finite<T: Copy + Default>(value: T, is_finite: fn(T) -> bool) -> T {
+    if is_finite(value) { value } else { T::default() }
+}
+
+fn scheme() -> impl Strategy<Value = (&'static str, Value)> {
+    let scale = prop_oneof![Just("bf16"), Just("f32"), Just("source")];
+    let quotient = prop_oneof![Just("f32"), Just("source")];
+    (0..3u8, 1..70u32, 1..140u32, scale, quotient).prop_map(|(grouping, height, width, scale, quotient)| {
+        let mut options = json!({ "scale_dtype": scale, "quotient_dtype": quotient });
+        match grouping {
+            0 => ("FP8", options),
+            1 => ("FP8_DYNAMIC", options),
+            _ => {
+                options["block_size"] = json!([height, width]);
+                ("FP8_BLOCK", options)
+            }
+        }
+    })
+}
+
+fn make(name: &str, options: Value) -> Box<dyn Scheme> {
+    let Make::Quantize(make) = find(name).unwrap().make else { panic!("{name}") };
+    make(options, Format::CompressedTensors).unwrap()
+}
+
+/// The stored scale of an element.
+fn scale(strategy: QuantizationStrategy, spec: &TensorSpec, scales: &[u8], row: usize, column: usize) -> f64 {
+    let group = match strategy {
+        QuantizationStrategy::Tensor => 0,
+        QuantizationStrategy::Channel => row,
+        QuantizationStrategy::Block([height, width]) => row / height * spec.shape[1] + column / width,
+        other => panic!("no FP8 scheme has {other:?}"),
+    };
+    match spec.dtype {
+        Dtype::BF16 => bf16::from_le_bytes([scales[2 * group], scales[2 * group + 1]]).to_f64(),
+        Dtype::F16 => f16::from_le_bytes([scales[2 * group], scales[2 * group + 1]]).to_f64(),
+        _ => f64::from(f32::from_le_bytes(scales[4 * group..][..4].try_into().unwrap())),
+    }
+}

@@ -1,0 +1,147 @@
+"""Tries schemas/recipe.schema.json in real editor servers. Run it through `tests/editor/run`.
+
+    check.py YAML-LANGUAGE-SERVER TOMBI TAPLO
+
+What is expected of a scheme is read from the schema, so that a new scheme needs no change here.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+from lsp import Server, cursor
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "recipes"
+HEAD = "# yaml-language-server: $schema=../schemas/recipe.schema.json\n"
+SETTINGS = {"yaml": {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}}}
+RULE_KEYS = {"scheme", "targets", "ignore", "optional"}
+
+SCHEMA = json.loads((ROOT / "schemas/recipe.schema.json").read_text())
+RULES = next(form for form in SCHEMA["oneOf"] if form["title"] == "rules")["properties"]["rules"]["items"]["oneOf"]
+SCHEMES = {branch["title"]: branch for branch in RULES}
+
+
+class Yaml:
+    def __init__(self, server):
+        self.server = Server(["node", server, "--stdio"], ROOT, SETTINGS, "yaml")
+        self.opened = 0
+
+    def open(self, body):
+        self.opened += 1
+        text, line, column = cursor(HEAD + body) if "‸" in body else (HEAD + body, 0, 0)
+        uri = self.server.open(RECIPES / f"unsaved-{self.opened}.yaml", text)
+        return uri, line, column, self.server.diagnostics(uri)
+
+    def complete(self, body):
+        uri, line, column, _ = self.open(body)
+        return {item["label"]: item for item in self.server.complete(uri, line, column)}
+
+    def hover(self, body):
+        uri, line, column, _ = self.open(body)
+        return self.server.hover(uri, line, column)
+
+    def complaints(self, body):
+        found = [(d["range"]["start"]["line"], d["range"]["start"]["character"], d["message"]) for d in self.open(body)[3]]
+        return sorted(found)
+
+
+def documentation(item):
+    text = item.get("documentation") or ""
+    return text["value"] if isinstance(text, dict) else text
+
+
+def rule(scheme, more=""):
+    return f"rules:\n  - scheme: {scheme}\n    targets: Linear\n{more}"
+
+
+def check_completion(yaml):
+    values = yaml.complete("rules:\n  - scheme: ‸\n")
+    assert set(values) == set(SCHEMES), values.keys()
+    for name, item in values.items():
+        assert SCHEMES[name]["description"] in documentation(item), name
+    assert set(yaml.complete("rules:\n  - scheme: FP8_B‸\n")) >= {"FP8_BLOCK"}
+    for name, branch in SCHEMES.items():
+        offered = set(yaml.complete(rule(name, "    ‸\n")))
+        # While completing, the server takes `FP8` for the beginning of `FP8_BLOCK` too.
+        longer = [other["properties"] for title, other in SCHEMES.items() if title.startswith(name)]
+        expected = set(branch["properties"]) - {"scheme", "targets"}
+        assert expected <= offered <= set().union(*longer), (name, offered, expected)
+    ready = yaml.complete("rules:\n  - ‸\n")
+    for name in SCHEMES:
+        inserted = ready[name].get("insertText") or ready[name]["textEdit"]["newText"]
+        assert f"scheme: {name}" in inserted and "targets" in inserted, inserted
+    patterns = yaml.complete("rules:\n  - scheme: FP8_BLOCK\n    targets:\n      - ‸\n")
+    assert "Linear" in patterns and "re:.*visual.*" in patterns, patterns.keys()
+    assert set(yaml.complete("format: ‸\n")) == {"fp8", "compressed-tensors"}
+    assert {"rules", "scheme", "FP8Modifier", "model", "output", "format"} <= set(yaml.complete("‸\n"))
+    nested = "a_stage:\n  b_modifiers:\n    QuantizationModifier:\n      "
+    assert {"targets", "ignore", "scheme", "config_groups"} <= set(yaml.complete(nested + "‸\n"))
+    assert set(yaml.complete(nested + "scheme: ‸\n")) == set(SCHEMES)
+    weights = nested + "config_groups:\n        group_0:\n          weights:\n            "
+    assert {"num_bits", "type", "strategy"} <= set(yaml.complete(weights + "‸\n"))
+    assert {"channel", "block"} <= set(yaml.complete(weights + "strategy: ‸\n"))
+
+
+def check_hover(yaml):
+    assert SCHEMES["FP8_BLOCK"]["description"] in yaml.hover(rule("FP8_B‸LOCK"))
+    for name, branch in SCHEMES.items():
+        for option in set(branch["properties"]) - RULE_KEYS:
+            if "anyOf" in branch["properties"][option]:
+                first = branch["properties"][option]["description"].split("`")[0]
+                example = json.dumps(branch["properties"][option]["examples"][0])
+                shown = yaml.hover(rule(name, f"    {option[0]}‸{option[1:]}: {example}\n"))
+                assert first in shown, (name, option, shown)
+
+
+def check_complaints(yaml):
+    line = 2  # of `scheme`, under the head and `rules:`
+    known = " | ".join(json.dumps(name) for name in SCHEMES)
+    for body, expected in [
+        (rule("FP8_BLOK"), [(line, 12, f"Value must be {known}.")]),
+        (rule("PASSTHROUGH", "    block_size: 128\n"), [(line + 2, 4, "Property block_size is not allowed.")]),
+        (rule("FP8_BLOCK", "    block_size: 0\n"), [(line + 2, 16, "Value is below the minimum of 1.")]),
+        (rule("FP8_BLOCK", "    block_size: large\n"), [(line + 2, 16, 'Incorrect type. Expected "integer | array".')]),
+        (rule("FP8_BLOCK", "    blok_size: 128\n"), [(line + 2, 4, "Property blok_size is not allowed.")]),
+        (rule("FP8_BLOCK", "format: gguf\n"), [(line + 2, 8, 'Value must be "fp8" | "compressed-tensors".')]),
+        ("rules:\n  - scheme: FP8_BLOCK\n", [(line, 4, 'Missing property "targets".')]),
+        ("a_stage:\n  b_modifiers:\n    GPTQModifier: {}\n", [(3, 4, "Property GPTQModifier is not allowed.")]),
+    ]:
+        found = yaml.complaints(body)
+        assert found == expected, (body, found)
+    for path in sorted(RECIPES.glob("*.yaml")):
+        found = yaml.complaints(path.read_text())
+        assert found == [], (path, found)
+
+
+def check_toml(linters):
+    bad = '#:schema ../schemas/recipe.schema.json\n[[rules]]\nscheme = "FP8_BLOK"\ntargets = "Linear"\n'
+    scratch = RECIPES / "unsaved.toml"
+    for linter in linters:
+        for path in sorted(RECIPES.glob("*.toml")):
+            done = subprocess.run([*linter, path], capture_output=True, text=True)
+            assert done.returncode == 0, (linter, path, done.stderr)
+        scratch.write_text(bad)
+        try:
+            done = subprocess.run([*linter, scratch], capture_output=True, text=True)
+        finally:
+            scratch.unlink()
+        assert done.returncode == 1 and "FP8_BLOK" in done.stdout + done.stderr, (linter, done)
+
+
+def main():
+    yaml_server, tombi, taplo = sys.argv[1:]
+    yaml = Yaml(yaml_server)
+    try:
+        check_completion(yaml)
+        check_hover(yaml)
+        check_complaints(yaml)
+    finally:
+        yaml.server.stop()
+    check_toml([[tombi, "lint", "--offline"], [taplo, "lint"]])
+    print(f"editors: {len(SCHEMES)} schemes complete, hover and complain as they should")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+//! Plans: which tensor goes where, what servers make of it, and how large it gets.
+
+#[path = "../shapes/mod.rs"]
+mod shapes;
+
+mod conservation;
+mod real_shapes;
+mod resolve;
+mod serving;
+mod shards;
+
+use std::path::Path;
+
+use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::finding::{Finding, Severity};
+use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::{Recipe, RecipeText};
+
+use shapes::Shapes;
+
+/// The main recipe: blocks in the official layout.
+const BLOCKS: &str = "
+format: fp8
+rules:
+  - scheme: PASSTHROUGH
+    targets: ['re:.*visual.*']
+    optional: true
+  - scheme: FP8_DYNAMIC
+    block_size: 128
+    targets: Linear
+";
+
+fn recipe(text: &str) -> Recipe {
+    Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), text)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What planning `recipe` on a checkpoint of these shapes says: the plan, or all findings.
+fn try_plan(text: &str, shapes: &Shapes) -> Result<Plan, Vec<Finding>> {
+    try_plan_in(text, shapes.write_single().path())
+}
+
+fn try_plan_in(text: &str, dir: &Path) -> Result<Plan, Vec<Finding>> {
+    let checkpoint = Checkpoint::open(dir).unwrap_or_else(|error| panic!("{error}"));
+    Plan::build(recipe(text), checkpoint).map_err(|refused| refused.findings)
+}
+
+fn plan(text: &str, shapes: &Shapes) -> Plan {
+    try_plan(text, shapes).unwrap_or_else(|findings| panic!("{}", shown(&findings)))
+}
+
+/// The errors of a plan that must not be.
+fn errors(text: &str, shapes: &Shapes) -> Vec<Finding> {
+    let findings = try_plan(text, shapes).expect_err("the plan must be refused");
+    let errors: Vec<Finding> = findings.into_iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert!(!errors.is_empty());
+    errors
+}
+
+/// The one error of a plan that must not be.
+fn error(text: &str, shapes: &Shapes) -> Finding {
+    let mut errors = errors(text, shapes);
+    assert_eq!(errors.len(), 1, "{}", shown(&errors));
+    errors.remove(0)
+}
+
+fn shown(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("{finding:#?}\n")).collect()
+}
