@@ -12,7 +12,7 @@ use super::rules;
 use crate::checkpoint::config::Config;
 use crate::layer::LayerKind;
 use crate::recipe::pattern::Pattern;
-use crate::shown::{shown, shown_message};
+use crate::shown::{sentence, shown};
 
 pub(super) use list::{Entry, IgnoreList, Reads};
 
@@ -64,7 +64,7 @@ impl Declared {
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
             Err(error) => {
-                let message = format!("`quantization_config` cannot be read: {}", shown_message(&error.to_string()));
+                let message = format!("`quantization_config` cannot be read: {}", sentence(&error.to_string()));
                 findings.push(Finding::new(&rules::BAD_CONFIG, message).config(""));
                 return None;
             }

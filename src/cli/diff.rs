@@ -7,7 +7,7 @@ use super::findings::directory;
 use super::screen::{Failure, Screen};
 use crate::check::{self, Described, Difference, Stored, TensorDifference};
 use crate::report::table::{Align, Table};
-use crate::shown::{shown, shown_message};
+use crate::shown::{sentence, shown};
 
 /// Names in a list, and characters of a value, after which the rest is a number or dots.
 const NAMES: usize = 10;
@@ -145,7 +145,7 @@ fn only(title: &str, tensors: &[Described]) -> Option<String> {
 fn config(difference: &Difference) -> Option<String> {
     let mut table = Table::new(&[("config.json", Align::Left), ("A", Align::Left), ("B", Align::Left)]);
     for change in &difference.config {
-        let pointer = shown_message(&change.pointer).to_string();
+        let pointer = sentence(&change.pointer).to_string();
         table.row([pointer, value(change.a.as_ref()), value(change.b.as_ref())]);
     }
     (!difference.config.is_empty()).then(|| table.render())
@@ -156,7 +156,7 @@ fn value(value: Option<&Value>) -> String {
     let text = value.to_string();
     let cut: String = text.chars().take(VALUE).collect();
     let dots = if cut.len() < text.len() { "…" } else { "" };
-    format!("{}{dots}", shown_message(&cut))
+    format!("{}{dots}", sentence(&cut))
 }
 
 fn described(stored: &Stored) -> String {

@@ -4,8 +4,8 @@ use super::args;
 use super::findings::{directory, fail_on_errors, render, verdict};
 use super::screen::{Failure, Screen};
 use crate::check::{self, Checked, CheckedTensor, Verification};
-use crate::report::size::{grouped, human};
 use crate::report::table::{Align, Table};
+use crate::size::{grouped, human};
 
 /// Tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
