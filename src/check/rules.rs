@@ -83,6 +83,8 @@ rules! {
         "a value in `quantization_config` that some servers do not take"
     LISTS_DIFFER "Q106" "lists-differ" Error Error
         "`ignored_layers` and `modules_to_not_convert` differ: vLLM and transformers would build different models"
+    UNQUANTIZED "Q107" "unquantized" Note Note
+        "nothing is quantized and nothing says so: there is nothing to check but the container"
 
     LISTED_QUANTIZED "Q201" "listed-but-quantized" Error Error
         "a module is listed as unquantized and has FP8 weights: vLLM refuses its scale"

@@ -76,6 +76,10 @@ pub(super) fn check<'a>(checkpoint: &'a Checkpoint, findings: &mut Vec<Finding>)
             findings.push(Finding::new(&rules::NO_CONFIG, message).file("config.json"));
             Vec::new()
         }
+        (None, None) if checkpoint.config.quantization_config().is_none() => {
+            findings.push(Finding::new(&rules::UNQUANTIZED, "no tensor is quantized").file("config.json"));
+            Vec::new()
+        }
         (None, _) => Vec::new(),
     };
     Structure { coded, companions }

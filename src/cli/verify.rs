@@ -24,7 +24,10 @@ pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure
 
 fn text(verification: &Verification, verbose: bool) -> String {
     let mut text = render(&verification.findings, verbose);
-    let mut sections = vec![kinds(verification)];
+    let mut sections = Vec::new();
+    if !verification.kinds.is_empty() {
+        sections.push(kinds(verification));
+    }
     let noisiest = noisiest(verification, verbose);
     if !noisiest.is_empty() {
         sections.push(tensors(&noisiest));

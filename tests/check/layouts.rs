@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qwen_fp8::check::{Finding, Severity, lint};
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, Tensor};
+use crate::folder::{Base, Folder, Tensor, source};
 
 fn linted(folder: &Folder) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();
@@ -134,6 +134,12 @@ fn experts_and_routers() {
     // Listing the stack lists each of its experts.
     folder.edit_list(|list| list.push(json!("model.layers.0.mlp.experts")));
     assert!(codes(&folder).contains(&("Q201", Severity::Error)));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_quantized_says_so() {
+    let folder = Folder::read(&source());
+    assert_eq!(codes(&folder), [("Q107", Severity::Note)]);
 }
 
 #[test]
