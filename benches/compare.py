@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "target/release/qwen-fp8"
+SYNTHESIZE = ROOT / "target/release/examples/synth_checkpoint"
 RECIPE = ROOT / "recipes/fp8_dynamic.yaml"
 MODEL_FREE = """
 import sys
@@ -156,10 +157,7 @@ def kernels():
 
 def synthesize(directory, layers, *more):
     remove(directory)
-    subprocess.run(
-        ["cargo", "run", "-q", "--release", "--example", "synth_checkpoint", "--", str(directory), "--layers", str(layers), *more],
-        cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
-    )
+    subprocess.run([SYNTHESIZE, directory, "--layers", str(layers), *more], check=True, stderr=subprocess.DEVNULL)
 
 
 def main():
@@ -168,9 +166,12 @@ def main():
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--work", type=Path, default=None)
     options.add_argument("--llmcompressor", default=None)
-    options.add_argument("--skip-kernels", action="store_true")
+    options.add_argument("--skip-kernels", action="store_true", help="leave out the kernels' rows, which take a build")
+    options.add_argument("--prebuilt", action="store_true", help="measure the binaries in target/release as they are")
     options = options.parse_args()
-    subprocess.run(["cargo", "build", "-q", "--release", "--bins", "--examples"], cwd=ROOT, check=True)
+    if not options.prebuilt:
+        build = ["cargo", "build", "-q", "--release", "--bin", "qwen-fp8", "--example", "synth_checkpoint"]
+        subprocess.run(build, cwd=ROOT, check=True)
     work = Path(tempfile.mkdtemp(prefix="compare-", dir=options.work or ROOT / "target"))
     try:
         if not options.skip_kernels:

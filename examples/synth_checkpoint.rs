@@ -33,6 +33,9 @@ struct Args {
     /// Bytes of a shard at most, unless one tensor is larger.
     #[arg(long, default_value_t = 5_000_000_000)]
     max_shard_size: u64,
+    /// Write headers alone: the weights are holes, which read as zeros and take no space.
+    #[arg(long)]
+    headers_only: bool,
     /// Other seeds give other values.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -64,7 +67,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut total = 0;
     for (number, shapes) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", number + 1, shards.len());
-        total += write_shard(&args.output.join(&name), shapes, args.seed ^ (number as u64) << 32)?;
+        let seed = (!args.headers_only).then_some(args.seed ^ (number as u64) << 32);
+        total += write_shard(&args.output.join(&name), shapes, seed)?;
         weight_map.extend(shapes.iter().map(|(tensor, _)| (tensor.clone(), Value::from(name.as_str()))));
     }
     weight_map.sort_keys();
@@ -154,7 +158,7 @@ fn bytes(shape: &[usize]) -> u64 {
 }
 
 /// Writes one shard with all processors and returns the bytes of its tensors.
-fn write_shard(path: &Path, shapes: &Shapes, seed: u64) -> Result<u64, Box<dyn Error>> {
+fn write_shard(path: &Path, shapes: &Shapes, seed: Option<u64>) -> Result<u64, Box<dyn Error>> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut end = 0;
@@ -169,6 +173,8 @@ fn write_shard(path: &Path, shapes: &Shapes, seed: u64) -> Result<u64, Box<dyn E
     file.write_all_at(&(json.len() as u64).to_le_bytes(), 0)?;
     file.write_all_at(&json, 8)?;
     let data = 8 + json.len() as u64;
+    file.set_len(data + end)?;
+    let Some(seed) = seed else { return Ok(end) };
     let next = AtomicUsize::new(0);
     let fill = || -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
