@@ -462,6 +462,14 @@ fn layers_are_split_over_gpus_as_servers_split_them() {
     };
     assert_eq!(sizes(&fits(&heads(8, 1), CHANNELS)), [1, 2, 4, 8]);
     assert_eq!(sizes(&fits(&heads(24, 3), CHANNELS)), [1]);
+    let mut one_head = heads(8, 1);
+    one_head.tensors.retain(|tensor| tensor.name.contains("k_proj") || tensor.name.contains("lm_head"));
+    for layer in 0..2 {
+        one_head.tensor(&format!("model.layers.{layer}.self_attn.k_proj.weight")).shape = vec![128, 256];
+    }
+    assert_eq!(sizes(&fits(&one_head, &blocks("Linear"))), [1, 2, 4, 8]);
+    let two_heads = one_head.with_config("num_key_value_heads", 2.into());
+    assert_eq!(sizes(&fits(&two_heads, &blocks("Linear"))), [1]);
     // The input of `down_proj` is cut, not its output: 512 columns are four blocks, and 256 rows are not looked at.
     let mut wide = heads(8, 1);
     wide.tensors.retain(|tensor| {
