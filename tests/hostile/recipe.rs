@@ -342,7 +342,7 @@ pub(crate) const PLANNED: &[Case] = &[
             s.command = Some(["apply", "m.yaml", "--output=out"].map(Into::into).to_vec());
             s.write(
                 "m.yaml",
-                format!("version: 1\nmodel: \"./no\\u001b[31m\"\nrules: [{{scheme: FP8_DYNAMIC, targets: Linear}}]\n"),
+                "version: 1\nmodel: \"./no\\u001b[31m\"\nrules: [{scheme: FP8_DYNAMIC, targets: Linear}]\n",
             )
         },
         Refuse(&["./no\\u{1b}[31m", "does not exist"]),

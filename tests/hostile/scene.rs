@@ -48,8 +48,8 @@ impl Scene {
         scene.write("model/tokenizer.json", r#"{"version":"1.0"}"#);
         scene.write("model/tokenizer_config.json", "{}");
         let (first, second) = (first(), second());
-        scene.write(&format!("model/{FIRST}"), file(&first));
-        scene.write(&format!("model/{SECOND}"), file(&second));
+        scene.write(format!("model/{FIRST}"), file(&first));
+        scene.write(format!("model/{SECOND}"), file(&second));
         scene.index(&map());
         scene
     }
