@@ -4,6 +4,7 @@
 //! character on the screen; and a refusal says where, leaves no output, and ends with 1 or 2.
 
 mod hostile {
+    pub(crate) mod command;
     pub(crate) mod container;
     pub(crate) mod folder;
     pub(crate) mod index;
@@ -16,7 +17,7 @@ mod hostile {
 }
 
 use hostile::judge::judge_all;
-use hostile::{container, folder, index, output, recipe, values};
+use hostile::{command, container, folder, index, output, recipe, values};
 
 #[test]
 fn headers_that_lie() {
@@ -56,4 +57,9 @@ fn recipes_by_themselves() {
 #[test]
 fn recipes_for_a_checkpoint() {
     judge_all(recipe::PLANNED);
+}
+
+#[test]
+fn commands_on_odd_names() {
+    judge_all(command::CASES);
 }
