@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../fuzz/checks/config.rs"]
 mod config;
+#[path = "../fuzz/checks/fit.rs"]
+mod fit;
 #[path = "../fuzz/checks/header.rs"]
 mod header;
 #[path = "../fuzz/checks/index.rs"]

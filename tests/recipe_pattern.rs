@@ -202,3 +202,14 @@ proptest! {
         prop_assert_eq!(matches(&name, &other), name == other || name == format!("{other}.weight"));
     }
 }
+
+#[test]
+fn a_backtracking_regex_meets_no_long_names() {
+    let pattern = Pattern::parse("re:(?:(?=a*)a)*b").unwrap();
+    assert!(pattern.matches(&"a".repeat(1024), LayerKind::Linear).is_ok());
+    let error = pattern.matches(&"a".repeat(1 << 20), LayerKind::Linear).unwrap_err().to_string();
+    assert!(error.starts_with("the pattern `re:(?:(?=a*)a)*b` takes too long on the name `aaa"), "{error}");
+    // The linear engine takes any.
+    let pattern = Pattern::parse("re:(a+)+$").unwrap();
+    assert_eq!(pattern.matches(&"a".repeat(1 << 20), LayerKind::Linear), Ok(true));
+}

@@ -8,7 +8,7 @@ use qwen_fp8::layer::LayerKind;
 use qwen_fp8::recipe::pattern::Pattern;
 use qwen_fp8::recipe::{Located, Recipe, RecipeError, RecipeText};
 
-use crate::message::is_unfit;
+use crate::fit::is_unfit;
 
 /// The text is read in both languages.
 pub(crate) fn check(bytes: &[u8]) {

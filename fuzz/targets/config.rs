@@ -2,6 +2,8 @@
 
 #[path = "../checks/config.rs"]
 mod config;
+#[path = "../checks/fit.rs"]
+mod fit;
 #[path = "../checks/message.rs"]
 mod message;
 

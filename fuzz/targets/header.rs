@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../checks/fit.rs"]
+mod fit;
 #[path = "../checks/header.rs"]
 mod header;
 #[path = "../checks/message.rs"]

@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../checks/fit.rs"]
+mod fit;
 #[path = "../checks/index.rs"]
 mod index;
 #[path = "../checks/message.rs"]

@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../checks/fit.rs"]
+mod fit;
 #[path = "../checks/message.rs"]
 mod message;
 #[path = "../checks/pattern.rs"]

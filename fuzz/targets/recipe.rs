@@ -1,7 +1,7 @@
 #![no_main]
 
-#[path = "../checks/message.rs"]
-mod message;
+#[path = "../checks/fit.rs"]
+mod fit;
 #[path = "../checks/recipe.rs"]
 mod recipe;
 

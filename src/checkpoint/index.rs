@@ -156,6 +156,12 @@ impl<'de> Visitor<'de> for WeightMap<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use safetensors::Dtype;
+
+    use super::super::layout::{ShardLayout, TensorEntry, index_json};
     use super::*;
 
     #[test]
@@ -225,5 +231,24 @@ mod tests {
             assert!(matches!(error, IndexError::ShardName { .. }), "{name:?}: {error}");
         }
         assert!(is_plain_shard_name("model-00001-of-00004.safetensors") && is_plain_shard_name("Modèle 1.safetensors"));
+    }
+
+    proptest! {
+        /// Index out, index in: the same tensors in the same shards, whatever the names.
+        #[test]
+        fn what_is_written_is_read(
+            map in prop::collection::btree_map("\\PC{1,8}|[a\"\\\\\n\u{1}.]{1,4}", 0usize..4, 1..20),
+        ) {
+            let shard = |at: usize| format!("model-{at} \u{fc}.safetensors");
+            let layouts = (0..4).map(|at| {
+                let names = map.iter().filter(|&(_, &of)| of == at).map(|(name, _)| name.clone());
+                let entries = names.map(|name| TensorEntry { name, dtype: Dtype::U8, shape: vec![1] });
+                ShardLayout::new(shard(at), entries.collect()).unwrap()
+            });
+            let index = Index::parse(index_json(&layouts.collect::<Vec<_>>()).as_bytes()).unwrap();
+            let read: BTreeMap<_, _> =
+                index.weight_map.iter().map(|(name, &at)| (name.clone(), index.shards[at].clone())).collect();
+            prop_assert_eq!(read, map.iter().map(|(name, &at)| (name.clone(), shard(at))).collect::<BTreeMap<_, _>>());
+        }
     }
 }

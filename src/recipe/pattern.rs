@@ -68,6 +68,9 @@ const MAX_GLOB: usize = 1024;
 /// Bytes of a compiled regex.
 const COMPILED: usize = 1 << 20;
 const BACKTRACKS: usize = 100_000;
+/// Bytes of a name that a backtracking regex is held against: each step may scan the rest of the name, which no limit
+/// counts. No model has a module name of half this length.
+const BACKTRACKED_NAME: usize = 1024;
 
 impl Pattern {
     /// Reads a pattern of a native recipe.
@@ -138,6 +141,7 @@ impl Regex {
         match self {
             // The leftmost match starts at 0 exactly when one does.
             Self::Linear(regex) => Ok(regex.find(name).is_some_and(|found| found.start() == 0)),
+            Self::Backtracking(_) if name.len() > BACKTRACKED_NAME => Err(Limit),
             Self::Backtracking(regex) => regex.is_match(name).map_err(|_| Limit),
         }
     }
