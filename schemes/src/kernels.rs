@@ -1,4 +1,4 @@
-//! The numerics: pure functions from the bytes of a weight to E4M3 bytes and scales.
+//! The numerics: pure functions from the bytes of a weight to the bytes of narrow numbers and their scales.
 //!
 //! The loops are scalar code that LLVM vectorizes, compiled once per instruction set, but for the cast that real
 //! checkpoints need ([`multiply`]), which is written out. All instruction sets give identical bytes.
@@ -8,9 +8,16 @@ mod band;
 mod division;
 mod e4m3;
 mod element;
+mod integer;
 #[cfg(target_arch = "x86_64")]
 mod multiply;
+mod pack;
+mod quotient;
+mod rows;
 mod scale;
+mod signed;
 
 pub use absmax::absmax;
 pub(crate) use band::{Cast, Grouping, quantize};
+pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
+pub(crate) use pack::packed_bytes;
