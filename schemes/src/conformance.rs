@@ -129,7 +129,7 @@ pub fn quantize_whole(
     let mut outputs: Vec<Vec<u8>> = specs.iter().map(|spec| vec![filler; spec.bytes()]).collect();
     let amax = match scheme.amax_scope() {
         AmaxScope::Band => None,
-        AmaxScope::Tensor => Some(absmax(source, 0, bytes, simd)?),
+        AmaxScope::Tensor | AmaxScope::Fused => Some(absmax(source, 0, bytes, simd)?),
     };
     let step = scheme.band_rows().saturating_mul(bands);
     let mut first_row = 0;

@@ -6,11 +6,14 @@
 mod absmax;
 mod band;
 mod division;
+mod e2m1;
 mod e4m3;
 mod element;
 mod integer;
+mod microscaling;
 #[cfg(target_arch = "x86_64")]
 mod multiply;
+mod nvfp4;
 mod pack;
 mod quotient;
 mod rows;
@@ -20,4 +23,6 @@ mod signed;
 pub use absmax::absmax;
 pub(crate) use band::{Cast, Grouping, quantize};
 pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
+pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};
+pub(crate) use nvfp4::{NVFP4_GROUP, quantize_nvfp4};
 pub(crate) use pack::packed_bytes;

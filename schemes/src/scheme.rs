@@ -148,6 +148,9 @@ pub enum AmaxScope {
     Band,
     /// All of the source weight: the engine makes a first pass over it.
     Tensor,
+    /// All of the source weights that servers merge into one layer with this one, such as q, k and v: those of them that
+    /// the same scheme takes. A weight that is merged with none is a set of its own.
+    Fused,
 }
 
 /// A run of whole rows of a source weight, as little-endian bytes.

@@ -9,10 +9,11 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 /// Schemes whose quotients a CPU rounds twice and a GPU once.
-const DIVIDED: [&str; 14] = [
+const DIVIDED: [&str; 15] = [
     "FP8",
     "FP8_BLOCK",
     "FP8_DYNAMIC",
+    "MXFP4",
     "W2A16",
     "W3A16",
     "W4A16",
@@ -26,12 +27,17 @@ const DIVIDED: [&str; 14] = [
     "W8A8",
 ];
 
+/// Schemes whose bytes are the same on both.
+const EXACT: [&str; 2] = ["MXFP8", "NVFP4A16"];
+
 #[test]
 fn on_a_cpu() {
     let Some(goldens) = unpack("cpu") else { return };
     let mut compared = 0;
-    for name in DIVIDED {
-        let scheme = scheme(name, json!({ "quotient_dtype": "source" }));
+    let source = || json!({ "quotient_dtype": "source" });
+    let all = DIVIDED.map(|name| (name, source())).into_iter().chain(EXACT.map(|name| (name, json!({}))));
+    for (name, options) in all {
+        let scheme = scheme(name, options);
         for dtype in ["bf16", "f16", "f32"] {
             let file = std::fs::read(goldens.join(format!("goldens/ops/{name}_{dtype}.safetensors"))).unwrap();
             let file = SafeTensors::deserialize(&file).unwrap();
@@ -41,7 +47,7 @@ fn on_a_cpu() {
             }
         }
     }
-    assert!(compared >= DIVIDED.len() * 3 * 15, "{compared} weights");
+    assert!(compared >= (DIVIDED.len() + EXACT.len()) * 3 * 15, "{compared} weights");
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(super) trait Signed: Element {
     /// The smallest normal value.
     const SMALLEST_NORMAL: f32;
 
+    /// The E8M0 code of the smallest power of two.
+    const LEAST_SCALE: i32;
+
     /// Half of the smallest value: all up to it round to zero.
     const VANISHING: f32;
 
@@ -41,6 +44,7 @@ impl Signed for Bf16 {
     const BIAS: i32 = 127;
     const SHORT: bool = true;
     const SMALLEST_NORMAL: f32 = f32::MIN_POSITIVE;
+    const LEAST_SCALE: i32 = 0;
     const VANISHING: f32 = f32::from_bits(1 << 15);
 
     #[inline(always)]
@@ -76,6 +80,7 @@ impl Signed for F16 {
     const BIAS: i32 = 15;
     const SHORT: bool = true;
     const SMALLEST_NORMAL: f32 = f32::from_bits((127 - 14) << 23);
+    const LEAST_SCALE: i32 = 127 - 24;
     const VANISHING: f32 = f32::from_bits((127 - 25) << 23);
 
     #[inline(always)]
@@ -116,6 +121,7 @@ impl Signed for F32 {
     const BIAS: i32 = 127;
     const SHORT: bool = false;
     const SMALLEST_NORMAL: f32 = f32::MIN_POSITIVE;
+    const LEAST_SCALE: i32 = 0;
     const VANISHING: f32 = 0.0;
 
     #[inline(always)]
