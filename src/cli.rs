@@ -2,14 +2,18 @@
 
 mod apply;
 mod args;
+mod diff;
 mod explain;
+mod findings;
 mod inspect;
+mod lint;
 mod plan;
 mod progress;
 mod schemes;
 mod screen;
 mod source;
 mod validate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,9 @@ pub fn main() -> ExitCode {
         Command::Schema => schemes::schema(&screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
+        Command::Verify(args) => verify::verify(args, &screen),
+        Command::Lint(args) => lint::lint(args, &screen),
+        Command::Diff(args) => diff::diff(args, &screen),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! `FP8`: E4M3 weights with one scale for the tensor.
 //!
-//! llm-compressor's scheme of this name also stores a static `input_scale`, which takes calibration data. Here
-//! activations are quantized while the model runs, which every server that takes the static form does as well.
+//! llm-compressor's scheme of this name also stores a static `input_scale`, which takes calibration data. Without data
+//! there is none to store, so that here activations are quantized while the model runs.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::check::Threshold;
+
 /// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
 #[derive(Debug, Parser)]
 #[command(name = "qwen-fp8", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -56,6 +58,12 @@ pub(super) enum Command {
     Schemes(Schemes),
     /// Show what a checkpoint holds, by layer kind and dtype
     Inspect(Inspect),
+    /// Prove that a result is sound, and that it is the source's
+    Verify(Verify),
+    /// Check the structure of an FP8 checkpoint, whoever made it
+    Lint(Lint),
+    /// Show tensor by tensor how two checkpoints differ
+    Diff(Diff),
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +158,71 @@ pub(super) struct Inspect {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID")]
     pub(super) model: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The result: a directory, or a model id of the Hugging Face cache
+    #[arg(value_name = "OUTPUT")]
+    pub(super) output: String,
+
+    /// What it was made from: every tensor is held against it
+    #[arg(short, long, value_name = "DIR|ID")]
+    pub(super) source: Option<String>,
+
+    /// Fail where a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
+    /// also relative_error, max_error, flushed. May be given again
+    #[arg(long, value_name = "EXPR", requires = "source")]
+    pub(super) fail_if: Vec<Threshold>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lint {
+    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
+    pub(super) model: Option<String>,
+
+    /// What to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: LintFormat,
+
+    /// List the rules instead, as a table in Markdown
+    #[arg(long, conflicts_with_all = ["model", "format"])]
+    pub(super) rules: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LintFormat {
+    Text,
+    Json,
+    Sarif,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The one checkpoint: a directory, or a model id of the Hugging Face cache
+    #[arg(value_name = "A")]
+    pub(super) a: String,
+
+    /// The other
+    #[arg(value_name = "B")]
+    pub(super) b: String,
+
+    /// How many of the most changed tensors to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(super) top: usize,
+
+    /// Exit with 1 if they differ
+    #[arg(long)]
+    pub(super) exit_code: bool,
 
     /// Print JSON
     #[arg(long)]

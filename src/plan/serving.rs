@@ -218,7 +218,10 @@ fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
             },
         ),
     ] {
-        let wrong = by_rule(served, |module| block(module).is_some_and(|block| ragged(module.tensor, block)));
+        // Of the vision tower it is enough to say that it must not be quantized at all.
+        let stays = |module: &Quantized<'_>| layer::is_vision(module.tensor.module());
+        let wrong =
+            by_rule(served, |module| !stays(module) && block(module).is_some_and(|block| ragged(module.tensor, block)));
         for (rule, modules) in wrong {
             let shape = &modules[0].tensor.shape;
             let n = count(modules.len(), "layer");

@@ -108,7 +108,10 @@ impl Staging {
             }
             Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
         }
-        sync_dir(&destination.parent)
+        // A name that may be gone after a power cut is not published: back with it, and away as after any failure.
+        sync_dir(&destination.parent).inspect_err(|_| {
+            let _ = fs::rename(target, &self.dir);
+        })
     }
 }
 

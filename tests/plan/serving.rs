@@ -1,7 +1,11 @@
 //! What servers refuse or load wrong: the error, that its help works to the letter, and the neighbour that is accepted.
 
+use std::path::Path;
+
+use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::finding::{Finding, Severity};
 use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::{Recipe, RecipeText};
 use serde_json::{Value, json};
 
 use crate::shapes::{self, Shapes};
@@ -35,8 +39,10 @@ fn follow(recipe: &str, finding: &Finding) -> String {
             return format!("{}\n  {rule}{}", &recipe[..at], &recipe[at..]);
         }
         if let Some(list) = help.strip_prefix("to keep it, add to `ignore`: ") {
-            assert!(!recipe.contains("ignore:"));
-            return format!("{recipe}ignore: [{list}]\n");
+            return match recipe.split_once("ignore: [") {
+                Some((before, after)) => format!("{before}ignore: [{list}, {after}"),
+                None => format!("{recipe}ignore: [{list}]\n"),
+            };
         }
         if let Some(rest) = help.strip_prefix("add to `targets` of rule ") {
             let (label, list) = rest.split_once(": ").unwrap();
@@ -348,6 +354,38 @@ fn no_list_entry_hits_a_quantized_module_in_transformers() {
     let plan = refused_until_followed(&recipe, &shapes, "transformers takes `model.layers.0.mlp.gate` for it");
     assert!(is_quantized(&plan, "model.layers.0.mlp.gate_proj"));
     crate::plan(&recipe, &shapes::small_moe());
+}
+
+#[test]
+fn help_speaks_the_language_of_the_recipe() {
+    let llmcompressor = "
+quant_stage:
+  quant_modifiers:
+    QuantizationModifier:
+      targets: [Linear]
+      scheme: FP8_DYNAMIC
+      ignore: [lm_head]
+";
+    let plan = refused_until_followed(llmcompressor, &shapes::small_vl(), "of the vision tower would be quantized");
+    assert!(!is_quantized(&plan, "model.visual.merger.linear_fc1"));
+
+    let toml = "[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [\"re:.*layers.0.*k_proj\"]\n\n\
+                [[rules]]\nscheme = \"FP8_BLOCK\"\ntargets = \"Linear\"\n";
+    let dir = shapes::small_vl().write_single();
+    let build = |toml: &str| {
+        let text = RecipeText::new(Path::new("recipe.toml"), toml);
+        Plan::build(Recipe::parse(text).unwrap(), Checkpoint::open(dir.path()).unwrap())
+    };
+    let mut text = toml.to_owned();
+    let mut followed = 0;
+    while let Err(refused) = build(&text) {
+        let keep = refused.findings[0].help.iter().find(|help| help.starts_with("to keep it")).unwrap();
+        let (_, rule) = keep.split_once("(FP8_BLOCK):\n").unwrap();
+        let (before, last) = text.split_at(text.rfind("[[rules]]").unwrap());
+        text = format!("{before}{rule}\n\n{last}");
+        followed += 1;
+    }
+    assert_eq!(followed, 2);
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn index(plan: &Plan) -> Option<Value> {
 /// Four weights of 1000 bytes once quantized: 992 of weight and eight of scale.
 fn four() -> Shapes {
     shapes::of_tensors(["a.weight", "b.weight", "c.weight", "d.weight"].map(|name| (name, &[4, 248][..])))
+        .with_config("tie_word_embeddings", true.into())
 }
 
 #[test]

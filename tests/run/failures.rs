@@ -302,16 +302,33 @@ fn a_plan_that_does_not_add_up_is_refused() {
 #[test]
 fn an_output_larger_than_the_disk_is_refused_with_both_figures() {
     let mut fixture = small();
-    // A tensor that only the layout believes in: refused before anything is read.
-    let huge = 1_u64 << 60;
-    fixture.plan.checkpoint.tensors[1].len = huge;
-    let shard = &mut fixture.plan.shards[0];
-    let placed = shard.tensors.last_mut().unwrap();
-    shard.size += huge - placed.len;
-    placed.len = huge;
+    let huge = 1 << 50;
+    enlarge(&mut fixture, huge);
     let error = fail(&fixture, &fixture.output());
     assert!(matches!(error, RunError::NoSpace { needed, .. } if needed > huge), "{error}");
     assert_nothing_left(&fixture);
+}
+
+#[test]
+fn a_file_larger_than_this_process_may_write_is_refused() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // So large that no other test of this process meets the limit.
+    let limit = 1_u64 << 55;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(limit), ..getrlimit(Resource::Fsize) }).unwrap();
+    let mut fixture = small();
+    enlarge(&mut fixture, 1 << 60);
+    let error = fail(&fixture, &fixture.output());
+    assert!(matches!(error, RunError::FileTooLarge { limit: found, .. } if found == limit), "{error}");
+    assert_nothing_left(&fixture);
+}
+
+/// Makes the last tensor of the only shard one that nobody has room for.
+fn enlarge(fixture: &mut Fixture, bytes: u64) {
+    fixture.plan.checkpoint.tensors[1].len = bytes;
+    let shard = &mut fixture.plan.shards[0];
+    let placed = shard.tensors.last_mut().unwrap();
+    shard.size += bytes - placed.len;
+    placed.len = bytes;
 }
 
 #[test]

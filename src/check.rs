@@ -1,0 +1,35 @@
+//! Independent proof of a result: structure by rules of its own, content by a decoder of its own.
+//!
+//! Nothing here shares code with the kernels that quantize or the pipeline that writes; of the rest of the program only
+//! the reader of headers, index and config is used.
+
+mod codebook;
+mod content;
+mod declared;
+mod diff;
+mod element;
+mod finding;
+mod lint;
+mod modules;
+mod names;
+mod open;
+mod quality;
+mod rules;
+mod sarif;
+mod shards;
+mod structure;
+mod threshold;
+mod verify;
+
+pub use content::{Checked, CheckedTensor};
+pub use diff::{
+    ConfigDifference, Described, Difference, KindDifference, LayerDifference, Renamed, Stored, TensorDifference, diff,
+};
+pub use finding::{Finding, Place};
+pub use lint::lint;
+pub use open::CheckError;
+pub use quality::{Figures, WorstBlock};
+pub use rules::{RULES, Rule, Severity};
+pub use sarif::sarif;
+pub use threshold::{Threshold, ThresholdError};
+pub use verify::{KindQuality, Verification, verify};

@@ -1,0 +1,211 @@
+//! The content of a result: every tensor read in pieces, on all cores, and held against its source.
+
+mod compare;
+mod weight;
+
+pub(super) use compare::first_difference;
+pub(super) use weight::check_scales;
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::finding::Finding;
+use super::modules::Stored;
+use super::quality::{Figures, WorstBlock};
+use super::rules;
+use super::shards::Shards;
+use super::structure::{Coded, Structure};
+use crate::checkpoint::source::SourceError;
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::shown::shown;
+
+/// A tensor of the result and what was found of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckedTensor {
+    pub name: String,
+    pub action: Checked,
+    pub bytes: u64,
+    /// How it is stored, such as `blocks of 128 × 128`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
+    /// Against the source, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst: Option<WorstBlock>,
+    #[serde(skip)]
+    scales: ScaleCount,
+}
+
+/// What a tensor was checked as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checked {
+    /// Byte for byte that of the source.
+    Copied,
+    /// Decoded, and as close to the source as its format is.
+    Quantized,
+    /// Its codes and scales are numbers; there is no source to hold them against.
+    Decoded,
+    /// Not read, since there is no source to hold it against.
+    Unread,
+}
+
+/// How many scales follow from the largest weight of their group.
+#[derive(Clone, Copy, Debug, Default)]
+struct ScaleCount {
+    following: u64,
+    other: u64,
+    /// Index of the first that does not.
+    first: usize,
+}
+
+/// A result and what it was made from.
+pub(super) struct Content<'a> {
+    pub(super) output: &'a Checkpoint,
+    pub(super) source: Option<&'a Checkpoint>,
+    pub(super) structure: &'a Structure<'a>,
+}
+
+impl Content<'_> {
+    /// Reads every byte that matters.
+    ///
+    /// # Errors
+    /// A file cannot be read, or changes meanwhile.
+    pub(super) fn check(&self, findings: &mut Vec<Finding>) -> Result<Vec<CheckedTensor>, SourceError> {
+        let output = Shards::open(self.output)?;
+        let source = self.source.map(Shards::open).transpose()?;
+        let coded: BTreeMap<&str, &Coded<'_>> =
+            self.structure.coded.iter().map(|coded| (coded.weight.name.as_str(), coded)).collect();
+        let originals: BTreeMap<&str, &Tensor> = by_name(self.source);
+        let reader = Reader { output: &output, source: source.as_ref() };
+        let tensors: Vec<&Tensor> = sorted(self.output);
+        let checked: Vec<_> = tensors
+            .par_iter()
+            .map(|tensor| {
+                let mut findings = Vec::new();
+                let original = originals.get(tensor.name.as_str()).copied();
+                let checked = match coded.get(tensor.name.as_str()) {
+                    Some(coded) => weight::check(&reader, coded, original, &mut findings)?,
+                    None => self.plain(&reader, tensor, original, &mut findings)?,
+                };
+                Ok((checked, findings))
+            })
+            .collect::<Result<_, SourceError>>()?;
+        let mut results = Vec::new();
+        for (checked, found) in checked {
+            results.extend(checked);
+            findings.extend(found);
+        }
+        if self.source.is_some() {
+            self.lost(findings);
+            scale_rule(&results, findings);
+        }
+        output.check_unchanged()?;
+        source.iter().try_for_each(Shards::check_unchanged)?;
+        Ok(results)
+    }
+
+    /// A tensor that is not decoded: one of the source's, or one that belongs to a quantized weight.
+    fn plain(
+        &self,
+        reader: &Reader<'_>,
+        tensor: &Tensor,
+        original: Option<&Tensor>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<CheckedTensor>, SourceError> {
+        let checked = |action| {
+            let (name, bytes) = (tensor.name.clone(), tensor.len);
+            let scales = ScaleCount::default();
+            Some(CheckedTensor { name, action, bytes, storage: None, figures: None, worst: None, scales })
+        };
+        let (Some(source), Some(original)) = (reader.source, original) else {
+            if self.source.is_none() {
+                return Ok(checked(Checked::Unread));
+            }
+            if self.structure.companions.binary_search(&tensor.name.as_str()).is_err() {
+                let message = format!("{} is not in the source", shown(&tensor.name));
+                findings.push(Finding::new(&rules::EXTRA, message).tensor(&tensor.name));
+            }
+            return Ok(None);
+        };
+        if (tensor.dtype, &tensor.shape) != (original.dtype, &original.shape) {
+            findings.push(changed_form(tensor, original));
+            return Ok(None);
+        }
+        if let Some(at) = compare::first_difference(reader.output, tensor, source, original)? {
+            let message =
+                format!("{} differs from the source, first at byte {at} of {}", shown(&tensor.name), tensor.len);
+            findings.push(Finding::new(&rules::BYTES_DIFFER, message).tensor(&tensor.name));
+            return Ok(None);
+        }
+        Ok(checked(Checked::Copied))
+    }
+
+    fn lost(&self, findings: &mut Vec<Finding>) {
+        let here = by_name(Some(self.output));
+        for original in self.source.into_iter().flat_map(sorted) {
+            if !here.contains_key(original.name.as_str()) {
+                let message = format!("{} of the source is missing", shown(&original.name));
+                findings.push(Finding::new(&rules::LOST, message).tensor(&original.name));
+            }
+        }
+    }
+}
+
+/// Where tensors are read from.
+struct Reader<'a> {
+    output: &'a Shards,
+    source: Option<&'a Shards>,
+}
+
+fn by_name(checkpoint: Option<&Checkpoint>) -> BTreeMap<&str, &Tensor> {
+    checkpoint.iter().flat_map(|checkpoint| &checkpoint.tensors).map(|tensor| (tensor.name.as_str(), tensor)).collect()
+}
+
+fn sorted(checkpoint: &Checkpoint) -> Vec<&Tensor> {
+    let mut tensors: Vec<_> = checkpoint.tensors.iter().collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    tensors
+}
+
+fn changed_form(tensor: &Tensor, original: &Tensor) -> Finding {
+    let message = match (Stored::of(tensor), tensor.shape == original.shape) {
+        (Stored::Float8, true) => format!("{} is FP8 and cannot be decoded", shown(&tensor.name)),
+        _ => format!(
+            "{} is {} {:?}, and in the source {} {:?}",
+            shown(&tensor.name),
+            tensor.dtype,
+            tensor.shape,
+            original.dtype,
+            original.shape
+        ),
+    };
+    Finding::new(&rules::CHANGED_FORM, message).tensor(&tensor.name)
+}
+
+/// Scales are checked together: where nearly all follow one rule, one that does not was altered; where none do, they
+/// come from another observer.
+fn scale_rule(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
+    let following: u64 = tensors.iter().map(|tensor| tensor.scales.following).sum();
+    let other: u64 = tensors.iter().map(|tensor| tensor.scales.other).sum();
+    if other == 0 {
+        return;
+    }
+    if following < other {
+        let message =
+            format!("{other} of {} scales do not follow from the largest weight of their group", following + other);
+        findings.push(Finding::new(&rules::SCALE_RULE, message));
+        return;
+    }
+    for tensor in tensors.iter().filter(|tensor| tensor.scales.other > 0) {
+        let ScaleCount { other, first, .. } = tensor.scales;
+        let message = format!(
+            "{}: {other} of its scales, the first at position {first}, do not follow from the largest weight of their group as {following} others do",
+            shown(&tensor.name)
+        );
+        findings.push(Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name));
+    }
+}

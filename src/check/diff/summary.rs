@@ -1,0 +1,90 @@
+//! What changed, by kind of layer and by layer.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::TensorDifference;
+use super::tensor::Logical;
+use crate::check::quality::Sums;
+use crate::layer::{self, LayerKind};
+
+/// The tensors of one kind of layer, together.
+#[derive(Clone, Debug, Serialize)]
+pub struct KindDifference {
+    /// The last part of the module's name for linear layers, such as `q_proj`; the kind of layer for others.
+    pub kind: String,
+    pub vision: bool,
+    pub tensors: u64,
+    pub changed: u64,
+    /// The Frobenius norm of the changes over that of the changed tensors in A.
+    pub relative_error: Option<f64>,
+    pub max_error: Option<f64>,
+    pub min_cosine: Option<f64>,
+}
+
+/// A layer of a numbered stack in which something changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerDifference {
+    /// Such as `model.language_model.layers`.
+    pub stack: String,
+    pub layer: u64,
+    /// Changed tensors.
+    pub changed: u64,
+    pub relative_error: f64,
+}
+
+pub(super) fn by_kind(
+    pairs: &[(Logical<'_>, Logical<'_>)],
+    compared: &[Option<TensorDifference>],
+) -> Vec<KindDifference> {
+    let mut kinds: BTreeMap<(bool, String), (KindDifference, Sums)> = BTreeMap::new();
+    for ((of_a, _), difference) in pairs.iter().zip(compared) {
+        let vision = layer::is_vision(of_a.tensor.module());
+        let kind = match of_a.tensor.kind() {
+            LayerKind::Linear => layer::split_name(of_a.tensor.module()).1.to_owned(),
+            kind => kind.name().to_owned(),
+        };
+        let (summary, sums) = kinds.entry((vision, kind.clone())).or_insert_with(|| {
+            let (relative_error, max_error, min_cosine) = (None, None, None);
+            let empty = KindDifference { kind, vision, tensors: 0, changed: 0, relative_error, max_error, min_cosine };
+            (empty, Sums::default())
+        });
+        summary.tensors += 1;
+        let Some(difference) = difference else { continue };
+        summary.changed += 1;
+        if let Some(figures) = &difference.figures {
+            sums.merge(&difference.sums);
+            summary.relative_error = Some(sums.figures().relative_error);
+            summary.max_error = Some(sums.max_error);
+            summary.min_cosine = Some(summary.min_cosine.map_or(figures.cosine, |least| least.min(figures.cosine)));
+        }
+    }
+    kinds.into_values().map(|(summary, _)| summary).collect()
+}
+
+pub(super) fn by_layer(changed: &[TensorDifference]) -> Vec<LayerDifference> {
+    let mut layers: BTreeMap<(&str, u64), (u64, Sums)> = BTreeMap::new();
+    for difference in changed {
+        let Some(layer) = layer_of(&difference.name) else { continue };
+        let (number, sums) = layers.entry(layer).or_default();
+        *number += 1;
+        sums.merge(&difference.sums);
+    }
+    let layer = |((stack, layer), (changed, sums)): ((&str, u64), (u64, Sums))| LayerDifference {
+        stack: stack.to_owned(),
+        layer,
+        changed,
+        relative_error: sums.figures().relative_error,
+    };
+    layers.into_iter().map(layer).collect()
+}
+
+/// `model.layers.3.mlp.up_proj.weight` → (`model.layers`, 3).
+fn layer_of(name: &str) -> Option<(&str, u64)> {
+    let at = name.match_indices('.').find_map(|(at, _)| {
+        let number: u64 = name[at + 1..].split('.').next()?.parse().ok()?;
+        Some((&name[..at], number))
+    })?;
+    Some(at)
+}

@@ -1,0 +1,47 @@
+//! Floats of files, widened.
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+/// Bytes of an element of a dtype that [`widen`] reads.
+pub(super) fn width(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::BF16 | Dtype::F16 => Some(2),
+        Dtype::F32 => Some(4),
+        Dtype::F64 => Some(8),
+        _ => None,
+    }
+}
+
+/// Reads little-endian floats; F64 is rounded. Elements of another dtype become NaN.
+pub(super) fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
+    out.clear();
+    match dtype {
+        Dtype::BF16 => {
+            let wide = |raw: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
+            out.extend(bytes.as_chunks().0.iter().map(wide));
+        }
+        Dtype::F16 => out.extend(bytes.as_chunks().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32())),
+        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|raw| f32::from_le_bytes(*raw))),
+        Dtype::F64 => out.extend(bytes.as_chunks().0.iter().map(|raw| f64::from_le_bytes(*raw) as f32)),
+        _ => out.resize(bytes.len(), f32::NAN),
+    }
+}
+
+/// The nearest number of `dtype`, ties to even.
+pub(super) fn round(number: f32, dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => bf16::from_f32(number).to_f32(),
+        Dtype::F16 => f16::from_f32(number).to_f32(),
+        _ => number,
+    }
+}
+
+/// The distance from 1 to the next number of `dtype`.
+pub(super) fn epsilon(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => bf16::EPSILON.to_f32(),
+        Dtype::F16 => f16::EPSILON.to_f32(),
+        _ => f32::EPSILON,
+    }
+}

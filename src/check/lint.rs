@@ -1,0 +1,34 @@
+//! `lint`: the structure of anybody's checkpoint, and the values of its scales.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::content::check_scales;
+use super::finding::{Finding, locate};
+use super::open::{CheckError, judged};
+use super::shards::Shards;
+use super::structure;
+
+/// Every rule that the checkpoint in `dir` breaks, without reading a weight.
+///
+/// # Errors
+/// It cannot be read; what is wrong with it is a finding.
+pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
+    let mut findings = Vec::new();
+    let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
+    let structure = structure::check(&checkpoint, &mut findings);
+    let shards = Shards::open(&checkpoint)?;
+    let of_scales = structure
+        .coded
+        .par_iter()
+        .map(|coded| {
+            let mut findings = Vec::new();
+            check_scales(coded, &shards.scales(coded)?, &mut findings);
+            Ok(findings)
+        })
+        .collect::<Result<Vec<_>, CheckError>>()?;
+    findings.extend(of_scales.into_iter().flatten());
+    locate(&mut findings, &checkpoint);
+    Ok(findings)
+}

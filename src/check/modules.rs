@@ -1,0 +1,103 @@
+//! The tensors of a checkpoint by the module that they make up.
+
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::layer::{self, LayerKind};
+
+/// Parameters that only a quantized weight has beside it.
+const COMPANIONS: &[&str] = &[
+    "weight_scale",
+    "weight_scale_inv",
+    "input_scale",
+    "weight_packed",
+    "weight_shape",
+    "weight_zero_point",
+    "weight_global_scale",
+    "weight_scale_2",
+    "weight_g_idx",
+    "input_zero_point",
+    "input_global_scale",
+    "qweight",
+    "qzeros",
+    "scales",
+    "g_idx",
+];
+
+/// A weight and the quantization tensors beside it.
+#[derive(Debug)]
+pub(super) struct Module<'a> {
+    /// As lists and servers name it.
+    pub(super) name: &'a str,
+    pub(super) kind: LayerKind,
+    /// Missing where a quantization tensor stands alone.
+    pub(super) weight: Option<&'a Tensor>,
+    /// In order of name.
+    pub(super) companions: Vec<&'a Tensor>,
+}
+
+/// How a weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// As floats of 16 bits or more.
+    Plain,
+    Float8,
+    /// As something else.
+    Other,
+}
+
+/// Every module with a weight or a quantization tensor, in order of name.
+pub(super) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
+    let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
+    for tensor in &checkpoint.tensors {
+        let Some((owner, is_weight)) = owner(tensor) else { continue };
+        let name = if is_stack(owner) { layer::split_name(owner).0 } else { owner };
+        let empty = Module { name, kind: LayerKind::Other, weight: None, companions: Vec::new() };
+        let module = modules.entry(owner).or_insert(empty);
+        if is_weight {
+            module.kind = tensor.kind();
+            module.weight = Some(tensor);
+        } else {
+            module.companions.push(tensor);
+        }
+    }
+    let mut modules: Vec<_> = modules.into_values().collect();
+    for module in &mut modules {
+        module.companions.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    modules
+}
+
+/// What a tensor belongs to, and whether it is the weight of it.
+fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
+    let (module, parameter) = (tensor.module(), tensor.parameter());
+    if parameter == "weight" {
+        return Some((module, true));
+    }
+    if COMPANIONS.contains(&parameter) {
+        return Some((module, false));
+    }
+    if tensor.kind() == LayerKind::Experts && is_stack(&tensor.name) {
+        return Some((&tensor.name, true));
+    }
+    let base = ["_scale_inv", "_scale"].iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
+    base.filter(|base| is_stack(base)).map(|base| (base, false))
+}
+
+/// Whether a name is that of a stack of experts' weights, which has no `.weight`.
+fn is_stack(name: &str) -> bool {
+    let (module, parameter) = layer::split_name(name);
+    matches!(parameter, "gate_up_proj" | "down_proj") && module.ends_with("experts")
+}
+
+impl Stored {
+    pub(super) fn of(weight: &Tensor) -> Self {
+        match weight.dtype {
+            Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64 => Self::Plain,
+            Dtype::F8_E4M3 => Self::Float8,
+            _ => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `verify`: the proof that a result is sound, and that it is the source's.
+
+mod folder;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::content::{CheckedTensor, Content};
+use super::finding::{self, Finding};
+use super::open::{CheckError, judged};
+use super::rules;
+use super::structure;
+use super::threshold::Threshold;
+use crate::checkpoint::Checkpoint;
+use crate::shown::shown;
+
+pub use summary::KindQuality;
+
+/// What was proven of a result, and what was not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    pub output: PathBuf,
+    pub source: Option<PathBuf>,
+    /// Whether no finding is an error.
+    pub sound: bool,
+    pub findings: Vec<Finding>,
+    /// Quality by kind of layer.
+    pub kinds: Vec<KindQuality>,
+    /// In order of name; those with findings may be absent.
+    pub tensors: Vec<CheckedTensor>,
+}
+
+/// Verifies the result in `output`, against the checkpoint in `source` where that is given.
+///
+/// # Errors
+/// A file cannot be read, or the source is no source. What is wrong with the result is a finding.
+pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) -> Result<Verification, CheckError> {
+    let mut findings = Vec::new();
+    let original = source.map(open_source).transpose()?;
+    let mut tensors = Vec::new();
+    if let Some(checkpoint) = judged(output, &mut findings)? {
+        let structure = structure::check(&checkpoint, &mut findings);
+        if let Some(original) = &original {
+            folder::check(&checkpoint, original, &mut findings)?;
+        }
+        let content = Content { output: &checkpoint, source: original.as_ref(), structure: &structure };
+        tensors = content.check(&mut findings)?;
+        hold(&tensors, thresholds, &mut findings);
+        finding::locate(&mut findings, &checkpoint);
+    }
+    let findings: Vec<Finding> = findings.into_iter().map(Finding::strict).collect();
+    Ok(Verification {
+        output: output.to_owned(),
+        source: source.map(Path::to_owned),
+        sound: !finding::at_fault(&findings),
+        findings,
+        kinds: summary::by_kind(&tensors),
+        tensors,
+    })
+}
+
+fn open_source(dir: &Path) -> Result<Checkpoint, CheckError> {
+    let checkpoint = Checkpoint::open(dir).map_err(CheckError::Source)?;
+    match &checkpoint.quantized {
+        Some(how) => Err(CheckError::QuantizedSource(how.clone())),
+        None => Ok(checkpoint),
+    }
+}
+
+fn hold(tensors: &[CheckedTensor], thresholds: &[Threshold], findings: &mut Vec<Finding>) {
+    for tensor in tensors {
+        let Some(figures) = &tensor.figures else { continue };
+        for threshold in thresholds {
+            if let Some(value) = threshold.broken(figures) {
+                let message = format!("{}: {value}, which `{threshold}` does not allow", shown(&tensor.name));
+                findings.push(Finding::new(&rules::THRESHOLD, message).tensor(&tensor.name));
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `qwen-fp8 verify`: the proof of a result.
+
+use super::args;
+use super::findings::{directory, fail_on_errors, render, verdict};
+use super::screen::{Failure, Screen};
+use crate::check::{self, Checked, CheckedTensor, Verification};
+use crate::report::table::{Align, Table};
+use crate::size::{grouped, human};
+
+/// Tensors that are shown, the noisiest first.
+const SHOWN: usize = 10;
+
+pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure> {
+    let output = directory(&args.output)?;
+    let source = args.source.as_deref().map(directory).transpose()?;
+    let verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
+    if args.json {
+        screen.json(&verification)?;
+    } else {
+        screen.data(&text(&verification, screen.verbose))?;
+    }
+    fail_on_errors(&verification.findings)
+}
+
+fn text(verification: &Verification, verbose: bool) -> String {
+    let mut text = render(&verification.findings, verbose);
+    let mut sections = vec![kinds(verification)];
+    let noisiest = noisiest(verification, verbose);
+    if !noisiest.is_empty() {
+        sections.push(tensors(&noisiest));
+    }
+    for section in sections {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&section);
+    }
+    let of = |action| verification.tensors.iter().filter(move |tensor| tensor.action == action);
+    let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
+    let proven = match verification.source {
+        Some(_) => format!("{} copied, {} quantized", of(Checked::Copied).count(), of(Checked::Quantized).count()),
+        None => {
+            let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
+            format!("{decoded} decoded, {unread} not read since there is no --source to hold them against")
+        }
+    };
+    let word = if verification.sound { "sound" } else { "at fault" };
+    text.push_str(&format!("\n{word}: {proven}, {}; {}\n", human(bytes), verdict(&verification.findings)));
+    text
+}
+
+fn kinds(verification: &Verification) -> String {
+    let mut table = Table::new(&[
+        ("layer", Align::Left),
+        ("action", Align::Left),
+        ("tensors", Align::Right),
+        ("bytes", Align::Right),
+        ("least SQNR", Align::Right),
+        ("max error", Align::Right),
+        ("least cosine", Align::Right),
+        ("saturated", Align::Right),
+        ("flushed", Align::Right),
+    ]);
+    for kind in &verification.kinds {
+        let has_figures = kind.action == Checked::Quantized;
+        let figure = |text: String| if has_figures { text } else { String::new() };
+        table.row([
+            kind.kind.escape_debug().to_string(),
+            action(kind.action).to_owned(),
+            kind.tensors.to_string(),
+            grouped(kind.bytes),
+            figure(decibels(kind.min_sqnr_db)),
+            kind.max_error.map_or_else(String::new, |error| format!("{error:.3e}")),
+            kind.min_cosine.map_or_else(String::new, |cosine| format!("{cosine:.6}")),
+            figure(grouped(kind.saturated)),
+            figure(grouped(kind.flushed)),
+        ]);
+    }
+    table.render()
+}
+
+fn noisiest(verification: &Verification, verbose: bool) -> Vec<&CheckedTensor> {
+    let noise = |tensor: &&CheckedTensor| tensor.figures.and_then(|figures| figures.sqnr_db).unwrap_or(f64::INFINITY);
+    let mut tensors: Vec<_> = verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).collect();
+    tensors.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
+    tensors.truncate(if verbose { usize::MAX } else { SHOWN });
+    tensors
+}
+
+fn tensors(tensors: &[&CheckedTensor]) -> String {
+    let mut table = Table::new(&[
+        ("noisiest tensors", Align::Left),
+        ("SQNR", Align::Right),
+        ("max error", Align::Right),
+        ("cosine", Align::Right),
+        ("saturated", Align::Right),
+        ("flushed", Align::Right),
+        ("worst block", Align::Left),
+    ]);
+    for tensor in tensors {
+        let Some(figures) = tensor.figures else { continue };
+        let worst = tensor.worst.map_or_else(String::new, |worst| {
+            let ([row, column], [rows, columns]) = (worst.at, worst.size);
+            format!("{:.1} dB in {rows} × {columns} at [{row}, {column}]", worst.sqnr_db)
+        });
+        table.row([
+            tensor.name.escape_debug().to_string(),
+            decibels(figures.sqnr_db),
+            format!("{:.3e}", figures.max_error),
+            format!("{:.6}", figures.cosine),
+            grouped(figures.saturated),
+            grouped(figures.flushed),
+            worst,
+        ]);
+    }
+    table.render()
+}
+
+fn action(action: Checked) -> &'static str {
+    match action {
+        Checked::Copied => "copied",
+        Checked::Quantized => "quantized",
+        Checked::Decoded => "decoded",
+        Checked::Unread => "not read",
+    }
+}
+
+fn decibels(sqnr: Option<f64>) -> String {
+    sqnr.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"))
+}

@@ -1,0 +1,8 @@
+//! `verify`, `lint` and `diff` over results of `apply`, sound and spoilt.
+
+mod agreement;
+mod command;
+mod diff;
+mod folder;
+mod layouts;
+mod mutations;

@@ -1,0 +1,318 @@
+//! What people see: each command's output, and what it says when something is wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const FIXTURE: &str = "tests/fixtures/tiny-qwen3-vl";
+
+const BLOCKS: &str = "\
+format: fp8
+rules:
+  - scheme: PASSTHROUGH
+    targets: ['re:.*visual.*', '*norm*']
+  - scheme: FP8_DYNAMIC
+    block_size: 128
+    targets: ['re:.*proj', lm_head]
+    ignore: [lm_head]
+";
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    for variable in ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "QWEN_FP8_SIMD", "NO_COLOR", "CLICOLOR_FORCE"]
+    {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// A folder with recipes in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(recipe: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("recipe.yaml"), recipe).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command in which `@name` is a file of this folder; the text shows it so.
+    fn run(&self, line: &str) -> String {
+        let arguments: Vec<String> = line
+            .split(' ')
+            .map(|word| word.strip_prefix('@').map_or_else(|| word.to_owned(), |name| self.path(name)))
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = run(&arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace(self.0.path().to_str().unwrap(), "@");
+        format!(
+            "$ qwen-fp8 {line}\nexit code {}\n\n--- stdout\n{}\n--- stderr\n{}",
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr)
+        )
+    }
+}
+
+/// Asserts a snapshot in which what differs between runs and machines is left out.
+macro_rules! assert_seen {
+    ($name:literal, $text:expr) => {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("snapshots/cli");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.add_filter(r"in \d+\.\d+ s \([^)]*\)", "in [TIME]");
+        settings.add_filter(r"\[\d\d:\d\d:\d\d\] ", "[CLOCK] ");
+        settings.add_filter(r"\d+\.\d+ ms  \d+\.\d+ GB/s", "[TIME]");
+        settings.add_filter(r"no `nonsense`; it has .*", "no `nonsense`; it has [SETS]");
+        settings.bind(|| insta::assert_snapshot!($name, $text));
+    };
+}
+
+#[test]
+fn plan_shows_what_becomes_of_every_tensor() {
+    let folder = Folder::new(BLOCKS);
+    assert_seen!("plan", folder.run(&format!("plan @recipe.yaml --model {FIXTURE}")));
+}
+
+#[test]
+fn plan_as_json_is_complete() {
+    let folder = Folder::new(BLOCKS);
+    let output = run(&["plan", &folder.path("recipe.yaml"), "-m", FIXTURE, "--json"]);
+    assert!(output.status.success());
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys: Vec<&String> = plan.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "format",
+            "rows",
+            "shards",
+            "documents",
+            "side_files",
+            "quantized_tensors",
+            "copied_tensors",
+            "source_bytes",
+            "output_bytes",
+            "saved_share",
+            "directory_bytes",
+            "tensor_parallel",
+            "warnings"
+        ]
+    );
+    assert_eq!((&plan["format"], &plan["quantized_tensors"]), (&"fp8".into(), &14.into()));
+    let row =
+        plan["rows"].as_array().unwrap().iter().find(|row| row["name"].as_str().unwrap().ends_with("up_proj.weight"));
+    assert_seen!("plan_json_row", serde_json::to_string_pretty(row.unwrap()).unwrap());
+    let counted: u64 = plan["rows"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 70);
+    // What it forecasts is what is written.
+    let output = run(&["apply", &folder.path("recipe.yaml"), "-m", FIXTURE, "-o", &folder.path("out"), "-q"]);
+    assert!(output.status.success());
+    let written: u64 =
+        fs::read_dir(folder.path("out")).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(plan["directory_bytes"], written);
+}
+
+#[test]
+fn plan_says_what_a_server_would_not_load() {
+    let folder =
+        Folder::new("format: fp8\nscheme: FP8_DYNAMIC\ntargets: Linear\nignore: ['re:visual.*', 're:.*k_proj']\n");
+    assert_seen!("plan_refused", folder.run(&format!("plan @recipe.yaml --model {FIXTURE}")));
+    let folder =
+        Folder::new(&BLOCKS.replace("'re:.*visual.*'", "'re:.*layers.1.*k_proj'").replace("'re:.*proj'", "Linear"));
+    assert_seen!("plan_refused_by_servers", folder.run(&format!("plan @recipe.yaml --model {FIXTURE}")));
+}
+
+#[test]
+fn explain_names_the_rule() {
+    let folder = Folder::new(BLOCKS);
+    let mut seen = String::new();
+    for name in [
+        "model.language_model.layers.1.mlp.up_proj",
+        "model.visual.blocks.0.norm1",
+        "lm_head.weight",
+        "model.language_model.embed_tokens",
+        "q_proj",
+    ] {
+        seen.push_str(&folder.run(&format!("explain @recipe.yaml {name} --model {FIXTURE}")));
+        seen.push_str("\n\n");
+    }
+    assert_seen!("explain", seen);
+    let json = run(&["explain", &folder.path("recipe.yaml"), "lm_head", "-m", FIXTURE, "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json[0]["tensor"], &json[0]["rules"][1]["decides"]), (&"lm_head.weight".into(), &false.into()));
+}
+
+#[test]
+fn inspect_counts_by_kind() {
+    let folder = Folder::new("");
+    assert_seen!("inspect", folder.run(&format!("inspect {FIXTURE}")));
+    let json: Value = serde_json::from_slice(&run(&["inspect", FIXTURE, "--json"]).stdout).unwrap();
+    assert_eq!((&json["tensors"], &json["kinds"][0]["kind"]), (&70.into(), &"Linear".into()));
+}
+
+#[test]
+fn schemes_are_listed_and_described() {
+    let folder = Folder::new("");
+    let seen = ["schemes", "schemes FP8_BLOCK", "schemes passthrough", "schemes FP8_BLOK"].map(|line| folder.run(line));
+    assert_seen!("schemes", seen.join("\n\n"));
+    let json: Value = serde_json::from_slice(&run(&["schemes", "--json"]).stdout).unwrap();
+    let names: Vec<&Value> = json.as_array().unwrap().iter().map(|scheme| &scheme["name"]).collect();
+    assert_eq!(names, ["FP8", "FP8_BLOCK", "FP8_DYNAMIC", "PASSTHROUGH"]);
+}
+
+#[test]
+fn schema_is_the_one_that_is_checked_in() {
+    let printed: Value = serde_json::from_slice(&run(&["schema"]).stdout).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/recipe.schema.json");
+    assert_eq!(printed, serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap());
+}
+
+#[test]
+fn validate_needs_no_checkpoint() {
+    let folder = Folder::new(BLOCKS);
+    fs::write(folder.path("bad.yaml"), "format: fp8\nscheme: FP8_BLOK\ntarget: Linear\n").unwrap();
+    fs::write(folder.path("never.yaml"), "format: fp8\nscheme: FP8_DYNAMIC\ntargets: Linear\n").unwrap();
+    assert_seen!("validate", folder.run("validate @recipe.yaml @bad.yaml @never.yaml @missing.yaml"));
+    assert_seen!("validate_good", folder.run("validate @recipe.yaml"));
+    assert_eq!(run(&["validate", "-q", &folder.path("recipe.yaml")]).stderr, b"");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let folder = Folder::new(BLOCKS);
+    fs::create_dir(folder.path("Qwen3-VL-8B")).unwrap();
+    fs::create_dir(folder.path("taken")).unwrap();
+    fs::write(folder.path("taken/mine.txt"), "mine").unwrap();
+    let seen = [
+        "plan @missing.yaml",
+        "plan @recipe.yaml",
+        "plan @recipe.yaml --model @Qwen3-VL-8b",
+        "plan @recipe.yaml --model @Qwen3-VL-8B",
+        "apply @recipe.yaml --model tests/fixtures/tiny-qwen3-vl",
+        "apply @recipe.yaml --model tests/fixtures/tiny-qwen3-vl --output @taken",
+        "apply @recipe.yaml --model tests/fixtures/tiny-qwen3-vl --output @out --simd nonsense",
+        "apply @recipe.yaml --model tests/fixtures/tiny-qwen3-vl --output @out --threads 0",
+        "explain @recipe.yaml --model",
+    ]
+    .map(|line| folder.run(line));
+    assert_seen!("missing", seen.join("\n\n"));
+    assert!(!Path::new(&folder.path("out")).exists());
+}
+
+#[test]
+fn a_model_id_is_looked_up_in_the_cache() {
+    let folder = Folder::new(BLOCKS);
+    let cache = folder.path("cache");
+    let plan = |id: &str| {
+        let output = command(&["plan", &folder.path("recipe.yaml"), "-m", id]).env("HF_HUB_CACHE", &cache).output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap().replace(folder.0.path().to_str().unwrap(), "@");
+        (output.status.code().unwrap(), said)
+    };
+    let (code, said) = plan("Qwen/Qwen3-VL-8B-Instruct");
+    assert_seen!("model_id", format!("exit code {code}\n{said}"));
+
+    let repository = Path::new(&cache).join("models--Qwen--tiny");
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::create_dir_all(repository.join("snapshots/0123456789012345678901234567890123456789")).unwrap();
+    fs::write(repository.join("refs/main"), "0123456789012345678901234567890123456789").unwrap();
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE)).unwrap() {
+        let file = file.unwrap();
+        let link = repository.join("snapshots/0123456789012345678901234567890123456789").join(file.file_name());
+        std::os::unix::fs::symlink(file.path(), link).unwrap();
+    }
+    assert_eq!(plan("Qwen/tiny"), (0, String::new()));
+}
+
+#[test]
+fn apply_says_as_much_as_is_asked() {
+    let folder = Folder::new(BLOCKS);
+    let apply = |output: &str, more: &[&str]| {
+        let (recipe, output) = (folder.path("recipe.yaml"), folder.path(output));
+        let mut arguments = vec!["apply", &recipe, "--model", FIXTURE, "--threads", "1", "--output", &output];
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let text =
+        |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().replace(folder.0.path().to_str().unwrap(), "@");
+    let quiet = apply("quiet", &["-q"]);
+    assert!(quiet.status.success() && quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet:?}");
+
+    let plain = apply("plain", &[]);
+    assert!(plain.stdout.is_empty());
+    let last = text(&plain.stderr).lines().last().unwrap().to_owned();
+    assert_seen!("apply_last_line", last);
+
+    let verbose = text(&apply("verbose", &["-v"]).stderr);
+    assert_eq!(verbose.lines().filter(|line| line.contains(" ms  ")).count(), 70, "{verbose}");
+
+    let json = apply("json", &["--json"]);
+    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let mut keys: Vec<&String> = report.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_seen!("apply_json_keys", keys.iter().map(|key| format!("{key}\n")).collect::<String>());
+    assert_eq!(report["tensors_quantized"], 14);
+
+    let timings = text(&apply("timings", &["--timings"]).stderr);
+    assert!(timings.contains("bound by") && timings.contains("slowest tensors"), "{timings}");
+
+    let conflict = apply("both", &["-q", "-v"]);
+    assert_eq!(conflict.status.code(), Some(2));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    for arguments in [&["schemes"][..], &["schema"], &["inspect", FIXTURE], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]), "{arguments:?}");
+    }
+    // A full disk is one.
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let output = command(&["schemes"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stderr.starts_with(b"error: standard output cannot be written"));
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let folder = Folder::new("scheme: FP8_BLOK\ntargets: Linear\n");
+    let recipe = folder.path("recipe.yaml");
+    let is_coloured = |more: &[&str], no_color: bool| {
+        let mut command = command(&["validate", &recipe]);
+        command.args(more);
+        if no_color {
+            command.env("NO_COLOR", "1");
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        output.stderr.contains(&0x1b)
+    };
+    assert!(!is_coloured(&[], false));
+    assert!(!is_coloured(&[], true));
+    assert!(!is_coloured(&["--color", "never"], false));
+    assert!(is_coloured(&["--color", "always"], false));
+    // What was typed is meant more than what the environment says.
+    assert!(is_coloured(&["--color", "always"], true));
+}
+
+#[test]
+fn help_names_the_commands_and_exit_codes() {
+    assert_seen!("help", Folder::new("").run("--help"));
+}
