@@ -41,7 +41,8 @@ struct Options {
     quotient_dtype: QuotientDtype,
 }
 
-fn make<const ACTIVATIONS: bool>(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make<const ACTIVATIONS: bool>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options { quotient_dtype } = float8::options(options)?;
     Ok(Box::new(scheme(quotient_dtype, ACTIVATIONS)))
 }

@@ -34,7 +34,8 @@ register!("MXFP8A16", false, "activations are not quantized.");
 #[serde(deny_unknown_fields)]
 struct Options {}
 
-fn make<const ACTIVATIONS: bool>(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make<const ACTIVATIONS: bool>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options {} = float8::options(options)?;
     Ok(Box::new(Microscaled { element: MxElement::E4m3, activations: ACTIVATIONS }))
 }

@@ -34,7 +34,8 @@ crate::register_scheme!(Registration {
 #[serde(deny_unknown_fields)]
 struct Options {}
 
-fn make(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options {} = float8::options(options)?;
     Ok(Box::new(Nvfp4))
 }

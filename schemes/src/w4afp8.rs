@@ -33,7 +33,8 @@ struct Options {
     quotient: QuotientOptions,
 }
 
-fn make(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options { group, symmetry, quotient } = float8::options(options)?;
     Integer::build(4, group.size(), symmetry.symmetric(), Inputs::Float8, quotient)
 }

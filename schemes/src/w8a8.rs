@@ -42,7 +42,8 @@ fn channel() -> GroupSize {
     GroupSize::CHANNEL
 }
 
-fn make(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options { group_size, symmetry, quotient, activations } = float8::options(options)?;
     Integer::build(8, group_size, symmetry.symmetric(), Inputs::integer(8, activations), quotient)
 }

@@ -48,7 +48,8 @@ struct Options {
     quotient: QuotientOptions,
 }
 
-fn make<const BITS: u8>(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make<const BITS: u8>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options { group, symmetry, quotient } = float8::options(options)?;
     Integer::build(BITS, group.size(), symmetry.symmetric(), Inputs::Kept, quotient)
 }

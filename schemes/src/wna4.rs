@@ -47,7 +47,8 @@ struct Options {
     activations: ActivationOptions,
 }
 
-fn make<const BITS: u8>(options: Value, _: Format) -> Result<Box<dyn Scheme>, BuildError> {
+fn make<const BITS: u8>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
     let Options { group, symmetry, quotient, activations } = float8::options(options)?;
     Integer::build(BITS, group.size(), symmetry.symmetric(), Inputs::integer(4, activations), quotient)
 }
