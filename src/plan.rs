@@ -130,6 +130,12 @@ impl Plan {
         serving::format_holds_schemes(recipe).into_iter().map(|finding| under(recipe.serving, finding)).collect()
     }
 
+    /// For each tensor the first one whose absolute maximum is also its own: itself, but for
+    /// [`AmaxScope::Fused`](qwen_fp8_schemes::AmaxScope::Fused).
+    pub fn amax_leaders(&self) -> Vec<usize> {
+        merged::amax_leaders(self)
+    }
+
     /// Bytes of all output files that the run computes; side files come on top.
     pub fn output_bytes(&self) -> u64 {
         let documents: u64 = self.documents.iter().map(|(_, bytes)| bytes.len() as u64).sum();

@@ -128,7 +128,7 @@ yaml!(
           input_activations: {type: float, dynamic: local}
         order: {targets: [Linear], weights: {type: float, actorder: group}}
         outputs: {targets: [Linear], weights: {type: float}, output_activations: {type: float}}
-        int4: {targets: [Linear], weights: {num_bits: 4, group_size: 128}}
+        int9: {targets: [Linear], weights: {num_bits: 9, group_size: 128}}
         strategy: {targets: [Linear], weights: {strategy: group}}
         dynamic: {targets: [Linear], weights: {type: float, dynamic: true}}
         none: {targets: [Linear]}
@@ -165,5 +165,5 @@ toml!(toml_not_finite, "scheme = \"FP8_BLOCK\"\nblock_size = inf\ntargets = \"Li
 toml!(toml_integer_too_large, "scheme = \"FP8_BLOCK\"\nblock_size = 9223372036854775808\n");
 toml!(
     toml_llmcompressor,
-    "[a_stage.a_modifiers.QuantizationModifier]\nscheme = \"W4A16\"\nkv_cache_scheme = {num_bits = 8}\n"
+    "[a_stage.a_modifiers.QuantizationModifier]\nscheme = \"W4A17\"\nkv_cache_scheme = {num_bits = 8}\n"
 );

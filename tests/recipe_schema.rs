@@ -178,7 +178,7 @@ fn schema_and_reader_agree() {
         (modifier("targets", json!("Linear")), true),
         (modifier("targets", json!([])), false),
         (modifier("scheme", json!("Fp8_Block")), true),
-        (modifier("scheme", json!("W4A16")), false),
+        (modifier("scheme", json!("W4A17")), false),
         (modifier("scheme", json!({ "fp8_block": ["Linear"] })), true),
         (modifier("scheme", json!({})), false),
         (modifier("kv_cache_scheme", json!(null)), true),

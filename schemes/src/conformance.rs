@@ -129,7 +129,7 @@ pub fn quantize_whole(
     let mut outputs: Vec<Vec<u8>> = specs.iter().map(|spec| vec![filler; spec.bytes()]).collect();
     let amax = match scheme.amax_scope() {
         AmaxScope::Band => None,
-        AmaxScope::Tensor => Some(absmax(source, 0, bytes, simd)?),
+        AmaxScope::Tensor | AmaxScope::Fused => Some(absmax(source, 0, bytes, simd)?),
     };
     let step = scheme.band_rows().saturating_mul(bands);
     let mut first_row = 0;
@@ -216,13 +216,16 @@ fn check_outputs(scheme: &dyn Scheme, weight: Weight, specs: &[TensorSpec]) -> R
         if spec.dtype.bitsize() % 8 != 0 {
             return broken("its elements are no whole bytes");
         }
-        if let Extent::Rows(per_row) = spec.extent {
-            if per_row == 0 || !scheme.band_rows().is_multiple_of(per_row) {
-                return broken("the rows of its extent do not divide the rows of a band");
-            }
-            if spec.shape.first() != Some(&weight.source.rows.div_ceil(per_row)) {
-                return broken("its first dimension is not the rows over those of its extent");
-            }
+        let (words, per_words) = match spec.extent {
+            Extent::Rows(per_row) => (1, per_row),
+            Extent::Packed { words, rows } => (words, rows),
+            Extent::Whole => (0, 1),
+        };
+        if per_words == 0 || !scheme.band_rows().is_multiple_of(per_words) {
+            return broken("the rows of its extent do not divide the rows of a band");
+        }
+        if words > 0 && spec.shape.first() != Some(&(weight.source.rows * words).div_ceil(per_words)) {
+            return broken("its first dimension is not the rows over those of its extent");
         }
         let mut end = 0;
         for first_row in (0..weight.source.rows).step_by(scheme.band_rows()) {

@@ -46,7 +46,7 @@ enum ScaleDtype {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum QuotientDtype {
+pub(crate) enum QuotientDtype {
     /// F32: one rounding, which is closer, and what llm-compressor writes on a GPU.
     #[default]
     F32,
@@ -207,7 +207,8 @@ impl Scheme for Float8 {
     }
 }
 
-fn float8(strategy: Strategy, dynamic: Dynamic) -> QuantizationArgs {
+/// FP8 numbers as compressed-tensors describes them.
+pub(crate) fn float8(strategy: Strategy, dynamic: Dynamic) -> QuantizationArgs {
     QuantizationArgs { num_bits: 8, kind: NumberKind::Float, symmetric: true, strategy, dynamic, scale_dtype: None }
 }
 

@@ -1,4 +1,4 @@
-//! The numerics: pure functions from the bytes of a weight to E4M3 bytes and scales.
+//! The numerics: pure functions from the bytes of a weight to the bytes of narrow numbers and their scales.
 //!
 //! The loops are scalar code that LLVM vectorizes, compiled once per instruction set, but for the cast that real
 //! checkpoints need ([`multiply`]), which is written out. All instruction sets give identical bytes.
@@ -6,11 +6,23 @@
 mod absmax;
 mod band;
 mod division;
+mod e2m1;
 mod e4m3;
 mod element;
+mod integer;
+mod microscaling;
 #[cfg(target_arch = "x86_64")]
 mod multiply;
+mod nvfp4;
+mod pack;
+mod quotient;
+mod rows;
 mod scale;
+mod signed;
 
 pub use absmax::absmax;
 pub(crate) use band::{Cast, Grouping, quantize};
+pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
+pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};
+pub(crate) use nvfp4::{NVFP4_GROUP, quantize_nvfp4};
+pub(crate) use pack::packed_bytes;

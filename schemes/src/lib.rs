@@ -10,11 +10,22 @@ mod float8;
 mod fp8;
 mod fp8_block;
 mod fp8_dynamic;
+mod integer;
 mod kernels;
+mod microscaling;
+mod mxfp4;
+mod mxfp8;
+mod nvfp4a16;
 mod passthrough;
 mod registry;
 mod scheme;
 mod simd;
+mod w4a16_asym;
+mod w4afp8;
+mod w8a8;
+mod wna16;
+mod wna4;
+mod wna8;
 
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]

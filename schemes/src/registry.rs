@@ -49,6 +49,19 @@ pub struct BuildError {
     pub reason: String,
 }
 
+impl BuildError {
+    /// Refuses the `fp8` format, which has no words for anything but E4M3 weights under scales of a float dtype.
+    pub(crate) fn unless_compressed_tensors(format: Format) -> Result<(), Self> {
+        match format {
+            Format::CompressedTensors => Ok(()),
+            Format::Fp8 => {
+                let reason = "the `fp8` format holds FP8 weights only: write `format: compressed-tensors`".to_owned();
+                Err(Self { option: None, reason })
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Registration").field(&self.name).finish()

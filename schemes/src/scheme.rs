@@ -114,13 +114,18 @@ impl TensorSpec {
     /// The byte range of this tensor that a band of source rows `first_row..first_row + rows` fills.
     pub fn band_range(&self, first_row: usize, rows: usize) -> std::ops::Range<usize> {
         match self.extent {
-            Extent::Rows(per_row) => {
-                let stride = self.shape[1..].iter().product::<usize>() * self.dtype.bitsize() / 8;
-                first_row / per_row * stride..(first_row + rows).div_ceil(per_row) * stride
+            Extent::Rows(per_row) => self.rows_bytes(first_row / per_row, (first_row + rows).div_ceil(per_row)),
+            Extent::Packed { words, rows: per_words } => {
+                self.rows_bytes(first_row * words / per_words, ((first_row + rows) * words).div_ceil(per_words))
             }
             Extent::Whole if first_row == 0 => 0..self.bytes(),
             Extent::Whole => 0..0,
         }
+    }
+
+    fn rows_bytes(&self, first: usize, end: usize) -> std::ops::Range<usize> {
+        let stride = self.shape[1..].iter().product::<usize>() * self.dtype.bitsize() / 8;
+        first * stride..end * stride
     }
 }
 
@@ -129,6 +134,9 @@ impl TensorSpec {
 pub enum Extent {
     /// Row `i` of the output comes from source rows `i * n .. (i + 1) * n`; `n` divides [`Scheme::band_rows`].
     Rows(usize),
+    /// Numbers are packed down the rows into words, and may straddle two: so many rows of the output come from so many
+    /// source rows, which divide [`Scheme::band_rows`].
+    Packed { words: usize, rows: usize },
     /// The tensor is written once, with the band that holds row 0.
     Whole,
 }
@@ -140,6 +148,9 @@ pub enum AmaxScope {
     Band,
     /// All of the source weight: the engine makes a first pass over it.
     Tensor,
+    /// All of the source weights that servers merge into one layer with this one, such as q, k and v: those of them that
+    /// the same scheme takes. A weight that is merged with none is a set of its own.
+    Fused,
 }
 
 /// A run of whole rows of a source weight, as little-endian bytes.

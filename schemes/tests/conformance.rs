@@ -24,6 +24,18 @@ fn every_registered_scheme_conforms() {
             options.push(json!({ "block_size": [3, 5] }));
             options.push(json!({ "block_size": [1000, 20] }));
         }
+        // Integers of all widths are one kernel: what varies is spread over them.
+        options.extend(match registration.name {
+            "W8A8" => {
+                vec![json!({ "group_size": "tensor", "quotient_dtype": "source" }), json!({ "symmetric": false })]
+            }
+            "W2A16" => vec![json!({ "group_size": 8, "symmetric": false })],
+            "W3A16" => vec![json!({ "group_size": 50, "symmetric": false, "quotient_dtype": "source" })],
+            "W6A16" => vec![json!({ "group_size": "channel", "symmetric": false })],
+            "W7A16" => vec![json!({ "group_size": "channel", "quotient_dtype": "source" })],
+            "W8A16" => vec![json!({ "group_size": "tensor" })],
+            _ => Vec::new(),
+        });
         let report = conformance::check(registration, &options).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.cases > 0, matches!(registration.make, Make::Quantize(_)));
     }
@@ -149,16 +161,18 @@ impl Scheme for Faulty {
 /// Arguments that no scheme here answers to, so that a recipe that asks for them is refused and not misread.
 #[test]
 fn foreign_arguments_are_nobodys() {
-    let int8 = QuantizationArgs {
-        num_bits: 8,
+    let int9 = QuantizationArgs {
+        num_bits: 9,
         kind: NumberKind::Int,
         symmetric: true,
         strategy: Strategy::Channel,
         dynamic: Dynamic::Static,
         scale_dtype: None,
     };
-    let group = QuantizationArgs { kind: NumberKind::Float, strategy: Strategy::Group(128), ..int8.clone() };
-    for weights in [int8, group] {
+    let group =
+        QuantizationArgs { num_bits: 8, kind: NumberKind::Float, strategy: Strategy::Group(128), ..int9.clone() };
+    let tile = QuantizationArgs { num_bits: 8, strategy: Strategy::Block([128, 128]), ..int9.clone() };
+    for weights in [int9, group, tile] {
         assert!(registered().iter().all(|registration| (registration.from_arguments)(&weights, None).is_none()));
     }
 }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qwen_fp8_schemes::AmaxScope;
+
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::layer::{self, LayerKind};
+use crate::plan::{Job, Plan};
 
 /// The parts of a merged layer, in the order in which they lie in it.
 const MERGED: &[&[&str]] = &[
@@ -60,4 +63,23 @@ pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) ->
     let (parent, last) = layer::split_name(module);
     let Some(set) = MERGED.iter().find(|set| set.contains(&last)) else { return false };
     set.iter().skip_while(|part| **part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
+}
+
+/// For each tensor of the plan the first one whose absolute maximum is also its own, which may be itself.
+///
+/// Experts are merged one by one, as llm-compressor's `oneshot` does; its `model_free_ptq` does not merge them.
+pub(super) fn amax_leaders(plan: &Plan) -> Vec<usize> {
+    let mut leaders = BTreeMap::new();
+    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    let leader = |(index, (tensor, job)): (usize, (&'_ Tensor, &Job))| {
+        let Job::Quantize { rule, .. } = job else { return index };
+        let scheme = plan.recipe.rules[*rule].scheme.as_deref();
+        if scheme.is_none_or(|scheme| scheme.amax_scope() != AmaxScope::Fused) {
+            return index;
+        }
+        let (parent, last) = layer::split_name(tensor.module());
+        let Some(set) = MERGED.iter().position(|set| set.contains(&last)) else { return index };
+        *leaders.entry((parent.to_owned(), set)).or_insert(index)
+    };
+    tensors.enumerate().map(leader).collect()
 }

@@ -111,7 +111,10 @@ fn calibrated_preset(name: &str) -> Option<Finding> {
     let preset = CALIBRATED_PRESETS.into_iter().find(|preset| preset.eq_ignore_ascii_case(name))?;
     let finding =
         Finding::error(format!("`{preset}` of llm-compressor needs calibration data for its `input_activations`"));
-    Some(finding.help("`FP8_DYNAMIC` and `FP8_BLOCK` need none"))
+    Some(finding.help(match preset {
+        "NVFP4" => "`NVFP4A16` has the same weights and needs none",
+        _ => "`FP8_DYNAMIC` and `FP8_BLOCK` need none",
+    }))
 }
 
 /// The rules of one `QuantizationModifier`, in order of precedence.

@@ -101,9 +101,16 @@ impl Parts {
         self.rules.iter().map(flat).collect()
     }
 
-    /// The schemes that an `FP8Modifier` may name: all that quantize.
+    /// The schemes that an `FP8Modifier` may name: all that quantize, but for those that its format refuses.
     pub(super) fn fp8_modifiers(&self) -> Vec<Branch> {
-        self.rules.iter().filter(|branch| matches!(branch.registration.make, Make::Quantize(_))).cloned().collect()
+        let fits = |branch: &&Branch| match branch.registration.make {
+            Make::Keep => false,
+            // Refused in both formats, it may only lack an option.
+            Make::Quantize(make) => {
+                make(json!({}), Format::Fp8).is_ok() || make(json!({}), Format::CompressedTensors).is_err()
+            }
+        };
+        self.rules.iter().filter(fits).cloned().collect()
     }
 
     /// `FP8Modifier:` at the top, with this schema for what it holds.

@@ -238,10 +238,18 @@ pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str
     let finding = Finding::error(format!("no scheme is called `{}`", unquoted(name)));
     match nearest_word(name, known.clone()) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),
-        None => finding.help(format!("this build supports {}", list(known, "and"))),
+        None => finding.help(all(known)),
     }
 }
 
 fn schemes(branches: &[Branch]) -> String {
-    format!("the schemes are {}", list(branches.iter().map(|branch| branch.name), "and"))
+    all(branches.iter().map(|branch| branch.name))
+}
+
+/// All schemes, or where they are listed.
+fn all<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    match names.clone().count() {
+        0..=6 => format!("the schemes are {}", list(names, "and")),
+        _ => "`qwen-fp8 schemes` lists the schemes of this build".to_owned(),
+    }
 }

@@ -1,4 +1,4 @@
-//! Absolute maxima of whole weights, gathered by a first pass that several workers share.
+//! Absolute maxima of whole weights, and of those that share one, gathered by a first pass that several workers share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -8,6 +8,8 @@ use crate::run::work::{SegmentKind, Work};
 /// The maxima of the weights that have a first pass, by number of the source tensor.
 pub(super) struct Maxima {
     weights: Vec<Maximum>,
+    /// The tensor under which the maximum of each is kept.
+    leaders: Vec<usize>,
     /// Held while `complete` is signalled, so that no waiter misses it.
     lock: Mutex<()>,
     complete: Condvar,
@@ -22,19 +24,20 @@ struct Maximum {
 }
 
 impl Maxima {
-    pub(super) fn new(work: &Work, tensors: usize) -> Self {
-        let weights: Vec<Maximum> = (0..tensors).map(|_| Maximum::default()).collect();
+    pub(super) fn new(work: &Work) -> Self {
+        let leaders = work.amax_leaders.clone();
+        let weights: Vec<Maximum> = leaders.iter().map(|_| Maximum::default()).collect();
         for segment in &work.segments {
             if let SegmentKind::Amax { .. } = segment.kind {
-                weights[segment.tensors[0]].remaining.store(segment.tasks, Ordering::Relaxed);
+                weights[leaders[segment.tensors[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
             }
         }
-        Self { weights, lock: Mutex::new(()), complete: Condvar::new() }
+        Self { weights, leaders, lock: Mutex::new(()), complete: Condvar::new() }
     }
 
     /// Takes in the maximum of one band.
     pub(super) fn add(&self, tensor: usize, amax: f32) {
-        let weight = &self.weights[tensor];
+        let weight = &self.weights[self.leaders[tensor]];
         weight.bits.fetch_max(amax.to_bits(), Ordering::AcqRel);
         if weight.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.wake();
@@ -43,7 +46,7 @@ impl Maxima {
 
     /// The maximum once all bands are in; `None` when the run stops before that.
     pub(super) fn wait(&self, tensor: usize, stopped: &AtomicBool) -> Option<f32> {
-        let weight = &self.weights[tensor];
+        let weight = &self.weights[self.leaders[tensor]];
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while weight.remaining.load(Ordering::Acquire) > 0 {
             if stopped.load(Ordering::Acquire) {

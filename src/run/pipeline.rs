@@ -80,7 +80,7 @@ impl<'a> Pipeline<'a> {
             failure: Mutex::new(None),
             progress: work.segments.iter().map(progress).collect(),
             unread,
-            maxima: Maxima::new(work, plan.jobs.len()),
+            maxima: Maxima::new(work),
             slowest: Mutex::default(),
         }
     }
@@ -302,7 +302,7 @@ impl<'a> Worker<'a> {
         };
         let amax = match scope {
             AmaxScope::Band => None,
-            AmaxScope::Tensor => {
+            AmaxScope::Tensor | AmaxScope::Fused => {
                 let (maxima, stopped) = (&self.shared.maxima, &self.shared.stopped);
                 // Without a maximum the run has stopped, for a reason that another worker has given.
                 let amax = timed(&mut self.stages.wait, || maxima.wait(tensor, stopped));

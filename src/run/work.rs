@@ -1,5 +1,7 @@
 //! The work of a run: the plan cut into tasks of bounded size, in the order in which workers take them.
 
+use std::collections::BTreeMap;
+
 use qwen_fp8_schemes::{AmaxScope, Matrix, Scheme, SourceDtype};
 
 use crate::checkpoint::Tensor;
@@ -20,6 +22,8 @@ pub(super) struct Work {
     /// Per segment, the number of its first task.
     first_task: Vec<u64>,
     pub(super) tasks: u64,
+    /// For each tensor the one under which its absolute maximum is gathered.
+    pub(super) amax_leaders: Vec<usize>,
     /// Bytes of source that the tasks read, a second pass counted twice.
     pub(super) bytes: u64,
     pub(super) workers: usize,
@@ -80,8 +84,10 @@ impl Work {
         check_slots(plan)?;
         let workers = workers(plan, threads, max_memory)?;
         let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
+        let amax_leaders = plan.amax_leaders();
         let mut work = Self {
-            segments: segments(plan, task_bytes)?,
+            segments: segments(plan, &amax_leaders, task_bytes)?,
+            amax_leaders,
             first_task: Vec::new(),
             tasks: 0,
             bytes: 0,
@@ -195,20 +201,26 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
 }
 
 /// The segments in the order of the output's shards and, within one, of the source.
-fn segments(plan: &Plan, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
+fn segments(plan: &Plan, amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
     let mut order: Vec<usize> = (0..plan.jobs.len()).collect();
     order.sort_by_key(|&tensor| first_slot(&plan.jobs[tensor]).map(|slot| slot.shard));
     let mut segments: Vec<Segment> = Vec::new();
     // A weight that waits for its maximum comes one segment later than it could: by then, no worker has to wait for
     // another one's part of the first pass.
     let mut delayed: Option<Segment> = None;
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (tensor, &leader) in amax_leaders.iter().enumerate() {
+        members.entry(leader).or_default().push(tensor);
+    }
     for tensor in order {
         let segment = segment(plan, tensor, task_bytes)?;
         let waiting = delayed.take();
         match segment.kind {
-            SegmentKind::Quantize { matrix, scope: AmaxScope::Tensor } => {
-                segments
-                    .push(Segment { kind: SegmentKind::Amax { matrix }, tensors: vec![tensor], ..segment }.counted());
+            SegmentKind::Quantize { scope: AmaxScope::Tensor | AmaxScope::Fused, .. } => {
+                // The first of those that share a maximum brings the first pass over all of them.
+                for member in members.remove(&amax_leaders[tensor]).unwrap_or_default() {
+                    segments.extend(first_pass(self::segment(plan, member, task_bytes)?));
+                }
                 delayed = Some(segment);
             }
             _ => {
@@ -221,6 +233,12 @@ fn segments(plan: &Plan, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
     }
     segments.extend(delayed);
     Ok(segments)
+}
+
+/// The pass over a weight that is to be quantized which gathers its maximum.
+fn first_pass(quantize: Segment) -> Option<Segment> {
+    let SegmentKind::Quantize { matrix, .. } = quantize.kind else { return None };
+    Some(Segment { kind: SegmentKind::Amax { matrix }, ..quantize }.counted())
 }
 
 fn first_slot(job: &Job) -> Option<Slot> {

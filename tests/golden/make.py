@@ -34,6 +34,8 @@ class Scheme:
     large: tuple[int, int] | None = None
     # The dtypes to which the quotient is rounded first: `source` as on a CPU, `f32` as on a GPU.
     quotients: tuple[str, ...] = ("source", "f32")
+    # Whether the scheme has no such option, since both are the same.
+    exact: bool = False
     # Dtypes of source and scale where they differ.
     scales: tuple[tuple[str, str], ...] = ()
 
@@ -42,6 +44,16 @@ SCHEMES = [
     Scheme("FP8", shape=(4, 61)),
     Scheme("FP8_DYNAMIC", shape=(4, 61)),
     Scheme("FP8_BLOCK", shape=(2, 129), large=(129, 131), scales=(("bf16", "f32"), ("f32", "bf16"))),
+    Scheme("W8A8", shape=(3, 61)),
+    Scheme("W4A16", shape=(2, 128)),
+    # Zero points are packed in words of eight rows.
+    Scheme("W4A16_ASYM", shape=(1, 128), large=(11, 256)),
+    # Codes straddle words.
+    Scheme("W3A16", shape=(1, 128), large=(2, 384), quotients=("source",)),
+    Scheme("W4A8", shape=(1, 128), quotients=("source",)),
+    Scheme("MXFP8", shape=(2, 64), quotients=("source",), exact=True),
+    Scheme("MXFP4", shape=(2, 64), quotients=("source",)),
+    Scheme("NVFP4A16", shape=(2, 48), quotients=("source",), exact=True),
 ]
 
 
@@ -93,7 +105,7 @@ def make(directory: Path, scheme: Scheme, dtype: str, quotient: str, scale: str)
         stored |= {f"{kind}.{suffix}": checkpoints.stored(tensor) for suffix, tensor in made.items()}
     name = f"{scheme.name.lower()}_{dtype}_{quotient}"
     options = {}
-    if "f32" in scheme.quotients:
+    if not scheme.exact:
         options["quotient_dtype"] = quotient
     if scale != "source":
         options["scale_dtype"] = scale

@@ -9,7 +9,8 @@ import torch
 import tensors
 import values
 
-TORCH_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float8_e4m3fn: "F8_E4M3"}
+TORCH_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float8_e4m3fn: "F8_E4M3",
+               torch.int8: "I8", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
 CONFIG_NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 
 
@@ -81,7 +82,9 @@ def is_language_linear(name: str) -> bool:
 
 def stored(tensor: torch.Tensor) -> tensors.Tensor:
     """The tensor as it stands in a file."""
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    # A tensor with one element may count as contiguous under any strides; a clone has those of its shape.
+    flat = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+    data = flat.view(torch.uint8).numpy().tobytes()
     return tensors.Tensor(TORCH_NAMES[tensor.dtype], tuple(tensor.shape), data)
 
 

@@ -76,6 +76,13 @@ def quantize(
     if quotient == "source" and scale == "source":
         compress_module(module)
         return {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}
+    if arguments.weights.type == "int":
+        # In f32, but under the scale of the weight's own dtype.
+        module.weight.data = weight.float()
+        module.weight_scale.data = module.weight_scale.data.float()
+        compress_module(module)
+        made = {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}
+        return made | {"weight_scale": made["weight_scale"].to(weight.dtype)}
     stored_scale = module.weight_scale.detach()
     if scale != "source":
         stored_scale = stored_scale.to(values.DTYPES[scale])

@@ -308,7 +308,7 @@ fn expected(data: &[u8], rows: usize, scope: AmaxScope) -> Vec<Vec<u8>> {
     let amax = match scope {
         AmaxScope::Band => None,
         // The bits of a bf16 without its sign are in the order of the magnitudes.
-        AmaxScope::Tensor => {
+        AmaxScope::Tensor | AmaxScope::Fused => {
             let bits = data.chunks_exact(2).map(|element| u16::from_le_bytes([element[0], element[1]]) & 0x7fff);
             Some(f32::from_bits(u32::from(bits.max().unwrap_or(0)) << 16))
         }

@@ -2,6 +2,7 @@
 
 use super::absmax::{accumulate, first_non_finite, maximum};
 use super::division::Division;
+use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};
 #[cfg(target_arch = "x86_64")]
 use super::multiply::Multiply;
@@ -116,7 +117,7 @@ impl<C: Caster> Walk<'_, C> {
         if maximum >= C::Source::INFINITE {
             return Err(Poisoned);
         }
-        let scale = scale::scale(C::Source::widen(maximum), self.scale_dtype);
+        let scale = scale::scale(C::Source::widen(maximum), e4m3::MAX, self.scale_dtype);
         let bytes = self.scale_dtype.bytes();
         scale::store(scale, self.scale_dtype, &mut self.scales[group * bytes..][..bytes]);
         Ok(C::divisor(scale))
@@ -152,7 +153,7 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
     #[inline(always)]
     fn run(self, simd: Simd) -> Result<(), Poisoned> {
         let Self { mut walk, amax } = self;
-        let scale = scale::scale(amax, walk.scale_dtype);
+        let scale = scale::scale(amax, e4m3::MAX, walk.scale_dtype);
         if !walk.scales.is_empty() {
             scale::store(scale, walk.scale_dtype, walk.scales);
         }

@@ -1,0 +1,188 @@
+//! MXFP8 and MXFP4: E4M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
+
+use super::absmax::maximum;
+use super::element::{Bf16, F16, F32};
+use super::pack::pack_pairs;
+use super::quotient::{Quotient, Scaled};
+use super::rows::{Poisoned, RowKernel, by_row};
+use super::signed::Signed;
+use super::{e2m1, e4m3};
+use crate::{Band, NonFinite, Simd, SourceDtype};
+
+/// Columns that share a scale.
+pub(crate) const MX_GROUP: usize = 32;
+
+/// What the elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MxElement {
+    E4m3,
+    /// Two in a byte; `round_quotient` rounds to the source dtype first, in which a tiny negative number may lose its
+    /// sign.
+    E2m1 {
+        round_quotient: bool,
+    },
+}
+
+/// Casts a band to elements under E8M0 scales; the columns are a multiple of [`MX_GROUP`].
+pub(crate) fn quantize_microscaled(
+    element: MxElement,
+    band: &Band<'_>,
+    weight: &mut [u8],
+    scales: &mut [u8],
+) -> Result<(), NonFinite> {
+    match band.source.dtype {
+        SourceDtype::Bf16 => run::<Bf16>(element, band, weight, scales),
+        SourceDtype::F16 => run::<F16>(element, band, weight, scales),
+        SourceDtype::F32 => run::<F32>(element, band, weight, scales),
+    }
+}
+
+fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
+    match element {
+        MxElement::E4m3 => by_row(band, Bytes::<E> { weight, scales, infinite: E::INFINITE }),
+        MxElement::E2m1 { round_quotient } => {
+            let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
+            let unpacked = vec![0; band.source.columns];
+            by_row(band, Nibbles::<E> { weight, scales, unpacked, vanishing, infinite: E::INFINITE })
+        }
+    }
+}
+
+/// MXFP8.
+struct Bytes<'a, E: Signed> {
+    weight: &'a mut [u8],
+    scales: &'a mut [u8],
+    infinite: E::Magnitude,
+}
+
+impl<E: Signed> RowKernel for Bytes<'_, E> {
+    type Source = E;
+
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
+        let groups = elements.as_chunks::<MX_GROUP>().0;
+        let codes = self.weight[row * elements.len()..][..elements.len()].as_chunks_mut::<MX_GROUP>().0;
+        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
+        for ((group, codes), byte) in groups.iter().zip(codes).zip(scales) {
+            let maximum = maximum::<E>(group);
+            if maximum >= self.infinite {
+                return Err(Poisoned);
+            }
+            let scale = Scale::of::<E>(maximum, E4M3_EXPONENT);
+            *byte = scale.byte;
+            for (code, &raw) in codes.iter_mut().zip(group) {
+                *code = e4m3::encode(scale.quotient.of(E::widen(E::magnitude(raw)))) | E::sign(raw);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// MXFP4.
+struct Nibbles<'a, E: Signed> {
+    weight: &'a mut [u8],
+    scales: &'a mut [u8],
+    /// The codes of a row before they are packed.
+    unpacked: Vec<u8>,
+    /// Quotients up to this are zero without a sign.
+    vanishing: f32,
+    infinite: E::Magnitude,
+}
+
+impl<E: Signed> RowKernel for Nibbles<'_, E> {
+    type Source = E;
+
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
+        let groups = elements.as_chunks::<MX_GROUP>().0;
+        let codes = self.unpacked.as_chunks_mut::<MX_GROUP>().0;
+        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
+        for ((group, codes), byte) in groups.iter().zip(codes).zip(scales) {
+            let maximum = maximum::<E>(group);
+            if maximum >= self.infinite {
+                return Err(Poisoned);
+            }
+            let scale = Scale::of::<E>(maximum, E2M1_EXPONENT);
+            *byte = scale.byte;
+            for (code, &raw) in codes.iter_mut().zip(group) {
+                let quotient = scale.quotient.of(E::signed(raw));
+                *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });
+            }
+        }
+        let bytes = elements.len() / 2;
+        pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);
+        Ok(())
+    }
+}
+
+/// The exponent of the largest E4M3 value.
+const E4M3_EXPONENT: i32 = 8;
+
+/// The exponent of the largest E2M1 value.
+const E2M1_EXPONENT: i32 = 2;
+
+/// An E8M0 scale.
+struct Scale {
+    byte: u8,
+    quotient: Scaled,
+}
+
+impl Scale {
+    /// The scale under which a group's maximum comes into the largest octave of the elements.
+    ///
+    /// The maximum counts as the next power of two from 1.75 times a power of two on, as in compressed-tensors. There the
+    /// scale also passes through the dtype of the weight, with consequences for F16: a scale that is too small for it
+    /// becomes 1, and so do the bytes of maxima too large for the next power of two, whose elements become zero.
+    #[inline(always)]
+    fn of<E: Signed>(maximum: E::Magnitude, element_exponent: i32) -> Self {
+        const ONE: i32 = 127;
+        let exponent = (E::integer(maximum) + (1 << (E::SIGNIFICAND - 2))) >> E::SIGNIFICAND;
+        let infinite = E::integer(E::INFINITE) >> E::SIGNIFICAND;
+        let byte = if exponent == 0 { 0 } else { (ONE + exponent - E::BIAS - element_exponent).max(0) };
+        let byte = if byte < E::LEAST_SCALE || exponent >= infinite { ONE } else { byte };
+        // The reciprocal of a power of two is exact, and so is every product with it that matters.
+        let reciprocal = f32::from_bits(((2 * ONE - byte) as u32) << 23);
+        let reciprocal = if exponent >= infinite { 0.0 } else { reciprocal };
+        Self { byte: byte as u8, quotient: Scaled(reciprocal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::element::Element;
+
+    fn byte<E: Signed>(maximum: E::Magnitude, exponent: i32) -> (u8, f32) {
+        let scale = Scale::of::<E>(maximum, exponent);
+        (scale.byte, scale.quotient.of(1.0))
+    }
+
+    fn bf16(value: f32) -> i16 {
+        Bf16::magnitude(half::bf16::from_f32(value).to_le_bytes())
+    }
+
+    fn f16(value: f32) -> i16 {
+        F16::magnitude(half::f16::from_f32(value).to_le_bytes())
+    }
+
+    #[test]
+    fn a_maximum_counts_as_the_next_octave_from_seven_quarters_on() {
+        assert_eq!(byte::<Bf16>(bf16(1.0), 2), (125, 4.0));
+        assert_eq!(byte::<Bf16>(bf16(1.74), 2), (125, 4.0));
+        assert_eq!(byte::<Bf16>(bf16(1.75), 2), (126, 2.0));
+        assert_eq!(byte::<F16>(f16(1.75), 8), (120, 128.0));
+        assert_eq!(byte::<F32>(1.75f32.next_down().to_bits() as i32, 8), (119, 256.0));
+    }
+
+    #[test]
+    fn scales_end_where_those_of_compressed_tensors_do() {
+        assert_eq!(byte::<Bf16>(0, 8), (0, 2f32.powi(127)));
+        assert_eq!(byte::<Bf16>(1, 8), (0, 2f32.powi(127)));
+        assert_eq!(byte::<Bf16>(Bf16::INFINITE - 1, 8), (127, 0.0));
+        assert_eq!(byte::<F16>(0, 2), (127, 1.0));
+        // 2^-24 is the least scale that F16 holds.
+        assert_eq!(byte::<F16>(f16(2f32.powi(-14)), 8), (105, 2f32.powi(22)));
+        assert_eq!(byte::<F16>(f16(57344.0), 2), (127, 0.0));
+        assert_eq!(byte::<F16>(f16(57312.0), 2), (140, 2f32.powi(-13)));
+    }
+}

@@ -1,0 +1,131 @@
+//! NVFP4: E2M1 with an E4M3 scale for every 16 columns, under an F32 scale for the tensor.
+
+use super::absmax::maximum;
+use super::element::{Bf16, F16, F32};
+use super::pack::pack_pairs;
+use super::quotient::{Corrected, Divided, Quotient};
+use super::rows::{Poisoned, RowKernel, by_row};
+use super::signed::Signed;
+use super::{e2m1, e4m3};
+use crate::{Band, NonFinite, Simd, SourceDtype};
+
+/// Columns that share a scale.
+pub(crate) const NVFP4_GROUP: usize = 16;
+
+/// Casts a band to pairs of E2M1; the columns are a multiple of [`NVFP4_GROUP`], and `amax` is the maximum over all
+/// weights that share a global scale, which is stored where `global` is not empty.
+pub(crate) fn quantize_nvfp4(
+    amax: f32,
+    band: &Band<'_>,
+    weight: &mut [u8],
+    scales: &mut [u8],
+    global: &mut [u8],
+) -> Result<(), NonFinite> {
+    match band.source.dtype {
+        SourceDtype::Bf16 => run::<Bf16>(amax, band, weight, scales, global),
+        SourceDtype::F16 => run::<F16>(amax, band, weight, scales, global),
+        SourceDtype::F32 => run::<F32>(amax, band, weight, scales, global),
+    }
+}
+
+fn run<E: Signed>(
+    amax: f32,
+    band: &Band<'_>,
+    weight: &mut [u8],
+    scales: &mut [u8],
+    global: &mut [u8],
+) -> Result<(), NonFinite> {
+    let global_scale = global_scale::<E>(amax);
+    if !global.is_empty() {
+        global.copy_from_slice(&global_scale.to_le_bytes());
+    }
+    let columns = band.source.columns;
+    let steps = vec![0.0; columns / NVFP4_GROUP];
+    let unpacked = vec![0; columns];
+    by_row(band, Nvfp4::<E> { global_scale, weight, scales, steps, unpacked, infinite: E::INFINITE })
+}
+
+/// What takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
+///
+/// It is computed in the dtype of the weight, and where that overflows it is 1, as in compressed-tensors.
+fn global_scale<E: Signed>(amax: f32) -> f32 {
+    let scale = E::round(E::round(1.0 / amax.max(E::SMALLEST_NORMAL)) * (e4m3::MAX * e2m1::MAX));
+    if scale.is_finite() { scale } else { 1.0 }
+}
+
+struct Nvfp4<'a, E: Signed> {
+    global_scale: f32,
+    weight: &'a mut [u8],
+    scales: &'a mut [u8],
+    /// Per group of a row: first the maximum, then what its elements are divided by.
+    steps: Vec<f32>,
+    /// The codes of a row before they are packed.
+    unpacked: Vec<u8>,
+    infinite: E::Magnitude,
+}
+
+impl<E: Signed> RowKernel for Nvfp4<'_, E> {
+    type Source = E;
+
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+        // Three walks, of which the middle one does the scales of many groups at a time.
+        let groups = elements.as_chunks::<NVFP4_GROUP>().0;
+        for (step, group) in self.steps.iter_mut().zip(groups) {
+            let maximum = maximum::<E>(group);
+            if maximum >= self.infinite {
+                return Err(Poisoned);
+            }
+            *step = E::widen(maximum);
+        }
+        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
+        for (step, scale) in self.steps.iter_mut().zip(scales) {
+            let code = e4m3::encode(self.global_scale * E::round(*step / e2m1::MAX));
+            // A scale of zero is replaced by an eighth.
+            let code = if code == 0 { EIGHTH } else { code };
+            *scale = code;
+            *step = e4m3::decode(code) / self.global_scale;
+        }
+        let codes = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
+        for ((group, codes), &step) in groups.iter().zip(codes).zip(&self.steps) {
+            match Corrected::by(step, false, simd) {
+                Some(corrected) => nibbles::<E>(group, corrected, codes),
+                None => nibbles::<E>(group, Divided(step), codes),
+            }
+        }
+        let bytes = elements.len() / 2;
+        pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);
+        Ok(())
+    }
+}
+
+/// The E4M3 code of 0.125.
+const EIGHTH: u8 = 0x20;
+
+#[inline(always)]
+fn nibbles<E: Signed>(group: &[E::Raw; NVFP4_GROUP], quotient: impl Quotient, codes: &mut [u8; NVFP4_GROUP]) {
+    for (code, &raw) in codes.iter_mut().zip(group) {
+        *code = e2m1::encode(quotient.of(E::signed(raw)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_global_scale_is_rounded_twice_and_never_infinite() {
+        assert_eq!(global_scale::<F32>(1.0), 2688.0);
+        assert_eq!(global_scale::<F32>(3.0), (1.0f32 / 3.0) * 2688.0);
+        assert_eq!(global_scale::<Bf16>(3.0), 896.0);
+        assert_eq!((global_scale::<F32>(0.0), global_scale::<Bf16>(0.0), global_scale::<F16>(0.0)), (1.0, 1.0, 1.0));
+        // 2688 / 65504 is where F16 ends.
+        assert_eq!(global_scale::<F16>(0.04), 1.0);
+        assert!(global_scale::<F16>(0.042) > 60000.0);
+    }
+
+    #[test]
+    fn an_eighth_stands_in_for_a_scale_of_zero() {
+        assert_eq!(e4m3::decode(EIGHTH), 0.125);
+    }
+}

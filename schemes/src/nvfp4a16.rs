@@ -1,0 +1,94 @@
+//! `NVFP4A16`: E2M1 weights, two in a byte, with an E4M3 scale per 16 columns under an F32 scale for the tensor.
+//!
+//! llm-compressor's `NVFP4` has the same weights and a static scale for activations, which takes calibration data.
+
+use safetensors::Dtype;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::float8;
+use crate::kernels::{NVFP4_GROUP, quantize_nvfp4};
+use crate::microscaling::whole_groups;
+use crate::{
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
+    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec,
+};
+
+crate::register_scheme!(Registration {
+    name: "NVFP4A16",
+    aliases: &[],
+    summary: "E2M1 weights with an E4M3 scale per 16 columns, under one F32 scale for all parts of a fused layer; \
+              activations are not quantized.",
+    options: |generator| Options::json_schema(generator),
+    make: Make::Quantize(make),
+    from_arguments,
+    servers: ServerSupport {
+        servers: "vLLM",
+        gpu: "Blackwell (SM 10.0); older ones from Turing (SM 7.5) on through Marlin",
+    },
+});
+
+/// Options of `NVFP4A16`: none, since the format leaves nothing open.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Options {}
+
+fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
+    let Options {} = float8::options(options)?;
+    Ok(Box::new(Nvfp4))
+}
+
+fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
+    (*weights == Nvfp4.weights() && activations.is_none()).then(|| json!({}))
+}
+
+#[derive(Debug)]
+struct Nvfp4;
+
+impl Scheme for Nvfp4 {
+    fn weights(&self) -> QuantizationArgs {
+        QuantizationArgs {
+            num_bits: 4,
+            kind: NumberKind::Float,
+            symmetric: true,
+            strategy: Strategy::TensorGroup(NVFP4_GROUP),
+            dynamic: Dynamic::Static,
+            scale_dtype: Some("torch.float8_e4m3fn"),
+        }
+    }
+
+    fn input_activations(&self) -> Option<QuantizationArgs> {
+        None
+    }
+
+    fn storage_format(&self) -> &'static str {
+        "nvfp4-pack-quantized"
+    }
+
+    fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
+        let Matrix { rows, columns, .. } = source;
+        let groups = whole_groups(columns, NVFP4_GROUP)?;
+        let spec = |suffix, dtype, shape, extent| TensorSpec { suffix, dtype, shape, extent };
+        Ok(vec![
+            spec("weight_packed", Dtype::U8, vec![rows, columns / 2], Extent::Rows(1)),
+            spec("weight_scale", Dtype::F8_E4M3, vec![rows, groups], Extent::Rows(1)),
+            spec("weight_global_scale", Dtype::F32, vec![1], Extent::Whole),
+        ])
+    }
+
+    fn band_rows(&self) -> usize {
+        1
+    }
+
+    fn amax_scope(&self) -> AmaxScope {
+        AmaxScope::Fused
+    }
+
+    fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
+        let [weight, scales, global] = outputs else { panic!("a band comes with a slice for each of the outputs") };
+        let amax = band.amax.expect("a band of a scheme with `AmaxScope::Fused` comes with the maximum");
+        quantize_nvfp4(amax, band, weight, scales, global)
+    }
+}

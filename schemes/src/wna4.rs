@@ -1,0 +1,59 @@
+//! `W2A4` to `W4A4`: integers in a byte each with a scale per 128 columns, for INT4 activations.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::float8;
+use crate::integer::{self, ActivationOptions, GroupOptions, Inputs, Integer, QuotientOptions, SymmetryOptions};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+
+macro_rules! register {
+    ($name:literal, $bits:literal) => {
+        crate::register_scheme!(Registration {
+            name: $name,
+            aliases: &[],
+            summary: concat!(
+                "Weights of ",
+                $bits,
+                " bits, in a byte each, with a scale per 128 columns; activations are quantized to INT4 per token."
+            ),
+            options: |generator| Options::json_schema(generator),
+            make: Make::Quantize(make::<$bits>),
+            from_arguments: from_arguments::<$bits>,
+            servers: ServerSupport { servers: "transformers", gpu: "any: computed in the dtype of the model" },
+        });
+    };
+}
+
+register!("W2A4", 2);
+register!("W3A4", 3);
+register!("W4A4", 4);
+
+/// Options of `W2A4` to `W4A4`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    #[serde(flatten)]
+    group: GroupOptions,
+
+    #[serde(flatten)]
+    symmetry: SymmetryOptions,
+
+    #[serde(flatten)]
+    quotient: QuotientOptions,
+
+    #[serde(flatten)]
+    activations: ActivationOptions,
+}
+
+fn make<const BITS: u8>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
+    BuildError::unless_compressed_tensors(format)?;
+    let Options { group, symmetry, quotient, activations } = float8::options(options)?;
+    Integer::build(BITS, group.size(), symmetry.symmetric(), Inputs::integer(4, activations), quotient)
+}
+
+fn from_arguments<const BITS: u8>(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
+    let inputs = Inputs::Integer { bits: 4, symmetric: true };
+    integer::options_from_arguments(BITS, inputs, weights, activations).map(Value::Object)
+}
