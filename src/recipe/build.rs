@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use qwen_fp8_schemes::{Format, Make, Registration, registered};
+use qwen_fp8_schemes::{Format, Make, Registration, Strategy, registered};
 use serde_json::{Map, Value};
 
 use crate::finding::Finding;
@@ -44,40 +44,60 @@ pub(super) fn build(document: &Document, form: Form, broken: &BTreeSet<String>) 
     let upstream = form == Form::Stages && modifiers.iter().any(|(_, name)| *name == "QuantizationModifier");
     // Keys that are wrong were found by validation; then the header's values do not matter.
     let header: Header = serde_json::from_value(document.value.clone()).unwrap_or_default();
+    let dialect = if upstream { Dialect::LlmCompressor } else { Dialect::Native };
+    let rules = |format| {
+        let mut builder = Builder { document, format, findings: Vec::new(), broken };
+        let rules = builder.rules(form, &modifiers);
+        (rules, builder.findings)
+    };
     let format = match header.format {
         Some(name) => name.into(),
         None if upstream => Format::CompressedTensors,
-        None => Format::Fp8,
+        // Without a word on it, the official layout where it can hold every scheme.
+        None => match rules(Format::Fp8) {
+            (fits, findings) if findings.is_empty() && fits.iter().all(fits_fp8) => Format::Fp8,
+            _ if rules(Format::CompressedTensors).1.is_empty() => Format::CompressedTensors,
+            _ => Format::Fp8,
+        },
     };
-    let mut builder = Builder { document, format, findings: Vec::new(), broken };
-    let mut rules = Vec::new();
-    match form {
-        Form::Rules => {
-            let count = root["rules"].as_array().map_or(0, Vec::len);
-            for index in 0..count {
-                rules.extend(builder.rule(&child("/rules", index), index + 1));
-            }
-        }
-        Form::Flat => rules.extend(builder.rule("", 1)),
-        Form::Modifier => rules.extend(builder.fp8_modifier("/FP8Modifier")),
-        Form::Stages => {
-            // A later modifier overrides an earlier one, so its rules come first.
-            for (pointer, name) in modifiers.into_iter().rev() {
-                match name {
-                    _ if builder.is_broken(&pointer) => {}
-                    "FP8Modifier" => rules.extend(builder.fp8_modifier(&pointer)),
-                    "QuantizationModifier" => rules.extend(llmcompressor::rules(&mut builder, &pointer)),
-                    // Validation refuses every other name.
-                    _ => {}
-                }
-            }
-        }
-    }
-    let dialect = if upstream { Dialect::LlmCompressor } else { Dialect::Native };
-    Built { dialect, header, format, rules, findings: builder.findings }
+    let (rules, findings) = rules(format);
+    Built { dialect, header, format, rules, findings }
+}
+
+/// Whether `format: fp8` has a place for the scales of this rule.
+fn fits_fp8(rule: &Rule) -> bool {
+    let strategy = rule.scheme.as_ref().map(|scheme| scheme.weights().strategy);
+    strategy.is_none_or(|strategy| matches!(strategy, Strategy::Block([128, 128]) | Strategy::Tensor))
 }
 
 impl Builder<'_> {
+    fn rules(&mut self, form: Form, modifiers: &[(String, &str)]) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        match form {
+            Form::Rules => {
+                let count = self.document.value["rules"].as_array().map_or(0, Vec::len);
+                for index in 0..count {
+                    rules.extend(self.rule(&child("/rules", index), index + 1));
+                }
+            }
+            Form::Flat => rules.extend(self.rule("", 1)),
+            Form::Modifier => rules.extend(self.fp8_modifier("/FP8Modifier")),
+            Form::Stages => {
+                // A later modifier overrides an earlier one, so its rules come first.
+                for (pointer, name) in modifiers.iter().rev() {
+                    match *name {
+                        _ if self.is_broken(pointer) => {}
+                        "FP8Modifier" => rules.extend(self.fp8_modifier(pointer)),
+                        "QuantizationModifier" => rules.extend(llmcompressor::rules(self, pointer)),
+                        // Validation refuses every other name.
+                        _ => {}
+                    }
+                }
+            }
+        }
+        rules
+    }
+
     pub(super) fn report(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
