@@ -26,7 +26,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
     say_what_is_not_plain(&plan, screen);
-    let progress = Progress::new(screen, &plan);
+    let progress = Progress::new(screen);
     let report = run(&plan, &output, &options, &progress).map_err(|error| failure(&error))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
@@ -38,8 +38,13 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
 
 /// Files that stay behind, and code that comes along.
 fn say_what_is_not_plain(plan: &Plan, screen: &Screen) {
-    for (name, why) in &plan.checkpoint.left_out {
+    const MOST: usize = 20;
+    let left_out = &plan.checkpoint.left_out;
+    for (name, why) in left_out.iter().take(MOST) {
         screen.say(&format!("left out: {} ({why})", shown(name)));
+    }
+    if let Some(more @ 1..) = left_out.len().checked_sub(MOST) {
+        screen.say(&format!("left out: {more} more"));
     }
     for file in plan.checkpoint.side_files.iter().filter(|file| file.remote_code) {
         screen.say(&format!("copied: {} (code that a server runs with `--trust-remote-code`)", shown(&file.name)));
@@ -65,7 +70,7 @@ fn simd(name: Option<&str>) -> Result<Simd, Failure> {
     let available = Simd::available();
     available.iter().copied().find(|simd| simd.name() == name).ok_or_else(|| {
         let names: Vec<&str> = available.iter().map(|simd| simd.name()).collect();
-        Failure::Input(format!("this machine has no `{}`; it has {}", name.escape_debug(), names.join(", ")))
+        Failure::Run(format!("this machine has no `{}`; it has {}", name.escape_debug(), names.join(", ")))
     })
 }
 

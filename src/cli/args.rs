@@ -86,7 +86,7 @@ pub(super) struct Apply {
     #[command(flatten)]
     pub(super) source: Source,
 
-    /// The directory to write, instead of the recipe's `output`; it must not exist yet
+    /// The directory to write, instead of the recipe's `output`; it must not exist yet, or be empty
     #[arg(short, long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
-use crate::plan::Plan;
 use crate::run::{Observer, Phase, TensorTime};
 use crate::size::human;
 
@@ -20,12 +19,10 @@ pub(super) struct Progress {
     verbose: bool,
     total: AtomicU64,
     done: AtomicU64,
-    tensors: u64,
-    finished: AtomicU64,
 }
 
 impl Progress {
-    pub(super) fn new(screen: &Screen, plan: &Plan) -> Self {
+    pub(super) fn new(screen: &Screen) -> Self {
         let bar = (!screen.quiet && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(
@@ -34,15 +31,7 @@ impl Progress {
             );
             bar
         });
-        Self {
-            bar,
-            quiet: screen.quiet,
-            verbose: screen.verbose,
-            total: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            tensors: plan.checkpoint.tensors.len() as u64,
-            finished: AtomicU64::new(0),
-        }
+        Self { bar, quiet: screen.quiet, verbose: screen.verbose, total: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
     fn line(&self, line: &str) {
@@ -88,18 +77,11 @@ impl Observer for Progress {
         let part = |done: u64| (u128::from(done) * u128::from(PARTS) / u128::from(total)) as u64;
         let (was, is) = (part(before), part(before + bytes));
         if is > was && !self.verbose {
-            let (tensors, of) = (self.finished.load(Ordering::Relaxed), self.tensors);
-            self.line(&format!(
-                "{:>3} %  {} of {}  {tensors} of {of} tensors",
-                is * 100 / PARTS,
-                human(before + bytes),
-                human(total)
-            ));
+            self.line(&format!("{:>3} %  {} of {}", is * 100 / PARTS, human(before + bytes), human(total)));
         }
     }
 
     fn tensor_finished(&self, tensor: &TensorTime) {
-        self.finished.fetch_add(1, Ordering::Relaxed);
         if self.verbose {
             let speed = tensor.bytes_read as f64 / tensor.seconds.max(1e-9) / 1e9;
             let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);

@@ -84,9 +84,8 @@ impl Screen {
 
     /// Data as JSON, to stdout.
     pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::run(&error))?;
-        text.push('\n');
-        self.data(&text)
+        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::run(&error))?;
+        self.data(&format!("{}\n", harmless(&text)))
     }
 
     /// A line for people, to stderr, unless `--quiet`.
@@ -117,6 +116,20 @@ impl Screen {
             say_anyway(&format!("{word}: {text}"));
         }
     }
+}
+
+/// JSON with what a terminal acts on as `\u` escapes; outside of strings there is none of it but line ends.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// An error and what caused it, one after the other on one line.

@@ -179,7 +179,12 @@ impl Builder<'_> {
             targets,
             ignore,
             optional: keys.optional,
-            span: self.document.spans.key(pointer),
+            // The flat form has no key of its own to point at.
+            span: self.document.spans.key(&if pointer.is_empty() {
+                child(pointer, "scheme")
+            } else {
+                pointer.to_owned()
+            }),
         })
     }
 

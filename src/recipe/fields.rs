@@ -36,7 +36,8 @@ pub(super) struct Header {
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen3-VL-8B-Instruct-FP8"]))]
     pub(super) output: Option<String>,
 
-    /// The layout of the output, which decides the tensor names and what `config.json` says.
+    /// The layout of the output, which decides the tensor names and what `config.json` says. Without it: `fp8` where that
+    /// layout has a place for every scheme of the recipe, else `compressed-tensors`.
     #[serde(default)]
     #[schemars(with = "FormatName", extend("examples" = ["compressed-tensors"]))]
     pub(super) format: Option<FormatName>,
@@ -119,7 +120,7 @@ impl JsonSchema for ByteSize {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [
-                { "type": "string", "pattern": "^[1-9][0-9]{0,5} ?([KMGT]i?)?B$", "examples": ["5GB", "4GiB"] },
+                { "type": "string", "pattern": "^[1-9][0-9]{0,5} ?([kKMGT]i?)?B$", "examples": ["5GB", "4GiB"] },
                 { "type": "integer", "minimum": 1, "maximum": MAX_INTEGER },
             ],
             "examples": ["5GB", "4GiB", 5_000_000_000_u64],

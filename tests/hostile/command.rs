@@ -17,15 +17,26 @@ fn on_terminal(scene: &mut Scene, command: &[&str]) {
 
 pub(crate) const CASES: &[Case] = &[
     Case("inspect", |s| on_terminal(s, &["inspect", "./model"]), Accept),
+    Case("inspect as JSON", |s| on_terminal(s, &["inspect", "./model", "--json"]), Accept),
     Case("plan", |s| on_terminal(s, &["plan", "recipe.yaml", "-m", "./model"]), Accept),
     Case("plan, verbose", |s| on_terminal(s, &["plan", "recipe.yaml", "-m", "./model", "--verbose"]), Accept),
+    Case("plan as JSON", |s| on_terminal(s, &["plan", "recipe.yaml", "-m", "./model", "--json"]), Accept),
     Case("explain", |s| on_terminal(s, &["explain", "recipe.yaml", "-m", "./model", NAME]), Accept),
+    Case("explain as JSON", |s| on_terminal(s, &["explain", "recipe.yaml", "-m", "./model", NAME, "--json"]), Accept),
     Case(
         "explain what is not there",
         |s| on_terminal(s, &["explain", "recipe.yaml", "-m", "./model", "model.\u{1b}[3"]),
         Refuse(&["model.\\u{1b}[3"]),
     ),
     Case("a model that is not there", |s| on_terminal(s, &["inspect", "./\u{1b}[31m"]), Refuse(&["\\u{1b}[31m"])),
+    Case(
+        "a recipe that is fine",
+        |s| {
+            on_terminal(s, &["validate", "\u{1b}[31m.yaml"]);
+            s.write("\u{1b}[31m.yaml", super::scene::RECIPE)
+        },
+        Accept,
+    ),
     Case(
         "a scheme that is not there",
         |s| on_terminal(s, &["schemes", "\u{1b}[31m\u{202e}"]),

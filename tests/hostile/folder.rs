@@ -217,5 +217,5 @@ pub(crate) const CASES: &[Case] = &[
         },
         Accept,
     ),
-    Case("a hundred logs", |s| (0..100).for_each(|i| s.write(format!("model/{i}.log"), "")), Accept),
+    Case("thousands of logs", |s| (0..3000).for_each(|i| s.write(format!("model/{i}.log"), "")), Accept),
 ];

@@ -173,11 +173,11 @@ pub(crate) const CASES: &[Case] = &[
         Refuse(&["a.yaml:"]),
     ),
     Case(
-        "integers in groups",
+        "integers of nine bits in groups",
         |s| {
             yaml(
                 s,
-                "s_stage:\n  q_modifiers:\n    QuantizationModifier:\n      config_groups:\n        group_0: {targets: [Linear], weights: {num_bits: 4, type: int}}\n",
+                "s_stage:\n  q_modifiers:\n    QuantizationModifier:\n      config_groups:\n        group_0: {targets: [Linear], weights: {num_bits: 9, type: int}}\n",
             )
         },
         Refuse(&["a.yaml:5:"]),
