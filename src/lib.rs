@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod checksum;
 mod cli;
 pub mod finding;
 pub mod layer;

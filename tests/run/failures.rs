@@ -102,7 +102,7 @@ fn a_planted_link_in_the_place_of_the_staging_is_not_followed() {
     let fixture = small();
     let victim = fixture.root.path().join("victim");
     fs::create_dir(&victim).unwrap();
-    fs::write(victim.join("qwen-fp8-staging"), b"").unwrap();
+    fs::write(victim.join("qwen-fp8-journal"), b"").unwrap();
     std::os::unix::fs::symlink(&victim, fixture.root.path().join(".output.partial")).unwrap();
     assert!(matches!(fail(&fixture, &fixture.output()), RunError::Stranger { .. }));
     assert_eq!(files(&victim).len(), 1);
