@@ -267,6 +267,13 @@ impl Fixture {
         self
     }
 
+    /// Takes the source files as they are now for what the plan was made from.
+    pub(crate) fn restamp(&mut self) {
+        for shard in &mut self.plan.checkpoint.shards {
+            shard.stamp = SourceFile::open(&shard.path).unwrap().stamp();
+        }
+    }
+
     pub(crate) fn output(&self) -> PathBuf {
         self.root.path().join("output")
     }
