@@ -63,8 +63,10 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
     let mut help = error.help();
     if let Some(LeftBehind { staging, shards }) = left {
         let staging = shown_path(&staging);
-        help.push(format!("the same command goes on from {shards} finished shards in {staging}"));
-        help.push("`--restart` throws them away and starts afresh".to_owned());
+        let shards =
+            if shards == 1 { "the finished shard".to_owned() } else { format!("the {shards} finished shards") };
+        help.push(format!("the same command goes on from {shards} in {staging}"));
+        help.push("`--restart` throws that away and starts afresh".to_owned());
     }
     help
 }
