@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod checkpoint;
+pub mod checksum;
 mod cli;
 pub mod finding;
 pub mod layer;

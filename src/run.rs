@@ -2,43 +2,52 @@
 //!
 //! Data goes through in bands of rows, each read, quantized and written by one worker at offsets that the plan has
 //! fixed: memory is workers times band whatever the model's size, and the output is the same for any number of workers.
-//! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed.
+//! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed. A
+//! journal there holds the finished shards, from which the same command goes on after whatever stopped it.
 
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use qwen_fp8_schemes::Simd;
 
-use crate::checkpoint::side_files::SideFile;
-use crate::checkpoint::source::SourceFile;
+use crate::checksum::Crc64;
 use crate::plan::{Job, Plan};
+use crate::report::manifest::MANIFEST_FILE;
+use crate::run::checksums::Checksums;
 use crate::run::destination::Destination;
+use crate::run::identity::Identity;
 use crate::run::outputs::Outputs;
-use crate::run::pipeline::Pipeline;
-use crate::run::staging::{Lock, Staging, create_new};
+use crate::run::pipeline::{Outcome, Pipeline};
+use crate::run::staging::{Lock, Staging};
 use crate::run::work::Work;
 
 pub use error::RunError;
+pub use manifest::Sha256Of;
 pub use timings::{Bound, Report, Shares, TensorTime};
 
 mod amax;
 mod buffer;
-mod copy;
+mod checksums;
 mod destination;
 mod error;
+mod files;
+mod identity;
+mod journal;
+mod manifest;
 mod open_files;
 mod outputs;
 mod pipeline;
+mod resume;
+mod self_check;
 mod sources;
 mod staging;
 mod timings;
 mod work;
 
-/// How a run is carried out; nothing here changes a byte of the output.
+/// How a run is carried out; nothing here changes a byte of the output, the manifest aside.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// Workers; `None` is one per processor.
@@ -50,12 +59,27 @@ pub struct Options<'a> {
     pub cancel: &'a AtomicBool,
     /// Reads and writes past the page cache, where the file system can and the data is not there already.
     pub direct: bool,
+    /// Throws away what an interrupted run has left behind, instead of going on from it.
+    pub restart: bool,
+    /// Writes `qwen-fp8-manifest.json`.
+    pub manifest: bool,
+    /// What else the manifest holds.
+    pub sha256: Sha256Of,
 }
 
 impl<'a> Options<'a> {
     /// The defaults: all processors, the fastest kernels, buffers that keep the process well under 256 MiB.
     pub fn new(cancel: &'a AtomicBool) -> Self {
-        Self { threads: None, max_memory: 160 << 20, simd: Simd::detect(), cancel, direct: true }
+        Self {
+            threads: None,
+            max_memory: 160 << 20,
+            simd: Simd::detect(),
+            cancel,
+            direct: true,
+            restart: false,
+            manifest: true,
+            sha256: Sha256Of::default(),
+        }
     }
 
     fn threads(&self) -> usize {
@@ -76,6 +100,9 @@ pub enum Phase {
 
 /// Is told how a run goes, from any of its threads.
 pub trait Observer: Sync {
+    /// The run goes on from an earlier one, which has finished `kept` of the output's `shards`.
+    fn resumed(&self, _kept: usize, _shards: usize) {}
+
     /// The run enters a phase.
     fn phase(&self, _phase: Phase) {}
 
@@ -87,6 +114,21 @@ pub trait Observer: Sync {
 
     /// A source tensor is done.
     fn tensor_finished(&self, _tensor: &TensorTime) {}
+
+    /// An output shard is complete and durable: a later run need not write it again.
+    fn shard_finished(&self, _file_name: &str) {}
+
+    /// The run ends without an output, and the same command can go on from here.
+    fn left_behind(&self, _left: &LeftBehind) {}
+}
+
+/// What a run that failed has kept for the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// The staging directory.
+    pub staging: PathBuf,
+    /// How many shards it holds.
+    pub shards: usize,
 }
 
 /// Watches nothing.
@@ -94,37 +136,52 @@ impl Observer for () {}
 
 /// Carries out `plan` and publishes the result as the directory `output`, which must not exist or be empty.
 ///
+/// What an interrupted run of the same job has finished is taken over, once it has been read again and found to be what
+/// it was; the output is the same, byte for byte.
+///
 /// # Errors
 /// Whatever went wrong, by file and tensor. The output's name is then as it was before.
 pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<Report, RunError> {
     let began = Instant::now();
     let cpu_before = timings::cpu_seconds();
     observer.phase(Phase::Preparing);
-    let work = Work::new(plan, options.threads(), options.max_memory)?;
+    work::check_slots(plan)?;
     let destination = Destination::new(output, &plan.checkpoint.dir)?;
-    destination.check_free()?;
+    destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
     let _lock = Lock::acquire(&destination)?;
     destination.check_free()?;
-    let staging = Staging::create(&destination)?;
-    let bytes_written = output_bytes(plan);
-    destination.check_room(plan, bytes_written)?;
-    let outputs = Outputs::create(&staging.dir, &plan.shards, options.direct)?;
-
-    observer.phase(Phase::Converting);
-    observer.started(work.bytes);
-    let outcome = Pipeline::new(plan, &work, &outputs, options, observer).run()?;
-
-    observer.phase(Phase::Publishing);
-    for file in &plan.checkpoint.side_files {
-        copy_side_file(file, &staging.dir)?;
+    let identity = Identity::of(plan)?;
+    let checksums = Checksums::new(&plan.shards);
+    let past = if options.restart { None } else { Staging::past(&destination, &identity)? };
+    let lines = past.as_ref().map_or(&[][..], |past| &past.finished);
+    let shards = Staging::shards_of(&destination);
+    let kept = resume::believed(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
+    let finished: Vec<bool> = kept.iter().map(Option::is_some).collect();
+    let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
+    let mut staging = match past {
+        Some(_) => Staging::resume(&destination, &identity, kept.into_iter().flatten().collect())?,
+        None => Staging::create(&destination, &identity)?,
+    };
+    match finished.iter().filter(|&&finished| finished).count() {
+        0 => {}
+        kept => observer.resumed(kept, plan.shards.len()),
     }
-    for (name, bytes) in &plan.documents {
-        write_document(&staging.dir.join(name), bytes)?;
-    }
-    if options.cancel.load(Ordering::Relaxed) {
-        return Err(RunError::Cancelled);
-    }
-    staging.publish(&destination)?;
+    let job =
+        Run { plan, identity: &identity, checksums: &checksums, work: &work, finished: &finished, options, observer };
+    let done = job.carry_out(&staging, &destination).and_then(|done| {
+        staging.publish(&destination)?;
+        Ok(done)
+    });
+    let (outcome, bytes_written) = match done {
+        Ok(done) => done,
+        Err(error) => {
+            if let Some(left) = staging.left_behind(&error) {
+                observer.left_behind(&left);
+            }
+            return Err(error);
+        }
+    };
+    drop(staging);
 
     let wall_seconds = began.elapsed().as_secs_f64();
     let shares = outcome.stages.shares(work.workers, outcome.span);
@@ -146,25 +203,52 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     })
 }
 
-/// Copies a side file byte for byte.
-fn copy_side_file(file: &SideFile, dir: &Path) -> Result<(), RunError> {
-    let source = SourceFile::open(&file.path)?;
-    source.check_unchanged(file.stamp)?;
-    let path = dir.join(&file.name);
-    // Never wider than the source: who may not read the one may not read the other.
-    let mut copy = create_new(&path, file.mode & 0o666).map_err(RunError::file("create", &path))?;
-    io::copy(&mut source.file(), &mut copy).map_err(RunError::file("write", &path))?;
-    source.check_unchanged(file.stamp)?;
-    copy.sync_all().map_err(RunError::file("sync", &path))
+/// A run that has its staging directory.
+struct Run<'a> {
+    plan: &'a Plan,
+    identity: &'a Identity,
+    checksums: &'a Checksums<'a>,
+    work: &'a Work,
+    /// Per shard, whether an earlier run has finished it.
+    finished: &'a [bool],
+    options: &'a Options<'a>,
+    observer: &'a dyn Observer,
 }
 
-/// Bytes of the output directory, side files included.
+impl Run<'_> {
+    /// Writes everything, `config.json` last; also how many bytes the output has.
+    fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
+        let Self { plan, work, options, observer, .. } = *self;
+        let there = plan.shards.iter().zip(self.finished).filter(|(_, finished)| **finished);
+        let there: u64 = there.map(|(shard, _)| shard.size).sum();
+        let mut bytes = output_bytes(plan);
+        destination.check_room(plan, bytes - there)?;
+        let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct)?;
+
+        observer.phase(Phase::Converting);
+        observer.started(work.bytes);
+        let outcome = Pipeline::new(plan, work, &outputs, self.checksums, staging, options, observer).run()?;
+
+        observer.phase(Phase::Publishing);
+        self_check::check(plan, &staging.dir)?;
+        let side_files = plan.checkpoint.side_files.iter();
+        let side_files: Vec<Crc64> =
+            side_files.map(|file| files::copy_side_file(file, &staging.dir)).collect::<Result<_, _>>()?;
+        if options.manifest {
+            let mut manifest = manifest::manifest(plan, self.identity, self.checksums, &side_files);
+            manifest::add_sha256(&mut manifest, options.sha256, plan, &staging.dir, work.workers, options.cancel)?;
+            let text = manifest.text();
+            bytes += text.len() as u64;
+            files::write_document(&staging.dir.join(MANIFEST_FILE), text.as_bytes())?;
+        }
+        for (name, bytes) in &plan.documents {
+            files::write_document(&staging.dir.join(name), bytes)?;
+        }
+        if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
+    }
+}
+
+/// Bytes of the output directory, side files included, the manifest not.
 fn output_bytes(plan: &Plan) -> u64 {
     plan.output_bytes() + plan.checkpoint.side_files.iter().map(|file| file.stamp.size).sum::<u64>()
-}
-
-fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let mut file = create_new(path, 0o666).map_err(RunError::file("create", path))?;
-    file.write_all(bytes).map_err(RunError::file("write", path))?;
-    file.sync_all().map_err(RunError::file("sync", path))
 }

@@ -12,8 +12,8 @@ use super::progress::Progress;
 use super::screen::{Failure, Screen};
 use crate::plan::Plan;
 use crate::report::timings;
-use crate::run::{Options, Report, RunError, run};
-use crate::shown::shown;
+use crate::run::{LeftBehind, Options, Report, RunError, Sha256Of, run};
+use crate::shown::{shown, shown_path};
 use crate::size::human;
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
@@ -25,9 +25,13 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
+    options.restart = args.restart && !args.resume;
+    options.manifest = !args.no_manifest;
+    options.sha256 = sha256(args.sha256);
     say_what_is_not_plain(&plan, screen);
     let progress = Progress::new(screen);
-    let report = run(&plan, &output, &options, &progress).map_err(|error| failure(&error))?;
+    let report = run(&plan, &output, &options, &progress)
+        .map_err(|error| failure(&error).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
     if args.timings {
@@ -57,6 +61,24 @@ fn failure(error: &RunError) -> Failure {
         RunError::NonFinite { .. } => Failure::input(error),
         error => Failure::run(error),
     }
+}
+
+/// What can be done, and what is left to go on from.
+fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
+    let mut help = error.help();
+    if let Some(LeftBehind { staging, shards }) = left {
+        let staging = shown_path(&staging);
+        let shards =
+            if shards == 1 { "the finished shard".to_owned() } else { format!("the {shards} finished shards") };
+        help.push(format!("the same command goes on from {shards} in {staging}"));
+        help.push("`--restart` throws that away and starts afresh".to_owned());
+    }
+    help
+}
+
+fn sha256(of: Option<args::Sha256>) -> Sha256Of {
+    use args::Sha256::{All, Output, Source};
+    Sha256Of { output: matches!(of, Some(Output | All)), source: matches!(of, Some(Source | All)) }
 }
 
 fn output(args: &args::Apply, plan: &Plan) -> Result<PathBuf, Failure> {

@@ -102,6 +102,31 @@ pub(super) struct Apply {
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
     pub(super) simd: Option<String>,
 
+    /// Continue what an interrupted run of the same job left behind; this is the default
+    #[arg(long, conflicts_with = "restart")]
+    pub(super) resume: bool,
+
+    /// Throw away what an interrupted run left behind and start afresh
+    #[arg(long)]
+    pub(super) restart: bool,
+
+    /// Do not write qwen-fp8-manifest.json
+    #[arg(long)]
+    pub(super) no_manifest: bool,
+
+    /// Put SHA-256 into the manifest: of the output's files, the source's, or both; they are read again for it
+    /// [default: output]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FILES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "output",
+        conflicts_with = "no_manifest"
+    )]
+    pub(super) sha256: Option<Sha256>,
+
     /// Show where the time went
     #[arg(long)]
     pub(super) timings: bool,
@@ -109,6 +134,13 @@ pub(super) struct Apply {
     /// Print the run's report as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Sha256 {
+    Output,
+    Source,
+    All,
 }
 
 #[derive(Debug, Args)]

@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
-use crate::run::{Observer, Phase, TensorTime};
+use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 use crate::size::human;
 
 /// A plain line is printed after each of so many equal parts of a run.
@@ -19,6 +20,7 @@ pub(super) struct Progress {
     verbose: bool,
     total: AtomicU64,
     done: AtomicU64,
+    left_behind: Mutex<Option<LeftBehind>>,
 }
 
 impl Progress {
@@ -31,7 +33,19 @@ impl Progress {
             );
             bar
         });
-        Self { bar, quiet: screen.quiet, verbose: screen.verbose, total: AtomicU64::new(0), done: AtomicU64::new(0) }
+        Self {
+            bar,
+            quiet: screen.quiet,
+            verbose: screen.verbose,
+            total: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            left_behind: Mutex::default(),
+        }
+    }
+
+    /// What the next run can go on from.
+    pub(super) fn left_behind(&self) -> Option<LeftBehind> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn line(&self, line: &str) {
@@ -52,6 +66,14 @@ impl Drop for Progress {
 }
 
 impl Observer for Progress {
+    fn resumed(&self, kept: usize, shards: usize) {
+        self.line(&format!("going on where a run was interrupted: {kept} of {shards} shards are finished"));
+    }
+
+    fn left_behind(&self, left: &LeftBehind) {
+        *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner) = Some(left.clone());
+    }
+
     fn phase(&self, phase: Phase) {
         if phase == Phase::Publishing
             && let Some(bar) = &self.bar

@@ -42,7 +42,8 @@ impl Failure {
         match self {
             Self::Input(text) => Self::Input(text + &lines),
             Self::Run(text) => Self::Run(text + &lines),
-            other => other,
+            Self::Interrupted(text) => Self::Interrupted(text + &lines),
+            Self::Said => Self::Said,
         }
     }
 

@@ -29,6 +29,13 @@ pub enum RunError {
     #[error("another run is writing {} (it holds {})", shown_path(output), shown_path(lock))]
     Locked { output: PathBuf, lock: PathBuf },
 
+    #[error(
+        "{} holds what an interrupted run left behind, and this run would write something else. It differs in: {}",
+        shown_path(staging),
+        differences.join("; ")
+    )]
+    Different { staging: PathBuf, differences: Vec<String> },
+
     #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
     Stranger { path: PathBuf },
 
@@ -61,11 +68,37 @@ pub enum RunError {
     #[error("cannot write {} to {}", shown(tensor), shown_path(path))]
     Write { path: PathBuf, tensor: String, source: io::Error },
 
+    /// What was written is not what was to be written.
+    #[error("{} was not written as planned: {what}", shown_path(path))]
+    SelfCheck { path: PathBuf, what: String },
+
     #[error("cannot {action} {}", shown_path(path))]
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl RunError {
+    /// Whether the same command may succeed later, so that finished shards are worth keeping.
+    pub(super) fn leaves_use(&self) -> bool {
+        !matches!(
+            self,
+            Self::NonFinite { .. }
+                | Self::Inconsistent { .. }
+                | Self::SelfCheck { .. }
+                | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
+        )
+    }
+
+    /// What can be done about it, a line each.
+    pub fn help(&self) -> Vec<String> {
+        match self {
+            Self::Different { .. } => vec![
+                "give the same recipe, checkpoint and options again to continue it".to_owned(),
+                "`--restart` throws it away and starts afresh".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
     /// For `map_err`: what could not be done to the file or directory at `path`.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();

@@ -14,7 +14,7 @@ use crate::checkpoint::layout::ShardLayout;
 use crate::run::RunError;
 use crate::run::buffer::ALIGN;
 use crate::run::open_files::OpenFiles;
-use crate::run::staging::create_new;
+use crate::run::staging::{create_new, sync_dir};
 
 /// Direct I/O is not worth its fixed costs below this.
 const SMALLEST_DIRECT_WRITE: usize = 64 << 10;
@@ -24,28 +24,33 @@ pub(super) struct Outputs<'a> {
     dir: &'a Path,
     layouts: &'a [ShardLayout],
     open: OpenFiles<OutputFile>,
-    /// Per shard, bytes that are still to be written.
-    remaining: Vec<AtomicU64>,
+    /// Per shard, bytes that are still to be written; `None` for a shard that an earlier run has finished.
+    remaining: Vec<Option<AtomicU64>>,
     direct: bool,
 }
 
 impl<'a> Outputs<'a> {
-    /// Creates every shard in `dir`, its space reserved and its header written.
-    pub(super) fn create(dir: &'a Path, layouts: &'a [ShardLayout], direct: bool) -> Result<Self, RunError> {
-        let remaining = |layout: &ShardLayout| AtomicU64::new(layout.size - layout.header.len() as u64);
-        for layout in layouts {
+    /// Creates every shard in `dir` but those that are `finished`, its space reserved. The header comes last, when the
+    /// shard is complete: until then no reader takes the file for a safetensors file.
+    pub(super) fn create(
+        dir: &'a Path,
+        layouts: &'a [ShardLayout],
+        finished: &[bool],
+        direct: bool,
+    ) -> Result<Self, RunError> {
+        let mut remaining = Vec::with_capacity(layouts.len());
+        for (layout, &finished) in layouts.iter().zip(finished) {
+            if finished {
+                remaining.push(None);
+                continue;
+            }
             let path = dir.join(&layout.file_name);
             let file = create_new(&path, 0o666).map_err(RunError::file("create", &path))?;
             reserve(&file, layout.size).map_err(RunError::file("reserve the space of", &path))?;
-            file.write_all_at(&layout.header, 0).map_err(RunError::file("write the header of", &path))?;
+            remaining.push(Some(AtomicU64::new(layout.size - layout.header.len() as u64)));
         }
-        Ok(Self {
-            dir,
-            layouts,
-            open: OpenFiles::default(),
-            remaining: layouts.iter().map(remaining).collect(),
-            direct,
-        })
+        sync_dir(dir)?;
+        Ok(Self { dir, layouts, open: OpenFiles::default(), remaining, direct })
     }
 
     pub(super) fn path(&self, shard: usize) -> PathBuf {
@@ -59,22 +64,32 @@ impl<'a> Outputs<'a> {
         })
     }
 
+    /// Whether the shard is to be written; one that an earlier run has finished is not.
+    pub(super) fn is_wanted(&self, shard: usize) -> bool {
+        self.remaining[shard].is_some()
+    }
+
     /// Shards that hold nothing but a header.
     pub(super) fn empty(&self) -> impl Iterator<Item = usize> {
-        (0..self.remaining.len()).filter(|&shard| self.remaining[shard].load(Ordering::Relaxed) == 0)
+        let is_empty = |left: &Option<AtomicU64>| left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) == 0);
+        (0..self.remaining.len()).filter(move |&shard| is_empty(&self.remaining[shard]))
     }
 
     /// Notes that `bytes` more of the shard were written; true for the call that completes it.
     pub(super) fn written(&self, shard: usize, bytes: u64) -> bool {
         // Whoever completes the shard must see, and sync, what the others wrote.
-        bytes > 0 && self.remaining[shard].fetch_sub(bytes, Ordering::AcqRel) == bytes
+        let left = self.remaining[shard].as_ref();
+        bytes > 0 && left.is_some_and(|left| left.fetch_sub(bytes, Ordering::AcqRel) == bytes)
     }
 
-    /// Makes a complete shard durable and closes it.
-    pub(super) fn sync(&self, shard: usize) -> Result<(), RunError> {
+    /// Gives a complete shard its header, makes it durable and closes it.
+    pub(super) fn finish(&self, shard: usize) -> Result<(), RunError> {
         let file = self.get(shard)?;
         self.open.close(shard);
-        file.buffered.sync_all().map_err(RunError::file("sync", &self.path(shard)))
+        let path = self.path(shard);
+        let header = &self.layouts[shard].header;
+        file.buffered.write_all_at(header, 0).map_err(RunError::file("write the header of", &path))?;
+        file.buffered.sync_all().map_err(RunError::file("sync", &path))
     }
 }
 

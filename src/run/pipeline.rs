@@ -13,9 +13,11 @@ use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
 use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
-use crate::run::copy::{CopyError, copy};
+use crate::run::checksums::Checksums;
+use crate::run::journal::Finished;
 use crate::run::outputs::Outputs;
 use crate::run::sources::Sources;
+use crate::run::staging::Staging;
 use crate::run::timings::{Slowest, Stages, TensorTime, timed};
 use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work};
 use crate::run::{Observer, Options, RunError};
@@ -26,6 +28,8 @@ pub(super) struct Pipeline<'a> {
     work: &'a Work,
     sources: Sources<'a>,
     outputs: &'a Outputs<'a>,
+    checksums: &'a Checksums<'a>,
+    staging: &'a Staging,
     options: &'a Options<'a>,
     observer: &'a dyn Observer,
     /// The number of the next task.
@@ -59,6 +63,8 @@ impl<'a> Pipeline<'a> {
         plan: &'a Plan,
         work: &'a Work,
         outputs: &'a Outputs<'a>,
+        checksums: &'a Checksums<'a>,
+        staging: &'a Staging,
         options: &'a Options<'a>,
         observer: &'a dyn Observer,
     ) -> Self {
@@ -73,6 +79,8 @@ impl<'a> Pipeline<'a> {
             work,
             sources: Sources::new(&plan.checkpoint.shards, options.direct),
             outputs,
+            checksums,
+            staging,
             options,
             observer,
             next: AtomicU64::new(0),
@@ -103,7 +111,7 @@ impl<'a> Pipeline<'a> {
                 let _stop = StopOnPanic(this);
                 for shard in completed {
                     if !this.is_stopped()
-                        && let Err(error) = this.outputs.sync(shard)
+                        && let Err(error) = this.finish(shard)
                     {
                         this.fail(u64::MAX, error);
                     }
@@ -134,6 +142,17 @@ impl<'a> Pipeline<'a> {
         }
         let slowest = self.slowest.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner();
         Ok(Outcome { stages, slowest, span: began.elapsed() })
+    }
+
+    /// Makes a complete shard durable, then says so in the journal.
+    fn finish(&self, shard: usize) -> Result<(), RunError> {
+        self.outputs.finish(shard)?;
+        let layout = &self.plan.shards[shard];
+        let finished =
+            Finished { shard: layout.file_name.clone(), size: layout.size, crc64: self.checksums.shard(shard) };
+        self.staging.journal.add(finished).map_err(RunError::file("write the journal of", &self.staging.dir))?;
+        self.observer.shard_finished(&layout.file_name);
+        Ok(())
     }
 
     /// The next task, unless the run stops. Tasks are handed out in order: when one fails, every earlier one has been
@@ -263,24 +282,11 @@ impl<'a> Worker<'a> {
 
     fn copy(&mut self, task: &Task, segment: &Segment, to_shard: usize, to: u64) -> Result<(), RunError> {
         let output = self.shared.outputs.get(to_shard)?;
-        let source = self.shared.sources.get(segment.from_shard)?;
-        if output.is_direct() || source.is_direct() {
-            self.read(segment, task, to)?;
-            let bytes = self.input.filled(to, task.len as usize);
-            timed(&mut self.stages.write, || output.write_at(bytes, to))
-                .map_err(|error| self.write_error(segment, task, to_shard, error))?;
-        } else {
-            let buffer = self.input.at_offset(to, task.len as usize);
-            let from = segment.from + task.start;
-            // All of it counts as writing, which is most of it.
-            timed(&mut self.stages.write, || copy(source.buffered(), from, &output.buffered, to, buffer)).map_err(
-                |error| match error {
-                    CopyError::Read(error) => self.read_error(segment, task, error),
-                    CopyError::Write(error) => self.write_error(segment, task, to_shard, error),
-                },
-            )?;
-            self.stages.bytes_read += task.len;
-        }
+        self.read(segment, task, to)?;
+        let bytes = self.input.filled(to, task.len as usize);
+        timed(&mut self.stages.compute, || self.shared.checksums.add(to_shard, to, bytes));
+        timed(&mut self.stages.write, || output.write_at(bytes, to))
+            .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
         Ok(())
     }
@@ -334,9 +340,14 @@ impl<'a> Worker<'a> {
         timed(&mut self.stages.compute, || scheme.quantize(&band, &mut slices[..outputs.len()]))
             .map_err(|at| self.non_finite(segment, at))?;
         for (index, (_, slot)) in outputs.iter().enumerate() {
+            // A weight whose outputs lie in two shards, one of which an earlier run has finished.
+            if !self.shared.outputs.is_wanted(slot.shard) {
+                continue;
+            }
             let (offset, len) = places[index];
             let file = self.shared.outputs.get(slot.shard)?;
             let bytes = self.outputs[index].filled(offset, len);
+            timed(&mut self.stages.compute, || self.shared.checksums.add(slot.shard, offset, bytes));
             timed(&mut self.stages.write, || file.write_at(bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);

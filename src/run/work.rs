@@ -79,14 +79,14 @@ pub(super) struct Task {
 }
 
 impl Work {
-    /// Cuts the plan for `threads` workers whose buffers take at most `max_memory` bytes together.
-    pub(super) fn new(plan: &Plan, threads: usize, max_memory: u64) -> Result<Self, RunError> {
-        check_slots(plan)?;
+    /// Cuts the plan, which [`check_slots`] has passed, for `threads` workers whose buffers take at most `max_memory`
+    /// bytes together. What only goes to `finished` shards is left out.
+    pub(super) fn new(plan: &Plan, finished: &[bool], threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
         let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
         let amax_leaders = plan.amax_leaders();
         let mut work = Self {
-            segments: segments(plan, &amax_leaders, task_bytes)?,
+            segments: segments(plan, finished, &amax_leaders, task_bytes)?,
             amax_leaders,
             first_task: Vec::new(),
             tasks: 0,
@@ -201,8 +201,9 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
 }
 
 /// The segments in the order of the output's shards and, within one, of the source.
-fn segments(plan: &Plan, amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
-    let mut order: Vec<usize> = (0..plan.jobs.len()).collect();
+fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
+    let mut order: Vec<usize> =
+        (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();
     order.sort_by_key(|&tensor| first_slot(&plan.jobs[tensor]).map(|slot| slot.shard));
     let mut segments: Vec<Segment> = Vec::new();
     // A weight that waits for its maximum comes one segment later than it could: by then, no worker has to wait for
@@ -239,6 +240,14 @@ fn segments(plan: &Plan, amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<
 fn first_pass(quantize: Segment) -> Option<Segment> {
     let SegmentKind::Quantize { matrix, .. } = quantize.kind else { return None };
     Some(Segment { kind: SegmentKind::Amax { matrix }, ..quantize }.counted())
+}
+
+/// Whether the job writes to a shard that is not finished.
+fn is_wanted(job: &Job, finished: &[bool]) -> bool {
+    match job {
+        Job::Copy { to } => !finished[to.shard],
+        Job::Quantize { outputs, .. } => outputs.iter().any(|(_, slot)| !finished[slot.shard]),
+    }
 }
 
 fn first_slot(job: &Job) -> Option<Slot> {
@@ -297,7 +306,7 @@ fn matrix(tensor: &Tensor) -> Result<Matrix, RunError> {
 }
 
 /// Every byte of the output is written by exactly one job, or lies in a header.
-fn check_slots(plan: &Plan) -> Result<(), RunError> {
+pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
     let tensors = &plan.checkpoint.tensors;
     let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
     if tensors.len() != plan.jobs.len() {

@@ -11,6 +11,7 @@ use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
 use qwen_fp8::plan::{Decision, Job, Plan, Slot};
 use qwen_fp8::recipe::{Dialect, Recipe, RecipeText, Rule, ServingPolicy};
+use qwen_fp8::report::manifest::MANIFEST_FILE;
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
     Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
@@ -266,6 +267,13 @@ impl Fixture {
         self
     }
 
+    /// Takes the source files as they are now for what the plan was made from.
+    pub(crate) fn restamp(&mut self) {
+        for shard in &mut self.plan.checkpoint.shards {
+            shard.stamp = SourceFile::open(&shard.path).unwrap().stamp();
+        }
+    }
+
     pub(crate) fn output(&self) -> PathBuf {
         self.root.path().join("output")
     }
@@ -291,11 +299,12 @@ impl Fixture {
     }
 }
 
-/// The files of a directory and their bytes, by name.
+/// The files of a directory and their bytes, by name; the manifest, which has tests of its own, aside.
 pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name() != MANIFEST_FILE)
         .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect();
     files.sort();

@@ -2,4 +2,6 @@
 
 mod failures;
 mod fixture;
+mod manifest;
 mod output;
+mod resume;

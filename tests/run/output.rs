@@ -112,7 +112,7 @@ fn what_a_crash_left_behind_is_replaced() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     let partial = fixture.root.path().join(".output.partial");
     std::fs::create_dir_all(partial.join("checkpoint")).unwrap();
-    std::fs::write(partial.join("qwen-fp8-staging"), b"").unwrap();
+    std::fs::write(partial.join("qwen-fp8-journal"), b"").unwrap();
     std::fs::write(partial.join("checkpoint/model-0.safetensors"), b"half").unwrap();
     std::fs::write(fixture.root.path().join(".output.lock"), b"").unwrap();
     run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
@@ -179,7 +179,9 @@ fn the_observer_and_the_report_account_for_everything() {
     assert_eq!(log.total.load(Ordering::Relaxed), source + twice);
     assert_eq!(log.advanced.load(Ordering::Relaxed), source + twice);
     assert_eq!(report.bytes_read, source + twice);
-    assert_eq!(report.bytes_written, fixture.expected.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
+    let manifest = std::fs::metadata(fixture.output().join("qwen-fp8-manifest.json")).unwrap().len();
+    let bytes: u64 = fixture.expected.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    assert_eq!(report.bytes_written, bytes + manifest);
     assert_eq!((report.tensors_copied, report.tensors_quantized), (5, 5));
     assert_eq!(report.slowest.len(), 10);
     assert!(report.slowest.is_sorted_by(|a, b| a.seconds >= b.seconds));

@@ -1,0 +1,236 @@
+//! The manifest of an output: what it was made from, what happened to each tensor, and the checksum of every file and
+//! tensor, so that anybody can prove later that the files are still what was written.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::header::{Header, HeaderError};
+use crate::checkpoint::source::{SourceError, SourceFile};
+use crate::checksum::{Crc64, parts_of, whole};
+
+/// The manifest's file name in the output directory.
+pub const MANIFEST_FILE: &str = "qwen-fp8-manifest.json";
+
+/// The version of this file's own format.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// A manifest has a line or two per tensor: no larger one is read.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What `qwen-fp8-manifest.json` holds: no path, time or thread count, so that the same job writes the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub manifest_version: u32,
+    pub tool: Tool,
+    pub source: Source,
+    pub recipe: Recipe,
+    /// `fp8` or `compressed-tensors`.
+    pub format: String,
+    /// Every file of the output but this one.
+    pub files: Vec<OutputFile>,
+    /// One per tensor of the source, in the source's order.
+    pub actions: Vec<Action>,
+}
+
+/// The program that wrote the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+/// The checkpoint that was quantized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// A model id where the source is a snapshot of the Hugging Face cache, else the name of its directory.
+    pub model: String,
+    /// The commit of such a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    pub files: Vec<InputFile>,
+}
+
+/// A file of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    pub name: String,
+    pub size: u64,
+    /// SHA-256 of a shard's header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_sha256: Option<String>,
+    /// SHA-256 of the file, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// The recipe as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub sha256: String,
+    pub text: String,
+}
+
+/// A file of the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    pub name: String,
+    pub size: u64,
+    pub crc64nvme: Crc64,
+    /// SHA-256 of the file, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The tensors of a shard, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<OutputTensor>,
+}
+
+/// A tensor of the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputTensor {
+    pub name: String,
+    pub crc64nvme: Crc64,
+}
+
+/// What happened to a tensor of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    pub tensor: String,
+    /// The scheme that quantized it; `None` where it was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// The rule that decided; `None` where no rule took the tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The tensors of the output that were made from it, where these are not just itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
+}
+
+/// A way in which an output is not what its manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    pub file: String,
+    /// The tensor that differs; `None` where the file as a whole, or its header, does.
+    pub tensor: Option<String>,
+    pub what: String,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("{MANIFEST_FILE} is not a manifest: {0}")]
+    Parse(#[from] serde_json::Error),
+    #[error("{MANIFEST_FILE} is of version {found}; this program knows {MANIFEST_VERSION}")]
+    Version { found: u32 },
+}
+
+impl Manifest {
+    /// Reads the manifest of the output at `dir`.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or it is of a version that this program does not know.
+    pub fn read(dir: &Path) -> Result<Self, ManifestError> {
+        let bytes = SourceFile::open(&dir.join(MANIFEST_FILE))?.read_small(MAX_BYTES)?;
+        let manifest: Self = serde_json::from_slice(&bytes)?;
+        match manifest.manifest_version {
+            MANIFEST_VERSION => Ok(manifest),
+            found => Err(ManifestError::Version { found }),
+        }
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> String {
+        let text = serde_json::to_string_pretty(self).expect("strings and numbers always become JSON");
+        text + "\n"
+    }
+
+    /// Reads every file of the output at `dir` again; what differs from the manifest, in its order, then safetensors
+    /// files that it does not name. Ends early, with what was found until then, when `stop` becomes true.
+    pub fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
+        let mut found = Vec::new();
+        for file in &self.files {
+            found.extend(file.check(dir, stop));
+        }
+        let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let mut strange: Vec<String> = names
+            .map(|name| name.to_string_lossy().into_owned())
+            .filter(|name| name.ends_with(".safetensors") && !self.files.iter().any(|file| file.name == *name))
+            .collect();
+        strange.sort_unstable();
+        found.extend(strange.into_iter().map(|file| Mismatch {
+            file,
+            tensor: None,
+            what: "the manifest does not name it".to_owned(),
+        }));
+        found
+    }
+}
+
+impl OutputFile {
+    fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
+        let mismatch = |tensor: Option<&str>, what: String| Mismatch {
+            file: self.name.clone(),
+            tensor: tensor.map(str::to_owned),
+            what,
+        };
+        if Path::new(&self.name).file_name().is_none_or(|name| name != self.name.as_str()) {
+            return vec![mismatch(None, "its name leads out of the directory".to_owned())];
+        }
+        let file = match SourceFile::open(&dir.join(&self.name)) {
+            Ok(file) => file,
+            Err(error) => return vec![mismatch(None, error.to_string())],
+        };
+        if file.size() != self.size {
+            return vec![mismatch(None, format!("it has {} bytes, not {}", file.size(), self.size))];
+        }
+        let (names, lengths) = match self.parts(&file) {
+            Ok(parts) => parts,
+            Err(error) => return vec![mismatch(None, error.to_string())],
+        };
+        let sums = match parts_of(file.file(), &lengths, stop) {
+            Ok(Some(sums)) => sums,
+            Ok(None) => return Vec::new(),
+            Err(error) => return vec![mismatch(None, read_error(&error))],
+        };
+        if whole(sums.iter().copied().zip(lengths)) == self.crc64nvme && names.len() == self.tensors.len() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for expected in &self.tensors {
+            match names.iter().position(|name| *name == expected.name) {
+                None => found.push(mismatch(Some(&expected.name), "it is not in the file".to_owned())),
+                // The header is the first part.
+                Some(index) if sums[index + 1] != expected.crc64nvme => {
+                    found.push(mismatch(Some(&expected.name), "its bytes have changed".to_owned()));
+                }
+                Some(_) => {}
+            }
+        }
+        if found.is_empty() {
+            let what = if self.tensors.is_empty() { "its bytes have changed" } else { "its header has changed" };
+            found.push(mismatch(None, what.to_owned()));
+        }
+        found
+    }
+
+    /// The tensors of the file, and the lengths of its header and of each of them; of any other file, its length.
+    fn parts(&self, file: &SourceFile) -> Result<(Vec<String>, Vec<u64>), HeaderError> {
+        if self.tensors.is_empty() {
+            return Ok((Vec::new(), vec![self.size]));
+        }
+        let header = Header::read(file)?;
+        let lengths = header.tensors.iter().map(|tensor| tensor.end - tensor.begin);
+        let lengths = std::iter::once(header.data_start).chain(lengths).collect();
+        Ok((header.tensors.into_iter().map(|tensor| tensor.name).collect(), lengths))
+    }
+}
+
+fn read_error(error: &io::Error) -> String {
+    format!("it cannot be read: {error}")
+}

@@ -1,0 +1,198 @@
+//! What decides the bytes of a run's output: two runs of one identity write the same, and only they may share shards.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::source::{SourceFile, Stamp};
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::plan::{Job, Plan};
+use crate::run::RunError;
+use crate::shown::shown;
+
+/// More differences than this help nobody.
+const MAX_DIFFERENCES: usize = 8;
+
+/// The tool, the recipe, the plan and the input files. Thread count, memory and instruction set decide nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    tool: String,
+    /// SHA-256 of the recipe's text.
+    recipe: String,
+    /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
+    plan: String,
+    inputs: Vec<Input>,
+}
+
+/// An input file in the state in which the plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    inode: u64,
+    /// SHA-256 of a shard's header; `None` for other files.
+    pub(super) header: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn of(plan: &Plan) -> Result<Self, RunError> {
+        let mut inputs = Vec::new();
+        for (number, shard) in plan.checkpoint.shards.iter().enumerate() {
+            let header = header_digest(&plan.checkpoint, number, shard)?;
+            inputs.push(Input::new(&shard.name, shard.stamp, Some(header)));
+        }
+        for file in &plan.checkpoint.side_files {
+            inputs.push(Input::new(&file.name, file.stamp, None));
+        }
+        Ok(Self {
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: sha256(plan.recipe.text.text.as_bytes()),
+            plan: plan_digest(plan),
+            inputs,
+        })
+    }
+
+    pub(super) fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// In what `now` differs, as words for a message; empty when both would write the same bytes.
+    pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.tool != now.tool {
+            found.push(format!("version {} of this program, now {}", shown(&self.tool), shown(&now.tool)));
+        }
+        if self.recipe != now.recipe {
+            found.push("the recipe".to_owned());
+        }
+        for input in &now.inputs {
+            match self.inputs.iter().find(|past| past.name == input.name) {
+                None => found.push(format!("the input {} is new", shown(&input.name))),
+                Some(past) => found.extend(past.difference(input)),
+            }
+        }
+        for past in &self.inputs {
+            if !now.inputs.iter().any(|input| input.name == past.name) {
+                found.push(format!("the input {} is gone", shown(&past.name)));
+            }
+        }
+        if found.is_empty() && self.plan != now.plan {
+            found.push("the plan: options of the command, or config.json".to_owned());
+        }
+        // The order of the inputs follows from the checkpoint; nothing but an edited journal has another one.
+        if found.is_empty() && self != now {
+            found.push("the order of the inputs".to_owned());
+        }
+        let more = found.len().saturating_sub(MAX_DIFFERENCES);
+        found.truncate(MAX_DIFFERENCES);
+        if more > 0 {
+            found.push(format!("{more} more"));
+        }
+        found
+    }
+}
+
+impl Input {
+    fn new(name: &str, stamp: Stamp, header: Option<String>) -> Self {
+        Self { name: name.to_owned(), size: stamp.size, modified: stamp.modified, inode: stamp.inode, header }
+    }
+
+    fn difference(&self, now: &Self) -> Option<String> {
+        let what = if self.size != now.size {
+            format!("had {} bytes, now {}", self.size, now.size)
+        } else if self.header != now.header {
+            "has another header".to_owned()
+        } else if self.modified != now.modified {
+            "was written to since".to_owned()
+        } else if self.inode != now.inode {
+            "was replaced by another file".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!("the input {} {what}", shown(&self.name)))
+    }
+}
+
+/// SHA-256 as hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::digest(bytes).as_slice())
+}
+
+pub(super) fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a `String` never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Result<String, RunError> {
+    let file = SourceFile::open(&shard.path)?;
+    file.check_unchanged(shard.stamp)?;
+    let tensors = checkpoint.tensors.iter().filter(|tensor| tensor.shard == number);
+    // The header ends where the first tensor begins, or earlier where the first ones were left out.
+    let end = tensors.map(|tensor| tensor.offset).min().unwrap_or(shard.size).min(shard.size);
+    let mut length = [0; 8];
+    let prefix = end.min(8) as usize;
+    file.read_exact_at(&mut length[..prefix], 0)?;
+    let end = end.min(u64::from_le_bytes(length).saturating_add(8));
+    let mut header = vec![0; end as usize];
+    file.read_exact_at(&mut header, 0)?;
+    Ok(sha256(&header))
+}
+
+fn plan_digest(plan: &Plan) -> String {
+    let mut digest = Fields(Sha256::new());
+    for shard in &plan.shards {
+        digest.field(shard.file_name.as_bytes());
+        digest.field(&shard.header);
+        digest.number(shard.size);
+    }
+    for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
+        digest.field(tensor.name.as_bytes());
+        digest.field(format!("{:?} {:?}", tensor.dtype, tensor.shape).as_bytes());
+        [tensor.shard as u64, tensor.offset, tensor.len].into_iter().for_each(|number| digest.number(number));
+        match job {
+            Job::Copy { to } => {
+                digest.field(b"copy");
+                [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
+            }
+            Job::Quantize { rule, outputs } => {
+                let rule = &plan.recipe.rules[*rule];
+                digest.field(rule.registration.name.as_bytes());
+                if let Some(scheme) = &rule.scheme {
+                    let options = (scheme.weights(), scheme.input_activations(), scheme.storage_format());
+                    digest.field(format!("{options:?} {:?}", scheme.amax_scope()).as_bytes());
+                }
+                for (spec, slot) in outputs {
+                    digest.field(format!("{spec:?}").as_bytes());
+                    [slot.shard, slot.tensor].into_iter().for_each(|number| digest.number(number as u64));
+                }
+            }
+        }
+    }
+    for (name, bytes) in &plan.documents {
+        digest.field(name.as_bytes());
+        digest.field(bytes);
+    }
+    hexadecimal(digest.0.finalize().as_slice())
+}
+
+/// A digest over fields, none of which can pass for a part of its neighbour.
+struct Fields(Sha256);
+
+impl Fields {
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.update(number.to_le_bytes());
+    }
+}

@@ -1,0 +1,177 @@
+//! The manifest of a run, from its plan and the checksums of what it wrote.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use qwen_fp8_schemes::Format;
+use sha2::{Digest, Sha256};
+
+use crate::checksum::Crc64;
+use crate::plan::{Job, Plan, Slot};
+use crate::report::manifest::{
+    Action, InputFile, MANIFEST_VERSION, Manifest, OutputFile, OutputTensor, Recipe, Source, Tool,
+};
+use crate::run::RunError;
+use crate::run::checksums::Checksums;
+use crate::run::identity::{Identity, hexadecimal, sha256};
+
+/// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sha256Of {
+    pub output: bool,
+    pub source: bool,
+}
+
+/// The manifest without SHA-256; `side_files` are the checksums of the plan's side files as they were copied.
+pub(super) fn manifest(plan: &Plan, identity: &Identity, checksums: &Checksums<'_>, side_files: &[Crc64]) -> Manifest {
+    let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
+        name: layout.file_name.clone(),
+        size: layout.size,
+        crc64nvme: checksums.shard(shard),
+        sha256: None,
+        tensors: (layout.tensors.iter().enumerate())
+            .map(|(tensor, placed)| OutputTensor {
+                name: placed.entry.name.clone(),
+                crc64nvme: checksums.tensor(shard, tensor),
+            })
+            .collect(),
+    });
+    let plain = |name: &str, size, crc64nvme| OutputFile {
+        name: name.to_owned(),
+        size,
+        crc64nvme,
+        sha256: None,
+        tensors: vec![],
+    };
+    let copies = plan.checkpoint.side_files.iter().zip(side_files);
+    let copies = copies.map(|(file, &sum)| plain(&file.name, file.stamp.size, sum));
+    let documents = plan.documents.iter().map(|(name, bytes)| plain(name, bytes.len() as u64, Crc64::of(bytes)));
+    let (model, revision) = model_of(&plan.checkpoint.dir);
+    let inputs = identity.inputs().iter().map(|input| InputFile {
+        name: input.name.clone(),
+        size: input.size,
+        header_sha256: input.header.clone(),
+        sha256: None,
+    });
+    let text = plan.recipe.text.text.clone();
+    Manifest {
+        manifest_version: MANIFEST_VERSION,
+        tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        source: Source { model, revision, files: inputs.collect() },
+        recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        format: match plan.recipe.format {
+            Format::Fp8 => "fp8",
+            Format::CompressedTensors => "compressed-tensors",
+        }
+        .to_owned(),
+        files: shards.chain(copies).chain(documents).collect(),
+        actions: actions(plan),
+    }
+}
+
+/// Puts the SHA-256 of files into the manifest: of the output's, which lie in `dir` but for the plan's documents, and of
+/// the source's.
+pub(super) fn add_sha256(
+    manifest: &mut Manifest,
+    of: Sha256Of,
+    plan: &Plan,
+    dir: &Path,
+    threads: usize,
+    cancel: &AtomicBool,
+) -> Result<(), RunError> {
+    let mut wanted = Vec::new();
+    if of.output {
+        for file in &mut manifest.files {
+            match plan.documents.iter().find(|(name, _)| *name == file.name) {
+                Some((_, bytes)) => file.sha256 = Some(sha256(bytes)),
+                None => wanted.push((dir.join(&file.name), &mut file.sha256)),
+            }
+        }
+    }
+    if of.source {
+        let shards = plan.checkpoint.shards.iter().map(|shard| &shard.path);
+        let paths = shards.chain(plan.checkpoint.side_files.iter().map(|file| &file.path));
+        wanted.extend(paths.cloned().zip(manifest.source.files.iter_mut().map(|file| &mut file.sha256)));
+    }
+    let paths: Vec<_> = wanted.iter().map(|(path, _)| path.clone()).collect();
+    for ((_, place), digest) in wanted.into_iter().zip(digests(&paths, threads, cancel)?) {
+        *place = Some(digest);
+    }
+    Ok(())
+}
+
+fn actions(plan: &Plan) -> Vec<Action> {
+    let rules = &plan.recipe.rules;
+    let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
+    let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
+    let action = |((tensor, decision), job): ((&crate::checkpoint::Tensor, &crate::plan::Decision), &Job)| {
+        let (scheme, outputs) = match job {
+            Job::Copy { to } => (None, vec![name(to)]),
+            Job::Quantize { rule, outputs } => {
+                let outputs = outputs.iter().map(|(_, slot)| name(slot)).collect();
+                (Some(rules[*rule].registration.name.to_owned()), outputs)
+            }
+        };
+        Action {
+            tensor: tensor.name.clone(),
+            scheme,
+            rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
+            outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
+        }
+    };
+    tensors.map(action).collect()
+}
+
+/// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.
+fn model_of(dir: &Path) -> (String, Option<String>) {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    let mut names = dir.iter().rev().map(|name| name.to_string_lossy().into_owned());
+    let name = names.next().unwrap_or_default();
+    let (parent, repository) = (names.next(), names.next());
+    let id = repository.as_deref().and_then(|repository| repository.strip_prefix("models--"));
+    match id {
+        Some(id) if parent.as_deref() == Some("snapshots") => (id.replace("--", "/"), Some(name)),
+        _ => (name, None),
+    }
+}
+
+/// The SHA-256 of each file.
+fn digests(paths: &[std::path::PathBuf], threads: usize, cancel: &AtomicBool) -> Result<Vec<String>, RunError> {
+    let results = Mutex::new(paths.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(index) else { break };
+            let digest = digest_of(path, cancel).map_err(RunError::file("read", path));
+            results.lock().unwrap_or_else(PoisonError::into_inner)[index] = digest;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.min(paths.len()) {
+            scope.spawn(work);
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().map(|digest| digest?.ok_or(RunError::Cancelled)).collect()
+}
+
+/// `None` when `cancel` became true before the end.
+fn digest_of(path: &Path, cancel: &AtomicBool) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut digest = Sha256::new();
+    while !cancel.load(Ordering::Relaxed) {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(hexadecimal(digest.finalize().as_slice()))),
+            Ok(read) => digest.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,70 @@
+//! Which shards of an earlier run are still what its journal says: each is read again before it is believed.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::fs::OFlags;
+
+use crate::checkpoint::layout::ShardLayout;
+use crate::checksum::{Crc64, parts_of, whole};
+use crate::run::RunError;
+use crate::run::checksums::Checksums;
+use crate::run::journal::Finished;
+
+/// The finished shards that prove themselves, in the order of the layouts, their checksums put into `checksums`.
+pub(super) fn believed(
+    past: &[Finished],
+    dir: &Path,
+    layouts: &[ShardLayout],
+    checksums: &Checksums<'_>,
+    threads: usize,
+    cancel: &AtomicBool,
+) -> Result<Vec<Option<Finished>>, RunError> {
+    let found = Mutex::new(vec![None; layouts.len()]);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let shard = next.fetch_add(1, Ordering::Relaxed);
+            let Some(layout) = layouts.get(shard) else { break };
+            let Some(line) = past.iter().find(|finished| finished.shard == layout.file_name) else { continue };
+            let Some(tensors) = tensors_of(line, dir, layout, cancel) else { continue };
+            checksums.set(shard, &tensors);
+            found.lock().unwrap_or_else(PoisonError::into_inner)[shard] = Some(line.clone());
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.min(past.len()) {
+            scope.spawn(work);
+        }
+    });
+    if cancel.load(Ordering::Relaxed) {
+        return Err(RunError::Cancelled);
+    }
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The checksums of the shard's tensors, if the file is what the journal and the plan say. One that cannot be read is
+/// as good as none: it is written again.
+fn tensors_of(line: &Finished, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
+    let file = open(&dir.join(&layout.file_name))?;
+    if file.metadata().ok()?.len() != layout.size || line.size != layout.size {
+        return None;
+    }
+    let lengths: Vec<u64> =
+        std::iter::once(layout.header.len() as u64).chain(layout.tensors.iter().map(|placed| placed.len)).collect();
+    let sums = parts_of(&file, &lengths, cancel).ok()??;
+    let is_whole = whole(sums.iter().copied().zip(lengths)) == line.crc64;
+    (is_whole && sums[0] == Crc64::of(&layout.header)).then(|| sums[1..].to_vec())
+}
+
+/// A regular file with no other name: nobody else's bytes.
+fn open(path: &Path) -> Option<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    (metadata.is_file() && metadata.nlink() == 1).then_some(file)
+}

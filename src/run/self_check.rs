@@ -1,0 +1,77 @@
+//! The last look before an output is published: are the shards what the plan says, and are their scales numbers that a
+//! server can use. It reads headers and samples, so that it costs next to nothing.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+use crate::checkpoint::layout::{Placed, ShardLayout};
+use crate::plan::{Job, Plan};
+use crate::run::RunError;
+use crate::shown::shown;
+
+/// Of how many scale tensors per shard a sample is taken.
+const SAMPLED_TENSORS: usize = 32;
+
+/// Bytes from the beginning of a scale tensor that are looked at.
+const SAMPLED_BYTES: u64 = 4096;
+
+/// Checks the shards that are staged in `dir`.
+pub(super) fn check(plan: &Plan, dir: &Path) -> Result<(), RunError> {
+    for (shard, layout) in plan.shards.iter().enumerate() {
+        let path = dir.join(&layout.file_name);
+        let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };
+        let file = File::open(&path).map_err(RunError::file("open", &path))?;
+        let size = file.metadata().map_err(RunError::file("look at", &path))?.len();
+        if size != layout.size {
+            return Err(wrong(format!("it has {size} bytes, not {}", layout.size)));
+        }
+        if read(&file, 0, layout.header.len() as u64).map_err(RunError::file("read", &path))? != layout.header {
+            return Err(wrong("its header is another one".to_owned()));
+        }
+        for scale in scales(plan, shard, layout) {
+            let bytes = read(&file, scale.offset, scale.len.min(SAMPLED_BYTES));
+            let bytes = bytes.map_err(RunError::file("read", &path))?;
+            let bad = values(scale.entry.dtype, &bytes).position(|value| !(value.is_finite() && value > 0.0));
+            if let Some(at) = bad {
+                let name = shown(&scale.entry.name);
+                return Err(wrong(format!("the scale {name} is not a positive number at element {at}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Some of the scales that were written to this shard.
+fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<&'a Placed> {
+    let mut found: Vec<&Placed> = Vec::new();
+    for job in &plan.jobs {
+        let Job::Quantize { outputs, .. } = job else { continue };
+        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && spec.suffix.contains("scale"));
+        found.extend(scales.map(|(_, slot)| &layout.tensors[slot.tensor]));
+    }
+    let step = found.len().div_ceil(SAMPLED_TENSORS).max(1);
+    found.into_iter().step_by(step).collect()
+}
+
+fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// The values of a scale tensor; none of a dtype that is no number of its own, such as E8M0's exponents.
+fn values(dtype: Dtype, bytes: &[u8]) -> Box<dyn Iterator<Item = f32> + '_> {
+    match dtype {
+        Dtype::F32 => {
+            Box::new(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])))
+        }
+        Dtype::BF16 => Box::new(bytes.chunks_exact(2).map(|two| bf16::from_le_bytes([two[0], two[1]]).to_f32())),
+        Dtype::F16 => Box::new(bytes.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32())),
+        _ => Box::new(std::iter::empty()),
+    }
+}
