@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -37,6 +37,7 @@ pub(super) struct Past {
 
 /// The journal of the run that goes on.
 pub(super) struct Journal {
+    path: PathBuf,
     file: Mutex<File>,
     finished: Mutex<Vec<Finished>>,
 }
@@ -74,7 +75,7 @@ impl Journal {
             .and_then(|()| fs::rename(&new, path))
             .map_err(RunError::file("write", path))?;
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Self { file: Mutex::new(file), finished: Mutex::new(finished) })
+        Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), finished: Mutex::new(finished) })
     }
 
     /// Writes down that a shard is complete and durable.
@@ -84,6 +85,13 @@ impl Journal {
         file.sync_data()?;
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
         Ok(())
+    }
+
+    /// The file system still writes. xfs says of a directory that it is synced even after it has shut down on an error,
+    /// and only of a file that it is not: a file that can be synced proves the directory that was synced before.
+    pub(super) fn check_alive(&self) -> Result<(), RunError> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync_all().map_err(RunError::file("sync", &self.path))
     }
 
     /// The names of the finished shards.

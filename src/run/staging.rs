@@ -177,7 +177,7 @@ impl Staging {
             Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
         }
         // A name that may be gone after a power cut is not published: back with it, and on as after any failure.
-        sync_dir(&destination.parent).inspect_err(|_| {
+        sync_dir(&destination.parent).and_then(|()| self.journal.check_alive()).inspect_err(|_| {
             let _ = fs::rename(target, &self.dir);
         })?;
         self.spent = true;
