@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use qwen_fp8_schemes::{Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, absmax, find};
+use qwen_fp8_schemes::{AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, absmax, find};
 use serde_json::{Value, json};
 
 /// 256 MiB of BF16: far more than a cache holds.
@@ -19,9 +19,9 @@ const BAND: usize = 512;
 fn main() {
     let bytes = weights();
     let mut out = vec![1; SOURCE.rows * SOURCE.columns];
-    let mut scales = vec![1; SOURCE.rows * 4];
+    let mut rest = vec![vec![1; SOURCE.rows * 256]; 3];
     let mut contenders = contenders();
-    ratios(&mut contenders, &bytes, &mut out, &mut scales);
+    ratios(&mut contenders, &bytes, &mut out, &mut rest);
     if std::env::args().any(|argument| argument == "--ratios") {
         return;
     }
@@ -30,7 +30,7 @@ fn main() {
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     for contender in &mut contenders {
         group.bench_function(&contender.name, |bencher| {
-            bencher.iter(|| (contender.work)(&bytes, &mut out, &mut scales));
+            bencher.iter(|| (contender.work)(&bytes, &mut out, &mut rest));
         });
     }
     group.finish();
@@ -59,13 +59,14 @@ struct Contender {
     work: Work,
 }
 
-/// From weights to codes and scales.
-type Work = Box<dyn FnMut(&[u8], &mut [u8], &mut [u8])>;
+/// From weights to codes, and to scales and what else there is.
+type Work = Box<dyn FnMut(&[u8], &mut [u8], &mut [Vec<u8>])>;
 
 fn contenders() -> Vec<Contender> {
     let mut all = Vec::new();
     let mut add = |name: String, work: Work| all.push(Contender { name, work });
     add("narrowing copy".to_owned(), Box::new(|bytes, out, _| narrow(bytes, out)));
+    add("narrowing copy to half bytes".to_owned(), Box::new(|bytes, out, _| narrow_to_half_bytes(bytes, out)));
     add("memcpy of as many bytes out".to_owned(), Box::new(|bytes, out, _| out.copy_from_slice(&bytes[..out.len()])));
     for simd in Simd::available() {
         add(
@@ -74,16 +75,26 @@ fn contenders() -> Vec<Contender> {
                 black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
             }),
         );
-        for (name, options) in [
-            ("block 128", json!({ "block_size": 128 })),
-            ("channel", json!({})),
-            ("block 128, f32 scales", json!({ "block_size": 128, "scale_dtype": "f32" })),
-            ("block 128, source quotient", json!({ "block_size": 128, "quotient_dtype": "source" })),
+        for (name, options, what) in [
+            ("FP8_DYNAMIC", json!({ "block_size": 128 }), "block 128"),
+            ("FP8_DYNAMIC", json!({}), "channel"),
+            ("FP8_DYNAMIC", json!({ "block_size": 128, "scale_dtype": "f32" }), "block 128, f32 scales"),
+            ("FP8_DYNAMIC", json!({ "block_size": 128, "quotient_dtype": "source" }), "block 128, source quotient"),
+            ("W8A8", json!({}), "W8A8"),
+            ("W8A8", json!({ "quotient_dtype": "source" }), "W8A8, source quotient"),
+            ("W8A16", json!({}), "W8A16"),
+            ("W4A16", json!({}), "W4A16"),
+            ("W4A16_ASYM", json!({}), "W4A16_ASYM"),
+            ("W3A16", json!({}), "W3A16"),
+            ("W4A8", json!({}), "W4A8"),
+            ("MXFP8", json!({}), "MXFP8"),
+            ("MXFP4", json!({}), "MXFP4"),
+            ("NVFP4A16", json!({}), "NVFP4A16"),
         ] {
-            let scheme = scheme(options);
+            let scheme = scheme(name, options);
             add(
-                format!("{name}, {simd}"),
-                Box::new(move |bytes, out, scales| quantize(&*scheme, bytes, out, scales, simd)),
+                format!("{what}, {simd}"),
+                Box::new(move |bytes, out, rest| quantize(&*scheme, bytes, out, rest, simd)),
             );
         }
     }
@@ -98,31 +109,42 @@ fn narrow(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-fn scheme(options: Value) -> Box<dyn Scheme> {
-    let Some(Make::Quantize(make)) = find("FP8_DYNAMIC").map(|registration| &registration.make) else {
-        panic!("the scheme is registered")
-    };
-    make(options, Format::Fp8).expect("the options are right")
-}
-
-fn quantize(scheme: &dyn Scheme, bytes: &[u8], out: &mut [u8], scales: &mut [u8], simd: Simd) {
-    let [weight, scale] = &*scheme.outputs(SOURCE).expect("the shape fits") else { panic!("there are two outputs") };
-    for first_row in (0..SOURCE.rows).step_by(BAND) {
-        let bytes = &bytes[first_row * SOURCE.row_bytes()..][..BAND * SOURCE.row_bytes()];
-        let band = Band { source: SOURCE, first_row, rows: BAND, bytes, amax: None, simd };
-        let outputs =
-            &mut [&mut out[weight.band_range(first_row, BAND)], &mut scales[scale.band_range(first_row, BAND)]];
-        scheme.quantize(&band, outputs).expect("the weights are finite");
+/// As [`narrow`], but to four bits.
+#[inline(never)]
+fn narrow_to_half_bytes(bytes: &[u8], out: &mut [u8]) {
+    for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        let pair = u32::from_le_bytes(*raw);
+        *out = (pair >> 12 & 0xF | pair >> 24 & 0xF0) as u8;
     }
 }
 
-fn ratios(contenders: &mut [Contender], bytes: &[u8], out: &mut [u8], scales: &mut [u8]) {
+fn scheme(name: &str, options: Value) -> Box<dyn Scheme> {
+    let Some(Make::Quantize(make)) = find(name).map(|registration| &registration.make) else {
+        panic!("the scheme is registered")
+    };
+    make(options, Format::CompressedTensors).expect("the options are right")
+}
+
+fn quantize(scheme: &dyn Scheme, bytes: &[u8], out: &mut [u8], rest: &mut [Vec<u8>], simd: Simd) {
+    let specs = scheme.outputs(SOURCE).expect("the shape fits");
+    let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(0.1);
+    for first_row in (0..SOURCE.rows).step_by(BAND) {
+        let bytes = &bytes[first_row * SOURCE.row_bytes()..][..BAND * SOURCE.row_bytes()];
+        let band = Band { source: SOURCE, first_row, rows: BAND, bytes, amax, simd };
+        let buffers = std::iter::once(&mut *out).chain(rest.iter_mut().map(Vec::as_mut_slice));
+        let mut outputs: Vec<&mut [u8]> =
+            specs.iter().zip(buffers).map(|(spec, buffer)| &mut buffer[spec.band_range(first_row, BAND)]).collect();
+        scheme.quantize(&band, &mut outputs).expect("the weights are finite");
+    }
+}
+
+fn ratios(contenders: &mut [Contender], bytes: &[u8], out: &mut [u8], rest: &mut [Vec<u8>]) {
     const ROUNDS: usize = 11;
     let mut times = vec![Vec::new(); contenders.len()];
     for _ in 0..ROUNDS {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            (contender.work)(bytes, out, scales);
+            (contender.work)(bytes, out, rest);
             times.push(start.elapsed());
         }
     }

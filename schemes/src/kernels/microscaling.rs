@@ -1,9 +1,8 @@
 //! MXFP8 and MXFP4: E4M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
 
-use super::absmax::maximum;
+use super::absmax::maximum_of_group;
 use super::element::{Bf16, F16, F32};
 use super::pack::pack_pairs;
-use super::quotient::{Quotient, Scaled};
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
 use super::{e2m1, e4m3};
@@ -38,21 +37,58 @@ pub(crate) fn quantize_microscaled(
 }
 
 fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
+    let columns = band.source.columns;
+    let scales = Scales::<E> {
+        bytes: scales,
+        maxima: vec![E::Magnitude::default(); columns / MX_GROUP],
+        reciprocals: vec![0.0; columns],
+        infinite: E::INFINITE,
+    };
     match element {
-        MxElement::E4m3 => by_row(band, Bytes::<E> { weight, scales, infinite: E::INFINITE }),
+        MxElement::E4m3 => by_row(band, Bytes { weight, scales }),
         MxElement::E2m1 { round_quotient } => {
             let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
-            let unpacked = vec![0; band.source.columns];
-            by_row(band, Nibbles::<E> { weight, scales, unpacked, vanishing, infinite: E::INFINITE })
+            by_row(band, Nibbles { weight, scales, unpacked: vec![0; columns], vanishing })
         }
+    }
+}
+
+/// The scales of a band, and those of a row spread over its elements: one long loop then casts the row, where a loop for
+/// each group would be too short to be vectorized well.
+struct Scales<'a, E: Signed> {
+    bytes: &'a mut [u8],
+    maxima: Vec<E::Magnitude>,
+    reciprocals: Vec<f32>,
+    infinite: E::Magnitude,
+}
+
+impl<E: Signed> Scales<'_, E> {
+    /// Computes and stores the scales of a row; returns what each of its elements is to be multiplied by.
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[E::Raw], element_exponent: i32) -> Result<&[f32], Poisoned> {
+        for (maximum, group) in self.maxima.iter_mut().zip(elements.as_chunks::<MX_GROUP>().0) {
+            *maximum = maximum_of_group::<E, MX_GROUP>(group);
+            // Looking at each also keeps LLVM from doing many groups at a time, element by element.
+            if *maximum >= self.infinite {
+                return Err(Poisoned);
+            }
+        }
+        let groups = self.maxima.len();
+        let bytes = &mut self.bytes[row * groups..][..groups];
+        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
+        for ((&maximum, byte), reciprocals) in self.maxima.iter().zip(bytes).zip(spread) {
+            let scale = Scale::of::<E>(maximum, element_exponent);
+            *byte = scale.byte;
+            *reciprocals = [scale.reciprocal; MX_GROUP];
+        }
+        Ok(&self.reciprocals)
     }
 }
 
 /// MXFP8.
 struct Bytes<'a, E: Signed> {
     weight: &'a mut [u8],
-    scales: &'a mut [u8],
-    infinite: E::Magnitude,
+    scales: Scales<'a, E>,
 }
 
 impl<E: Signed> RowKernel for Bytes<'_, E> {
@@ -60,19 +96,10 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
-        let groups = elements.as_chunks::<MX_GROUP>().0;
-        let codes = self.weight[row * elements.len()..][..elements.len()].as_chunks_mut::<MX_GROUP>().0;
-        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
-        for ((group, codes), byte) in groups.iter().zip(codes).zip(scales) {
-            let maximum = maximum::<E>(group);
-            if maximum >= self.infinite {
-                return Err(Poisoned);
-            }
-            let scale = Scale::of::<E>(maximum, E4M3_EXPONENT);
-            *byte = scale.byte;
-            for (code, &raw) in codes.iter_mut().zip(group) {
-                *code = e4m3::encode(scale.quotient.of(E::widen(E::magnitude(raw)))) | E::sign(raw);
-            }
+        let reciprocals = self.scales.row(row, elements, E4M3_EXPONENT)?;
+        let codes = &mut self.weight[row * elements.len()..][..elements.len()];
+        for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(reciprocals) {
+            *code = e4m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw);
         }
         Ok(())
     }
@@ -81,12 +108,11 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
 /// MXFP4.
 struct Nibbles<'a, E: Signed> {
     weight: &'a mut [u8],
-    scales: &'a mut [u8],
+    scales: Scales<'a, E>,
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
     /// Quotients up to this are zero without a sign.
     vanishing: f32,
-    infinite: E::Magnitude,
 }
 
 impl<E: Signed> RowKernel for Nibbles<'_, E> {
@@ -94,20 +120,10 @@ impl<E: Signed> RowKernel for Nibbles<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
-        let groups = elements.as_chunks::<MX_GROUP>().0;
-        let codes = self.unpacked.as_chunks_mut::<MX_GROUP>().0;
-        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
-        for ((group, codes), byte) in groups.iter().zip(codes).zip(scales) {
-            let maximum = maximum::<E>(group);
-            if maximum >= self.infinite {
-                return Err(Poisoned);
-            }
-            let scale = Scale::of::<E>(maximum, E2M1_EXPONENT);
-            *byte = scale.byte;
-            for (code, &raw) in codes.iter_mut().zip(group) {
-                let quotient = scale.quotient.of(E::signed(raw));
-                *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });
-            }
+        let reciprocals = self.scales.row(row, elements, E2M1_EXPONENT)?;
+        for ((code, &raw), reciprocal) in self.unpacked.iter_mut().zip(elements).zip(reciprocals) {
+            let quotient = E::signed(raw) * reciprocal;
+            *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });
         }
         let bytes = elements.len() / 2;
         pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);
@@ -124,7 +140,8 @@ const E2M1_EXPONENT: i32 = 2;
 /// An E8M0 scale.
 struct Scale {
     byte: u8,
-    quotient: Scaled,
+    /// Exact, as every product with it is that matters.
+    reciprocal: f32,
 }
 
 impl Scale {
@@ -140,10 +157,9 @@ impl Scale {
         let infinite = E::integer(E::INFINITE) >> E::SIGNIFICAND;
         let byte = if exponent == 0 { 0 } else { (ONE + exponent - E::BIAS - element_exponent).max(0) };
         let byte = if byte < E::LEAST_SCALE || exponent >= infinite { ONE } else { byte };
-        // The reciprocal of a power of two is exact, and so is every product with it that matters.
         let reciprocal = f32::from_bits(((2 * ONE - byte) as u32) << 23);
         let reciprocal = if exponent >= infinite { 0.0 } else { reciprocal };
-        Self { byte: byte as u8, quotient: Scaled(reciprocal) }
+        Self { byte: byte as u8, reciprocal }
     }
 }
 
@@ -154,7 +170,7 @@ mod tests {
 
     fn byte<E: Signed>(maximum: E::Magnitude, exponent: i32) -> (u8, f32) {
         let scale = Scale::of::<E>(maximum, exponent);
-        (scale.byte, scale.quotient.of(1.0))
+        (scale.byte, scale.reciprocal)
     }
 
     fn bf16(value: f32) -> i16 {

@@ -1,9 +1,9 @@
 //! NVFP4: E2M1 with an E4M3 scale for every 16 columns, under an F32 scale for the tensor.
 
-use super::absmax::maximum;
+use super::absmax::maximum_of_group;
 use super::element::{Bf16, F16, F32};
 use super::pack::pack_pairs;
-use super::quotient::{Corrected, Divided, Quotient};
+use super::quotient::{Corrected, Quotient};
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
 use super::{e2m1, e4m3};
@@ -40,9 +40,11 @@ fn run<E: Signed>(
         global.copy_from_slice(&global_scale.to_le_bytes());
     }
     let columns = band.source.columns;
-    let steps = vec![0.0; columns / NVFP4_GROUP];
+    let groups = vec![0.0; columns / NVFP4_GROUP];
+    let [steps, reciprocals] = [vec![0.0; columns], vec![0.0; columns]];
     let unpacked = vec![0; columns];
-    by_row(band, Nvfp4::<E> { global_scale, weight, scales, steps, unpacked, infinite: E::INFINITE })
+    let infinite = E::INFINITE;
+    by_row(band, Nvfp4::<E> { global_scale, weight, scales, groups, steps, reciprocals, unpacked, infinite })
 }
 
 /// What takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
@@ -58,7 +60,11 @@ struct Nvfp4<'a, E: Signed> {
     weight: &'a mut [u8],
     scales: &'a mut [u8],
     /// Per group of a row: first the maximum, then what its elements are divided by.
+    groups: Vec<f32>,
+    /// The latter and its reciprocal spread over the elements of the row: one long loop then casts them, where a loop
+    /// for each group would be too short to be vectorized well.
     steps: Vec<f32>,
+    reciprocals: Vec<f32>,
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
     infinite: E::Magnitude,
@@ -69,29 +75,29 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
-        // Three walks, of which the middle one does the scales of many groups at a time.
-        let groups = elements.as_chunks::<NVFP4_GROUP>().0;
-        for (step, group) in self.steps.iter_mut().zip(groups) {
-            let maximum = maximum::<E>(group);
+        for (group, elements) in self.groups.iter_mut().zip(elements.as_chunks::<NVFP4_GROUP>().0) {
+            let maximum = maximum_of_group::<E, NVFP4_GROUP>(elements);
+            // Looking at each also keeps LLVM from doing many groups at a time, element by element.
             if maximum >= self.infinite {
                 return Err(Poisoned);
             }
-            *step = E::widen(maximum);
+            *group = E::widen(maximum);
         }
-        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
-        for (step, scale) in self.steps.iter_mut().zip(scales) {
-            let code = e4m3::encode(self.global_scale * E::round(*step / e2m1::MAX));
+        let groups = self.groups.len();
+        let scales = &mut self.scales[row * groups..][..groups];
+        let mut multiplies = Corrected::is_faster(simd);
+        for (group, scale) in self.groups.iter_mut().zip(scales) {
+            let code = e4m3::encode(self.global_scale * E::round(*group / e2m1::MAX));
             // A scale of zero is replaced by an eighth.
             let code = if code == 0 { EIGHTH } else { code };
             *scale = code;
-            *step = e4m3::decode(code) / self.global_scale;
+            *group = e4m3::decode(code) / self.global_scale;
+            multiplies &= Corrected::is_right(*group);
         }
-        let codes = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
-        for ((group, codes), &step) in groups.iter().zip(codes).zip(&self.steps) {
-            match Corrected::by(step, false, simd) {
-                Some(corrected) => nibbles::<E>(group, corrected, codes),
-                None => nibbles::<E>(group, Divided(step), codes),
-            }
+        if multiplies {
+            self.multiply(elements);
+        } else {
+            self.divide(elements);
         }
         let bytes = elements.len() / 2;
         pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);
@@ -99,15 +105,34 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
     }
 }
 
-/// The E4M3 code of 0.125.
-const EIGHTH: u8 = 0x20;
+impl<E: Signed> Nvfp4<'_, E> {
+    #[inline(always)]
+    fn multiply(&mut self, elements: &[E::Raw]) {
+        let steps = self.steps.as_chunks_mut::<NVFP4_GROUP>().0;
+        let reciprocals = self.reciprocals.as_chunks_mut::<NVFP4_GROUP>().0;
+        for ((&group, steps), reciprocals) in self.groups.iter().zip(steps).zip(reciprocals) {
+            *steps = [group; NVFP4_GROUP];
+            *reciprocals = [1.0 / group; NVFP4_GROUP];
+        }
+        let divisors = self.steps.iter().zip(&self.reciprocals);
+        for ((code, &raw), (&step, &reciprocal)) in self.unpacked.iter_mut().zip(elements).zip(divisors) {
+            *code = e2m1::encode(Corrected::new(step, reciprocal, false).of(E::signed(raw)));
+        }
+    }
 
-#[inline(always)]
-fn nibbles<E: Signed>(group: &[E::Raw; NVFP4_GROUP], quotient: impl Quotient, codes: &mut [u8; NVFP4_GROUP]) {
-    for (code, &raw) in codes.iter_mut().zip(group) {
-        *code = e2m1::encode(quotient.of(E::signed(raw)));
+    #[inline(always)]
+    fn divide(&mut self, elements: &[E::Raw]) {
+        for (&group, steps) in self.groups.iter().zip(self.steps.as_chunks_mut::<NVFP4_GROUP>().0) {
+            *steps = [group; NVFP4_GROUP];
+        }
+        for ((code, &raw), step) in self.unpacked.iter_mut().zip(elements).zip(&self.steps) {
+            *code = e2m1::encode(E::signed(raw) / step);
+        }
     }
 }
+
+/// The E4M3 code of 0.125.
+const EIGHTH: u8 = 0x20;
 
 #[cfg(test)]
 mod tests {

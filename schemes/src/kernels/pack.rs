@@ -15,7 +15,12 @@ pub(super) fn pack(codes: &[u8], bits: u32, out: &mut [u8]) {
             rest.fill(0);
         }
         4 => pack_pairs(codes, out),
-        _ => pack_eights(codes, bits, out),
+        2 => pack_eights::<2>(codes, out),
+        3 => pack_eights::<3>(codes, out),
+        5 => pack_eights::<5>(codes, out),
+        6 => pack_eights::<6>(codes, out),
+        7 => pack_eights::<7>(codes, out),
+        _ => unreachable!("codes have from 2 to 8 bits"),
     }
 }
 
@@ -36,28 +41,35 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 
 /// Packs eight codes into as many bytes as a code has bits.
 #[inline(always)]
-fn pack_eights(codes: &[u8], bits: u32, out: &mut [u8]) {
+fn pack_eights<const BITS: usize>(codes: &[u8], out: &mut [u8]) {
     let (eights, rest) = codes.as_chunks::<8>();
-    let (bytes, last) = out.split_at_mut(eights.len() * bits as usize);
-    for (bytes, &eight) in bytes.chunks_exact_mut(bits as usize).zip(eights) {
-        bytes.copy_from_slice(&joined(eight, bits).to_le_bytes()[..bits as usize]);
+    let mut place = 0;
+    for &eight in eights {
+        let joined = joined::<BITS>(eight);
+        // All eight bytes make one store; what is too much is overwritten by the next.
+        match out.get_mut(place..place + 8) {
+            Some(bytes) => bytes.copy_from_slice(&joined),
+            None => out[place..][..BITS].copy_from_slice(&joined[..BITS]),
+        }
+        place += BITS;
     }
+    let last = &mut out[place..];
     last.fill(0);
     if !rest.is_empty() {
         let mut eight = [0; 8];
         eight[..rest.len()].copy_from_slice(rest);
-        let used = (rest.len() * bits as usize).div_ceil(8);
-        last[..used].copy_from_slice(&joined(eight, bits).to_le_bytes()[..used]);
+        let used = (rest.len() * BITS).div_ceil(8);
+        last[..used].copy_from_slice(&joined::<BITS>(eight)[..used]);
     }
 }
 
-/// Eight codes next to one another in the low bits: pairs first, then pairs of pairs.
+/// Eight codes next to one another in the first bytes: pairs first, then pairs of pairs.
 #[inline(always)]
-fn joined(eight: [u8; 8], bits: u32) -> u64 {
+fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
     let codes = u64::from_le_bytes(eight);
-    let pairs = codes & 0x00FF_00FF_00FF_00FF | (codes & 0xFF00_FF00_FF00_FF00) >> (8 - bits);
-    let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * bits);
-    fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * bits)
+    let pairs = codes & 0x00FF_00FF_00FF_00FF | (codes & 0xFF00_FF00_FF00_FF00) >> (8 - BITS);
+    let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * BITS);
+    (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -20,17 +20,6 @@ impl Quotient for Divided {
     }
 }
 
-/// Multiplies by the reciprocal of a power of two, which is exact.
-#[derive(Clone, Copy)]
-pub(super) struct Scaled(pub(super) f32);
-
-impl Quotient for Scaled {
-    #[inline(always)]
-    fn of(self, dividend: f32) -> f32 {
-        dividend * self.0
-    }
-}
-
 /// Multiplies by the rounded reciprocal and corrects the product by what is left over.
 ///
 /// The remainder of a product near the quotient is exact with a fused multiply-add, and so is all but the last rounding.
@@ -46,12 +35,28 @@ pub(super) struct Corrected {
 }
 
 impl Corrected {
-    /// `None` where dividing is the faster way, or the only right one: a remainder may be too small for `f32` under
-    /// very small or large divisors.
+    /// `None` where dividing is the faster way, or the only right one.
     #[inline(always)]
     pub(super) fn by(divisor: f32, short: bool, simd: Simd) -> Option<Self> {
-        let fused = simd.level() != Level::Portable;
-        (fused && (SMALLEST..=1.0).contains(&divisor)).then(|| Self { divisor, reciprocal: 1.0 / divisor, short })
+        (Self::is_faster(simd) && Self::is_right(divisor)).then(|| Self::new(divisor, 1.0 / divisor, short))
+    }
+
+    /// With the reciprocal rounded to the nearest number, for a divisor that [`Self::is_right`] for.
+    #[inline(always)]
+    pub(super) fn new(divisor: f32, reciprocal: f32, short: bool) -> Self {
+        Self { divisor, reciprocal, short }
+    }
+
+    /// Whether there are fused multiply-adds.
+    #[inline(always)]
+    pub(super) fn is_faster(simd: Simd) -> bool {
+        simd.level() != Level::Portable
+    }
+
+    /// Whether no remainder that matters is too small for `f32`.
+    #[inline(always)]
+    pub(super) fn is_right(divisor: f32) -> bool {
+        (SMALLEST..=1.0).contains(&divisor)
     }
 
     #[inline(always)]
@@ -79,7 +84,7 @@ mod tests {
 
     /// A stand-in for the proof that the machine has fused multiply-adds: `mul_add` is exact without, only slower.
     fn corrected(divisor: f32, short: bool) -> Corrected {
-        Corrected { divisor, reciprocal: 1.0 / divisor, short }
+        Corrected::new(divisor, 1.0 / divisor, short)
     }
 
     #[test]
