@@ -119,7 +119,8 @@ fn plan_as_json_is_complete() {
     let counted: u64 = plan["rows"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum();
     assert_eq!(counted, 70);
     // What it forecasts is what is written.
-    let output = run(&["apply", &folder.path("recipe.yaml"), "-m", FIXTURE, "-o", &folder.path("out"), "-q"]);
+    let output =
+        run(&["apply", &folder.path("recipe.yaml"), "-m", FIXTURE, "-o", &folder.path("out"), "-q", "--no-manifest"]);
     assert!(output.status.success());
     let written: u64 =
         fs::read_dir(folder.path("out")).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
