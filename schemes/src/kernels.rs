@@ -9,6 +9,7 @@ mod division;
 mod e2m1;
 mod e4m3;
 mod element;
+mod group;
 mod integer;
 mod microscaling;
 #[cfg(target_arch = "x86_64")]

@@ -44,21 +44,6 @@ pub(super) fn maximum<E: Element>(elements: &[E::Raw]) -> E::Magnitude {
     elements.iter().fold(E::Magnitude::default(), |maximum, &raw| maximum.max(E::magnitude(raw)))
 }
 
-/// The largest magnitude of a small group, by halves: groups of constant size are unrolled, and this is what LLVM then
-/// turns into a few maxima of vectors. `N` is a power of two.
-#[inline(always)]
-pub(super) fn maximum_of_group<E: Element, const N: usize>(group: &[E::Raw; N]) -> E::Magnitude {
-    let mut magnitudes = group.map(E::magnitude);
-    let mut half = N / 2;
-    while half > 0 {
-        for index in 0..half {
-            magnitudes[index] = magnitudes[index].max(magnitudes[index + half]);
-        }
-        half /= 2;
-    }
-    magnitudes[0]
-}
-
 /// Raises the running maximum of each column by one more row.
 #[inline(always)]
 pub(super) fn accumulate<E: Element>(columns: &mut [E::Magnitude], row: &[E::Raw]) {
@@ -109,15 +94,6 @@ mod tests {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 assert_eq!(absmax(source, 0, &bytes, simd), Ok(2.0), "{place} {simd}");
             }
-        }
-    }
-
-    #[test]
-    fn every_place_of_a_group_is_looked_at() {
-        for place in 0..32 {
-            let mut group = [half::bf16::from_f32(1.0).to_le_bytes(); 32];
-            group[place] = half::bf16::from_f32(-2.0).to_le_bytes();
-            assert_eq!(maximum_of_group::<Bf16, 32>(&group), 0x4000, "{place}");
         }
     }
 

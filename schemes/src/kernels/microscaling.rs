@@ -1,7 +1,7 @@
 //! MXFP8 and MXFP4: E4M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
 
-use super::absmax::maximum_of_group;
 use super::element::{Bf16, F16, F32};
+use super::group::group_maximum;
 use super::pack::pack_pairs;
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
@@ -38,12 +38,7 @@ pub(crate) fn quantize_microscaled(
 
 fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     let columns = band.source.columns;
-    let scales = Scales::<E> {
-        bytes: scales,
-        maxima: vec![E::Magnitude::default(); columns / MX_GROUP],
-        reciprocals: vec![0.0; columns],
-        infinite: E::INFINITE,
-    };
+    let scales = Scales::<E> { bytes: scales, reciprocals: vec![0.0; columns], infinite: E::INFINITE };
     match element {
         MxElement::E4m3 => by_row(band, Bytes { weight, scales }),
         MxElement::E2m1 { round_quotient } => {
@@ -57,7 +52,6 @@ fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales
 /// each group would be too short to be vectorized well.
 struct Scales<'a, E: Signed> {
     bytes: &'a mut [u8],
-    maxima: Vec<E::Magnitude>,
     reciprocals: Vec<f32>,
     infinite: E::Magnitude,
 }
@@ -65,18 +59,15 @@ struct Scales<'a, E: Signed> {
 impl<E: Signed> Scales<'_, E> {
     /// Computes and stores the scales of a row; returns what each of its elements is to be multiplied by.
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], element_exponent: i32) -> Result<&[f32], Poisoned> {
-        for (maximum, group) in self.maxima.iter_mut().zip(elements.as_chunks::<MX_GROUP>().0) {
-            *maximum = maximum_of_group::<E, MX_GROUP>(group);
-            // Looking at each also keeps LLVM from doing many groups at a time, element by element.
-            if *maximum >= self.infinite {
+    fn row(&mut self, row: usize, elements: &[E::Raw], element_exponent: i32, simd: Simd) -> Result<&[f32], Poisoned> {
+        let groups = elements.as_chunks::<MX_GROUP>().0;
+        let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
+        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
+        for ((group, byte), reciprocals) in groups.iter().zip(bytes).zip(spread) {
+            let maximum = group_maximum::<E, MX_GROUP>(group, simd);
+            if maximum >= self.infinite {
                 return Err(Poisoned);
             }
-        }
-        let groups = self.maxima.len();
-        let bytes = &mut self.bytes[row * groups..][..groups];
-        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
-        for ((&maximum, byte), reciprocals) in self.maxima.iter().zip(bytes).zip(spread) {
             let scale = Scale::of::<E>(maximum, element_exponent);
             *byte = scale.byte;
             *reciprocals = [scale.reciprocal; MX_GROUP];
@@ -95,8 +86,8 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
-        let reciprocals = self.scales.row(row, elements, E4M3_EXPONENT)?;
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+        let reciprocals = self.scales.row(row, elements, E4M3_EXPONENT, simd)?;
         let codes = &mut self.weight[row * elements.len()..][..elements.len()];
         for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(reciprocals) {
             *code = e4m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw);
@@ -119,8 +110,8 @@ impl<E: Signed> RowKernel for Nibbles<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], _: Simd) -> Result<(), Poisoned> {
-        let reciprocals = self.scales.row(row, elements, E2M1_EXPONENT)?;
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+        let reciprocals = self.scales.row(row, elements, E2M1_EXPONENT, simd)?;
         for ((code, &raw), reciprocal) in self.unpacked.iter_mut().zip(elements).zip(reciprocals) {
             let quotient = E::signed(raw) * reciprocal;
             *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });

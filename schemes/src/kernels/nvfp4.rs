@@ -1,7 +1,7 @@
 //! NVFP4: E2M1 with an E4M3 scale for every 16 columns, under an F32 scale for the tensor.
 
-use super::absmax::maximum_of_group;
 use super::element::{Bf16, F16, F32};
+use super::group::group_maximum;
 use super::pack::pack_pairs;
 use super::quotient::{Corrected, Quotient};
 use super::rows::{Poisoned, RowKernel, by_row};
@@ -76,8 +76,7 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
         for (group, elements) in self.groups.iter_mut().zip(elements.as_chunks::<NVFP4_GROUP>().0) {
-            let maximum = maximum_of_group::<E, NVFP4_GROUP>(elements);
-            // Looking at each also keeps LLVM from doing many groups at a time, element by element.
+            let maximum = group_maximum::<E, NVFP4_GROUP>(elements, simd);
             if maximum >= self.infinite {
                 return Err(Poisoned);
             }
@@ -85,18 +84,14 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
         }
         let groups = self.groups.len();
         let scales = &mut self.scales[row * groups..][..groups];
-        let mut multiplies = Corrected::is_faster(simd);
         for (group, scale) in self.groups.iter_mut().zip(scales) {
             let code = e4m3::encode(self.global_scale * E::round(*group / e2m1::MAX));
             // A scale of zero is replaced by an eighth.
             let code = if code == 0 { EIGHTH } else { code };
             *scale = code;
             *group = e4m3::decode(code) / self.global_scale;
-            multiplies &= Corrected::is_right(*group);
         }
-        if multiplies {
-            self.multiply(elements);
-        } else {
+        if !(Corrected::is_faster(simd) && self.multiply(elements)) {
             self.divide(elements);
         }
         let bytes = elements.len() / 2;
@@ -106,11 +101,16 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
 }
 
 impl<E: Signed> Nvfp4<'_, E> {
+    /// Casts a row by multiplying, if that is right for all of its groups.
     #[inline(always)]
-    fn multiply(&mut self, elements: &[E::Raw]) {
+    fn multiply(&mut self, elements: &[E::Raw]) -> bool {
         let steps = self.steps.as_chunks_mut::<NVFP4_GROUP>().0;
         let reciprocals = self.reciprocals.as_chunks_mut::<NVFP4_GROUP>().0;
         for ((&group, steps), reciprocals) in self.groups.iter().zip(steps).zip(reciprocals) {
+            // Leaving here also keeps LLVM from scattering the steps of many groups at a time.
+            if !Corrected::is_right(group) {
+                return false;
+            }
             *steps = [group; NVFP4_GROUP];
             *reciprocals = [1.0 / group; NVFP4_GROUP];
         }
@@ -118,6 +118,7 @@ impl<E: Signed> Nvfp4<'_, E> {
         for ((code, &raw), (&step, &reciprocal)) in self.unpacked.iter_mut().zip(elements).zip(divisors) {
             *code = e2m1::encode(Corrected::new(step, reciprocal, false).of(E::signed(raw)));
         }
+        true
     }
 
     #[inline(always)]

@@ -35,6 +35,9 @@ pub(super) trait Signed: Element {
     /// A magnitude as an integer.
     fn integer(magnitude: Self::Magnitude) -> i32;
 
+    /// The magnitude that `integer` gives this for.
+    fn from_integer(integer: i32) -> Self::Magnitude;
+
     /// Rounds any number to this dtype, nearest even, with its subnormals and with infinity for what is too large.
     fn round(value: f32) -> f32;
 }
@@ -66,6 +69,11 @@ impl Signed for Bf16 {
     #[inline(always)]
     fn integer(magnitude: i16) -> i32 {
         magnitude.into()
+    }
+
+    #[inline(always)]
+    fn from_integer(integer: i32) -> i16 {
+        integer as i16
     }
 
     #[inline(always)]
@@ -102,6 +110,11 @@ impl Signed for F16 {
     #[inline(always)]
     fn integer(magnitude: i16) -> i32 {
         magnitude.into()
+    }
+
+    #[inline(always)]
+    fn from_integer(integer: i32) -> i16 {
+        integer as i16
     }
 
     #[inline(always)]
@@ -143,6 +156,11 @@ impl Signed for F32 {
     #[inline(always)]
     fn integer(magnitude: i32) -> i32 {
         magnitude
+    }
+
+    #[inline(always)]
+    fn from_integer(integer: i32) -> i32 {
+        integer
     }
 
     #[inline(always)]
