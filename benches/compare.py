@@ -125,6 +125,49 @@ def cold_against_dd(table, source, work, rounds):
     table.row("  dd of the output's size, with fsync", writes, "s", "")
 
 
+def disk_floors(table, source, work, rounds):
+    """What the disk does with the bytes of a run by itself, at its best: past the page cache."""
+    apply(source, work / "out")
+    blocks = size(work / "out") >> 24
+    remove(work / "out")
+    write = ["dd", "if=/dev/zero", f"of={work / 'zeros'}", "bs=16M", f"count={blocks}", "oflag=direct", "conv=fsync"]
+    read = f"for file in {source}/*.safetensors; do dd if=$file of=/dev/null bs=16M iflag=direct; done"
+    alone, both, warm_ratio, cold_ratio = [], [], [], []
+    for _ in range(rounds):
+        alone.append(timed(write)[0])
+        (work / "zeros").unlink()
+        os.sync()
+        warm(source)
+        warm_ratio.append(apply(source, work / "out")[0] / alone[-1])
+        remove(work / "out")
+        both.append(timed(["sh", "-c", f"{read} & {' '.join(write)}; wait"])[0])
+        (work / "zeros").unlink()
+        os.sync()
+        evict(source)
+        cold_ratio.append(apply(source, work / "out")[0] / both[-1])
+        remove(work / "out")
+    table.row("apply, warm cache: wall over a direct dd write of its output", warm_ratio, "×", "")
+    table.row("  dd write of the output's size, direct", alone, "s", "")
+    table.row("apply, cold cache: wall over dd reading and writing at once", cold_ratio, "×", "")
+    table.row("  dd read of the source and dd write of the output at once", both, "s", "")
+
+
+def scaling(table, rounds):
+    """Two threads against one, source and output in memory (tmpfs), so that no disk is in the way."""
+    work = Path(tempfile.mkdtemp(prefix="compare-", dir="/dev/shm"))
+    try:
+        source = work / "source"
+        synthesize(source, 4, "--no-vision", "--vocabulary", "4096")
+        ratios = []
+        for _ in range(rounds):
+            one, _ = apply(source, work / "out", "--threads", "1")
+            two, _ = apply(source, work / "out", "--threads", "2")
+            ratios.append(one / two)
+        table.row("apply in memory: wall with 1 thread over wall with 2", ratios, "×", "≥ 1.9")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def against_llmcompressor(table, python, source, work, rounds):
     ratios, theirs = [], []
     for _ in range(rounds):
@@ -185,6 +228,8 @@ def main():
         warm_against_cp(table, source, work, options.rounds)
         warm_against_synced_cp(table, source, work, options.rounds)
         cold_against_dd(table, source, work, options.rounds)
+        disk_floors(table, source, work, options.rounds)
+        scaling(table, options.rounds)
         start_up(table, work, 20)
         if options.llmcompressor:
             against_llmcompressor(table, options.llmcompressor, source, work, min(options.rounds, 2))

@@ -211,6 +211,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "EXPR", requires = "source")]
     pub(super) fail_if: Vec<Threshold>,
 
+    /// Hold every file and tensor against the checksums of its manifest too
+    #[arg(long)]
+    pub(super) manifest: bool,
+
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

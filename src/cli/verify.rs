@@ -1,10 +1,17 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
 use super::args;
 use super::findings::{directory, fail_on_errors, render, verdict};
 use super::screen::{Failure, Screen};
 use crate::check::{self, Checked, CheckedTensor, Verification};
+use crate::report::manifest::{Manifest, Mismatch};
 use crate::report::table::{Align, Table};
+use crate::shown::shown;
 use crate::size::{grouped, human};
 
 /// Tensors that are shown, the noisiest first.
@@ -14,12 +21,35 @@ pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure
     let output = directory(&args.output)?;
     let source = args.source.as_deref().map(directory).transpose()?;
     let verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
-    if args.json {
-        screen.json(&verification)?;
-    } else {
-        screen.data(&text(&verification, screen.verbose))?;
+    let manifest = args.manifest.then(|| mismatches(&output)).transpose()?;
+    match &manifest {
+        _ if !args.json => screen.data(&text(&verification, screen.verbose))?,
+        None => screen.json(&verification)?,
+        Some(mismatches) => screen.json(&json!({ "verification": verification, "manifest": mismatches }))?,
     }
-    fail_on_errors(&verification.findings)
+    fail_on_errors(&verification.findings)?;
+    match manifest.as_deref() {
+        None => Ok(()),
+        Some([]) => {
+            screen.say("every file and tensor is what the manifest says");
+            Ok(())
+        }
+        Some(mismatches) => {
+            let lines: Vec<String> = mismatches.iter().map(line).collect();
+            Err(Failure::Input(format!("the output is not what its manifest says\n{}", lines.join("\n"))))
+        }
+    }
+}
+
+/// What differs from the output's manifest.
+fn mismatches(output: &Path) -> Result<Vec<Mismatch>, Failure> {
+    let manifest = Manifest::read(output).map_err(|error| Failure::input(&error))?;
+    Ok(manifest.check(output, &AtomicBool::new(false)))
+}
+
+fn line(mismatch: &Mismatch) -> String {
+    let tensor = mismatch.tensor.as_deref().map_or_else(String::new, |tensor| format!(", {}", shown(tensor)));
+    format!("  {}{tensor}: {}", shown(&mismatch.file), mismatch.what)
 }
 
 fn text(verification: &Verification, verbose: bool) -> String {

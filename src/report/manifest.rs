@@ -111,7 +111,7 @@ pub struct Action {
 }
 
 /// A way in which an output is not what its manifest says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     pub file: String,
     /// The tensor that differs; `None` where the file as a whole, or its header, does.
