@@ -4,7 +4,8 @@
 //! nobody. So the form is chosen by the keys that are there, a rule's branch by its `scheme`, and the errors of that
 //! branch alone are told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::finding::Finding;
 use crate::recipe::document::{Document, child};
-use crate::recipe::schema::{Branch, Parts, recipe_schema};
+use crate::recipe::schema::{Branch, Parts};
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::{explain, llmcompressor};
 use crate::shown::unquoted;
@@ -40,29 +41,27 @@ pub(super) struct Checked {
     pub(super) broken: BTreeSet<String>,
 }
 
-struct Validators {
-    root: Option<Validator>,
-    parts: Parts,
-}
-
-static VALIDATORS: LazyLock<Validators> =
-    LazyLock::new(|| Validators { root: compile(&recipe_schema()), parts: Parts::new() });
+static PARTS: LazyLock<Parts> = LazyLock::new(Parts::new);
 
 /// Validates a document; no findings means that the schema accepts it.
+///
+/// The form and the branches that are meant are all that is compiled: a document that follows them follows the schema,
+/// whose other forms and branches are closed to it.
 pub(super) fn check(document: &Document) -> Checked {
     let mut check = Check {
         document,
         parts: parts(),
         checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
+        branches: BTreeMap::new(),
+        accepted: true,
     };
-    let accepted = VALIDATORS.root.as_ref().is_some_and(|root| root.is_valid(&document.value));
-    check.form(accepted);
+    check.form();
     check.checked
 }
 
 /// What the schema is put together from.
 pub(super) fn parts() -> &'static Parts {
-    &VALIDATORS.parts
+    &PARTS
 }
 
 /// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
@@ -74,10 +73,14 @@ struct Check<'a> {
     document: &'a Document,
     parts: &'a Parts,
     checked: Checked,
+    /// The branches that were needed so far, by the name of their scheme.
+    branches: BTreeMap<&'static str, Option<Rc<Validator>>>,
+    /// No validator has objected so far.
+    accepted: bool,
 }
 
 impl Check<'_> {
-    fn form(&mut self, accepted: bool) {
+    fn form(&mut self) {
         let Some(root) = self.document.value.as_object() else {
             let (message, span) = match &self.document.value {
                 Value::Null => ("the recipe is empty", None),
@@ -98,9 +101,6 @@ impl Check<'_> {
             return;
         };
         self.checked.form = Some(form);
-        if accepted {
-            return;
-        }
         match form {
             Form::Rules => {
                 self.outer(&self.parts.rules(json!({ "type": "object" })));
@@ -123,7 +123,7 @@ impl Check<'_> {
                 }
             }
         }
-        if self.checked.findings.is_empty() {
+        if !self.accepted && self.checked.findings.is_empty() {
             // The schema refuses what none of its parts does: the message is the least helpful, but nothing passes.
             self.checked.findings.push(Finding::error("the recipe does not follow the schema"));
         }
@@ -131,7 +131,7 @@ impl Check<'_> {
 
     /// Everything of a form but the rules in it.
     fn outer(&mut self, schema: &Value) {
-        self.explain(schema, "");
+        self.explain(compile(schema).map(Rc::new), schema, "");
     }
 
     /// One rule, by the branch of its scheme.
@@ -139,7 +139,11 @@ impl Check<'_> {
         let Some(rule) = self.document.value.pointer(pointer).and_then(Value::as_object) else { return };
         match rule.get("scheme") {
             Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
-                Some(branch) => self.explain(&branch.schema, pointer),
+                Some(branch) => {
+                    let compiled = self.branches.entry(branch.name);
+                    let validator = compiled.or_insert_with(|| compile(&branch.schema).map(Rc::new)).clone();
+                    self.explain(validator, &branch.schema, pointer);
+                }
                 None => {
                     let finding = match qwen_fp8_schemes::find(name) {
                         Some(known) if known.name == name => {
@@ -169,15 +173,16 @@ impl Check<'_> {
         }
     }
 
-    fn explain(&mut self, schema: &Value, pointer: &str) {
+    fn explain(&mut self, validator: Option<Rc<Validator>>, schema: &Value, pointer: &str) {
         let Some(instance) = self.document.value.pointer(pointer) else { return };
-        let Some(validator) = compile(schema) else {
+        let Some(validator) = validator else {
             let message = "the schema of this scheme's options is not valid";
             self.push(Finding::error(message).at(self.document.spans.key(pointer)), pointer);
             return;
         };
         let explainer = explain::Explainer { schema, prefix: pointer, document: self.document };
         for error in validator.iter_errors(instance) {
+            self.accepted = false;
             let place = format!("{pointer}{}", error.instance_path().as_str());
             for finding in explainer.findings(&error) {
                 self.push(finding, &place);
