@@ -35,10 +35,11 @@ pub(super) fn whole(module: &str) -> Option<Whole<'_>> {
     Some(Whole::Layer { parent, set })
 }
 
-/// The linear layers of a checkpoint that are merged, by what they are merged into.
+/// The weights of a checkpoint that are merged, by what they are merged into; one that is no matrix is among them, since
+/// a server takes it for a part all the same.
 pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<Whole<'_>, Vec<&Tensor>> {
     let mut wholes: BTreeMap<Whole<'_>, Vec<&Tensor>> = BTreeMap::new();
-    for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
+    for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.parameter() == "weight") {
         if let Some(whole) = whole(tensor.module()) {
             wholes.entry(whole).or_default().push(tensor);
         }
