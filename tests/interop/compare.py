@@ -113,7 +113,8 @@ def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: 
     for place, case in enumerate(cases):
         output = scratch / f"output-{place}"
         with report.case(f"{str(model):24} {case}") as faults:
-            tool.apply(binary, tool.recipe(case.format, case.rule), source, output)
+            # Some of the shapes are there for the arithmetic, and a server would not take them.
+            tool.apply(binary, tool.recipe(case.format, case.rule, serving="warn"), source, output)
             found = tensors.read_checkpoint(output)
             # The reference's own output where it can make one; its functions and one division where it cannot.
             expected = tensors.read_checkpoint(scratch / case.scheme)
