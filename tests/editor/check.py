@@ -89,9 +89,12 @@ def check_hover(yaml):
     for name, branch in SCHEMES.items():
         for option in set(branch["properties"]) - RULE_KEYS:
             if "anyOf" in branch["properties"][option]:
-                first = branch["properties"][option]["description"].split("`")[0]
-                example = json.dumps(branch["properties"][option]["examples"][0])
-                shown = yaml.hover(rule(name, f"    {option[0]}‸{option[1:]}: {example}\n"))
+                schema = branch["properties"][option]
+                example = schema["examples"][0]
+                # The words of a choice have a description of their own, which is then the one that is shown.
+                chosen = [one["description"] for one in schema["anyOf"] if one.get("const") == example and "description" in one]
+                first = (chosen or [schema["description"]])[0].split("`")[0]
+                shown = yaml.hover(rule(name, f"    {option[0]}‸{option[1:]}: {json.dumps(example)}\n"))
                 assert first in shown, (name, option, shown)
 
 
