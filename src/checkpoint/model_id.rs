@@ -252,12 +252,12 @@ mod tests {
         let path = |text: &str| Some(PathBuf::from(text));
         let mut environment = HubEnvironment::default();
         assert_eq!(environment.hub_cache(), None);
-        environment.home = path("/home/me");
-        assert_eq!(environment.hub_cache(), path("/home/me/.cache/huggingface/hub"));
+        environment.home = path("/tmp/me");
+        assert_eq!(environment.hub_cache(), path("/tmp/me/.cache/huggingface/hub"));
         environment.xdg_cache_home = path("/cache");
         assert_eq!(environment.hub_cache(), path("/cache/huggingface/hub"));
         environment.hf_home = path("~/hf");
-        assert_eq!(environment.hub_cache(), path("/home/me/hf/hub"));
+        assert_eq!(environment.hub_cache(), path("/tmp/me/hf/hub"));
         environment.huggingface_hub_cache = path("/old");
         assert_eq!(environment.hub_cache(), path("/old"));
         environment.hf_hub_cache = path("/new");
