@@ -126,10 +126,16 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// The text with what a terminal would act on replaced one for one, so that columns stay right.
 fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(|c: char| c.is_control() && c != '\t') {
-        true => text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}").into(),
+    match text.contains(is_unfit) {
+        true => text.replace(is_unfit, "\u{fffd}").into(),
         false => text.into(),
     }
+}
+
+/// Control characters but for the tab, and the marks that turn the direction of a line.
+fn is_unfit(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() && c != '\t'
 }
 
 #[cfg(test)]
@@ -200,6 +206,13 @@ warning: matches nothing
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[3].contains("bad") && lines.iter().all(|line| line.len() < 200), "{shown}");
         assert_eq!(lines[3].find("bad"), lines[4].find("^^^"), "{shown}");
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_is_replaced() {
+        let text = text("a\u{200e}\u{202e}\u{1b}[31m: 1");
+        let shown = render(&[Finding::error("x").at(9..10)], &text, false);
+        assert!(shown.contains("1 | a\u{fffd}\u{fffd}\u{fffd}[31m: 1\n"), "{shown}");
     }
 
     #[test]
