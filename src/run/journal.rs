@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::checksum::Crc64;
 use crate::run::RunError;
 use crate::run::identity::Identity;
+use crate::run::kept::Kept;
 use crate::run::staging::{create_new, sync_dir};
 
 /// A journal is a line per shard: one of more bytes is none.
@@ -26,6 +27,9 @@ pub(super) struct Finished {
     pub(super) shard: String,
     pub(super) size: u64,
     pub(super) crc64: Crc64,
+    /// What is no number in the weights of the shard, which a later run does not read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) kept: Vec<Kept>,
 }
 
 /// What an earlier run wrote down.

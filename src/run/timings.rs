@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::run::kept::Kept;
+
 /// How many of the slowest tensors a report names.
 const SLOWEST: usize = 10;
 
@@ -27,6 +29,8 @@ pub struct Report {
     pub simd: &'static str,
     pub tensors_copied: usize,
     pub tensors_quantized: usize,
+    /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
+    pub non_finite: Vec<Kept>,
     pub shares: Shares,
     pub bound_by: Bound,
     /// Longest first.
