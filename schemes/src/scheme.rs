@@ -235,6 +235,29 @@ impl NonFiniteCount {
     }
 }
 
+/// How many groups of a run of rows have a scale that says more than how large they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OddScales {
+    /// Groups of zeros, whose scale would be zero and is replaced.
+    pub zero: u64,
+    /// Groups so small that their scale rounds to zero and is replaced by one larger than all of them.
+    pub underflowed: u64,
+    /// Groups whose scale is subnormal: it holds fewer digits than others.
+    pub subnormal: u64,
+    /// Row and column where the first of these groups begins.
+    pub first: Option<[usize; 2]>,
+}
+
+impl OddScales {
+    /// Takes in those of another run of the weight.
+    pub fn add(&mut self, other: &Self) {
+        self.zero += other.zero;
+        self.underflowed += other.underflowed;
+        self.subnormal += other.subnormal;
+        self.first = self.first.into_iter().chain(other.first).min();
+    }
+}
+
 /// A shape that a scheme cannot take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
