@@ -19,15 +19,15 @@ use crate::report::manifest::MANIFEST_FILE;
 use crate::run::checksums::Checksums;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
-use crate::run::kept::Gathered;
+use crate::run::met::Gathered;
 use crate::run::outputs::Outputs;
 use crate::run::pipeline::{Outcome, Pipeline, Record};
 use crate::run::staging::{Lock, Staging};
 use crate::run::work::Work;
 
 pub use error::RunError;
-pub use kept::Kept;
 pub use manifest::Sha256Of;
+pub use met::{Met, OddScales};
 pub use timings::{Bound, Report, Shares, TensorTime};
 
 mod amax;
@@ -38,8 +38,8 @@ mod error;
 mod files;
 mod identity;
 mod journal;
-mod kept;
 mod manifest;
+mod met;
 mod open_files;
 mod outputs;
 mod pipeline;
@@ -160,9 +160,10 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let shards = Staging::shards_of(&destination);
     let kept = resume::believed(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
     let finished: Vec<bool> = kept.iter().map(Option::is_some).collect();
-    let non_finite = Gathered::default();
+    let (non_finite, odd_scales) = (Gathered::default(), Gathered::default());
     for shard in kept.iter().flatten() {
         non_finite.set(plan, &shard.kept, |job| work::is_wanted(job, &finished));
+        odd_scales.set(plan, &shard.scales, |job| work::is_wanted(job, &finished));
     }
     let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
     let mut staging = match past {
@@ -176,7 +177,7 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let job = Run {
         plan,
         identity: &identity,
-        record: Record { checksums: &checksums, kept: &non_finite },
+        record: Record { checksums: &checksums, kept: &non_finite, scales: &odd_scales },
         work: &work,
         finished: &finished,
         options,
@@ -212,6 +213,7 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
         tensors_copied,
         tensors_quantized: plan.jobs.len() - tensors_copied,
         non_finite: non_finite.all(plan),
+        odd_scales: odd_scales.all(plan),
         shares,
         bound_by: shares.bound(),
         slowest: outcome.slowest,

@@ -1,4 +1,5 @@
-//! `on_nonfinite`: what becomes of NaN and infinity, from the recipe to the proof of the result.
+//! Numbers that are told about: what `on_nonfinite` makes of NaN and infinity, from the recipe to the proof of the result,
+//! and groups of zeros or of numbers too small for their scale.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use qwen_fp8::finding::Severity;
 use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::{Recipe, RecipeText};
 use qwen_fp8::report::manifest::{MANIFEST_FILE, Manifest, NonFinite};
-use qwen_fp8::run::{Observer, Options, Report, RunError, run};
+use qwen_fp8::run::{Observer, OddScales, Options, Report, RunError, run};
 use qwen_fp8::schemes::{Make, registered};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -29,19 +30,22 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3-vl")
 }
 
-/// The tiny model with NaNs in a weight of its first shard and infinities in one of its last.
+/// The tiny model with other numbers: as a rule, NaNs in a weight of its first shard and infinities in one of its last.
 struct Damaged(TempDir);
 
 impl Damaged {
     fn new() -> Self {
+        Self::with(&[(DOWN, &IN_DOWN), (QUERY, &IN_QUERY)])
+    }
+
+    fn with(edits: &[(&str, &[(usize, usize, u16)])]) -> Self {
         let folder = Self(TempDir::new().unwrap());
         fs::create_dir(folder.source()).unwrap();
         for entry in fs::read_dir(fixture()).unwrap() {
             let entry = entry.unwrap();
             let mut bytes = fs::read(entry.path()).unwrap();
             if entry.path().extension().is_some_and(|extension| extension == "safetensors") {
-                poke(&mut bytes, DOWN, &IN_DOWN);
-                poke(&mut bytes, QUERY, &IN_QUERY);
+                edits.iter().for_each(|(name, values)| poke(&mut bytes, name, values));
             }
             fs::write(folder.source().join(entry.file_name()), bytes).unwrap();
         }
@@ -206,7 +210,7 @@ fn the_proof_knows_what_was_kept_and_nothing_more() {
 fn an_interrupted_run_keeps_what_it_knows() {
     let damaged = Damaged::new();
     for (scheme, format, _) in LAYOUTS {
-        for size in ["", "max_shard_size: 100kB\n"] {
+        for size in ["", "max_shard_size: 300kB\n"] {
             let recipe = format!("{size}{}", recipe(scheme, format));
             let name = format!("{scheme}-{format}-{}", size.len());
             let report = damaged.apply(&recipe, &name, 1).unwrap();
@@ -273,4 +277,36 @@ fn the_command_says_what_it_kept() {
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["non_finite"][1]["tensor"], QUERY);
     assert_eq!(report["non_finite"][1]["infinite"], 2);
+}
+
+#[test]
+fn remarkable_scales_are_counted_and_named_whatever_the_threads_and_interruptions() {
+    let fill = |rows: std::ops::Range<usize>, columns: usize, bits| {
+        rows.flat_map(move |row| (0..columns).map(move |column| (row, column, bits))).collect::<Vec<_>>()
+    };
+    // In the first shard a tile and a row of zeros, in the last a tile of the smallest subnormal numbers.
+    let zeros = [fill(128..256, 128, 0x8000), fill(7..8, 384, 0)].concat();
+    let damaged = Damaged::with(&[(DOWN, &zeros), (QUERY, &fill(0..128, 256, 1))]);
+    let odd = |zero, underflowed, first| OddScales { zero, underflowed, subnormal: 0, first: Some(first) };
+    for (scheme, format, down, query) in [
+        ("FP8_BLOCK", "fp8", odd(1, 0, [128, 0]), odd(0, 2, [0, 0])),
+        ("FP8_DYNAMIC", "compressed-tensors", odd(1, 0, [7, 0]), odd(0, 128, [0, 0])),
+        ("W4A16", "compressed-tensors", odd(128 + 3, 0, [7, 0]), odd(0, 256, [0, 0])),
+    ] {
+        let recipe = recipe(scheme, format).replace("on_nonfinite: keep\n", "");
+        for (threads, shards) in [(1, usize::MAX), (4, usize::MAX), (1, 1), (1, 3)] {
+            let name = format!("{scheme}-{threads}-{shards}");
+            if shards < usize::MAX {
+                damaged.apply_until(&recipe, &name, threads, shards).unwrap_err();
+            }
+            let report = damaged.apply(&recipe, &name, threads).unwrap();
+            let found: Vec<_> = report.odd_scales.iter().map(|met| (&*met.tensor, &met.numbers)).collect();
+            assert_eq!(found, [(DOWN, &down), (QUERY, &query)], "{name}");
+        }
+    }
+    fs::write(damaged.output("recipe.yaml"), recipe("FP8_BLOCK", "fp8")).unwrap();
+    let said = damaged.command(&["apply", "--output", damaged.output("output").to_str().unwrap()]).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("scales of 2 weights: 1 group of zeros, 2 groups too small for a scale\n"), "{said}");
+    assert!(said.contains("down_proj.weight`: 1 group of zeros, the first at row 128, column 0\n"), "{said}");
 }

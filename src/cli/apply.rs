@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use qwen_fp8_schemes::Simd;
 
 use super::args;
+use super::met;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
 use crate::plan::Plan;
-use crate::plan::resolve::count;
-use crate::report::manifest::NonFinite;
 use crate::report::timings;
-use crate::run::{Kept, LeftBehind, Options, Report, RunError, Sha256Of, run};
+use crate::run::{LeftBehind, Options, Report, RunError, Sha256Of, run};
 use crate::shown::{shown, shown_path};
-use crate::size::{grouped, human};
+use crate::size::human;
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
     let simd = simd(args.simd.as_deref())?;
@@ -36,7 +35,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
         .map_err(|error| failure(&error).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
-    say_what_is_kept(&report.non_finite, screen);
+    met::say(&report, screen);
     if args.timings {
         screen.say(timings::render(&report).trim_end());
     }
@@ -55,27 +54,6 @@ fn say_what_is_not_plain(plan: &Plan, screen: &Screen) {
     }
     for file in plan.checkpoint.side_files.iter().filter(|file| file.remote_code) {
         screen.say(&format!("copied: {} (code that a server runs with `--trust-remote-code`)", shown(&file.name)));
-    }
-}
-
-/// NaNs and infinities that are in the output now.
-fn say_what_is_kept(kept: &[Kept], screen: &Screen) {
-    const MOST: usize = 5;
-    if kept.is_empty() {
-        return;
-    }
-    let sum = |of: fn(&NonFinite) -> u64| grouped(kept.iter().map(|kept| of(&kept.numbers)).sum());
-    let [nan, infinite, scales] = [sum(|of| of.nan), sum(|of| of.infinite), sum(|of| of.scales)];
-    let weights = count(kept.len(), "weight");
-    screen.say(&format!("warning: kept {nan} NaN and {infinite} infinities in {weights}, which spoil {scales} scales"));
-    for Kept { tensor, numbers } in kept.iter().take(MOST) {
-        let NonFinite { nan, infinite, scales, first } = numbers;
-        let first =
-            first.map_or_else(String::new, |[row, column]| format!(", the first at row {row}, column {column}"));
-        screen.say(&format!("  {}: {nan} NaN, {infinite} infinities, {scales} scales{first}", shown(tensor)));
-    }
-    if let Some(more @ 1..) = kept.len().checked_sub(MOST) {
-        screen.say(&format!("  {} more; --json and the manifest name all", count(more, "weight")));
     }
 }
 

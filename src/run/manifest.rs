@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 use crate::checksum::Crc64;
 use crate::plan::{Job, Plan, Slot};
 use crate::report::manifest::{
-    Action, InputFile, MANIFEST_VERSION, Manifest, OutputFile, OutputTensor, Recipe, Source, Tool,
+    Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
 use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::identity::{Identity, hexadecimal, sha256};
-use crate::run::kept::Kept;
+use crate::run::met::Met;
 
 /// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn manifest(
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    kept: &[Kept],
+    kept: &[Met<NonFinite>],
 ) -> Manifest {
     let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
         name: layout.file_name.clone(),
@@ -111,7 +111,7 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan, kept: &[Kept]) -> Vec<Action> {
+fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);

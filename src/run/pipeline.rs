@@ -7,16 +7,17 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
+use qwen_fp8_schemes::{self as schemes, AmaxScope, Band, Matrix, absmax, non_finite, odd_scales};
 
 use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
 use crate::recipe::NonFinitePolicy;
+use crate::report::manifest::NonFinite;
 use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
 use crate::run::checksums::Checksums;
 use crate::run::journal::Finished;
-use crate::run::kept::Gathered;
+use crate::run::met::{Gathered, OddScales};
 use crate::run::outputs::Outputs;
 use crate::run::self_check::non_finite_scales;
 use crate::run::sources::Sources;
@@ -53,7 +54,8 @@ pub(super) struct Pipeline<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Record<'a> {
     pub(super) checksums: &'a Checksums<'a>,
-    pub(super) kept: &'a Gathered,
+    pub(super) kept: &'a Gathered<NonFinite>,
+    pub(super) scales: &'a Gathered<OddScales>,
 }
 
 struct Progress {
@@ -163,6 +165,7 @@ impl<'a> Pipeline<'a> {
             size: layout.size,
             crc64: self.record.checksums.shard(shard),
             kept: self.record.kept.of_shard(self.plan, shard),
+            scales: self.record.scales.of_shard(self.plan, shard),
         };
         self.staging.journal.add(finished).map_err(RunError::file("write the journal of", &self.staging.dir))?;
         self.observer.shard_finished(&layout.file_name);
@@ -372,6 +375,16 @@ impl<'a> Worker<'a> {
             // Before anything is counted as written: who sees the shard complete sees this too.
             self.shared.record.kept.add(tensor, count, scales.sum());
         }
+        let written = outputs.iter().zip(&self.outputs).zip(&places);
+        let scales = written.filter(|(((spec, _), _), _)| spec.suffix == "weight_scale");
+        for (((spec, _), buffer), &(offset, len)) in scales {
+            let strategy = scheme.weights().strategy;
+            let stored = buffer.filled(offset, len);
+            let odd = timed(&mut self.stages.compute, || odd_scales(strategy, spec, stored, &band));
+            if odd.first.is_some() {
+                self.shared.record.scales.add(tensor, odd);
+            }
+        }
         for (index, (_, slot)) in outputs.iter().enumerate() {
             // A weight whose outputs lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
@@ -420,7 +433,7 @@ impl<'a> Worker<'a> {
         RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }
 
-    fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
+    fn non_finite(&self, segment: &Segment, at: schemes::NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }

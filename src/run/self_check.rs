@@ -12,8 +12,9 @@ use safetensors::Dtype;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
 use crate::plan::{Job, Plan};
+use crate::report::manifest::NonFinite;
 use crate::run::RunError;
-use crate::run::kept::Kept;
+use crate::run::met::Met;
 use crate::shown::shown;
 
 /// Of how many scale tensors per shard a sample is taken.
@@ -23,7 +24,7 @@ const SAMPLED_TENSORS: usize = 32;
 const SAMPLED_BYTES: u64 = 4096;
 
 /// Checks the shards that are staged in `dir`; scales of `kept` weights may be no numbers.
-pub(super) fn check(plan: &Plan, dir: &Path, kept: &[Kept]) -> Result<(), RunError> {
+pub(super) fn check(plan: &Plan, dir: &Path, kept: &[Met<NonFinite>]) -> Result<(), RunError> {
     for (shard, layout) in plan.shards.iter().enumerate() {
         let path = dir.join(&layout.file_name);
         let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };

@@ -1,4 +1,5 @@
-//! The NaNs and infinities that a run carries into its output, as `on_nonfinite: keep` asks, gathered by weight.
+//! What a run meets in weights that is worth telling, gathered by weight: NaNs and infinities that it carries into its
+//! output, and groups with remarkable scales.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,21 +10,34 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Job, Plan};
 use crate::report::manifest::NonFinite;
 
-/// A weight whose NaNs and infinities were kept.
+/// A weight and what was met in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Met<T> {
     pub tensor: String,
     #[serde(flatten)]
-    pub numbers: NonFinite,
+    pub numbers: T,
+}
+
+/// Groups of a weight whose scale says more than how large they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OddScales {
+    /// Groups of zeros.
+    pub zero: u64,
+    /// Groups too small for a scale of their own.
+    pub underflowed: u64,
+    /// Groups whose scale is subnormal.
+    pub subnormal: u64,
+    /// Row and column where the first of them begins.
+    pub first: Option<[u64; 2]>,
 }
 
 /// What has been met so far, by number of the source tensor.
 #[derive(Debug, Default)]
-pub(super) struct Gathered(Mutex<BTreeMap<usize, NonFinite>>);
+pub(super) struct Gathered<T>(Mutex<BTreeMap<usize, T>>);
 
-impl Gathered {
-    /// Takes in one band: what it holds, and how many of the scales that it stored are no numbers. The sums and the
-    /// first place are the same in whatever order bands come.
+// The sums and the first place are the same in whatever order bands come.
+impl Gathered<NonFinite> {
+    /// Takes in one band: what it holds, and how many of the scales that it stored are no numbers.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
         let first = count.first.map(|first| [first.row as u64, first.column as u64]);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,18 +47,33 @@ impl Gathered {
         known.scales += scales;
         known.first = known.first.into_iter().chain(first).min();
     }
+}
 
-    /// Takes in what an earlier run has met in weights that this one does not read again.
-    pub(super) fn set(&self, plan: &Plan, kept: &[Kept], is_read_again: impl Fn(&Job) -> bool) {
+impl Gathered<OddScales> {
+    /// Takes in one band.
+    pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::OddScales) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for Kept { tensor, numbers } in kept {
+        let known = all.entry(tensor).or_default();
+        known.zero += odd.zero;
+        known.underflowed += odd.underflowed;
+        known.subnormal += odd.subnormal;
+        let first = odd.first.map(|place| place.map(|index| index as u64));
+        known.first = known.first.into_iter().chain(first).min();
+    }
+}
+
+impl<T: Clone> Gathered<T> {
+    /// Takes in what an earlier run has met in weights that this one does not read again.
+    pub(super) fn set(&self, plan: &Plan, met: &[Met<T>], is_read_again: impl Fn(&Job) -> bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Met { tensor, numbers } in met {
             let known = plan.checkpoint.tensors.iter().position(|known| known.name == *tensor);
             all.extend(known.filter(|&known| !is_read_again(&plan.jobs[known])).map(|known| (known, numbers.clone())));
         }
     }
 
     /// What was met in the weights whose first output lies in this shard, once that is complete.
-    pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<Kept> {
+    pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<Met<T>> {
         let is_there = |job: &Job| match job {
             Job::Copy { .. } => false,
             Job::Quantize { outputs, .. } => outputs.first().is_some_and(|(_, slot)| slot.shard == shard),
@@ -53,16 +82,15 @@ impl Gathered {
     }
 
     /// All, in the order of the checkpoint.
-    pub(super) fn all(&self, plan: &Plan) -> Vec<Kept> {
+    pub(super) fn all(&self, plan: &Plan) -> Vec<Met<T>> {
         self.select(plan, |_| true)
     }
 
-    fn select(&self, plan: &Plan, is_wanted: impl Fn(&Job) -> bool) -> Vec<Kept> {
+    fn select(&self, plan: &Plan, is_wanted: impl Fn(&Job) -> bool) -> Vec<Met<T>> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under one maximum for all of them, a band may hold none and be poisoned nevertheless.
         let wanted = all.iter().filter(|&(&tensor, _)| is_wanted(&plan.jobs[tensor]));
         wanted
-            .map(|(&tensor, numbers)| Kept {
+            .map(|(&tensor, numbers)| Met {
                 tensor: plan.checkpoint.tensors[tensor].name.clone(),
                 numbers: numbers.clone(),
             })
