@@ -19,9 +19,9 @@ use crate::report::manifest::MANIFEST_FILE;
 use crate::run::checksums::Checksums;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
-use crate::run::met::Gathered;
+use crate::run::met::{Gathered, Record};
 use crate::run::outputs::Outputs;
-use crate::run::pipeline::{Outcome, Pipeline, Record};
+use crate::run::pipeline::{Outcome, Pipeline};
 use crate::run::staging::{Lock, Staging};
 use crate::run::work::Work;
 

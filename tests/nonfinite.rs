@@ -23,8 +23,9 @@ const DOWN: &str = "model.language_model.layers.0.mlp.down_proj.weight";
 const QUERY: &str = "model.language_model.layers.1.self_attn.q_proj.weight";
 
 /// Row, column and bits of BF16.
-const IN_DOWN: [(usize, usize, u16); 3] = [(3, 6, 0x7FC0), (3, 5, 0xFFC0), (200, 300, 0x7F81)];
-const IN_QUERY: [(usize, usize, u16); 2] = [(130, 255, 0xFF80), (0, 1, 0x7F80)];
+type Edit = (usize, usize, u16);
+const IN_DOWN: [Edit; 3] = [(3, 6, 0x7FC0), (3, 5, 0xFFC0), (200, 300, 0x7F81)];
+const IN_QUERY: [Edit; 2] = [(130, 255, 0xFF80), (0, 1, 0x7F80)];
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3-vl")
@@ -38,7 +39,7 @@ impl Damaged {
         Self::with(&[(DOWN, &IN_DOWN), (QUERY, &IN_QUERY)])
     }
 
-    fn with(edits: &[(&str, &[(usize, usize, u16)])]) -> Self {
+    fn with(edits: &[(&str, &[Edit])]) -> Self {
         let folder = Self(TempDir::new().unwrap());
         fs::create_dir(folder.source()).unwrap();
         for entry in fs::read_dir(fixture()).unwrap() {
@@ -100,7 +101,7 @@ impl Observer for Until {
     }
 }
 
-fn poke(shard: &mut [u8], name: &str, values: &[(usize, usize, u16)]) {
+fn poke(shard: &mut [u8], name: &str, values: &[Edit]) {
     let place = {
         let Ok(view) = SafeTensors::deserialize(shard).unwrap().tensor(name) else { return };
         (view.data().as_ptr().addr() - shard.as_ptr().addr(), view.shape()[1])

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use qwen_fp8_schemes::NonFiniteCount;
+use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorSpec, odd_scales};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Job, Plan};
 use crate::report::manifest::NonFinite;
+use crate::run::checksums::Checksums;
+use crate::run::self_check::non_finite_scales;
 
 /// A weight and what was met in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,43 @@ pub struct OddScales {
 /// What has been met so far, by number of the source tensor.
 #[derive(Debug, Default)]
 pub(super) struct Gathered<T>(Mutex<BTreeMap<usize, T>>);
+
+/// What is noted of the data that goes through.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) checksums: &'a Checksums<'a>,
+    pub(super) kept: &'a Gathered<NonFinite>,
+    pub(super) scales: &'a Gathered<OddScales>,
+}
+
+impl Record<'_> {
+    /// Notes what a band has of remarkable numbers: those that are none, as `met` has them, and the scales among what
+    /// it stored.
+    pub(super) fn note<'s>(
+        &self,
+        tensor: usize,
+        scheme: &dyn Scheme,
+        band: &Band<'_>,
+        met: Option<NonFiniteCount>,
+        stored: impl Iterator<Item = (&'s TensorSpec, &'s [u8])>,
+    ) {
+        let mut spoilt = 0;
+        for (spec, stored) in stored {
+            if met.is_some() {
+                spoilt += non_finite_scales(spec, stored);
+            }
+            if spec.suffix == "weight_scale" {
+                let odd = odd_scales(scheme.weights().strategy, spec, stored, band);
+                if odd.first.is_some() {
+                    self.scales.add(tensor, odd);
+                }
+            }
+        }
+        if let Some(met) = met {
+            self.kept.add(tensor, met, spoilt);
+        }
+    }
+}
 
 // The sums and the first place are the same in whatever order bands come.
 impl Gathered<NonFinite> {

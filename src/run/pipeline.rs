@@ -7,19 +7,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qwen_fp8_schemes::{self as schemes, AmaxScope, Band, Matrix, absmax, non_finite, odd_scales};
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
 
 use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
 use crate::recipe::NonFinitePolicy;
-use crate::report::manifest::NonFinite;
 use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
-use crate::run::checksums::Checksums;
 use crate::run::journal::Finished;
-use crate::run::met::{Gathered, OddScales};
+use crate::run::met::Record;
 use crate::run::outputs::Outputs;
-use crate::run::self_check::non_finite_scales;
 use crate::run::sources::Sources;
 use crate::run::staging::Staging;
 use crate::run::timings::{Slowest, Stages, TensorTime, timed};
@@ -48,14 +45,6 @@ pub(super) struct Pipeline<'a> {
     unread: Vec<AtomicU64>,
     maxima: Maxima,
     slowest: Mutex<Slowest>,
-}
-
-/// What is noted of the data that goes through.
-#[derive(Clone, Copy)]
-pub(super) struct Record<'a> {
-    pub(super) checksums: &'a Checksums<'a>,
-    pub(super) kept: &'a Gathered<NonFinite>,
-    pub(super) scales: &'a Gathered<OddScales>,
 }
 
 struct Progress {
@@ -368,23 +357,11 @@ impl<'a> Worker<'a> {
             true => scheme.quantize_any(&band, slices),
             false => scheme.quantize(&band, slices).map(|()| None),
         });
-        if let Some(count) = met.map_err(|at| self.non_finite(segment, at))? {
-            let scales = outputs.iter().zip(&self.outputs).zip(&places);
-            let scales =
-                scales.map(|(((spec, _), buffer), &(offset, len))| non_finite_scales(spec, buffer.filled(offset, len)));
-            // Before anything is counted as written: who sees the shard complete sees this too.
-            self.shared.record.kept.add(tensor, count, scales.sum());
-        }
-        let written = outputs.iter().zip(&self.outputs).zip(&places);
-        let scales = written.filter(|(((spec, _), _), _)| spec.suffix == "weight_scale");
-        for (((spec, _), buffer), &(offset, len)) in scales {
-            let strategy = scheme.weights().strategy;
-            let stored = buffer.filled(offset, len);
-            let odd = timed(&mut self.stages.compute, || odd_scales(strategy, spec, stored, &band));
-            if odd.first.is_some() {
-                self.shared.record.scales.add(tensor, odd);
-            }
-        }
+        let met = met.map_err(|at| self.non_finite(segment, at))?;
+        let stored = outputs.iter().zip(&self.outputs).zip(&places);
+        let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
+        // Before anything is counted as written: who sees the shard complete sees this too.
+        timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {
             // A weight whose outputs lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
@@ -433,7 +410,7 @@ impl<'a> Worker<'a> {
         RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }
 
-    fn non_finite(&self, segment: &Segment, at: schemes::NonFinite) -> RunError {
+    fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }
