@@ -1,7 +1,7 @@
 //! Independent proof of a result: structure by rules of its own, content by a decoder of its own.
 //!
 //! Nothing here shares code with the kernels that quantize or the pipeline that writes; of the rest of the program only
-//! the reader of headers, index and config is used.
+//! the readers of headers, index, config and manifest are used.
 
 mod codebook;
 mod content;
@@ -9,6 +9,7 @@ mod declared;
 mod diff;
 mod element;
 mod finding;
+mod kept;
 mod lint;
 mod modules;
 mod names;

@@ -7,6 +7,7 @@ mod explain;
 mod findings;
 mod inspect;
 mod lint;
+mod met;
 mod plan;
 mod progress;
 mod schemes;

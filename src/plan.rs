@@ -6,6 +6,7 @@ pub mod explain;
 pub mod format;
 mod merged;
 mod modules;
+mod non_finite;
 mod output;
 pub mod resolve;
 mod selection;
@@ -87,6 +88,7 @@ impl Plan {
                     .help("start from its BF16 original; quantizing twice loses what the first pass kept"),
             );
         }
+        findings.extend(non_finite::refusals(&recipe));
         let decisions = resolve::resolve(&recipe, &checkpoint, &mut findings);
         if has_error(&findings) {
             return Err(Box::new(Refused { recipe, findings }));
@@ -125,9 +127,11 @@ impl Plan {
         Ok(Self { recipe, checkpoint, decisions, jobs, shards, documents, alignments, warnings: findings })
     }
 
-    /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe.
+    /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe, or that cannot
+    /// keep what it wants kept.
     pub fn check_recipe(recipe: &Recipe) -> Vec<Finding> {
-        serving::format_holds_schemes(recipe).into_iter().map(|finding| under(recipe.serving, finding)).collect()
+        let format = serving::format_holds_schemes(recipe).into_iter().map(|finding| under(recipe.serving, finding));
+        format.chain(non_finite::refusals(recipe)).collect()
     }
 
     /// For each tensor the first one whose absolute maximum is also its own: itself, but for

@@ -38,6 +38,7 @@ pub struct Recipe {
     /// The largest output shard in bytes; `None` keeps the source's shards.
     pub max_shard_size: Option<u64>,
     pub serving: ServingPolicy,
+    pub on_nonfinite: NonFinitePolicy,
     /// In order of precedence: the first rule that takes a tensor decides.
     pub rules: Vec<Rule>,
 }
@@ -67,6 +68,17 @@ pub enum ServingPolicy {
     Enforce,
     /// It is a warning, and the output is written.
     Warn,
+}
+
+/// What becomes of a NaN or an infinity in a weight that is to be quantized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinitePolicy {
+    /// It ends the run, and is named by tensor, row and column.
+    #[default]
+    Error,
+    /// It is kept as llm-compressor keeps it, which spoils all weights under its scale, and reported.
+    Keep,
 }
 
 /// One rule: a scheme and the layers it takes.
@@ -144,6 +156,7 @@ impl Recipe {
                 format: built.format,
                 max_shard_size: built.header.max_shard_size.map(|size| size.0),
                 serving: built.header.serving,
+                on_nonfinite: built.header.on_nonfinite,
                 rules: built.rules,
             }),
             built => {

@@ -19,6 +19,7 @@ use crate::report::manifest::MANIFEST_FILE;
 use crate::run::checksums::Checksums;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
+use crate::run::met::{Gathered, Record};
 use crate::run::outputs::Outputs;
 use crate::run::pipeline::{Outcome, Pipeline};
 use crate::run::staging::{Lock, Staging};
@@ -26,6 +27,7 @@ use crate::run::work::Work;
 
 pub use error::RunError;
 pub use manifest::Sha256Of;
+pub use met::{Met, OddScales};
 pub use timings::{Bound, Report, Shares, TensorTime};
 
 mod amax;
@@ -37,6 +39,7 @@ mod files;
 mod identity;
 mod journal;
 mod manifest;
+mod met;
 mod open_files;
 mod outputs;
 mod pipeline;
@@ -157,6 +160,11 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let shards = Staging::shards_of(&destination);
     let kept = resume::believed(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
     let finished: Vec<bool> = kept.iter().map(Option::is_some).collect();
+    let (non_finite, odd_scales) = (Gathered::default(), Gathered::default());
+    for shard in kept.iter().flatten() {
+        non_finite.set(plan, &shard.kept, |job| work::is_wanted(job, &finished));
+        odd_scales.set(plan, &shard.scales, |job| work::is_wanted(job, &finished));
+    }
     let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
     let mut staging = match past {
         Some(_) => Staging::resume(&destination, &identity, kept.into_iter().flatten().collect())?,
@@ -166,8 +174,15 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
         0 => {}
         kept => observer.resumed(kept, plan.shards.len()),
     }
-    let job =
-        Run { plan, identity: &identity, checksums: &checksums, work: &work, finished: &finished, options, observer };
+    let job = Run {
+        plan,
+        identity: &identity,
+        record: Record { checksums: &checksums, kept: &non_finite, scales: &odd_scales },
+        work: &work,
+        finished: &finished,
+        options,
+        observer,
+    };
     let done = job.carry_out(&staging, &destination).and_then(|done| {
         staging.publish(&destination)?;
         Ok(done)
@@ -197,6 +212,8 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
         simd: options.simd.name(),
         tensors_copied,
         tensors_quantized: plan.jobs.len() - tensors_copied,
+        non_finite: non_finite.all(plan),
+        odd_scales: odd_scales.all(plan),
         shares,
         bound_by: shares.bound(),
         slowest: outcome.slowest,
@@ -207,7 +224,7 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
 struct Run<'a> {
     plan: &'a Plan,
     identity: &'a Identity,
-    checksums: &'a Checksums<'a>,
+    record: Record<'a>,
     work: &'a Work,
     /// Per shard, whether an earlier run has finished it.
     finished: &'a [bool],
@@ -227,15 +244,16 @@ impl Run<'_> {
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let outcome = Pipeline::new(plan, work, &outputs, self.checksums, staging, options, observer).run()?;
+        let outcome = Pipeline::new(plan, work, &outputs, self.record, staging, options, observer).run()?;
 
         observer.phase(Phase::Publishing);
-        self_check::check(plan, &staging.dir)?;
+        let kept = self.record.kept.all(plan);
+        self_check::check(plan, &staging.dir, &kept)?;
         let side_files = plan.checkpoint.side_files.iter();
         let side_files: Vec<Crc64> =
             side_files.map(|file| files::copy_side_file(file, &staging.dir)).collect::<Result<_, _>>()?;
         if options.manifest {
-            let mut manifest = manifest::manifest(plan, self.identity, self.checksums, &side_files);
+            let mut manifest = manifest::manifest(plan, self.identity, self.record.checksums, &side_files, &kept);
             manifest::add_sha256(&mut manifest, options.sha256, plan, &staging.dir, work.workers, options.cancel)?;
             let text = manifest.text();
             bytes += text.len() as u64;

@@ -98,6 +98,7 @@ fn plan_as_json_is_complete() {
         keys,
         [
             "format",
+            "on_nonfinite",
             "rows",
             "shards",
             "documents",

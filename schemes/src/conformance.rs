@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     AmaxScope, Band, BuildError, Extent, Format, Make, Matrix, NonFinite, Registration, Scheme, Simd, SourceDtype,
-    TensorSpec, absmax,
+    TensorSpec, absmax, non_finite,
 };
 use sample::{Content, poison, sample};
 
@@ -124,13 +124,58 @@ pub fn quantize_whole(
     simd: Simd,
     filler: u8,
 ) -> Result<Vec<Vec<u8>>, NonFinite> {
-    assert_eq!(bytes.len(), source.rows * source.row_bytes(), "the bytes are those of the weight");
-    let specs = scheme.outputs(source).expect("the shape has been looked at");
-    let mut outputs: Vec<Vec<u8>> = specs.iter().map(|spec| vec![filler; spec.bytes()]).collect();
     let amax = match scheme.amax_scope() {
         AmaxScope::Band => None,
         AmaxScope::Tensor | AmaxScope::Fused => Some(absmax(source, 0, bytes, simd)?),
     };
+    by_bands(scheme, Whole { source, bytes, bands, simd, filler, amax }, |band, parts| scheme.quantize(band, parts))
+}
+
+/// As [`quantize_whole`], with NaN and infinity kept.
+///
+/// # Errors
+/// The first NaN or infinity, where the scheme does not keep them.
+///
+/// # Panics
+/// As [`quantize_whole`].
+pub fn quantize_whole_keeping(
+    scheme: &dyn Scheme,
+    source: Matrix,
+    bytes: &[u8],
+    bands: usize,
+    simd: Simd,
+    filler: u8,
+) -> Result<Vec<Vec<u8>>, NonFinite> {
+    let amax = match scheme.amax_scope() {
+        AmaxScope::Band => None,
+        AmaxScope::Tensor | AmaxScope::Fused => match absmax(source, 0, bytes, simd) {
+            Ok(amax) => Some(amax),
+            Err(_) => non_finite(source, 0, bytes).amax(),
+        },
+    };
+    let whole = Whole { source, bytes, bands, simd, filler, amax };
+    by_bands(scheme, whole, |band, parts| scheme.quantize_any(band, parts).map(drop))
+}
+
+/// A weight and how it is quantized.
+struct Whole<'a> {
+    source: Matrix,
+    bytes: &'a [u8],
+    bands: usize,
+    simd: Simd,
+    filler: u8,
+    amax: Option<f32>,
+}
+
+fn by_bands(
+    scheme: &dyn Scheme,
+    whole: Whole<'_>,
+    quantize: impl Fn(&Band<'_>, &mut [&mut [u8]]) -> Result<(), NonFinite>,
+) -> Result<Vec<Vec<u8>>, NonFinite> {
+    let Whole { source, bytes, bands, simd, filler, amax } = whole;
+    assert_eq!(bytes.len(), source.rows * source.row_bytes(), "the bytes are those of the weight");
+    let specs = scheme.outputs(source).expect("the shape has been looked at");
+    let mut outputs: Vec<Vec<u8>> = specs.iter().map(|spec| vec![filler; spec.bytes()]).collect();
     let step = scheme.band_rows().saturating_mul(bands);
     let mut first_row = 0;
     // A weight without rows still is one band, for the tensors that are written once.
@@ -143,7 +188,7 @@ pub fn quantize_whole(
             .zip(&mut outputs)
             .map(|(spec, output)| &mut output[spec.band_range(first_row, rows)])
             .collect();
-        scheme.quantize(&band, &mut parts)?;
+        quantize(&band, &mut parts)?;
         first_row += rows.max(1);
     }
     Ok(outputs)
@@ -200,6 +245,9 @@ fn check_scheme(scheme: &dyn Scheme, report: &mut Report) -> Result<(), Broken> 
                 report.cases += 1;
             }
             check_poison(scheme, source)?;
+            if scheme.keeps_non_finite() {
+                check_kept(scheme, source, &specs)?;
+            }
         }
     }
     Ok(())
@@ -305,6 +353,32 @@ fn check_poison(scheme: &dyn Scheme, source: Matrix) -> Result<(), Broken> {
                     };
                     return Err(Broken::Poison { weight, expected, found });
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kept NaNs and infinities do not depend on the bands or the instruction set, and all is written.
+fn check_kept(scheme: &dyn Scheme, source: Matrix, specs: &[TensorSpec]) -> Result<(), Broken> {
+    let weight = Weight { source, content: "with NaN and infinities, kept" };
+    let elements = source.rows * source.columns;
+    let mut bytes = sample(source, Content::Normal);
+    for (index, value) in [(elements / 3, f32::NAN), (elements / 2, f32::INFINITY), (elements / 5, f32::NEG_INFINITY)] {
+        if index < elements {
+            poison(source, &mut bytes, index, value);
+        }
+    }
+    let quantize = |bands, simd, filler| {
+        quantize_whole_keeping(scheme, source, &bytes, bands, simd, filler)
+            .map_err(|error| Broken::Refused { weight, error })
+    };
+    let whole = quantize(usize::MAX, Simd::PORTABLE, 0x00)?;
+    for simd in Simd::available() {
+        for bands in [1, 2, usize::MAX] {
+            if let Some((tensor, byte)) = first_difference(&whole, &quantize(bands, simd, 0xA5)?) {
+                let way = format!("{simd}, {bands} bands at a time");
+                return Err(Broken::Differs { weight, suffix: specs[tensor].suffix, byte, way });
             }
         }
     }

@@ -205,6 +205,16 @@ impl Scheme for Float8 {
         let [weight, scales] = outputs else { panic!("a band comes with a slice for each of the two outputs") };
         kernels::quantize(self.cast(band.source.dtype), band, weight, scales)
     }
+
+    fn keeps_non_finite(&self) -> bool {
+        true
+    }
+
+    fn quantize_keeping(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
+        let [weight, scales] = outputs else { panic!("a band comes with a slice for each of the two outputs") };
+        kernels::keep(self.cast(band.source.dtype), band, weight, scales);
+        Ok(())
+    }
 }
 
 /// FP8 numbers as compressed-tensors describes them.

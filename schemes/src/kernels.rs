@@ -11,19 +11,23 @@ mod e4m3;
 mod element;
 mod group;
 mod integer;
+mod keep;
 mod microscaling;
 #[cfg(target_arch = "x86_64")]
 mod multiply;
 mod nvfp4;
+mod odd_scales;
 mod pack;
 mod quotient;
 mod rows;
 mod scale;
 mod signed;
 
-pub use absmax::absmax;
+pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};
 pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
+pub(crate) use keep::keep;
 pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};
 pub(crate) use nvfp4::{NVFP4_GROUP, quantize_nvfp4};
+pub use odd_scales::odd_scales;
 pub(crate) use pack::packed_bytes;

@@ -30,8 +30,11 @@ mod wna8;
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::absmax;
+pub use kernels::{absmax, non_finite, odd_scales};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, registered};
 pub use safetensors::Dtype;
-pub use scheme::{AmaxScope, Band, Extent, Format, Matrix, NonFinite, Scheme, ShapeError, SourceDtype, TensorSpec};
+pub use scheme::{
+    AmaxScope, Band, Extent, Format, Matrix, NonFinite, NonFiniteCount, OddScales, Scheme, ShapeError, SourceDtype,
+    TensorSpec,
+};
 pub use simd::Simd;

@@ -37,6 +37,43 @@ pub trait Scheme: Debug + Send + Sync {
     /// # Errors
     /// The first NaN or infinity of the band, in row-major order. What was written is then meaningless.
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite>;
+
+    /// Whether [`Scheme::quantize_keeping`] carries NaN and infinity. Most number formats have no place for them.
+    fn keeps_non_finite(&self) -> bool {
+        false
+    }
+
+    /// As [`Scheme::quantize`], but NaN and infinity go where the reference puts them. It is asked of bands that hold
+    /// one or whose maximum is one; a group without one gets the bytes of [`Scheme::quantize`].
+    ///
+    /// # Errors
+    /// The scheme does not keep them.
+    fn quantize_keeping(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
+        self.quantize(band, outputs)
+    }
+}
+
+impl dyn Scheme + '_ {
+    /// Quantizes a band whatever it holds: finite ones by [`Scheme::quantize`], others by
+    /// [`Scheme::quantize_keeping`], which is slower; of those, what they hold.
+    ///
+    /// # Errors
+    /// The band holds a NaN or infinity, and the scheme does not keep them.
+    pub fn quantize_any(
+        &self,
+        band: &Band<'_>,
+        outputs: &mut [&mut [u8]],
+    ) -> Result<Option<NonFiniteCount>, NonFinite> {
+        if band.amax.is_none_or(f32::is_finite) {
+            match self.quantize(band, outputs) {
+                Ok(()) => return Ok(None),
+                Err(error) if !self.keeps_non_finite() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        self.quantize_keeping(band, outputs)?;
+        Ok(Some(crate::non_finite(band.source, band.first_row, band.bytes)))
+    }
 }
 
 /// A source weight as its header describes it.
@@ -162,7 +199,8 @@ pub struct Band<'a> {
     pub rows: usize,
     /// `rows * source.row_bytes()` bytes, at any alignment.
     pub bytes: &'a [u8],
-    /// The absolute maximum that [`Scheme::amax_scope`] asked for; `None` for [`AmaxScope::Band`].
+    /// The absolute maximum that [`Scheme::amax_scope`] asked for; `None` for [`AmaxScope::Band`]. It is finite but in
+    /// [`Scheme::quantize_keeping`].
     pub amax: Option<f32>,
     pub simd: Simd,
 }
@@ -175,6 +213,49 @@ pub struct NonFinite {
     pub row: usize,
     pub column: usize,
     pub value: f32,
+}
+
+/// How many NaNs and infinities a run of rows holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NonFiniteCount {
+    pub nan: u64,
+    pub infinite: u64,
+    /// In row-major order.
+    pub first: Option<NonFinite>,
+}
+
+impl NonFiniteCount {
+    /// The absolute maximum of a run that holds so many, as the reference takes it; `None` where all are finite.
+    pub fn amax(&self) -> Option<f32> {
+        match (self.nan, self.infinite) {
+            (0, 0) => None,
+            (0, _) => Some(f32::INFINITY),
+            _ => Some(f32::NAN),
+        }
+    }
+}
+
+/// How many groups of a run of rows have a scale that says more than how large they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OddScales {
+    /// Groups of zeros, whose scale would be zero and is replaced.
+    pub zero: u64,
+    /// Groups so small that their scale rounds to zero and is replaced by one larger than all of them.
+    pub underflowed: u64,
+    /// Groups whose scale is subnormal: it holds fewer digits than others.
+    pub subnormal: u64,
+    /// Row and column where the first of these groups begins.
+    pub first: Option<[usize; 2]>,
+}
+
+impl OddScales {
+    /// Takes in those of another run of the weight.
+    pub fn add(&mut self, other: &Self) {
+        self.zero += other.zero;
+        self.underflowed += other.underflowed;
+        self.subnormal += other.subnormal;
+        self.first = self.first.into_iter().chain(other.first).min();
+    }
 }
 
 /// A shape that a scheme cannot take.

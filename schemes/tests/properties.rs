@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use qwen_fp8_schemes::Strategy as QuantizationStrategy;
-use qwen_fp8_schemes::conformance::quantize_whole;
+use qwen_fp8_schemes::conformance::{quantize_whole, quantize_whole_keeping};
 use qwen_fp8_schemes::{Dtype, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, find};
 use serde_json::{Value, json};
 
@@ -18,6 +18,38 @@ proptest! {
         for simd in Simd::available() {
             let made = quantize_whole(&*scheme, weight.source, &weight.bytes, bands, simd, 0xFF).unwrap();
             prop_assert!(made == whole, "{simd}, {bands} bands");
+        }
+    }
+
+    /// The same holds where NaN and infinity are kept; and a weight without them gets the bytes it gets anyway.
+    #[test]
+    fn kept_bytes_depend_on_the_weight_alone(
+        weight in weight(),
+        poison in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize), 0..4),
+        (name, options) in scheme(),
+        bands in 1..9usize,
+    ) {
+        let scheme = make(name, options);
+        let mut bytes = weight.bytes.clone();
+        let size = weight.source.dtype.bytes();
+        for (place, value) in &poison {
+            if let Some(element) = bytes.chunks_exact_mut(size).nth(place.index(weight.values.len().max(1))) {
+                let value = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY][*value];
+                match weight.source.dtype {
+                    SourceDtype::Bf16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                    SourceDtype::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+                    SourceDtype::F32 => element.copy_from_slice(&value.to_le_bytes()),
+                }
+            }
+        }
+        let whole = quantize_whole_keeping(&*scheme, weight.source, &bytes, usize::MAX, Simd::PORTABLE, 0).unwrap();
+        for simd in Simd::available() {
+            let made = quantize_whole_keeping(&*scheme, weight.source, &bytes, bands, simd, 0xFF).unwrap();
+            prop_assert!(made == whole, "{simd}, {bands} bands");
+        }
+        if bytes == weight.bytes {
+            let strict = quantize_whole(&*scheme, weight.source, &bytes, 1, Simd::detect(), 0).unwrap();
+            prop_assert!(strict == whole);
         }
     }
 

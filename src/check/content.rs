@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::finding::Finding;
+use super::kept::Kept;
 use super::modules::Stored;
 use super::quality::{Figures, WorstBlock};
 use super::rules;
@@ -67,6 +68,7 @@ pub(super) struct Content<'a> {
     pub(super) output: &'a Checkpoint,
     pub(super) source: Option<&'a Checkpoint>,
     pub(super) structure: &'a Structure<'a>,
+    pub(super) kept: &'a Kept,
 }
 
 impl Content<'_> {
@@ -80,7 +82,7 @@ impl Content<'_> {
         let coded: BTreeMap<&str, &Coded<'_>> =
             self.structure.coded.iter().map(|coded| (coded.weight.name.as_str(), coded)).collect();
         let originals: BTreeMap<&str, &Tensor> = by_name(self.source);
-        let reader = Reader { output: &output, source: source.as_ref() };
+        let reader = Reader { output: &output, source: source.as_ref(), kept: self.kept };
         let tensors: Vec<&Tensor> = sorted(self.output);
         let checked: Vec<_> = tensors
             .par_iter()
@@ -159,6 +161,7 @@ impl Content<'_> {
 struct Reader<'a> {
     output: &'a Shards,
     source: Option<&'a Shards>,
+    kept: &'a Kept,
 }
 
 fn by_name(checkpoint: Option<&Checkpoint>) -> BTreeMap<&str, &Tensor> {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::content::check_scales;
 use super::finding::{Finding, locate};
+use super::kept::Kept;
 use super::open::{CheckError, judged};
 use super::shards::Shards;
 use super::structure;
@@ -19,12 +20,13 @@ pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
     let structure = structure::check(&checkpoint, &mut findings);
     let shards = Shards::open(&checkpoint)?;
+    let kept = Kept::of(dir);
     let of_scales = structure
         .coded
         .par_iter()
         .map(|coded| {
             let mut findings = Vec::new();
-            check_scales(coded, &shards.scales(coded)?, &mut findings);
+            check_scales(coded, &shards.scales(coded)?, &kept, &mut findings);
             Ok(findings)
         })
         .collect::<Result<Vec<_>, CheckError>>()?;

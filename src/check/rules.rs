@@ -138,6 +138,8 @@ rules! {
         "a scale is NaN, infinite, zero or negative"
     WEIGHT_NAN "Q402" "weight-nan" Error Error
         "an FP8 weight holds NaN"
+    KEPT "Q403" "non-finite-kept" Note Note
+        "a weight has NaN or infinite scales and codes, and the manifest says that its source holds such numbers and that they were kept"
 
     BYTES_DIFFER "Q501" "bytes-differ" Error Error
         "a tensor that is not quantized differs from the source"

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::content::{CheckedTensor, Content};
 use super::finding::{self, Finding};
+use super::kept::Kept;
 use super::open::{CheckError, judged};
 use super::rules;
 use super::structure;
@@ -45,7 +46,8 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
         if let Some(original) = &original {
             folder::check(&checkpoint, original, &mut findings)?;
         }
-        let content = Content { output: &checkpoint, source: original.as_ref(), structure: &structure };
+        let kept = Kept::of(output);
+        let content = Content { output: &checkpoint, source: original.as_ref(), structure: &structure, kept: &kept };
         tensors = content.check(&mut findings)?;
         hold(&tensors, thresholds, &mut findings);
         finding::locate(&mut findings, &checkpoint);

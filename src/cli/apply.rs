@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use qwen_fp8_schemes::Simd;
 
 use super::args;
+use super::met;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
 use crate::plan::Plan;
@@ -34,6 +35,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
         .map_err(|error| failure(&error).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
+    met::say(&report, screen);
     if args.timings {
         screen.say(timings::render(&report).trim_end());
     }

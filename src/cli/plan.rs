@@ -5,6 +5,7 @@ use super::screen::{Failure, Screen};
 use crate::plan::resolve::count;
 use crate::plan::summary::{Action, Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
+use crate::recipe::NonFinitePolicy;
 use crate::report::table::{Align, Table};
 use crate::shown::unquoted;
 use crate::size::{grouped, human};
@@ -22,10 +23,11 @@ fn render(summary: &Summary) -> String {
     }
     text.push_str(&files(summary));
     text.push_str(&format!(
-        "\n{} quantized, {} copied; format {}\ntensors: {} → {} bytes, {:.1} % saved\n{}",
+        "\n{} quantized, {} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % saved\n{}",
         count(summary.quantized_tensors, "tensor"),
         summary.copied_tensors,
         summary.format,
+        if summary.on_nonfinite == NonFinitePolicy::Keep { "; NaN and infinities are kept" } else { "" },
         grouped(summary.source_bytes),
         grouped(summary.output_bytes),
         summary.saved_share * 100.0,

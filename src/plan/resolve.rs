@@ -55,7 +55,7 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut V
         let mut decision = Decision { rule: None };
         for (index, rule) in recipe.rules.iter().enumerate() {
             if let Err(error) = usage[index].note(rule, tensor) {
-                findings.push(Finding::error(format!("{}: {error}", rule.label)).at(rule.span.clone()));
+                findings.push(gives_up(rule, &error));
                 return decisions;
             }
             match judge(rule, tensor) {
@@ -71,17 +71,30 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut V
                 Ok(Verdict::Ignored(_)) => usage[index].ignored += 1,
                 Ok(Verdict::WrongKind(_) | Verdict::NoTarget) => {}
                 Err(error) => {
-                    findings.push(Finding::error(format!("{}: {error}", rule.label)).at(rule.span.clone()));
+                    findings.push(gives_up(rule, &error));
                     return decisions;
                 }
             }
         }
         decisions.push(decision);
     }
+    let takes_any = recipe.rules.iter().zip(&usage).any(|(rule, usage)| rule.scheme.is_some() && usage.took > 0);
     for (rule, usage) in recipe.rules.iter().zip(&usage) {
-        usage.report(rule, recipe, checkpoint, findings);
+        // A result that is a copy after all is an error of each rule that was to quantize.
+        let idle = match rule.scheme.is_some() && !rule.optional && !takes_any {
+            true => Severity::Error,
+            false => Severity::Warning,
+        };
+        usage.report(rule, recipe, checkpoint, idle, findings);
     }
     decisions
+}
+
+/// A regex of the rule that takes too long, at the place where it stands.
+fn gives_up(rule: &Rule, error: &MatchError) -> Finding {
+    let mut patterns = rule.targets.iter().chain(&rule.ignore);
+    let span = patterns.find(|pattern| pattern.value.text() == error.pattern).map_or(&rule.span, |found| &found.span);
+    Finding::error(format!("{}: {error}", rule.label)).at(span.clone())
 }
 
 /// Whether a target of a quantizing rule quantizes a tensor of this kind when it matches by name.
@@ -158,14 +171,23 @@ impl Usage {
         Ok(())
     }
 
-    fn report(&self, rule: &Rule, recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
-        let severity = match recipe.dialect {
+    /// `idle` is how much it weighs that the rule takes nothing.
+    fn report(
+        &self,
+        rule: &Rule,
+        recipe: &Recipe,
+        checkpoint: &Checkpoint,
+        idle: Severity,
+        findings: &mut Vec<Finding>,
+    ) {
+        let unmatched = match recipe.dialect {
             Dialect::Native => Severity::Error,
             Dialect::LlmCompressor => Severity::Warning,
         };
         if !rule.optional {
-            let all = self.targets.iter().zip(&rule.targets).chain(self.ignore.iter().zip(&rule.ignore));
-            for (met, pattern) in all {
+            let targets = self.targets.iter().zip(&rule.targets).map(|met| (met, unmatched.min(idle)));
+            let ignore = self.ignore.iter().zip(&rule.ignore).map(|met| (met, unmatched));
+            for ((met, pattern), severity) in targets.chain(ignore) {
                 if met.useful == 0 && !(self.may_lack_head(rule, pattern) && names_head(&pattern.value)) {
                     findings.push(Finding { severity, ..matches_nothing(pattern, met, checkpoint, recipe.dialect) });
                 }
@@ -177,31 +199,40 @@ impl Usage {
         if self.would_take > 0 {
             let earlier: Vec<&str> = self.shadowed_by.iter().map(|&rule| recipe.rules[rule].label.as_str()).collect();
             findings.push(
-                Finding::warning(format!(
-                    "{} takes nothing: {} went to {}",
-                    rule.label,
-                    if self.would_take == 1 {
-                        "its one tensor".to_owned()
-                    } else {
-                        format!("all of its {}", count(self.would_take, "tensor"))
-                    },
-                    earlier.join(" and "),
-                ))
+                Finding {
+                    severity: idle,
+                    ..Finding::warning(format!(
+                        "{} takes nothing: {} went to {}",
+                        rule.label,
+                        if self.would_take == 1 {
+                            "its one tensor".to_owned()
+                        } else {
+                            format!("all of its {}", count(self.would_take, "tensor"))
+                        },
+                        earlier.join(" and "),
+                    ))
+                }
                 .at(rule.span.clone())
                 .help("the first rule that matches decides: put the narrower rule first"),
             );
         } else if self.ignored > 0 {
+            let mut ignoring = self.ignore.iter().zip(&rule.ignore).filter(|(met, _)| met.by_name > 0);
+            let at = ignoring.next().map_or(&rule.span, |(_, pattern)| &pattern.span);
             findings.push(
-                Finding::warning(format!(
-                    "{} takes nothing: its `ignore` leaves out {}",
-                    rule.label,
-                    if self.ignored == 1 {
-                        "its one tensor".to_owned()
-                    } else {
-                        format!("all of its {}", count(self.ignored, "tensor"))
-                    },
-                ))
-                .at(rule.span.clone()),
+                Finding {
+                    severity: idle,
+                    ..Finding::warning(format!(
+                        "{} takes nothing: its `ignore` leaves out {}",
+                        rule.label,
+                        if self.ignored == 1 {
+                            "its one tensor".to_owned()
+                        } else {
+                            format!("all of its {}", count(self.ignored, "tensor"))
+                        },
+                    ))
+                }
+                .at(at.clone())
+                .help("`optional: true` on the rule allows that it takes nothing"),
             );
         }
     }

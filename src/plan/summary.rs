@@ -10,11 +10,14 @@ use super::{Job, Plan, format};
 use crate::checkpoint::Tensor;
 use crate::finding::Finding;
 use crate::layer;
+use crate::recipe::NonFinitePolicy;
 
 /// The plan as `plan` shows it and `plan --json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub format: &'static str,
+    /// What becomes of NaN and infinity in weights to be quantized.
+    pub on_nonfinite: NonFinitePolicy,
     /// What is quantized comes first, then by rule and name.
     pub rows: Vec<Row>,
     /// The safetensors files.
@@ -105,6 +108,7 @@ impl Summary {
         let side_files: Vec<FileSize> = side_files.collect();
         Self {
             format: format::format_name(plan.recipe.format),
+            on_nonfinite: plan.recipe.on_nonfinite,
             rows,
             shards: shards.collect(),
             documents: documents.collect(),

@@ -6,8 +6,8 @@ use qwen_fp8_schemes::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
-use crate::recipe::ServingPolicy;
 use crate::recipe::document::child;
+use crate::recipe::{NonFinitePolicy, ServingPolicy};
 use crate::size;
 
 /// What a recipe says beside its rules.
@@ -53,6 +53,13 @@ pub(super) struct Header {
     #[serde(default)]
     #[schemars(extend("examples" = ["warn"]))]
     pub(super) serving: ServingPolicy,
+
+    /// What happens to a NaN or an infinity in a weight that is to be quantized: `error` ends the run and names it, `keep`
+    /// carries it into the output as llm-compressor does, where all weights under its scale become NaN or zero. FP8 schemes
+    /// only.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["keep"]))]
+    pub(super) on_nonfinite: NonFinitePolicy,
 }
 
 /// What a rule says beside its scheme and the scheme's options.

@@ -108,6 +108,20 @@ pub struct Action {
     /// The tensors of the output that were made from it, where these are not just itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
+    /// What was kept of it that is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub non_finite: Option<NonFinite>,
+}
+
+/// The NaNs and infinities of a weight that were kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NonFinite {
+    pub nan: u64,
+    pub infinite: u64,
+    /// How many of the weight's scales they have made NaN or infinite: all weights under them are NaN or zero.
+    pub scales: u64,
+    /// Row and column of the first.
+    pub first: Option<[u64; 2]>,
 }
 
 /// A way in which an output is not what its manifest says.

@@ -95,6 +95,10 @@ impl RunError {
                 "give the same recipe, checkpoint and options again to continue it".to_owned(),
                 "`--restart` throws it away and starts afresh".to_owned(),
             ],
+            Self::NonFinite { .. } => vec![
+                "such a weight is damaged: look whether the file is what its publisher offers".to_owned(),
+                "`on_nonfinite: keep` in a recipe of FP8 schemes carries it into the output".to_owned(),
+            ],
             _ => Vec::new(),
         }
     }

@@ -148,6 +148,7 @@ fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Resul
 
 fn plan_digest(plan: &Plan) -> String {
     let mut digest = Fields(Sha256::new());
+    digest.field(format!("{:?}", plan.recipe.on_nonfinite).as_bytes());
     for shard in &plan.shards {
         digest.field(shard.file_name.as_bytes());
         digest.field(&shard.header);

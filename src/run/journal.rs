@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::Crc64;
+use crate::report::manifest::NonFinite;
 use crate::run::RunError;
 use crate::run::identity::Identity;
+use crate::run::met::{Met, OddScales};
 use crate::run::staging::{create_new, sync_dir};
 
 /// A journal is a line per shard: one of more bytes is none.
@@ -26,6 +28,12 @@ pub(super) struct Finished {
     pub(super) shard: String,
     pub(super) size: u64,
     pub(super) crc64: Crc64,
+    /// What is no number in the weights of the shard, which a later run does not read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) kept: Vec<Met<NonFinite>>,
+    /// The same of remarkable scales.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) scales: Vec<Met<OddScales>>,
 }
 
 /// What an earlier run wrote down.

@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use crate::checksum::Crc64;
 use crate::plan::{Job, Plan, Slot};
 use crate::report::manifest::{
-    Action, InputFile, MANIFEST_VERSION, Manifest, OutputFile, OutputTensor, Recipe, Source, Tool,
+    Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
 use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::identity::{Identity, hexadecimal, sha256};
+use crate::run::met::Met;
 
 /// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,13 @@ pub struct Sha256Of {
 }
 
 /// The manifest without SHA-256; `side_files` are the checksums of the plan's side files as they were copied.
-pub(super) fn manifest(plan: &Plan, identity: &Identity, checksums: &Checksums<'_>, side_files: &[Crc64]) -> Manifest {
+pub(super) fn manifest(
+    plan: &Plan,
+    identity: &Identity,
+    checksums: &Checksums<'_>,
+    side_files: &[Crc64],
+    kept: &[Met<NonFinite>],
+) -> Manifest {
     let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
         name: layout.file_name.clone(),
         size: layout.size,
@@ -69,7 +76,7 @@ pub(super) fn manifest(plan: &Plan, identity: &Identity, checksums: &Checksums<'
         }
         .to_owned(),
         files: shards.chain(copies).chain(documents).collect(),
-        actions: actions(plan),
+        actions: actions(plan, kept),
     }
 }
 
@@ -104,7 +111,7 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan) -> Vec<Action> {
+fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
@@ -116,7 +123,9 @@ fn actions(plan: &Plan) -> Vec<Action> {
                 (Some(rules[*rule].registration.name.to_owned()), outputs)
             }
         };
+        let kept = kept.iter().find(|kept| kept.tensor == tensor.name);
         Action {
+            non_finite: kept.map(|kept| kept.numbers.clone()),
             tensor: tensor.name.clone(),
             scheme,
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),

@@ -7,14 +7,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax};
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
 
 use crate::checkpoint::source::SourceError;
 use crate::plan::{Job, Plan, Slot};
+use crate::recipe::NonFinitePolicy;
 use crate::run::amax::Maxima;
 use crate::run::buffer::Buffer;
-use crate::run::checksums::Checksums;
 use crate::run::journal::Finished;
+use crate::run::met::Record;
 use crate::run::outputs::Outputs;
 use crate::run::sources::Sources;
 use crate::run::staging::Staging;
@@ -28,7 +29,7 @@ pub(super) struct Pipeline<'a> {
     work: &'a Work,
     sources: Sources<'a>,
     outputs: &'a Outputs<'a>,
-    checksums: &'a Checksums<'a>,
+    record: Record<'a>,
     staging: &'a Staging,
     options: &'a Options<'a>,
     observer: &'a dyn Observer,
@@ -63,7 +64,7 @@ impl<'a> Pipeline<'a> {
         plan: &'a Plan,
         work: &'a Work,
         outputs: &'a Outputs<'a>,
-        checksums: &'a Checksums<'a>,
+        record: Record<'a>,
         staging: &'a Staging,
         options: &'a Options<'a>,
         observer: &'a dyn Observer,
@@ -79,7 +80,7 @@ impl<'a> Pipeline<'a> {
             work,
             sources: Sources::new(&plan.checkpoint.shards, options.direct),
             outputs,
-            checksums,
+            record,
             staging,
             options,
             observer,
@@ -148,8 +149,13 @@ impl<'a> Pipeline<'a> {
     fn finish(&self, shard: usize) -> Result<(), RunError> {
         self.outputs.finish(shard)?;
         let layout = &self.plan.shards[shard];
-        let finished =
-            Finished { shard: layout.file_name.clone(), size: layout.size, crc64: self.checksums.shard(shard) };
+        let finished = Finished {
+            shard: layout.file_name.clone(),
+            size: layout.size,
+            crc64: self.record.checksums.shard(shard),
+            kept: self.record.kept.of_shard(self.plan, shard),
+            scales: self.record.scales.of_shard(self.plan, shard),
+        };
         self.staging.journal.add(finished).map_err(RunError::file("write the journal of", &self.staging.dir))?;
         self.observer.shard_finished(&layout.file_name);
         Ok(())
@@ -202,6 +208,11 @@ impl<'a> Pipeline<'a> {
             self.sources.finish(segment.from_shard)?;
         }
         Ok(())
+    }
+
+    /// Whether NaN and infinity go into the output.
+    fn keeps(&self) -> bool {
+        self.plan.recipe.on_nonfinite == NonFinitePolicy::Keep
     }
 
     fn offset(&self, slot: Slot) -> u64 {
@@ -284,7 +295,7 @@ impl<'a> Worker<'a> {
         let output = self.shared.outputs.get(to_shard)?;
         self.read(segment, task, to)?;
         let bytes = self.input.filled(to, task.len as usize);
-        timed(&mut self.stages.compute, || self.shared.checksums.add(to_shard, to, bytes));
+        timed(&mut self.stages.compute, || self.shared.record.checksums.add(to_shard, to, bytes));
         timed(&mut self.stages.write, || output.write_at(bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
@@ -295,8 +306,12 @@ impl<'a> Worker<'a> {
         self.read(segment, task, segment.from + task.start)?;
         let bytes = self.input.filled(segment.from + task.start, task.len as usize);
         let (first_row, _) = work::rows(matrix, task.start, task.len);
-        let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd))
-            .map_err(|at| self.non_finite(segment, at))?;
+        let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
+        let amax = match amax {
+            // What is no number is counted when the weight is quantized.
+            Err(_) if self.shared.keeps() => non_finite(matrix, first_row, bytes).amax().unwrap_or_default(),
+            amax => amax.map_err(|at| self.non_finite(segment, at))?,
+        };
         self.shared.maxima.add(segment.tensors[0], amax);
         Ok(())
     }
@@ -337,8 +352,16 @@ impl<'a> Worker<'a> {
         for ((slice, buffer), &(offset, len)) in slices.iter_mut().zip(&mut self.outputs).zip(&places) {
             *slice = buffer.at_offset(offset, len);
         }
-        timed(&mut self.stages.compute, || scheme.quantize(&band, &mut slices[..outputs.len()]))
-            .map_err(|at| self.non_finite(segment, at))?;
+        let (keeps, slices) = (self.shared.keeps(), &mut slices[..outputs.len()]);
+        let met = timed(&mut self.stages.compute, || match keeps {
+            true => scheme.quantize_any(&band, slices),
+            false => scheme.quantize(&band, slices).map(|()| None),
+        });
+        let met = met.map_err(|at| self.non_finite(segment, at))?;
+        let stored = outputs.iter().zip(&self.outputs).zip(&places);
+        let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
+        // Before anything is counted as written: who sees the shard complete sees this too.
+        timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {
             // A weight whose outputs lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
@@ -347,7 +370,7 @@ impl<'a> Worker<'a> {
             let (offset, len) = places[index];
             let file = self.shared.outputs.get(slot.shard)?;
             let bytes = self.outputs[index].filled(offset, len);
-            timed(&mut self.stages.compute, || self.shared.checksums.add(slot.shard, offset, bytes));
+            timed(&mut self.stages.compute, || self.shared.record.checksums.add(slot.shard, offset, bytes));
             timed(&mut self.stages.write, || file.write_at(bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);

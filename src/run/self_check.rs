@@ -7,11 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use half::{bf16, f16};
+use qwen_fp8_schemes::TensorSpec;
 use safetensors::Dtype;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
 use crate::plan::{Job, Plan};
+use crate::report::manifest::NonFinite;
 use crate::run::RunError;
+use crate::run::met::Met;
 use crate::shown::shown;
 
 /// Of how many scale tensors per shard a sample is taken.
@@ -20,8 +23,8 @@ const SAMPLED_TENSORS: usize = 32;
 /// Bytes from the beginning of a scale tensor that are looked at.
 const SAMPLED_BYTES: u64 = 4096;
 
-/// Checks the shards that are staged in `dir`.
-pub(super) fn check(plan: &Plan, dir: &Path) -> Result<(), RunError> {
+/// Checks the shards that are staged in `dir`; scales of `kept` weights may be no numbers.
+pub(super) fn check(plan: &Plan, dir: &Path, kept: &[Met<NonFinite>]) -> Result<(), RunError> {
     for (shard, layout) in plan.shards.iter().enumerate() {
         let path = dir.join(&layout.file_name);
         let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };
@@ -33,10 +36,12 @@ pub(super) fn check(plan: &Plan, dir: &Path) -> Result<(), RunError> {
         if read(&file, 0, layout.header.len() as u64).map_err(RunError::file("read", &path))? != layout.header {
             return Err(wrong("its header is another one".to_owned()));
         }
-        for scale in scales(plan, shard, layout) {
+        for (weight, scale) in scales(plan, shard, layout) {
+            let may_be_none = kept.iter().any(|kept| kept.tensor == plan.checkpoint.tensors[weight].name);
             let bytes = read(&file, scale.offset, scale.len.min(SAMPLED_BYTES));
             let bytes = bytes.map_err(RunError::file("read", &path))?;
-            let bad = values(scale.entry.dtype, &bytes).position(|value| !(value.is_finite() && value > 0.0));
+            let is_good = |value: f32| if value.is_finite() { value > 0.0 } else { may_be_none };
+            let bad = values(scale.entry.dtype, &bytes).position(|value| !is_good(value));
             if let Some(at) = bad {
                 let name = shown(&scale.entry.name);
                 return Err(wrong(format!("the scale {name} is not a positive number at element {at}")));
@@ -46,16 +51,28 @@ pub(super) fn check(plan: &Plan, dir: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Some of the scales that were written to this shard.
-fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<&'a Placed> {
-    let mut found: Vec<&Placed> = Vec::new();
-    for job in &plan.jobs {
+/// Some of the scales that were written to this shard, each with the number of its weight.
+fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<(usize, &'a Placed)> {
+    let mut found: Vec<(usize, &Placed)> = Vec::new();
+    for (weight, job) in plan.jobs.iter().enumerate() {
         let Job::Quantize { outputs, .. } = job else { continue };
-        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && spec.suffix.contains("scale"));
-        found.extend(scales.map(|(_, slot)| &layout.tensors[slot.tensor]));
+        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && is_scale(spec));
+        found.extend(scales.map(|(_, slot)| (weight, &layout.tensors[slot.tensor])));
     }
     let step = found.len().div_ceil(SAMPLED_TENSORS).max(1);
     found.into_iter().step_by(step).collect()
+}
+
+/// How many of the scales in these bytes of an output are NaN or infinite.
+pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
+    if !is_scale(spec) {
+        return 0;
+    }
+    values(spec.dtype, bytes).filter(|value| !value.is_finite()).count() as u64
+}
+
+fn is_scale(spec: &TensorSpec) -> bool {
+    spec.suffix.contains("scale")
 }
 
 fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::report::manifest::NonFinite;
+use crate::run::met::{Met, OddScales};
+
 /// How many of the slowest tensors a report names.
 const SLOWEST: usize = 10;
 
@@ -27,6 +30,10 @@ pub struct Report {
     pub simd: &'static str,
     pub tensors_copied: usize,
     pub tensors_quantized: usize,
+    /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
+    pub non_finite: Vec<Met<NonFinite>>,
+    /// The weights with groups of zeros, or of numbers too small for their scale, in the same order.
+    pub odd_scales: Vec<Met<OddScales>>,
     pub shares: Shares,
     pub bound_by: Bound,
     /// Longest first.

@@ -243,7 +243,7 @@ fn first_pass(quantize: Segment) -> Option<Segment> {
 }
 
 /// Whether the job writes to a shard that is not finished.
-fn is_wanted(job: &Job, finished: &[bool]) -> bool {
+pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
     match job {
         Job::Copy { to } => !finished[to.shard],
         Job::Quantize { outputs, .. } => outputs.iter().any(|(_, slot)| !finished[slot.shard]),

@@ -56,13 +56,17 @@ SCHEMES = [
     Scheme("NVFP4A16", shape=(2, 48), quotients=("source",), exact=True),
 ]
 
+# The folder of what is made of NaN and infinity, by the schemes that carry them.
+NON_FINITE = "nonfinite"
+CARRIES = ["FP8", "FP8_DYNAMIC", "FP8_BLOCK"]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, compare with what is there")
     arguments = parser.parse_args()
     if not arguments.check:
-        for old in HERE.glob("*.safetensors"):
+        for old in HERE.rglob("*.safetensors"):
             old.unlink()
         for name in make_all(HERE):
             print(f"{(HERE / name).stat().st_size:8} {name}")
@@ -77,7 +81,7 @@ def main() -> int:
                 if not faults and theirs.read_bytes() != ours.read_bytes():
                     faults.append("the headers differ")
         with report.case("no file that this script does not make") as faults:
-            faults += sorted({path.name for path in HERE.glob("*.safetensors")} - set(made))
+            faults += sorted({str(path.relative_to(HERE)) for path in HERE.rglob("*.safetensors")} - set(made))
     return report.close()
 
 
@@ -88,6 +92,8 @@ def make_all(directory: Path) -> list[str]:
         for dtype in values.DTYPES:
             made += [make(directory, scheme, dtype, quotient, "source") for quotient in scheme.quotients]
         made += [make(directory, scheme, dtype, "f32", scale) for dtype, scale in scheme.scales]
+    (directory / NON_FINITE).mkdir(exist_ok=True)
+    made += [make_non_finite(directory, name, dtype) for name in CARRIES for dtype in values.DTYPES]
     return made
 
 
@@ -113,6 +119,26 @@ def make(directory: Path, scheme: Scheme, dtype: str, quotient: str, scale: str)
     metadata = {"scheme": scheme.name, "options": json.dumps(options, separators=(",", ":"))}
     tensors.write_file(directory / f"{name}.safetensors", stored, metadata)
     return f"{name}.safetensors"
+
+
+def make_non_finite(directory: Path, name: str, dtype: str) -> str:
+    """Writes what the reference makes of NaN and infinity under a scheme; the file's name."""
+    stored = {}
+    rng = torch.Generator().manual_seed(zlib.crc32(f"{name} {dtype} non-finite".encode()))
+    inf, nan = float("inf"), float("nan")
+    for kind, poison in {"nan": [nan], "infinity": [inf], "both": [nan, -inf, inf, -nan]}.items():
+        weight = values.fill("normal", 5, 131, values.DTYPES[dtype], rng)
+        for place, value in enumerate(poison):
+            weight[1 + place // 2, 3 + 7 * place] = value
+        stored[f"{kind}.input"] = checkpoints.stored(weight)
+        made = reference.quantize(weight, name)
+        # The sign of a NaN is the machine's.
+        codes = made["weight"].view(torch.uint8)
+        codes[codes == 0xFF] = 0x7F
+        stored |= {f"{kind}.{suffix}": checkpoints.stored(tensor) for suffix, tensor in made.items()}
+    file = f"{NON_FINITE}/{name.lower()}_{dtype}_source.safetensors"
+    tensors.write_file(directory / file, stored, {"scheme": name, "options": '{"quotient_dtype":"source"}'})
+    return file
 
 
 if __name__ == "__main__":

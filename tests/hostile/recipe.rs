@@ -289,6 +289,20 @@ pub(crate) const PLANNED: &[Case] = &[
         Refuse(&["recipe.yaml:2:", "model.layer.*"]),
     ),
     Case(
+        "everything is ignored",
+        |s| s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\nignore: ['re:.*']\n"),
+        Refuse(&["recipe.yaml:3:", "takes nothing", "ignore"]),
+    ),
+    Case(
+        "llm-compressor's targets match nothing",
+        |s| {
+            s.recipe(
+                "s_stage:\n  s_modifiers:\n    QuantizationModifier:\n      scheme: FP8_DYNAMIC\n      targets: ['re:.*frob.*']\n",
+            )
+        },
+        Refuse(&["recipe.yaml:5:", "re:.*frob.*", "matches nothing"]),
+    ),
+    Case(
         "an ignored name that is not there",
         |s| s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\nignore: [lm_haed]\n"),
         Refuse(&["recipe.yaml:3:", "`lm_head`"]),

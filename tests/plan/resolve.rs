@@ -1,11 +1,11 @@
 //! Which rule takes which tensor, and what is said of patterns and rules that take none.
 
-use qwen_fp8::finding::Severity;
+use qwen_fp8::finding::{Finding, Severity};
 use qwen_fp8::plan::explain::explain;
 use qwen_fp8::plan::{Job, Plan};
 
 use crate::shapes::{self, Shapes};
-use crate::{error, plan};
+use crate::{error, errors, plan};
 
 /// Modules that are quantized.
 fn quantized(plan: &Plan) -> Vec<&str> {
@@ -79,13 +79,52 @@ fn a_rule_that_takes_nothing_is_a_warning() {
         "rule 3 (FP8_BLOCK) takes nothing: all of its 14 tensors went to rule 1 (FP8_DYNAMIC) and rule 2 (FP8_DYNAMIC)"
     );
     assert_eq!(warnings[0].severity, Severity::Warning);
-    let ignoring = rules("  - {scheme: FP8_BLOCK, targets: ['re:.*o_proj'], ignore: [Linear]}\n");
+    let ignoring = rules("  - {scheme: FP8_BLOCK, targets: ['re:.*o_proj'], ignore: [Linear], optional: true}\n");
     let warnings = plan(&ignoring, &shapes::small_text()).warnings;
     assert_eq!(warnings[0].message, "rule 1 (FP8_BLOCK) takes nothing: its `ignore` leaves out all of its 2 tensors");
     assert_eq!(warnings[1].message, "no tensor is quantized: the output is a copy of the checkpoint");
     // A rule that takes a single tensor is none.
     let narrow = shadowed.replace("re:.*mlp.*", "re:.*mlp.(gate|up)_proj");
     assert_eq!(plan(&narrow, &shapes::small_text()).warnings, []);
+}
+
+#[test]
+fn a_recipe_that_quantizes_nothing_is_an_error_at_what_stands_in_the_way() {
+    let refused = |text: &str| {
+        let errors = errors(text, &shapes::small_text()).into_iter();
+        let at = |error: &Finding| text[error.span.clone().expect("it points into the recipe")].to_owned();
+        errors.map(|error| (error.message.clone(), at(&error))).collect::<Vec<_>>()
+    };
+    let leaves = "rule 1 (FP8_BLOCK) takes nothing: its `ignore` leaves out all of its 14 tensors".to_owned();
+    let ignoring = rules("  - {scheme: FP8_BLOCK, targets: Linear, ignore: ['re:.*']}\n");
+    assert_eq!(refused(&ignoring), [(leaves, "'re:.*'".to_owned())]);
+    let shadowed = rules("  - {scheme: PASSTHROUGH, targets: ['*']}\n  - {scheme: FP8_BLOCK, targets: Linear}\n");
+    let [(message, _)] = &refused(&shadowed)[..] else { panic!("one error") };
+    assert_eq!(message, "rule 2 (FP8_BLOCK) takes nothing: all of its 14 tensors went to rule 1 (PASSTHROUGH)");
+    // llm-compressor's files may have patterns of other models, but not these alone.
+    let upstream = |targets: &str| {
+        format!(
+            "a_stage:\n  a_modifiers:\n    QuantizationModifier:\n      scheme: FP8_DYNAMIC\n      targets: [{targets}]\n"
+        )
+    };
+    let nothing = "`re:.*vit.*` matches nothing in the checkpoint".to_owned();
+    assert_eq!(refused(&upstream("'re:.*vit.*'")), [(nothing, "'re:.*vit.*'".to_owned())]);
+    plan(&upstream("'re:.*vit.*', Linear"), &shapes::small_text());
+    // A copy that was asked for is one.
+    plan(&rules("  - {scheme: PASSTHROUGH, targets: ['*']}\n"), &shapes::small_text());
+    plan(&rules("  - {scheme: FP8_BLOCK, targets: ['*vit*'], optional: true}\n"), &shapes::small_text());
+}
+
+#[test]
+fn a_regex_that_takes_too_long_is_pointed_at() {
+    let long = format!("{}.weight", "a".repeat(2000));
+    let shapes = shapes::of_tensors([(long.as_str(), &[128, 128][..])]);
+    for (targets, ignore) in [("Linear, 're:(?=a)a'", "lm_head"), ("Linear", "lm_head, 're:(?=a)a'")] {
+        let text = rules(&format!("  - {{scheme: FP8_BLOCK, targets: [{targets}], ignore: [{ignore}]}}\n"));
+        let error = error(&text, &shapes);
+        assert!(error.message.contains("takes too long on the name"), "{}", error.message);
+        assert_eq!(&text[error.span.unwrap()], "'re:(?=a)a'");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use qwen_fp8::checkpoint::side_files::SideFile;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
 use qwen_fp8::plan::{Decision, Job, Plan, Slot};
-use qwen_fp8::recipe::{Dialect, Recipe, RecipeText, Rule, ServingPolicy};
+use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::report::manifest::MANIFEST_FILE;
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
@@ -357,6 +357,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         format: Format::Fp8,
         max_shard_size: None,
         serving: ServingPolicy::Enforce,
+        on_nonfinite: NonFinitePolicy::Error,
         rules: schemes.into_iter().map(rule).collect(),
     }
 }

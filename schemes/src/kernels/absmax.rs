@@ -2,7 +2,7 @@
 
 use super::element::{Bf16, Element, F16, F32};
 use crate::simd::Vectorized;
-use crate::{Matrix, NonFinite, Simd, SourceDtype};
+use crate::{Matrix, NonFinite, NonFiniteCount, Simd, SourceDtype};
 
 /// The absolute maximum of a run of whole rows: the first pass that [`AmaxScope::Tensor`](crate::AmaxScope) asks for.
 ///
@@ -50,6 +50,24 @@ pub(super) fn accumulate<E: Element>(columns: &mut [E::Magnitude], row: &[E::Raw
     for (column, &raw) in columns.iter_mut().zip(row) {
         *column = E::magnitude(raw).max(*column);
     }
+}
+
+/// The NaNs and infinities of a run of whole rows, from `first_row` on.
+#[cold]
+pub fn non_finite(source: Matrix, first_row: usize, bytes: &[u8]) -> NonFiniteCount {
+    match source.dtype {
+        SourceDtype::Bf16 => non_finite_of::<Bf16>(source, first_row, bytes),
+        SourceDtype::F16 => non_finite_of::<F16>(source, first_row, bytes),
+        SourceDtype::F32 => non_finite_of::<F32>(source, first_row, bytes),
+    }
+}
+
+fn non_finite_of<E: Element>(source: Matrix, first_row: usize, bytes: &[u8]) -> NonFiniteCount {
+    let magnitudes = || E::elements(bytes).iter().map(|&raw| E::magnitude(raw));
+    let all = magnitudes().filter(|&magnitude| magnitude >= E::INFINITE).count() as u64;
+    let infinite = magnitudes().filter(|&magnitude| magnitude == E::INFINITE).count() as u64;
+    let first = (all > 0).then(|| first_non_finite::<E>(source, first_row, bytes));
+    NonFiniteCount { nan: all - infinite, infinite, first }
 }
 
 /// The first NaN or infinity of a run of rows whose maximum is not finite.

@@ -7,6 +7,7 @@ use super::{Checked, CheckedTensor, Reader, ScaleCount, changed_form};
 use crate::check::codebook::{Codebook, E4M3};
 use crate::check::element::{self, epsilon, round, widen};
 use crate::check::finding::Finding;
+use crate::check::kept::Kept;
 use crate::check::quality::{Sums, WorstBlock, sqnr};
 use crate::check::rules;
 use crate::check::shards::{Piece, pieces};
@@ -26,7 +27,7 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Result<Option<CheckedTensor>, SourceError> {
     let scales = reader.output.scales(coded)?;
-    let are_sound = check_scales(coded, &scales, findings);
+    let values = check_scales(coded, &scales, reader.kept, findings);
     let weight = coded.weight;
     let [rows, columns] = weight.shape[..] else { return Ok(None) };
     let original = match (reader.source, original) {
@@ -57,7 +58,7 @@ pub(super) fn check(
         })
         .collect::<Result<Vec<Part>, SourceError>>()?;
     let whole = matrix.join(parts);
-    whole.report(&matrix, findings);
+    whole.report(&matrix, values, findings);
     let storage = Some(format!("{} {}", weight.dtype, coded.grid.describe()));
     let (name, bytes) = (weight.name.clone(), weight.len + coded.scale.len);
     let mut checked = CheckedTensor {
@@ -73,25 +74,48 @@ pub(super) fn check(
         checked.action = Checked::Quantized;
         checked.figures = Some(whole.sums.figures());
         checked.worst = matrix.worst(&whole.groups, rows);
-        if are_sound && whole.nans.number == 0 {
+        if values == Scales::Sound && whole.nans.number == 0 {
             checked.scales = matrix.count_scales(&whole.groups, original.dtype);
         }
     }
     Ok(Some(checked))
 }
 
-/// Whether every scale is a positive number.
-pub(in crate::check) fn check_scales(coded: &Coded<'_>, scales: &[f32], findings: &mut Vec<Finding>) -> bool {
+/// What the scales of a weight are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::check) enum Scales {
+    /// Positive numbers, every one.
+    Sound,
+    /// Positive numbers, but where NaN and infinity of the source were kept.
+    Kept,
+    Bad,
+}
+
+/// Whether every scale is a positive number, or is none on purpose.
+pub(in crate::check) fn check_scales(
+    coded: &Coded<'_>,
+    scales: &[f32],
+    kept: &Kept,
+    findings: &mut Vec<Finding>,
+) -> Scales {
     let is_bad = |scale: &f32| !scale.is_finite() || *scale <= 0.0;
-    let Some(first) = scales.iter().position(is_bad) else { return true };
+    let Some(first) = scales.iter().position(is_bad) else { return Scales::Sound };
     let number = scales.iter().filter(|scale| is_bad(scale)).count();
+    let weight = &coded.weight.name;
+    if scales.iter().filter(|scale| is_bad(scale)).all(|scale| !scale.is_finite() && *scale != f32::NEG_INFINITY)
+        && kept.explains(weight, number)
+    {
+        let message = format!("{number} scales of {} are NaN or infinite, as the manifest says", shown(weight));
+        findings.push(Finding::new(&rules::KEPT, message).tensor(&coded.scale.name));
+        return Scales::Kept;
+    }
     let message = format!(
         "{} holds {number} that are not positive numbers, such as {:e} at position {first}",
         shown(&coded.scale.name),
         scales[first]
     );
     findings.push(Finding::new(&rules::SCALE_VALUE, message).tensor(&coded.scale.name));
-    false
+    Scales::Bad
 }
 
 #[derive(Default)]
@@ -115,6 +139,8 @@ struct Matrix<'a> {
 struct Part {
     sums: Sums,
     nans: Places,
+    /// NaN that no NaN or infinity of the source explains, as far as that can be told.
+    strays: Places,
     outside: Places,
     /// Index of the first row of groups, and the groups of the rows that the piece touches.
     first_group: usize,
@@ -125,6 +151,7 @@ struct Part {
 struct Whole {
     sums: Sums,
     nans: Places,
+    strays: Places,
     outside: Places,
     groups: Vec<Group>,
 }
@@ -135,6 +162,8 @@ struct Group {
     largest: f32,
     source: f64,
     error: f64,
+    /// Whether the source has a NaN or an infinity here.
+    spoilt: bool,
 }
 
 /// How often something was met, and where first.
@@ -177,6 +206,7 @@ impl Matrix<'_> {
         let mut part = Part {
             sums: Sums::default(),
             nans: Places::default(),
+            strays: Places::default(),
             outside: Places::default(),
             first_group,
             groups: vec![Group::default(); touched * across],
@@ -203,24 +233,32 @@ impl Matrix<'_> {
         for (index, &code) in run.codes.iter().enumerate() {
             if self.book.value[usize::from(code)].is_nan() {
                 part.nans.add(run.place(index));
+                if self.scales[run.group].is_finite() {
+                    part.strays.add(run.place(index));
+                }
             }
         }
     }
 
     fn compare(&self, run: &Run<'_>, weights: &[f32], dtype: Dtype, part: &mut Part) {
         let scale = self.scales[run.group];
-        let (mut sums, mut largest) = (Sums::default(), 0f32);
+        let (mut sums, mut largest, mut spoilt) = (Sums::default(), 0f32, false);
         for (index, (&code, &weight)) in run.codes.iter().zip(weights).enumerate() {
             let number = self.book.value[usize::from(code)];
+            spoilt |= !weight.is_finite();
             if number.is_nan() {
                 part.nans.add(run.place(index));
+                // Under a scale that is NaN everything is; under an infinite one only infinity.
+                if scale.is_finite() || (scale.is_infinite() && weight.is_finite()) {
+                    part.strays.add(run.place(index));
+                }
                 continue;
             }
             let quotient = weight / scale;
             if !self.rounds_to(quotient, code) && !self.explains(weight, scale, code, dtype) {
                 part.outside.add(run.place(index));
             }
-            if !weight.is_finite() {
+            if !weight.is_finite() || !scale.is_finite() {
                 continue;
             }
             largest = largest.max(weight.abs());
@@ -241,6 +279,7 @@ impl Matrix<'_> {
         group.largest = group.largest.max(largest);
         group.source += sums.source;
         group.error += sums.error;
+        group.spoilt |= spoilt;
         part.sums.merge(&sums);
     }
 
@@ -266,6 +305,7 @@ impl Matrix<'_> {
         let mut whole = Whole {
             sums: Sums::default(),
             nans: Places::default(),
+            strays: Places::default(),
             outside: Places::default(),
             groups: vec![Group::default(); self.scales.len()],
         };
@@ -273,11 +313,13 @@ impl Matrix<'_> {
         for part in parts {
             whole.sums.merge(&part.sums);
             whole.nans.merge(part.nans);
+            whole.strays.merge(part.strays);
             whole.outside.merge(part.outside);
             for (group, of_part) in whole.groups[part.first_group..].iter_mut().zip(&part.groups) {
                 group.largest = group.largest.max(of_part.largest);
                 group.source += of_part.source;
                 group.error += of_part.error;
+                group.spoilt |= of_part.spoilt;
             }
         }
         whole
@@ -324,12 +366,19 @@ impl Run<'_> {
 }
 
 impl Whole {
-    fn report(&self, matrix: &Matrix<'_>, findings: &mut Vec<Finding>) {
+    fn report(&self, matrix: &Matrix<'_>, values: Scales, findings: &mut Vec<Finding>) {
         let name = &matrix.coded.weight.name;
-        if self.nans.number > 0 {
-            let Places { number, first } = self.nans;
+        let Places { number, first } = if values == Scales::Kept { self.strays } else { self.nans };
+        if number > 0 {
             let message = format!("{} holds {number} NaN, the first at {first:?}", shown(name));
             findings.push(Finding::new(&rules::WEIGHT_NAN, message).tensor(name));
+        }
+        let unexplained = |(scale, group): &(&f32, &Group)| !scale.is_finite() && !group.spoilt;
+        let unexplained = matrix.scales.iter().zip(&self.groups).filter(unexplained).count();
+        if values == Scales::Kept && matrix.source.is_some() && unexplained > 0 {
+            let message =
+                format!("{unexplained} scales of {} are NaN or infinite where the source is finite", shown(name));
+            findings.push(Finding::new(&rules::SCALE_VALUE, message).tensor(&matrix.coded.scale.name));
         }
         if self.outside.number > 0 {
             let Places { number, first } = self.outside;
