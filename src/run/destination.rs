@@ -55,16 +55,30 @@ impl Destination {
 
     /// The output must not exist; an empty directory is as good as none.
     pub(super) fn check_free(&self) -> Result<(), RunError> {
-        let exists = || RunError::OutputExists { path: self.path.clone() };
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(RunError::file("look at", &self.path)(error)),
-            Ok(found) if !found.is_dir() => Err(exists()),
+            Ok(found) if !found.is_dir() => Err(self.occupied()),
             Ok(_) => {
                 let mut entries = fs::read_dir(&self.path).map_err(RunError::file("list", &self.path))?;
-                if entries.next().is_some() { Err(exists()) } else { Ok(()) }
+                if entries.next().is_some() { Err(self.occupied()) } else { Ok(()) }
             }
         }
+    }
+
+    /// The error that says what bears the output's name.
+    pub(super) fn occupied(&self) -> RunError {
+        let kind = fs::symlink_metadata(&self.path).map(|found| found.file_type());
+        let found = match kind {
+            Ok(kind) if kind.is_dir() => "a directory that is not empty",
+            Ok(kind) if kind.is_file() => "a file",
+            Ok(kind) if kind.is_symlink() => match fs::metadata(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "a symbolic link that leads nowhere",
+                _ => "a symbolic link",
+            },
+            _ => "neither a file nor a directory",
+        };
+        RunError::OutputExists { path: self.path.clone(), found }
     }
 
     /// The disk has room for `needed` bytes, and no file of the plan passes the limit of this process.

@@ -14,8 +14,8 @@ pub enum RunError {
     #[error("interrupted: nothing was written under the output's name")]
     Cancelled,
 
-    #[error("output {} exists already", shown_path(path))]
-    OutputExists { path: PathBuf },
+    #[error("output {} exists already: it is {found}", shown_path(path))]
+    OutputExists { path: PathBuf, found: &'static str },
 
     #[error("output {} has no name of its own: give the directory that is to be made", shown_path(path))]
     OutputUnnamed { path: PathBuf },
@@ -91,6 +91,7 @@ impl RunError {
     /// What can be done about it, a line each.
     pub fn help(&self) -> Vec<String> {
         match self {
+            Self::OutputExists { .. } => vec!["give another `--output`, or move it away first".to_owned()],
             Self::Different { .. } => vec![
                 "give the same recipe, checkpoint and options again to continue it".to_owned(),
                 "`--restart` throws it away and starts afresh".to_owned(),

@@ -162,13 +162,13 @@ impl Staging {
         // An empty directory makes way; one that has been filled since the check does not.
         match fs::remove_dir(target) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                return Err(RunError::OutputExists { path: target.clone() });
+                return Err(destination.occupied());
             }
             _ => {}
         }
         match renameat_with(CWD, &self.dir, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(RunError::OutputExists { path: target.clone() }),
+            Err(Errno::EXIST) => return Err(destination.occupied()),
             // File systems without the flag (some network ones) get the check and the rename apart, under our lock.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 destination.check_free()?;

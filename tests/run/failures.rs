@@ -27,26 +27,32 @@ fn assert_nothing_left(fixture: &Fixture) {
     assert_eq!(fixture.left_over(), Vec::<String>::new());
 }
 
+fn assert_occupied(error: RunError, by: &str) {
+    assert!(matches!(error, RunError::OutputExists { found, .. } if found == by), "{error}");
+}
+
 #[test]
 fn an_output_that_exists_is_left_alone() {
     let fixture = small();
     fs::create_dir(fixture.output()).unwrap();
     fs::write(fixture.output().join("precious"), b"!").unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(error, RunError::OutputExists { .. }), "{error}");
+    assert_occupied(error, "a directory that is not empty");
     assert_eq!(files(&fixture.output()), [("precious".to_owned(), b"!".to_vec())]);
     assert_eq!(fixture.left_over(), Vec::<String>::new());
 }
 
 #[test]
-fn an_output_that_is_a_file_or_a_dangling_link_is_left_alone() {
+fn an_output_that_is_a_file_or_a_link_is_left_alone() {
     let fixture = small();
     fs::write(fixture.output(), b"!").unwrap();
-    assert!(matches!(fail(&fixture, &fixture.output()), RunError::OutputExists { .. }));
+    assert_occupied(fail(&fixture, &fixture.output()), "a file");
     fs::remove_file(fixture.output()).unwrap();
     std::os::unix::fs::symlink("nowhere", fixture.output()).unwrap();
-    assert!(matches!(fail(&fixture, &fixture.output()), RunError::OutputExists { .. }));
+    assert_occupied(fail(&fixture, &fixture.output()), "a symbolic link that leads nowhere");
     assert_eq!(fs::read_link(fixture.output()).unwrap(), PathBuf::from("nowhere"));
+    fs::create_dir(fixture.root.path().join("nowhere")).unwrap();
+    assert_occupied(fail(&fixture, &fixture.output()), "a symbolic link");
 }
 
 #[test]
