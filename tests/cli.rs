@@ -174,6 +174,9 @@ fn schemes_are_listed_and_described() {
     let json: Value = serde_json::from_slice(&run(&["schemes", "--json"]).stdout).unwrap();
     let names: Vec<&str> = json.as_array().unwrap().iter().map(|scheme| scheme["name"].as_str().unwrap()).collect();
     assert!(names.is_sorted(), "{names:?}");
+    let json: Value = serde_json::from_slice(&run(&["schemes", "W4A16", "--json"]).stdout).unwrap();
+    let packed = &json["layout"][0];
+    assert_eq!((&packed["name"], &packed["bytes"]), (&"weight_packed".into(), &(4096 * 12288 / 2).into()));
     for name in ["FP8", "FP8_BLOCK", "FP8_DYNAMIC", "PASSTHROUGH", "W4A16"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }

@@ -1,15 +1,21 @@
 //! `qwen-fp8 schemes` and `qwen-fp8 schema`: what this build can do, for people and for editors.
 
-use qwen_fp8_schemes::{Make, Registration, find, registered};
+use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, find, registered};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args;
 use super::screen::{Failure, Screen};
+use crate::plan::format::{format_name, wire_format};
 use crate::recipe::schema::{options_schema, recipe_schema};
+use crate::report::table::{Align, Table};
 use crate::shown::shown;
 
 /// Columns of a terminal that prose fills.
 const WIDTH: usize = 100;
+
+/// The weight whose tensors are shown.
+const SAMPLE: Matrix = Matrix { dtype: SourceDtype::Bf16, rows: 4096, columns: 12288 };
 
 pub(super) fn schema(screen: &Screen) -> Result<(), Failure> {
     screen.json(&recipe_schema())
@@ -55,6 +61,7 @@ fn described(scheme: &Registration) -> Value {
         "servers": scheme.servers.servers,
         "gpu": scheme.servers.gpu,
         "options": options_schema(scheme),
+        "layout": layout(scheme),
     })
 }
 
@@ -64,6 +71,7 @@ fn render(scheme: &Registration) -> String {
         text.push_str(&format!("  also called {}\n", scheme.aliases.join(", ")));
     }
     text.push_str(&format!("  servers: {}\n  GPU: {}\n", scheme.servers.servers, scheme.servers.gpu));
+    text.push_str(&render_layout(&layout(scheme)));
     let schema = options_schema(scheme);
     let Some(options) = schema.get("properties").and_then(Value::as_object).filter(|options| !options.is_empty())
     else {
@@ -81,6 +89,54 @@ fn render(scheme: &Registration) -> String {
         text.push_str(&indented(about, 6));
     }
     text
+}
+
+/// A tensor that takes the place of the sample's `weight` under default options.
+#[derive(Debug, Serialize)]
+struct Stored {
+    format: &'static str,
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: usize,
+}
+
+/// What is stored in each format that has words for the scheme; nothing where an option has no default.
+fn layout(scheme: &Registration) -> Vec<Stored> {
+    let Make::Quantize(make) = scheme.make else { return Vec::new() };
+    let mut layout = Vec::new();
+    for format in [Format::Fp8, Format::CompressedTensors] {
+        let wire = wire_format(format);
+        let Some(made) = make(json!({}), format).ok().filter(|made| wire.admits(&**made).is_ok()) else { continue };
+        layout.extend(made.outputs(SAMPLE).into_iter().flatten().map(|spec| Stored {
+            format: format_name(format),
+            name: wire.suffix(&*made, &spec).to_owned(),
+            dtype: spec.dtype.to_string(),
+            shape: spec.shape.clone(),
+            bytes: spec.bytes(),
+        }));
+    }
+    layout
+}
+
+fn render_layout(layout: &[Stored]) -> String {
+    if layout.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        ("format", Align::Left),
+        ("tensor", Align::Left),
+        ("dtype", Align::Left),
+        ("shape", Align::Left),
+        ("bytes", Align::Right),
+    ]);
+    for stored in layout {
+        let Stored { format, name, dtype, shape, bytes } = stored;
+        table.row([(*format).to_owned(), name.clone(), dtype.clone(), format!("{shape:?}"), bytes.to_string()]);
+    }
+    let Matrix { rows, columns, .. } = SAMPLE;
+    let lines: String = table.render().lines().map(|line| format!("    {line}\n")).collect();
+    format!("  layout of a BF16 weight of {rows} x {columns}, under the default options:\n{lines}")
 }
 
 /// The words of a text in lines of at most 100 columns, each behind so many spaces.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Modules;
 
 /// A translation of the plan into tensor names and a `quantization_config`.
-pub(super) trait WireFormat {
+pub(crate) trait WireFormat {
     /// What follows `<module>.` in the name of this tensor.
     fn suffix(&self, scheme: &dyn Scheme, spec: &TensorSpec) -> &'static str;
 
@@ -21,12 +21,12 @@ pub(super) trait WireFormat {
 }
 
 /// Why a format cannot hold a scheme.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) reason: String,
     pub(super) help: &'static str,
 }
 
-pub(super) fn wire_format(format: Format) -> &'static dyn WireFormat {
+pub(crate) fn wire_format(format: Format) -> &'static dyn WireFormat {
     match format {
         Format::Fp8 => &fp8::Fp8,
         Format::CompressedTensors => &compressed_tensors::CompressedTensors,

@@ -11,7 +11,7 @@ use crate::recipe::Recipe;
 use super::{Decision, Job};
 
 /// The modules of a plan.
-pub(super) struct Modules<'a> {
+pub(crate) struct Modules<'a> {
     /// In natural order of their names.
     pub(super) quantized: Vec<Quantized<'a>>,
     kept: Vec<&'a str>,
