@@ -20,6 +20,7 @@ mod quotient;
 mod rows;
 mod scale;
 mod signed;
+mod thresholds;
 
 pub use absmax::absmax;
 pub(crate) use band::{Cast, Grouping, quantize};
