@@ -19,6 +19,7 @@ mod pack;
 mod quotient;
 mod rows;
 mod scale;
+mod search;
 mod signed;
 mod thresholds;
 
