@@ -29,7 +29,13 @@ fn every_recipe_of_the_folder_is_valid() {
     names.sort();
     assert_eq!(
         names,
-        ["fp8_dynamic.toml", "fp8_dynamic.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
+        [
+            "fp8_dynamic.toml",
+            "fp8_dynamic.yaml",
+            "fp8_dynamic_mse.yaml",
+            "fp8_per_channel.yaml",
+            "llmcompressor_fp8_dynamic.yaml"
+        ]
     );
     for name in names {
         read(&name);
@@ -48,13 +54,14 @@ fn the_yaml_and_the_toml_recipe_mean_the_same() {
 
 #[test]
 fn what_the_recipes_say() {
-    let said: Vec<_> = ["fp8_dynamic.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
-        .iter()
-        .flat_map(|name| {
-            let recipe = read(name);
-            let head = format!("{name}: {:?} {:?}", recipe.dialect, recipe.format);
-            std::iter::once(head).chain(rules(&recipe))
-        })
-        .collect();
+    let said: Vec<_> =
+        ["fp8_dynamic.yaml", "fp8_dynamic_mse.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
+            .iter()
+            .flat_map(|name| {
+                let recipe = read(name);
+                let head = format!("{name}: {:?} {:?}", recipe.dialect, recipe.format);
+                std::iter::once(head).chain(rules(&recipe))
+            })
+            .collect();
     insta::assert_snapshot!(said.join("\n"));
 }

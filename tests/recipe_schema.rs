@@ -226,6 +226,7 @@ fn any_rule() -> impl Strategy<Value = Value> {
         "ignore",
         "optional",
         "block_size",
+        "scale_search",
         "scale_dtype",
         "quotient_dtype",
         "activations",

@@ -66,6 +66,18 @@ enum Activations {
     None,
 }
 
+/// How the scale of a row or tile is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ScaleSearch {
+    /// From the absolute maximum, as llm-compressor does by default and the official Qwen checkpoints do.
+    #[default]
+    Absmax,
+    /// The one that leaves the least squared error, of 24 from 0.75 to about 1.8 times that of the absolute maximum. The
+    /// layout is the same; making it takes dozens of times longer.
+    Mse,
+}
+
 /// The rows and columns that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -106,6 +118,7 @@ pub(crate) fn options<T: DeserializeOwned>(options: Value) -> Result<T, BuildErr
 #[derive(Debug)]
 pub(crate) struct Float8 {
     grouping: Grouping,
+    scale_search: ScaleSearch,
     scale_dtype: ScaleDtype,
     quotient_dtype: QuotientDtype,
     activations: Activations,
@@ -114,6 +127,7 @@ pub(crate) struct Float8 {
 impl Float8 {
     pub(crate) fn build(
         grouping: Grouping,
+        scale_search: ScaleSearch,
         options: Float8Options,
         format: Format,
     ) -> Result<Box<dyn Scheme>, BuildError> {
@@ -131,7 +145,7 @@ impl Float8 {
             Format::Fp8 => ScaleDtype::Bf16,
             Format::CompressedTensors => ScaleDtype::Source,
         });
-        Ok(Box::new(Self { grouping, scale_dtype, quotient_dtype, activations }))
+        Ok(Box::new(Self { grouping, scale_search, scale_dtype, quotient_dtype, activations }))
     }
 
     fn cast(&self, source: SourceDtype) -> Cast {
@@ -140,7 +154,12 @@ impl Float8 {
             ScaleDtype::F32 => SourceDtype::F32,
             ScaleDtype::Source => source,
         };
-        Cast { grouping: self.grouping, scale_dtype, round_quotient: self.quotient_dtype == QuotientDtype::Source }
+        Cast {
+            grouping: self.grouping,
+            scale_dtype,
+            round_quotient: self.quotient_dtype == QuotientDtype::Source,
+            search: self.scale_search == ScaleSearch::Mse,
+        }
     }
 }
 

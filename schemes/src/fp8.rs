@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, Float8, Float8Options};
+use crate::float8::{self, Float8, Float8Options, ScaleSearch};
 use crate::kernels::Grouping;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
 
@@ -32,7 +32,7 @@ struct Options {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     let Options { float8 } = float8::options(options)?;
-    Float8::build(Grouping::Tensor, float8, format)
+    Float8::build(Grouping::Tensor, ScaleSearch::Absmax, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Float8, Float8Options};
+use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
 
 crate::register_scheme!(Registration {
@@ -28,13 +28,19 @@ struct Options {
     #[schemars(example = 128)]
     block_size: BlockSize,
 
+    /// How the scale of a row or tile is found: from its absolute maximum, or with `mse` by a search for the one that
+    /// leaves the least squared error.
+    #[serde(default)]
+    #[schemars(example = &"mse")]
+    scale_search: ScaleSearch,
+
     #[serde(flatten)]
     float8: Float8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, float8 } = float8::options(options)?;
-    Float8::build(block_size.grouping()?, float8, format)
+    let Options { block_size, scale_search, float8 } = float8::options(options)?;
+    Float8::build(block_size.grouping()?, scale_search, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Float8, Float8Options};
+use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
 use crate::kernels::Grouping;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
 
@@ -29,14 +29,20 @@ struct Options {
     #[schemars(with = "BlockSize", skip_serializing_if = "Option::is_none", example = 128, example = BlockSize::default())]
     block_size: Option<BlockSize>,
 
+    /// How the scale of a row or tile is found: from its absolute maximum, or with `mse` by a search for the one that
+    /// leaves the least squared error.
+    #[serde(default)]
+    #[schemars(example = &"mse")]
+    scale_search: ScaleSearch,
+
     #[serde(flatten)]
     float8: Float8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, float8 } = float8::options(options)?;
+    let Options { block_size, scale_search, float8 } = float8::options(options)?;
     let grouping = block_size.map_or(Ok(Grouping::Channel), BlockSize::grouping)?;
-    Float8::build(grouping, float8, format)
+    Float8::build(grouping, scale_search, float8, format)
 }
 
 /// Takes scales per row alone: tiles are `FP8_BLOCK`'s.

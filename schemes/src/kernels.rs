@@ -21,7 +21,9 @@ mod pack;
 mod quotient;
 mod rows;
 mod scale;
+mod search;
 mod signed;
+mod thresholds;
 
 pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};

@@ -19,10 +19,12 @@ fn every_registered_scheme_conforms() {
         }
         if registration.name == "FP8_DYNAMIC" {
             options.push(json!({ "block_size": 128 }));
+            options.push(json!({ "scale_search": "mse" }));
         }
         if registration.name == "FP8_BLOCK" {
             options.push(json!({ "block_size": [3, 5] }));
             options.push(json!({ "block_size": [1000, 20] }));
+            options.push(json!({ "scale_search": "mse", "scale_dtype": "f32" }));
         }
         // Integers of all widths are one kernel: what varies is spread over them.
         options.extend(match registration.name {

@@ -75,6 +75,63 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// A search leaves no more squared error in any row or tile than the scale of its absolute maximum.
+    #[test]
+    fn a_search_makes_no_group_worse(weight in weight(), (name, options) in scheme()) {
+        prop_assume!(name != "FP8");
+        let with = |search| {
+            let mut options = options.clone();
+            options["scale_search"] = json!(search);
+            group_errors(&weight, &*make(name, options))
+        };
+        for (found, absmax) in with("mse").into_iter().zip(with("absmax")) {
+            // The sums are not rounded alike.
+            prop_assert!(found <= absmax * (1.0 + 1e-9), "{found:e} after a search, {absmax:e} without");
+        }
+    }
+}
+
+/// Normal weights gain: a search that always stayed with the absolute maximum would be no worse either.
+#[test]
+fn a_search_makes_normal_weights_better() {
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    let source = Matrix { dtype: SourceDtype::Bf16, rows: 64, columns: 256 };
+    let normal = (0..64 * 256).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0);
+    let values: Vec<bf16> = normal.map(|value| bf16::from_f32(value * 0.02)).collect();
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let weight = Weight { source, bytes, values: values.into_iter().map(f32::from).collect() };
+    for (name, block) in [("FP8_DYNAMIC", None), ("FP8_BLOCK", Some(32))] {
+        let total = |search: &str| {
+            let mut options = json!({ "scale_search": search });
+            options.as_object_mut().unwrap().extend(block.map(|block: u32| ("block_size".to_owned(), block.into())));
+            group_errors(&weight, &*make(name, options)).iter().sum::<f64>()
+        };
+        assert!(total("mse") < 0.95 * total("absmax"), "{name}: {} of {}", total("mse"), total("absmax"));
+    }
+}
+
+/// The squared error in each row or tile of a weight.
+fn group_errors(weight: &Weight, scheme: &dyn Scheme) -> Vec<f64> {
+    let specs = scheme.outputs(weight.source).unwrap();
+    let made = quantize_whole(scheme, weight.source, &weight.bytes, 1, Simd::detect(), 0).unwrap();
+    let strategy = scheme.weights().strategy;
+    let mut errors = vec![0.0; specs[1].shape.iter().product()];
+    for (index, &value) in weight.values.iter().enumerate() {
+        let (row, column) = (index / weight.source.columns, index % weight.source.columns);
+        let scale = scale(strategy, &specs[1], &made[1], row, column);
+        let decoded = float8::F8E4M3::from_bits(made[0][index]).to_f64() * scale;
+        errors[group(strategy, &specs[1], row, column)] += (f64::from(value) - decoded).powi(2);
+    }
+    errors
+}
+
 #[derive(Clone, Debug)]
 struct Weight {
     source: Matrix,
@@ -122,17 +179,23 @@ fn finite<T: Copy + Default>(value: T, is_finite: fn(T) -> bool) -> T {
 fn scheme() -> impl Strategy<Value = (&'static str, Value)> {
     let scale = prop_oneof![Just("bf16"), Just("f32"), Just("source")];
     let quotient = prop_oneof![Just("f32"), Just("source")];
-    (0..3u8, 1..70u32, 1..140u32, scale, quotient).prop_map(|(grouping, height, width, scale, quotient)| {
-        let mut options = json!({ "scale_dtype": scale, "quotient_dtype": quotient });
-        match grouping {
-            0 => ("FP8", options),
-            1 => ("FP8_DYNAMIC", options),
-            _ => {
-                options["block_size"] = json!([height, width]);
-                ("FP8_BLOCK", options)
+    let search = prop_oneof![Just("absmax"), Just("mse")];
+    (0..3u8, 1..70u32, 1..140u32, scale, quotient, search).prop_map(
+        |(grouping, height, width, scale, quotient, search)| {
+            let mut options = json!({ "scale_dtype": scale, "quotient_dtype": quotient });
+            if grouping > 0 {
+                options["scale_search"] = json!(search);
             }
-        }
-    })
+            match grouping {
+                0 => ("FP8", options),
+                1 => ("FP8_DYNAMIC", options),
+                _ => {
+                    options["block_size"] = json!([height, width]);
+                    ("FP8_BLOCK", options)
+                }
+            }
+        },
+    )
 }
 
 fn make(name: &str, options: Value) -> Box<dyn Scheme> {
@@ -142,15 +205,20 @@ fn make(name: &str, options: Value) -> Box<dyn Scheme> {
 
 /// The stored scale of an element.
 fn scale(strategy: QuantizationStrategy, spec: &TensorSpec, scales: &[u8], row: usize, column: usize) -> f64 {
-    let group = match strategy {
-        QuantizationStrategy::Tensor => 0,
-        QuantizationStrategy::Channel => row,
-        QuantizationStrategy::Block([height, width]) => row / height * spec.shape[1] + column / width,
-        other => panic!("no FP8 scheme has {other:?}"),
-    };
+    let group = group(strategy, spec, row, column);
     match spec.dtype {
         Dtype::BF16 => bf16::from_le_bytes([scales[2 * group], scales[2 * group + 1]]).to_f64(),
         Dtype::F16 => f16::from_le_bytes([scales[2 * group], scales[2 * group + 1]]).to_f64(),
         _ => f64::from(f32::from_le_bytes(scales[4 * group..][..4].try_into().unwrap())),
+    }
+}
+
+/// The number of an element's scale.
+fn group(strategy: QuantizationStrategy, spec: &TensorSpec, row: usize, column: usize) -> usize {
+    match strategy {
+        QuantizationStrategy::Tensor => 0,
+        QuantizationStrategy::Channel => row,
+        QuantizationStrategy::Block([height, width]) => row / height * spec.shape[1] + column / width,
+        other => panic!("no FP8 scheme has {other:?}"),
     }
 }

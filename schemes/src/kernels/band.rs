@@ -7,6 +7,7 @@ use super::element::{Bf16, Element, F16, F32};
 #[cfg(target_arch = "x86_64")]
 use super::multiply::Multiply;
 use super::scale;
+use super::search::BySearch;
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -27,6 +28,8 @@ pub(crate) struct Cast {
     pub(crate) scale_dtype: SourceDtype,
     /// Whether the quotient is rounded to the source dtype before it is rounded to E4M3.
     pub(crate) round_quotient: bool,
+    /// Whether the scale of a row or tile is the one that leaves the least squared error.
+    pub(crate) search: bool,
 }
 
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
@@ -87,6 +90,14 @@ fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [
         scales,
     };
     let walked = match cast.grouping {
+        Grouping::Channel if cast.search => {
+            let shape = [1, walk.columns];
+            band.simd.run(BySearch { walk, shape, groups_of_a_row: 1 })
+        }
+        Grouping::Block(shape) if cast.search => {
+            let groups_of_a_row = walk.columns.div_ceil(shape[1]);
+            band.simd.run(BySearch { walk, shape, groups_of_a_row })
+        }
         Grouping::Tensor => {
             let amax = band.amax.expect("a band of a scheme with `AmaxScope::Tensor` comes with the maximum");
             band.simd.run(ByTensor { walk, amax })
@@ -98,14 +109,14 @@ fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [
 }
 
 /// A NaN or infinity was met; where, is looked up afterwards.
-struct Poisoned;
+pub(super) struct Poisoned;
 
 /// The rows of a band, and where its codes and scales go.
-struct Walk<'a, C: Caster> {
+pub(super) struct Walk<'a, C: Caster> {
     elements: &'a [<C::Source as Element>::Raw],
-    columns: usize,
-    rows: usize,
-    scale_dtype: SourceDtype,
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+    pub(super) scale_dtype: SourceDtype,
     weight: &'a mut [u8],
     scales: &'a mut [u8],
 }
@@ -118,19 +129,39 @@ impl<C: Caster> Walk<'_, C> {
             return Err(Poisoned);
         }
         let scale = scale::scale(C::Source::widen(maximum), e4m3::MAX, self.scale_dtype);
+        self.store(group, scale);
+        Ok(C::divisor(scale))
+    }
+
+    /// Stores the scale of group number `group`.
+    #[inline(always)]
+    pub(super) fn store(&mut self, group: usize, scale: f32) {
         let bytes = self.scale_dtype.bytes();
         scale::store(scale, self.scale_dtype, &mut self.scales[group * bytes..][..bytes]);
-        Ok(C::divisor(scale))
     }
 
     /// The part of a row that begins at a column.
     #[inline(always)]
-    fn part(&self, row: usize, first: usize, columns: usize) -> &[<C::Source as Element>::Raw] {
+    pub(super) fn part(&self, row: usize, first: usize, columns: usize) -> &[<C::Source as Element>::Raw] {
         &self.elements[row * self.columns + first..][..columns]
     }
 
+    /// The codes of such a part, once it is cast.
     #[inline(always)]
-    fn cast(&mut self, row: usize, rows: usize, first: usize, columns: usize, divisor: C::Divisor, simd: Simd) {
+    pub(super) fn codes(&self, row: usize, first: usize, columns: usize) -> &[u8] {
+        &self.weight[row * self.columns + first..][..columns]
+    }
+
+    #[inline(always)]
+    pub(super) fn cast(
+        &mut self,
+        row: usize,
+        rows: usize,
+        first: usize,
+        columns: usize,
+        divisor: C::Divisor,
+        simd: Simd,
+    ) {
         if rows == 0 || columns == 0 {
             return;
         }

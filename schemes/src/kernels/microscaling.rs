@@ -5,6 +5,7 @@ use super::group::group_maximum;
 use super::pack::pack_pairs;
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
+use super::thresholds::Thresholds;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -38,9 +39,9 @@ pub(crate) fn quantize_microscaled(
 
 fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     let columns = band.source.columns;
-    let scales = Scales::<E> { bytes: scales, reciprocals: vec![0.0; columns], infinite: E::INFINITE };
+    let scales = Scales::<E> { bytes: scales, infinite: E::INFINITE };
     match element {
-        MxElement::E4m3 => by_row(band, Bytes { weight, scales }),
+        MxElement::E4m3 => by_row(band, Bytes { weight, scales, reciprocals: vec![0.0; columns] }),
         MxElement::E2m1 { round_quotient } => {
             let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
             by_row(band, Nibbles { weight, scales, unpacked: vec![0; columns], vanishing })
@@ -48,31 +49,29 @@ fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales
     }
 }
 
-/// The scales of a band, and those of a row spread over its elements: one long loop then casts the row, where a loop for
-/// each group would be too short to be vectorized well.
+/// The scales of a band.
 struct Scales<'a, E: Signed> {
     bytes: &'a mut [u8],
-    reciprocals: Vec<f32>,
     infinite: E::Magnitude,
 }
 
 impl<E: Signed> Scales<'_, E> {
-    /// Computes and stores the scales of a row; returns what each of its elements is to be multiplied by.
+    /// Computes and stores the scale of a group; returns what each of its elements is to be multiplied by.
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], element_exponent: i32, simd: Simd) -> Result<&[f32], Poisoned> {
-        let groups = elements.as_chunks::<MX_GROUP>().0;
-        let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
-        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
-        for ((group, byte), reciprocals) in groups.iter().zip(bytes).zip(spread) {
-            let maximum = group_maximum::<E, MX_GROUP>(group, simd);
-            if maximum >= self.infinite {
-                return Err(Poisoned);
-            }
-            let scale = Scale::of::<E>(maximum, element_exponent);
-            *byte = scale.byte;
-            *reciprocals = [scale.reciprocal; MX_GROUP];
+    fn group(
+        &mut self,
+        index: usize,
+        elements: &[E::Raw; MX_GROUP],
+        element_exponent: i32,
+        simd: Simd,
+    ) -> Result<f32, Poisoned> {
+        let maximum = group_maximum::<E, MX_GROUP>(elements, simd);
+        if maximum >= self.infinite {
+            return Err(Poisoned);
         }
-        Ok(&self.reciprocals)
+        let scale = Scale::of::<E>(maximum, element_exponent);
+        self.bytes[index] = scale.byte;
+        Ok(scale.reciprocal)
     }
 }
 
@@ -80,6 +79,9 @@ impl<E: Signed> Scales<'_, E> {
 struct Bytes<'a, E: Signed> {
     weight: &'a mut [u8],
     scales: Scales<'a, E>,
+    /// Those of the groups spread over the elements of a row: one long loop then casts the row, where a loop for each
+    /// group would be too short to be vectorized well.
+    reciprocals: Vec<f32>,
 }
 
 impl<E: Signed> RowKernel for Bytes<'_, E> {
@@ -87,9 +89,13 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
-        let reciprocals = self.scales.row(row, elements, E4M3_EXPONENT, simd)?;
+        let groups = elements.as_chunks::<MX_GROUP>().0;
+        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
+        for (index, (group, reciprocals)) in (row * groups.len()..).zip(groups.iter().zip(spread)) {
+            *reciprocals = [self.scales.group(index, group, E4M3_EXPONENT, simd)?; MX_GROUP];
+        }
         let codes = &mut self.weight[row * elements.len()..][..elements.len()];
-        for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(reciprocals) {
+        for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(&self.reciprocals) {
             *code = e4m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw);
         }
         Ok(())
@@ -102,7 +108,7 @@ struct Nibbles<'a, E: Signed> {
     scales: Scales<'a, E>,
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
-    /// Quotients up to this are zero without a sign.
+    /// Quotients up to this are zero without a sign. No element of a group that has [`Thresholds`] has one.
     vanishing: f32,
 }
 
@@ -111,10 +117,18 @@ impl<E: Signed> RowKernel for Nibbles<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
-        let reciprocals = self.scales.row(row, elements, E2M1_EXPONENT, simd)?;
-        for ((code, &raw), reciprocal) in self.unpacked.iter_mut().zip(elements).zip(reciprocals) {
-            let quotient = E::signed(raw) * reciprocal;
-            *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });
+        let groups = elements.as_chunks::<MX_GROUP>().0;
+        let unpacked = self.unpacked.as_chunks_mut::<MX_GROUP>().0;
+        for (index, (group, codes)) in (row * groups.len()..).zip(groups.iter().zip(unpacked)) {
+            let reciprocal = self.scales.group(index, group, E2M1_EXPONENT, simd)?;
+            if let Some(thresholds) = Thresholds::<E>::of_power(1.0 / reciprocal) {
+                thresholds.encode(group, codes, simd);
+                continue;
+            }
+            for (code, &raw) in codes.iter_mut().zip(group) {
+                let quotient = E::signed(raw) * reciprocal;
+                *code = e2m1::encode(if quotient.abs() > self.vanishing { quotient } else { 0.0 });
+            }
         }
         let bytes = elements.len() / 2;
         pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);

@@ -3,9 +3,9 @@
 use super::element::{Bf16, F16, F32};
 use super::group::group_maximum;
 use super::pack::pack_pairs;
-use super::quotient::{Corrected, Quotient};
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
+use super::thresholds::Thresholds;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -41,10 +41,9 @@ fn run<E: Signed>(
     }
     let columns = band.source.columns;
     let groups = vec![0.0; columns / NVFP4_GROUP];
-    let [steps, reciprocals] = [vec![0.0; columns], vec![0.0; columns]];
     let unpacked = vec![0; columns];
     let infinite = E::INFINITE;
-    by_row(band, Nvfp4::<E> { global_scale, weight, scales, groups, steps, reciprocals, unpacked, infinite })
+    by_row(band, Nvfp4::<E> { global_scale, weight, scales, groups, unpacked, infinite })
 }
 
 /// What takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
@@ -61,10 +60,6 @@ struct Nvfp4<'a, E: Signed> {
     scales: &'a mut [u8],
     /// Per group of a row: first the maximum, then what its elements are divided by.
     groups: Vec<f32>,
-    /// The latter and its reciprocal spread over the elements of the row: one long loop then casts them, where a loop
-    /// for each group would be too short to be vectorized well.
-    steps: Vec<f32>,
-    reciprocals: Vec<f32>,
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
     infinite: E::Magnitude,
@@ -91,44 +86,20 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
             *scale = code;
             *group = e4m3::decode(code) / self.global_scale;
         }
-        if !(Corrected::is_faster(simd) && self.multiply(elements)) {
-            self.divide(elements);
+        let elements_of_groups = elements.as_chunks::<NVFP4_GROUP>().0;
+        let unpacked = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
+        for ((&step, elements), codes) in self.groups.iter().zip(elements_of_groups).zip(unpacked) {
+            if let Some(thresholds) = Thresholds::<E>::of(step) {
+                thresholds.encode(elements, codes, simd);
+                continue;
+            }
+            for (code, &raw) in codes.iter_mut().zip(elements) {
+                *code = e2m1::encode(E::signed(raw) / step);
+            }
         }
         let bytes = elements.len() / 2;
         pack_pairs(&self.unpacked, &mut self.weight[row * bytes..][..bytes]);
         Ok(())
-    }
-}
-
-impl<E: Signed> Nvfp4<'_, E> {
-    /// Casts a row by multiplying, if that is right for all of its groups.
-    #[inline(always)]
-    fn multiply(&mut self, elements: &[E::Raw]) -> bool {
-        let steps = self.steps.as_chunks_mut::<NVFP4_GROUP>().0;
-        let reciprocals = self.reciprocals.as_chunks_mut::<NVFP4_GROUP>().0;
-        for ((&group, steps), reciprocals) in self.groups.iter().zip(steps).zip(reciprocals) {
-            // Leaving here also keeps LLVM from scattering the steps of many groups at a time.
-            if !Corrected::is_right(group) {
-                return false;
-            }
-            *steps = [group; NVFP4_GROUP];
-            *reciprocals = [1.0 / group; NVFP4_GROUP];
-        }
-        let divisors = self.steps.iter().zip(&self.reciprocals);
-        for ((code, &raw), (&step, &reciprocal)) in self.unpacked.iter_mut().zip(elements).zip(divisors) {
-            *code = e2m1::encode(Corrected::new(step, reciprocal, false).of(E::signed(raw)));
-        }
-        true
-    }
-
-    #[inline(always)]
-    fn divide(&mut self, elements: &[E::Raw]) {
-        for (&group, steps) in self.groups.iter().zip(self.steps.as_chunks_mut::<NVFP4_GROUP>().0) {
-            *steps = [group; NVFP4_GROUP];
-        }
-        for ((code, &raw), step) in self.unpacked.iter_mut().zip(elements).zip(&self.steps) {
-            *code = e2m1::encode(E::signed(raw) / step);
-        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! Looks for the scale of a row or tile under which the stored codes are nearest to the weights, by squared error.
+//!
+//! E4M3 is a floating-point format: under a scale and twice that scale nearly all numbers are rounded alike. What
+//! matters is where between two powers of two the scale lies, so that scales above that of the absolute maximum are
+//! looked at as well; those below it clip the largest weights.
+
+use super::absmax::maximum;
+use super::band::{Caster, Poisoned, Walk};
+use super::e4m3;
+use super::element::Element;
+use super::scale;
+use crate::Simd;
+use crate::simd::Vectorized;
+
+/// So much is added to 1, in sixteenths, to get a factor of the absolute maximum: an octave, and some clipping. 0 is the
+/// absolute maximum itself, so that no result is worse than without a search.
+const COARSE: std::ops::RangeInclusive<i8> = -4..=12;
+
+/// So much is added to the best of these factors, in 64ths.
+const FINE: std::ops::RangeInclusive<i8> = -3..=3;
+
+/// Squares are summed up in so many sums, an element in that of its column: in the same order under every instruction
+/// set, since sums of floating-point numbers depend on it.
+const LANES: usize = 16;
+
+/// Casts a band whose groups are tiles, a row being one of as many columns as the weight.
+pub(super) struct BySearch<'a, C: Caster> {
+    pub(super) walk: Walk<'a, C>,
+    pub(super) shape: [usize; 2],
+    pub(super) groups_of_a_row: usize,
+}
+
+impl<C: Caster> Vectorized for BySearch<'_, C> {
+    type Output = Result<(), Poisoned>;
+
+    #[inline(always)]
+    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+        let Self { mut walk, shape: [height, width], groups_of_a_row } = self;
+        for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
+            for index in 0..groups_of_a_row {
+                let first_column = index * width;
+                let rows = height.min(walk.rows - first_row);
+                let columns = width.min(walk.columns - first_column);
+                let group = Group { first_row, rows, first_column, columns };
+                let scale = group.least_error(&mut walk, simd)?;
+                walk.store(row_of_groups * groups_of_a_row + index, scale);
+                group.cast(&mut walk, scale, simd);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Elements that share a scale.
+#[derive(Clone, Copy)]
+struct Group {
+    first_row: usize,
+    rows: usize,
+    first_column: usize,
+    columns: usize,
+}
+
+impl Group {
+    /// The scale under which the codes are nearest to the elements; the first of those that are equally good.
+    #[inline(always)]
+    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, Poisoned> {
+        let rows = self.first_row..self.first_row + self.rows;
+        let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
+        let maximum = maxima.max().unwrap_or_default();
+        if maximum >= C::Source::INFINITE {
+            return Err(Poisoned);
+        }
+        let amax = C::Source::widen(maximum);
+        let mut least = f64::INFINITY;
+        let mut best = (1.0, scale::scale(amax, e4m3::MAX, walk.scale_dtype));
+        for (offsets, unit) in [(COARSE, 1.0 / 16.0), (FINE, 1.0 / 64.0)] {
+            let (middle, _) = best;
+            for offset in offsets {
+                let factor = middle + f32::from(offset) * unit;
+                let scale = scale::scale(amax * factor, e4m3::MAX, walk.scale_dtype);
+                if !scale.is_finite() {
+                    continue;
+                }
+                self.cast(walk, scale, simd);
+                let error = self.error(walk, scale);
+                if error < least {
+                    least = error;
+                    best = (factor, scale);
+                }
+            }
+        }
+        Ok(best.1)
+    }
+
+    #[inline(always)]
+    fn cast<C: Caster>(self, walk: &mut Walk<'_, C>, scale: f32, simd: Simd) {
+        walk.cast(self.first_row, self.rows, self.first_column, self.columns, C::divisor(scale), simd);
+    }
+
+    /// The sum of the squared differences between the elements and what their codes stand for.
+    #[inline(always)]
+    fn error<C: Caster>(self, walk: &Walk<'_, C>, scale: f32) -> f64 {
+        let mut sums = [0f64; LANES];
+        for row in self.first_row..self.first_row + self.rows {
+            let elements = walk.part(row, self.first_column, self.columns);
+            let codes = walk.codes(row, self.first_column, self.columns);
+            let (chunks, rest) = elements.as_chunks::<LANES>();
+            let (chunks_of_codes, rest_of_codes) = codes.as_chunks::<LANES>();
+            for (elements, codes) in chunks.iter().zip(chunks_of_codes) {
+                let squares: [f64; LANES] =
+                    std::array::from_fn(|lane| square::<C::Source>(elements[lane], codes[lane], scale));
+                sums = std::array::from_fn(|lane| sums[lane] + squares[lane]);
+            }
+            for ((sum, &raw), &code) in sums.iter_mut().zip(rest).zip(rest_of_codes) {
+                *sum += square::<C::Source>(raw, code, scale);
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+/// The squared difference between an element and its code: exact but for the rounding of the difference and the square.
+#[inline(always)]
+fn square<E: Element>(raw: E::Raw, code: u8, scale: f32) -> f64 {
+    let decoded = f64::from(e4m3::decode(code & 0x7F)) * f64::from(scale);
+    // A code has the sign of its element.
+    let difference = f64::from(E::widen(E::magnitude(raw))) - decoded;
+    difference * difference
+}
