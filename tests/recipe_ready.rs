@@ -29,7 +29,16 @@ fn every_recipe_of_the_folder_is_valid() {
     names.sort();
     assert_eq!(
         names,
-        ["fp8_dynamic.toml", "fp8_dynamic.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
+        [
+            "fp8_deepseek.yaml",
+            "fp8_deepseek_per_channel.yaml",
+            "fp8_dynamic.toml",
+            "fp8_dynamic.yaml",
+            "fp8_hybrid.yaml",
+            "fp8_hybrid_per_channel.yaml",
+            "fp8_per_channel.yaml",
+            "llmcompressor_fp8_dynamic.yaml"
+        ]
     );
     for name in names {
         read(&name);
@@ -48,7 +57,16 @@ fn the_yaml_and_the_toml_recipe_mean_the_same() {
 
 #[test]
 fn what_the_recipes_say() {
-    let said: Vec<_> = ["fp8_dynamic.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
+    let names = [
+        "fp8_dynamic.yaml",
+        "fp8_per_channel.yaml",
+        "llmcompressor_fp8_dynamic.yaml",
+        "fp8_hybrid.yaml",
+        "fp8_hybrid_per_channel.yaml",
+        "fp8_deepseek.yaml",
+        "fp8_deepseek_per_channel.yaml",
+    ];
+    let said: Vec<_> = names
         .iter()
         .flat_map(|name| {
             let recipe = read(name);

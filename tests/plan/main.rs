@@ -4,6 +4,7 @@
 mod shapes;
 
 mod conservation;
+mod families;
 mod real_shapes;
 mod resolve;
 mod serving;
