@@ -5,6 +5,7 @@ mod shapes;
 
 mod conservation;
 mod families;
+mod init;
 mod real_shapes;
 mod resolve;
 mod serving;
