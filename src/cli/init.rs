@@ -1,7 +1,7 @@
 //! `qwen-fp8 init`: a first recipe for a checkpoint.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -45,7 +45,10 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         let text = format!("{} is no name for a recipe in YAML", shown_path(path));
         return Err(Failure::Run(text).with_help(&["end it in `.yaml`".to_owned()]));
     }
-    let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = File::create_new(path).and_then(|mut file| {
+        // A recipe that ends halfway may be one that quantizes something else.
+        file.write_all(text.as_bytes()).inspect_err(|_| drop(fs::remove_file(path)))
+    });
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::Run(format!("{} exists already", shown_path(path)))
             .with_help(&["name another file, or remove it first".to_owned()]),

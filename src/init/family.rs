@@ -8,6 +8,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gemma3", "Gemma 3"),
     ("llama", "Llama"),
     ("mistral", "Mistral"),
+    ("qwen2", "Qwen2.5"),
     ("qwen2_5_vl", "Qwen2.5-VL"),
     ("qwen3", "Qwen3"),
     ("qwen3_5", "Qwen3.5"),

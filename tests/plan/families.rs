@@ -55,6 +55,7 @@ fn the_formulas_give_the_sizes_of_the_hub() {
     for (shapes, bytes, tensors) in [
         (qwen3::qwen3_0_6b(), 1_503_264_768, 311),
         (qwen3::qwen3_30b_a3b(), 61_064_245_248, 18_867),
+        (qwen2_5_vl::qwen2_5_7b(), 15_231_233_024, 339),
         (qwen2_5_vl::qwen2_5_vl_7b(), 16_584_333_312, 729),
         (llama::llama_3_1_8b(), 16_060_522_496, 291),
         (llama::mistral_7b(), 14_496_047_104, 291),
@@ -69,9 +70,13 @@ fn the_formulas_give_the_sizes_of_the_hub() {
 #[test]
 fn dense_models_need_no_rule_of_their_own() {
     let head = ["lm_head", "model.embed_tokens"];
-    for (shapes, layers) in
-        [(qwen3::qwen3_0_6b(), 28), (shapes::qwen3_8b(), 36), (llama::llama_3_1_8b(), 32), (llama::mistral_7b(), 32)]
-    {
+    for (shapes, layers) in [
+        (qwen2_5_vl::qwen2_5_7b(), 28),
+        (qwen3::qwen3_0_6b(), 28),
+        (shapes::qwen3_8b(), 36),
+        (llama::llama_3_1_8b(), 32),
+        (llama::mistral_7b(), 32),
+    ] {
         assert_planned(BLOCKS, &shapes, layers * 7, &head);
         assert_planned(ROWS, &shapes, layers * 7, &head);
     }

@@ -1,9 +1,18 @@
-//! Qwen2.5-VL-7B: numbers of the Hub's `config.json`, names as the Hub has them (`visual.` without `model.`).
+//! Qwen2.5-VL-7B, and Qwen2.5-7B which is its language model: numbers of the Hub's `config.json`, names as the Hub has them (`visual.` without `model.`).
 
 use serde_json::json;
 
 use super::{Shapes, bf16, mlp};
 
+/// Qwen2.5-7B.
+pub(crate) fn qwen2_5_7b() -> Shapes {
+    let mut shapes = qwen2_5_vl_7b();
+    shapes.tensors.retain(|tensor| !tensor.name.starts_with("visual."));
+    shapes.config.as_object_mut().unwrap().remove("vision_config");
+    shapes.with_config("model_type", "qwen2".into()).with_config("architectures", json!(["Qwen2ForCausalLM"]))
+}
+
+/// Qwen2.5-VL-7B.
 pub(crate) fn qwen2_5_vl_7b() -> Shapes {
     let (hidden, layers, intermediate, keys, vocabulary) = (3584, 28, 18_944, 512, 152_064);
     let mut tensors =
