@@ -128,7 +128,7 @@ fn targets(checkpoint: &Checkpoint, why: Why, modules: &[&str]) -> Vec<String> {
 fn passthrough(reason: &str, targets: &[String]) -> String {
     let mut text = format!("  # {reason}\n  - scheme: PASSTHROUGH\n    targets:\n");
     for target in targets {
-        text.push_str(&format!("      - {}\n", quoted(target)));
+        text.push_str(&format!("      - {}\n", visible(target)));
     }
     text
 }
@@ -179,5 +179,23 @@ fn scalar(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.'))
         && text.contains(['/', '-'])
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-@".contains(c));
-    if is_plain { text.to_owned() } else { quoted(text) }
+    if is_plain { text.to_owned() } else { visible(text) }
+}
+
+/// A string in quotes, with an escape for all that a terminal would act on or not show.
+fn visible(text: &str) -> String {
+    // `escape_debug` leaves one character of what can be seen, and a quote or backslash behind a backslash.
+    let is_seen = |c: char| c.escape_debug().count() == 1 || matches!(c, '"' | '\'' | '\\');
+    if text.chars().all(is_seen) {
+        return quoted(text);
+    }
+    let inner: String = text
+        .chars()
+        .map(|c| match c {
+            '"' | '\\' => format!("\\{c}"),
+            c if is_seen(c) => c.to_string(),
+            c => format!("\\U{:08x}", u32::from(c)),
+        })
+        .collect();
+    format!("\"{inner}\"")
 }

@@ -136,7 +136,7 @@ fn an_unknown_family_is_quantized_where_names_say_what_layers_are() {
         .with("model.layers.0.mixer.in_proj.weight", &[512, 256])
         .with("model.layers.1.mixer.in_proj.weight", &[512, 256])
         .with("audio_tower.layers.0.self_attn.q_proj.weight", &[256, 256])
-        .with("projector.linear.weight", &[256, 256]);
+        .with("projector.li\u{202e}near.weight", &[256, 256]);
     let text = init(&shapes, None);
     let plan = plan(&text, &shapes);
     assert_eq!((quantized(&plan).len(), plan.warnings.len()), (2 * 7, 0));
@@ -165,9 +165,12 @@ fn names_are_quoted_so_that_the_recipe_reads_them_back() {
         ("-1e-5", "-1e-5-FP8"),
         ("a\nrules: []", "a\nrules: []-FP8"),
         ("null", "null-FP8"),
+        ("a\u{202e}\"\\b\u{85}\u{1f642}", "a\u{202e}\"\\b\u{85}\u{1f642}-FP8"),
     ] {
         let request = Request { model: model.to_owned(), scales: None };
-        let read = recipe(&draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap());
+        let text = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();
+        assert!(!text.contains(['\u{202e}', '\u{85}']), "{text:?}");
+        let read = recipe(&text);
         assert_eq!((read.model.as_deref(), read.output.as_deref()), (Some(model), Some(output)));
     }
 }
