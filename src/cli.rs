@@ -5,6 +5,7 @@ mod args;
 mod diff;
 mod explain;
 mod findings;
+mod init;
 mod inspect;
 mod lint;
 mod met;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = Screen::new(&cli.global);
     let done = match &cli.command {
+        Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
         Command::Plan(args) => plan::plan(args, &screen),
         Command::Explain(args) => explain::explain(args, &screen),

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod checksum;
 mod cli;
 pub mod finding;
+pub mod init;
 pub mod layer;
 pub mod plan;
 pub mod recipe;

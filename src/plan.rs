@@ -21,6 +21,10 @@ use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::finding::{Finding, Severity};
 use crate::recipe::{Recipe, ServingPolicy};
 
+pub(crate) use merged::with_partners;
+pub(crate) use selection::{patterns, quoted};
+pub(crate) use serving::is_cut;
+
 use modules::Modules;
 use tensor_parallel::Alignment;
 

@@ -139,6 +139,24 @@ fn plan_says_what_a_server_would_not_load() {
 }
 
 #[test]
+fn init_writes_a_recipe_that_plan_accepts() {
+    let folder = Folder::new("");
+    assert_seen!("init", folder.run(&format!("init {FIXTURE}")));
+    let new = format!("init {FIXTURE} --output @new.yaml");
+    let seen = [new.as_str(), "validate @new.yaml", new.as_str(), &format!("init {FIXTURE} --scheme channel -q")];
+    assert_seen!("init_to_a_file", seen.map(|line| folder.run(line)).join("\n\n"));
+    assert!(run(&["plan", &folder.path("new.yaml")]).status.success());
+
+    let quantized = folder.path("quantized");
+    assert!(run(&["apply", "-q", &folder.path("new.yaml"), "-o", &quantized]).status.success());
+    let toml = format!("init {FIXTURE} --output @new.toml");
+    let missing = format!("init {FIXTURE} --output @no/new.yaml");
+    let seen = ["init @quantized", "init @nowhere", "init @", toml.as_str(), missing.as_str()];
+    assert_seen!("init_refused", seen.map(|line| folder.run(line)).join("\n\n"));
+    assert!(!Path::new(&folder.path("new.toml")).exists());
+}
+
+#[test]
 fn explain_names_the_rule() {
     let folder = Folder::new(BLOCKS);
     let mut seen = String::new();

@@ -30,9 +30,13 @@ fn every_recipe_of_the_folder_is_valid() {
     assert_eq!(
         names,
         [
+            "fp8_deepseek.yaml",
+            "fp8_deepseek_per_channel.yaml",
             "fp8_dynamic.toml",
             "fp8_dynamic.yaml",
             "fp8_dynamic_mse.yaml",
+            "fp8_hybrid.yaml",
+            "fp8_hybrid_per_channel.yaml",
             "fp8_per_channel.yaml",
             "llmcompressor_fp8_dynamic.yaml"
         ]
@@ -54,14 +58,23 @@ fn the_yaml_and_the_toml_recipe_mean_the_same() {
 
 #[test]
 fn what_the_recipes_say() {
-    let said: Vec<_> =
-        ["fp8_dynamic.yaml", "fp8_dynamic_mse.yaml", "fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"]
-            .iter()
-            .flat_map(|name| {
-                let recipe = read(name);
-                let head = format!("{name}: {:?} {:?}", recipe.dialect, recipe.format);
-                std::iter::once(head).chain(rules(&recipe))
-            })
-            .collect();
+    let names = [
+        "fp8_dynamic.yaml",
+        "fp8_dynamic_mse.yaml",
+        "fp8_per_channel.yaml",
+        "llmcompressor_fp8_dynamic.yaml",
+        "fp8_hybrid.yaml",
+        "fp8_hybrid_per_channel.yaml",
+        "fp8_deepseek.yaml",
+        "fp8_deepseek_per_channel.yaml",
+    ];
+    let said: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            let recipe = read(name);
+            let head = format!("{name}: {:?} {:?}", recipe.dialect, recipe.format);
+            std::iter::once(head).chain(rules(&recipe))
+        })
+        .collect();
     insta::assert_snapshot!(said.join("\n"));
 }

@@ -44,6 +44,8 @@ pub(super) enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Write a first recipe for a checkpoint, with what it holds as comments
+    Init(Init),
     /// Quantize a checkpoint as a recipe says
     Apply(Apply),
     /// Show what a recipe would do to a checkpoint; only headers are read
@@ -64,6 +66,29 @@ pub(super) enum Command {
     Lint(Lint),
     /// Show tensor by tensor how two checkpoints differ
     Diff(Diff),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    #[arg(value_name = "DIR|ID")]
+    pub(super) model: String,
+
+    /// The recipe to write, a .yaml file that does not exist yet [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+
+    /// How many weights share a scale [default: block, unless most layers fit no block]
+    #[arg(long, value_enum, value_name = "SCHEME")]
+    pub(super) scheme: Option<InitScheme>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum InitScheme {
+    /// FP8 in 128 x 128 blocks, in the layout of the official Qwen checkpoints
+    Block,
+    /// FP8 with one scale per row, in llm-compressor's layout
+    Channel,
 }
 
 #[derive(Debug, Args)]

@@ -49,7 +49,7 @@ pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<Whole<'_>, Vec<&Tensor
 }
 
 /// These modules and all that share a merged layer with one of them.
-pub(super) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str]) -> Vec<&'a str> {
     let touched: BTreeSet<Whole<'_>> = modules.iter().filter_map(|module| whole(module)).collect();
     let partners = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear).map(Tensor::module);
     let partners = partners.filter(|module| whole(module).is_some_and(|whole| touched.contains(&whole)));

@@ -32,7 +32,7 @@ pub(super) fn keep_patterns(recipe: &Recipe, rule: usize, patterns: &[String], o
 }
 
 /// Patterns that match these modules of the checkpoint and no other ones.
-pub(super) fn patterns(modules: &[&str], checkpoint: &Checkpoint) -> Vec<String> {
+pub(crate) fn patterns(modules: &[&str], checkpoint: &Checkpoint) -> Vec<String> {
     let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
     let mut plain = Vec::new();
     for module in modules {
@@ -59,7 +59,7 @@ pub(super) fn patterns(modules: &[&str], checkpoint: &Checkpoint) -> Vec<String>
 }
 
 /// A pattern in quotes, as YAML and TOML both read them.
-pub(super) fn quoted(pattern: &str) -> String {
+pub(crate) fn quoted(pattern: &str) -> String {
     match pattern.contains('\'') || pattern.contains(char::is_control) {
         true => serde_json::Value::from(pattern).to_string(),
         false => format!("'{pattern}'"),

@@ -199,29 +199,38 @@ fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
     );
 }
 
+/// Whether a matrix of the checkpoint ends inside a block of this size, given the modules beside it.
+type Cut = fn(&Tensor, [usize; 2], &BTreeSet<&str>) -> bool;
+
+/// The ends that some server cannot read, and why.
+const CUTS: [(&str, Cut); 3] = [
+    ("servers fail on columns that end inside a block", |module, [_, columns], _| {
+        !module.shape[1].is_multiple_of(columns)
+    }),
+    // A layer of fewer rows than a block has one scale, which every server reads alike.
+    ("transformers reads rows wrong that end inside a block", |module, [rows, _], _| {
+        module.shape[0] > rows && !module.shape[0].is_multiple_of(rows)
+    }),
+    ("vLLM merges it with the layers behind it, whose blocks would begin inside a block of this one", {
+        |module, [rows, _], names| {
+            module.shape[0] < rows && merged::has_parts_behind(module.module(), |name| names.contains(name))
+        }
+    }),
+];
+
+/// Whether some server cannot read this matrix in the blocks that servers have kernels for; `names` are all modules.
+pub(crate) fn is_cut(matrix: &Tensor, names: &BTreeSet<&str>) -> bool {
+    CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, names))
+}
+
 fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
     let names: BTreeSet<&str> = served.checkpoint.tensors.iter().map(Tensor::module).collect();
-    for (why, ragged) in [
-        (
-            "servers fail on columns that end inside a block",
-            &(|module: &Tensor, block: [usize; 2]| !module.shape[1].is_multiple_of(block[1]))
-                as &dyn Fn(&Tensor, [usize; 2]) -> bool,
-        ),
-        // A layer of fewer rows than a block has one scale, which every server reads alike.
-        ("transformers reads rows wrong that end inside a block", &|module, block| {
-            module.shape[0] > block[0] && !module.shape[0].is_multiple_of(block[0])
-        }),
-        (
-            "vLLM merges it with the layers behind it, whose blocks would begin inside a block of this one",
-            &|module, block| {
-                module.shape[0] < block[0] && merged::has_parts_behind(module.module(), |name| names.contains(name))
-            },
-        ),
-    ] {
+    for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
         let stays = |module: &Quantized<'_>| layer::is_vision(module.tensor.module());
-        let wrong =
-            by_rule(served, |module| !stays(module) && block(module).is_some_and(|block| ragged(module.tensor, block)));
+        let wrong = by_rule(served, |module| {
+            !stays(module) && block(module).is_some_and(|size| is_cut(module.tensor, size, &names))
+        });
         for (rule, modules) in wrong {
             let shape = &modules[0].tensor.shape;
             let n = count(modules.len(), "layer");
@@ -286,7 +295,10 @@ fn list_hits_no_quantized_module(served: &Served<'_>, findings: &mut Vec<Finding
 
 /// transformers reads an entry as a regex from the start of the name, and as the name's end.
 fn transformers_hits(entry: &str, name: &str) -> bool {
-    let begins = entry.len() <= name.len() && entry.bytes().zip(name.bytes()).all(|(e, n)| e == b'.' || e == n);
+    // From the end backwards: the names of a checkpoint begin alike, and there are many pairs of them.
+    let begins = name.as_bytes().get(..entry.len()).is_some_and(|start| {
+        entry.as_bytes().iter().zip(start).rev().all(|(&entry, &name)| entry == b'.' || entry == name)
+    });
     begins || name.ends_with(entry)
 }
 

@@ -4,6 +4,8 @@
 mod shapes;
 
 mod conservation;
+mod families;
+mod init;
 mod real_shapes;
 mod resolve;
 mod serving;

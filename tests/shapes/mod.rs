@@ -1,5 +1,12 @@
 //! Checkpoints of real shapes that take no room: names and shapes by formula, headers on disk, and holes for data.
 
+pub(crate) mod deepseek;
+pub(crate) mod gemma;
+pub(crate) mod hybrid;
+pub(crate) mod llama;
+pub(crate) mod qwen2_5_vl;
+pub(crate) mod qwen3;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
@@ -113,6 +120,15 @@ pub(crate) fn small_moe() -> Shapes {
     let numbers = Text { experts: Some((4, 128)), ..text(256, 2, 512, 2, 2, false) };
     let tensors = language(&numbers, "model.");
     Shapes { config: text_config(&numbers, "qwen3_moe", "Qwen3MoeForCausalLM"), tensors }.with_split_experts()
+}
+
+/// The weights of a gated MLP.
+fn mlp(module: &str, hidden: usize, intermediate: usize) -> [Shape; 3] {
+    [
+        bf16(format!("{module}.gate_proj.weight"), &[intermediate, hidden]),
+        bf16(format!("{module}.up_proj.weight"), &[intermediate, hidden]),
+        bf16(format!("{module}.down_proj.weight"), &[hidden, intermediate]),
+    ]
 }
 
 pub(crate) fn bf16(name: impl Into<String>, shape: &[usize]) -> Shape {

@@ -1,0 +1,141 @@
+//! Which linear layers a first recipe quantizes, and why it keeps the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::layer::{self, LayerKind};
+use crate::plan::{is_cut, with_partners};
+
+use super::{Scales, family};
+
+/// The linear layers of a checkpoint, sorted by what becomes of them.
+pub(super) struct Layers<'a> {
+    /// The model family, if it is a known one.
+    pub(super) family: Option<&'static str>,
+    pub(super) scales: Scales,
+    /// Whether blocks would have fitted less than half of the weights, so that rows were taken.
+    pub(super) misfits_decided: bool,
+    /// The modules that stay as they are.
+    pub(super) kept: BTreeMap<Why, Vec<&'a str>>,
+    /// The shapes that no block fits.
+    pub(super) cut: BTreeSet<&'a [usize]>,
+    /// How many are quantized.
+    pub(super) taken: usize,
+    /// Tensors of stacked experts.
+    pub(super) stacked: Vec<&'a Tensor>,
+}
+
+/// Why a linear layer stays, in the order in which the rules say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// It belongs to a vision tower.
+    Vision,
+    /// It predicts further tokens.
+    NextTokens,
+    /// It is none of the language model's layers.
+    Outside,
+    /// It has a few rows for each head of linear attention.
+    LinearAttention,
+    /// The family is unknown, and so is a projection of this name.
+    Unknown,
+    /// No block of 128 fits it, or a layer that servers merge it with.
+    Misfit,
+}
+
+/// Projections that servers build as quantizable layers in every language model.
+const KNOWN: &[&str] = &[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "down_proj",
+    "w1",
+    "w2",
+    "w3",
+];
+
+impl<'a> Layers<'a> {
+    /// Sorts the layers for these scales, or those that suit the checkpoint.
+    pub(super) fn of(checkpoint: &'a Checkpoint, wanted: Option<Scales>) -> Self {
+        let family = family::of(&checkpoint.config);
+        let stems = stems(checkpoint);
+        let mut kept: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
+        let mut candidates = Vec::new();
+        for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
+            match why_kept(tensor.module(), &stems, family.is_some()) {
+                Some(why) => kept.entry(why).or_default().push(tensor.module()),
+                None => candidates.push(tensor),
+            }
+        }
+        let names: BTreeSet<&str> = checkpoint.tensors.iter().map(Tensor::module).collect();
+        let cut: Vec<&Tensor> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &names)).collect();
+        let misfits = with_merged(checkpoint, &cut, &candidates);
+        let bytes = |tensors: &mut dyn Iterator<Item = &&Tensor>| tensors.map(|tensor| tensor.len).sum::<u64>();
+        let is_misfit = |tensor: &&&Tensor| misfits.contains(tensor.module());
+        let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
+        let scales = wanted.unwrap_or(if most_misfit { Scales::Rows } else { Scales::Blocks });
+        let mut taken = candidates.len();
+        if scales == Scales::Blocks && !misfits.is_empty() {
+            taken -= candidates.iter().filter(is_misfit).count();
+            kept.insert(Why::Misfit, misfits.into_iter().collect());
+        }
+        let stacked = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
+        let misfits_decided = wanted.is_none() && most_misfit;
+        let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
+        Self { family, scales, misfits_decided, kept, cut, taken, stacked }
+    }
+}
+
+/// The modules that hold a token embedding and, beside it, the layers of a language model.
+fn stems(checkpoint: &Checkpoint) -> Vec<&str> {
+    let embeddings = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Embedding);
+    embeddings.map(|tensor| layer::split_name(tensor.module()).0).collect()
+}
+
+fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
+    let (parent, last) = layer::split_name(module);
+    let is_in = |stem: &&str| {
+        let below = match stem.is_empty() {
+            true => Some(module),
+            false => module.strip_prefix(*stem).and_then(|below| below.strip_prefix('.')),
+        };
+        below.is_some_and(|below| below.split('.').any(|part| part.parse::<u32>().is_ok()))
+    };
+    if layer::is_vision(module) {
+        return Some(Why::Vision);
+    }
+    if mtp_part(module).is_some() || last == "eh_proj" || parent.ends_with(".shared_head") {
+        return Some(Why::NextTokens);
+    }
+    if !stems.iter().any(is_in) {
+        return Some(Why::Outside);
+    }
+    if parent.ends_with(".linear_attn") && matches!(last, "in_proj_a" | "in_proj_b" | "in_proj_ba") {
+        return Some(Why::LinearAttention);
+    }
+    (!is_known && !KNOWN.contains(&last)).then_some(Why::Unknown)
+}
+
+/// The module's name up to its part `mtp`, which holds the layers that predict further tokens.
+pub(super) fn mtp_part(module: &str) -> Option<&str> {
+    let mut end = 0;
+    for part in module.split('.') {
+        end += part.len();
+        if part == "mtp" {
+            return Some(&module[..end]);
+        }
+        end += 1;
+    }
+    None
+}
+
+/// These layers, with the candidates that servers merge with one of them.
+fn with_merged<'a>(checkpoint: &'a Checkpoint, cut: &[&'a Tensor], candidates: &[&'a Tensor]) -> BTreeSet<&'a str> {
+    let cut: Vec<&str> = cut.iter().map(|tensor| tensor.module()).collect();
+    let all: BTreeSet<&str> = with_partners(checkpoint, &cut).into_iter().collect();
+    candidates.iter().map(|tensor| tensor.module()).filter(|module| all.contains(module)).collect()
+}

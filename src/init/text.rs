@@ -1,0 +1,201 @@
+//! The recipe's text: what the checkpoint holds as comments, and the rules.
+
+use std::collections::BTreeSet;
+
+use crate::checkpoint::Checkpoint;
+use crate::layer::{self, LayerKind};
+use crate::plan::resolve::count;
+use crate::plan::summary::Summary;
+use crate::plan::{patterns, quoted};
+use crate::shown::unquoted;
+use crate::size::human;
+
+use super::layers::{Layers, Why, mtp_part};
+use super::{Request, Scales};
+
+/// The comments above the recipe.
+pub(super) fn head(holds: &str, summary: &Summary) -> String {
+    format!(
+        "# yaml-language-server: $schema=recipe.schema.json\n\
+         # For help in an editor, once in this folder: qwen-fp8 schema > recipe.schema.json\n\
+         #\n\
+         {holds}\
+         # The weights take {} now, and {} quantized: `qwen-fp8 plan` shows every tensor.\n",
+        human(summary.source_bytes),
+        human(summary.output_bytes),
+    )
+}
+
+/// The model and the layers that no rule has to name, a comment each.
+pub(super) fn what_it_holds(checkpoint: &Checkpoint, layers: &Layers<'_>) -> String {
+    let config = &checkpoint.config;
+    let class = config.architectures().into_iter().next().or_else(|| config.model_type()).unwrap_or_default();
+    let mut text = match layers.family {
+        Some(family) => format!("# {family} ({}).", unquoted(&class)),
+        None => format!(
+            "# {}: no family that is known here. Only layers whose names say what they are get quantized;\n\
+             # whether a server runs the result is yours to find out.",
+            unquoted(&class)
+        ),
+    };
+    let number = |kind| checkpoint.tensors.iter().filter(|tensor| tensor.kind() == kind).count();
+    let kinds = [
+        (LayerKind::Router, "router"),
+        (LayerKind::Norm, "norm"),
+        (LayerKind::Embedding, "token embedding"),
+        (LayerKind::PositionEmbedding, "position embedding"),
+        (LayerKind::Conv, "convolution"),
+    ];
+    let mut stay: Vec<String> = kinds
+        .iter()
+        .map(|&(kind, noun)| (number(kind), noun))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, noun)| count(n, noun))
+        .collect();
+    let head = match (number(LayerKind::LmHead), config.tie_word_embeddings()) {
+        (0, _) => "the output head is the token embedding",
+        (_, Some(true)) => "so does the output head, which `config.json` ties to the embedding",
+        _ => "so does the output head",
+    };
+    text.push_str("\n# `Linear` takes none of these, and they stay as they are:\n");
+    if stay.is_empty() {
+        stay.push("no other layers".to_owned());
+    }
+    text.push_str(&format!("# {}; {head}.\n", stay.join(", ")));
+    text
+}
+
+/// The recipe without the comments above it.
+pub(super) fn body(checkpoint: &Checkpoint, layers: &Layers<'_>, request: &Request) -> String {
+    let (format, suffix) = match layers.scales {
+        Scales::Blocks => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
+        Scales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
+    };
+    let mut text = format!(
+        "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n\
+         rules: # The first rule that takes a tensor decides; what no rule takes stays as it is.\n",
+        scalar(&request.model),
+        scalar(&format!("{}-{suffix}", base_name(checkpoint, &request.model))),
+    );
+    for (&why, modules) in &layers.kept {
+        let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let n = count(modules.len(), "linear layer");
+        text.push_str(&passthrough(&reason(why, &n, layers), &targets(checkpoint, why, &modules)));
+    }
+    text.push_str(&stacked_experts(layers));
+    text.push_str(&quantizing_rule(layers));
+    text
+}
+
+fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
+    match why {
+        Why::Vision => format!("{n} of the vision tower, which servers build without quantization."),
+        Why::NextTokens => format!("{n} for predicting further tokens: servers build some of them in BF16."),
+        Why::Outside => format!("{n} outside of the language model's layers."),
+        Why::LinearAttention => {
+            format!("{n} with a few rows for each head of linear attention: official models keep them.")
+        }
+        Why::Unknown => format!("{n} of which nothing is known: remove a pattern to have it quantized."),
+        Why::Misfit => {
+            let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
+            let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
+            format!(
+                "{n}: blocks of 128 do not fit {}{more}, and servers merge the rest with those.\n  \
+                 # They stay; `qwen-fp8 init --scheme channel` writes a recipe that quantizes them too.",
+                shapes.join(", ")
+            )
+        }
+    }
+}
+
+fn targets(checkpoint: &Checkpoint, why: Why, modules: &[&str]) -> Vec<String> {
+    match why {
+        Why::Vision => {
+            let towers: BTreeSet<&str> = modules.iter().filter_map(|module| layer::vision_part(module)).collect();
+            towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
+        }
+        Why::NextTokens => {
+            let parts: BTreeSet<&str> = modules.iter().filter_map(|module| mtp_part(module)).collect();
+            let others: Vec<&str> = modules.iter().copied().filter(|module| mtp_part(module).is_none()).collect();
+            let parts = parts.into_iter().map(|part| format!(r"re:{}\..*", regex::escape(part)));
+            parts.chain(patterns(&others, checkpoint)).collect()
+        }
+        _ => patterns(modules, checkpoint),
+    }
+}
+
+/// A rule that keeps what these patterns match.
+fn passthrough(reason: &str, targets: &[String]) -> String {
+    let mut text = format!("  # {reason}\n  - scheme: PASSTHROUGH\n    targets:\n");
+    for target in targets {
+        text.push_str(&format!("      - {}\n", visible(target)));
+    }
+    text
+}
+
+fn stacked_experts(layers: &Layers<'_>) -> String {
+    if layers.stacked.is_empty() {
+        return String::new();
+    }
+    let bytes = layers.stacked.iter().map(|tensor| tensor.len).sum();
+    let reason = format!(
+        "{} of experts stacked in three dimensions, {}: this version does not quantize them.",
+        count(layers.stacked.len(), "tensor"),
+        human(bytes)
+    );
+    passthrough(&reason, &[LayerKind::Experts.name().to_owned()])
+}
+
+fn quantizing_rule(layers: &Layers<'_>) -> String {
+    let n = count(layers.taken, "linear layer");
+    let (what, option) = match layers.scales {
+        Scales::Blocks => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
+        Scales::Rows => ("one scale per row", ""),
+    };
+    let because = match layers.misfits_decided {
+        true => "\n  # Blocks of 128 do not fit most of them, hence rows.",
+        false => "",
+    };
+    format!(
+        "  # {n} of the language model: FP8 with {what}.{because}\n  - scheme: FP8_DYNAMIC\n{option}    targets: Linear\n"
+    )
+}
+
+/// What the output is called after: the last part of the model's name, else of its directory.
+fn base_name(checkpoint: &Checkpoint, model: &str) -> String {
+    let trimmed = model.trim_end_matches('/');
+    let last = trimmed.rsplit('/').next().unwrap_or(trimmed);
+    // A revision follows `@`.
+    let last = last.split('@').next().unwrap_or(last);
+    if !matches!(last, "" | "." | "..") {
+        return last.to_owned();
+    }
+    let dir = checkpoint.dir.canonicalize().unwrap_or_else(|_| checkpoint.dir.clone());
+    dir.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A string as YAML reads it back, plain where that is safe.
+fn scalar(text: &str) -> String {
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.'))
+        && text.contains(['/', '-'])
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-@".contains(c));
+    if is_plain { text.to_owned() } else { visible(text) }
+}
+
+/// A string in quotes, with an escape for all that a terminal would act on or not show.
+fn visible(text: &str) -> String {
+    // `escape_debug` leaves one character of what can be seen, and a quote or backslash behind a backslash.
+    let is_seen = |c: char| c.escape_debug().count() == 1 || matches!(c, '"' | '\'' | '\\');
+    if text.chars().all(is_seen) {
+        return quoted(text);
+    }
+    let inner: String = text
+        .chars()
+        .map(|c| match c {
+            '"' | '\\' => format!("\\{c}"),
+            c if is_seen(c) => c.to_string(),
+            c => format!("\\U{:08x}", u32::from(c)),
+        })
+        .collect();
+    format!("\"{inner}\"")
+}

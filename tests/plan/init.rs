@@ -1,0 +1,176 @@
+//! First recipes: what `init` drafts is planned without a word, whatever the family.
+
+use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::init::{InitError, Request, Scales, draft};
+use qwen_fp8::plan::summary::Summary;
+use qwen_fp8::plan::{Job, Plan};
+use qwen_fp8::size::human;
+
+use crate::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
+use crate::{plan, recipe};
+
+fn request(scales: Option<Scales>) -> Request {
+    Request { model: "org/model".to_owned(), scales }
+}
+
+fn try_init(shapes: &Shapes, scales: Option<Scales>) -> Result<String, InitError> {
+    draft(Checkpoint::open(shapes.write_single().path()).unwrap(), &request(scales))
+}
+
+fn init(shapes: &Shapes, scales: Option<Scales>) -> String {
+    try_init(shapes, scales).unwrap_or_else(|error| panic!("{error:#?}"))
+}
+
+fn quantized(plan: &Plan) -> Vec<&str> {
+    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    tensors.filter(|(_, job)| matches!(job, Job::Quantize { .. })).map(|(tensor, _)| tensor.name.as_str()).collect()
+}
+
+/// Drafts the recipe again, and holds it against what this ready recipe quantizes.
+fn assert_drafted(shapes: &Shapes, scales: Option<Scales>, ready: &str) -> String {
+    let text = assert_clean(shapes, scales);
+    assert_eq!(init(shapes, scales), text, "a second draft differs");
+    let ready = std::fs::read_to_string(format!("{}/recipes/{ready}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert_eq!(quantized(&plan(&text, shapes)), quantized(&plan(&ready, shapes)), "{text}");
+    text
+}
+
+/// Drafts a recipe that is valid and planned without a word, and whose figures are the plan's.
+fn assert_clean(shapes: &Shapes, scales: Option<Scales>) -> String {
+    let text = init(shapes, scales);
+    let drafted = plan(&text, shapes);
+    assert!(Plan::check_recipe(&drafted.recipe).is_empty());
+    assert!(drafted.warnings.is_empty(), "{text}\n{:#?}", drafted.warnings);
+    assert!(drafted.recipe.rules.iter().all(|rule| !rule.optional), "a draft knows what there is:\n{text}");
+    let summary = Summary::of(&drafted);
+    let sizes = format!("{} now, and {} quantized", human(summary.source_bytes), human(summary.output_bytes));
+    assert!(text.contains(&sizes), "{sizes}:\n{text}");
+    assert!(text.contains(&format!("# {} linear layers of the language model", summary.quantized_tensors)), "{text}");
+    text
+}
+
+#[test]
+fn dense_families_and_their_towers() {
+    for shapes in [
+        qwen3::qwen3_0_6b(),
+        shapes::qwen3_8b(),
+        shapes::qwen3_vl_2b(),
+        shapes::qwen3_vl_8b(),
+        qwen2_5_vl::qwen2_5_7b(),
+        qwen2_5_vl::qwen2_5_vl_7b(),
+        llama::llama_3_1_8b(),
+        llama::mistral_7b(),
+        gemma::gemma_3_4b(),
+        gemma::gemma_3_12b(),
+    ] {
+        assert_drafted(&shapes, None, "fp8_dynamic.yaml");
+        let text = assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
+        assert!(!text.contains("no family that is known"), "{text}");
+    }
+}
+
+#[test]
+fn families_with_experts() {
+    assert_drafted(&qwen3::qwen3_30b_a3b(), None, "fp8_dynamic.yaml");
+    // A draft was planned before it is handed out; the ready recipe takes as many layers, see `families`.
+    insta::assert_snapshot!("qwen3_next", init(&hybrid::qwen3_next_80b_a3b(), None));
+}
+
+#[test]
+fn hybrids() {
+    let shapes = hybrid::qwen3_5_27b();
+    insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_hybrid.yaml"));
+    assert_drafted(&shapes, Some(Scales::Rows), "fp8_hybrid_per_channel.yaml");
+}
+
+#[test]
+fn latent_attention() {
+    // The ready recipe takes as many, see `families`.
+    insta::assert_snapshot!("deepseek_v3", assert_clean(&deepseek::deepseek_v3(), None));
+}
+
+#[test]
+fn stacked_experts_are_named() {
+    let shapes = shapes::qwen3_vl_30b_stacked();
+    let text = init(&shapes, None);
+    let plan = plan(&text, &shapes);
+    assert_eq!((quantized(&plan).len(), plan.warnings.len()), (48 * 4, 0));
+    insta::assert_snapshot!("qwen3_vl_moe", text);
+}
+
+#[test]
+fn rows_where_blocks_fit_little() {
+    // The shapes of SmolLM-135M.
+    let layers = (0..2).flat_map(|layer| {
+        [("q", [576, 576]), ("k", [192, 576]), ("v", [192, 576]), ("o", [576, 576])]
+            .map(|(part, shape)| bf16(format!("model.layers.{layer}.self_attn.{part}_proj.weight"), &shape))
+    });
+    let mut shapes = shapes::of_tensors([("model.embed_tokens.weight", &[49_152, 576][..])])
+        .with_config("tie_word_embeddings", true.into());
+    shapes.tensors.extend(layers);
+    let text = init(&shapes, None);
+    let planned = plan(&text, &shapes);
+    assert_eq!((quantized(&planned).len(), planned.warnings.len()), (8, 0));
+    assert!(text.contains("Blocks of 128 do not fit most of them, hence rows."), "{text}");
+    assert!(matches!(try_init(&shapes, Some(Scales::Blocks)), Err(InitError::Nothing { .. })));
+}
+
+#[test]
+fn a_misfit_stays_with_what_it_is_merged_with() {
+    let mut shapes = shapes::small_text();
+    shapes.tensor("model.layers.1.self_attn.v_proj.weight").shape = vec![200, 256];
+    let text = init(&shapes, None);
+    let planned = plan(&text, &shapes);
+    assert_eq!((quantized(&planned).len(), planned.warnings.len()), (2 * 7 - 3, 0));
+    assert!(text.contains("3 linear layers: blocks of 128 do not fit [200, 256], and"), "{text}");
+    for part in ["q", "k", "v"] {
+        assert!(text.contains(&format!("- 'model.layers.1.self_attn.{part}_proj'")), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_family_is_quantized_where_names_say_what_layers_are() {
+    let shapes = shapes::small_text()
+        .with_config("model_type", "nonesuch".into())
+        .with_config("architectures", serde_json::json!(["None\u{1b}suchForCausalLM"]))
+        .with("model.layers.0.mixer.in_proj.weight", &[512, 256])
+        .with("model.layers.1.mixer.in_proj.weight", &[512, 256])
+        .with("audio_tower.layers.0.self_attn.q_proj.weight", &[256, 256])
+        .with("projector.li\u{202e}near.weight", &[256, 256]);
+    let text = init(&shapes, None);
+    let plan = plan(&text, &shapes);
+    assert_eq!((quantized(&plan).len(), plan.warnings.len()), (2 * 7, 0));
+    assert!(quantized(&plan).iter().all(|name| name.starts_with("model.layers.") && !name.contains("mixer")));
+    insta::assert_snapshot!("unknown", text);
+}
+
+#[test]
+fn what_is_no_source_is_refused_by_name() {
+    let quantized = shapes::small_text().with_config("quantization_config", serde_json::json!({"quant_method": "fp8"}));
+    let error = try_init(&quantized, None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the checkpoint is quantized already: `quantization_config` in `config.json` says `fp8`"
+    );
+    let nothing = shapes::of_tensors([("model.norm.weight", &[256][..])]);
+    assert!(matches!(try_init(&nothing, None), Err(InitError::Nothing { .. })));
+}
+
+#[test]
+fn names_are_quoted_so_that_the_recipe_reads_them_back() {
+    let dir = shapes::small_text().write_single();
+    for (model, output) in [
+        ("Qwen/Qwen3-0.6B@main", "Qwen3-0.6B-FP8"),
+        ("/data/it's here: #1/", "it's here: #1-FP8"),
+        ("-1e-5", "-1e-5-FP8"),
+        ("a\nrules: []", "a\nrules: []-FP8"),
+        ("null", "null-FP8"),
+        ("a\u{202e}\"\\b\u{85}\u{1f642}", "a\u{202e}\"\\b\u{85}\u{1f642}-FP8"),
+    ] {
+        let request = Request { model: model.to_owned(), scales: None };
+        let text = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();
+        assert!(!text.contains(['\u{202e}', '\u{85}']), "{text:?}");
+        let read = recipe(&text);
+        assert_eq!((read.model.as_deref(), read.output.as_deref()), (Some(model), Some(output)));
+    }
+}
