@@ -75,7 +75,8 @@ mod tests {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 4 };
         let band = Band { source, first_row: 0, rows: 1, bytes: &bytes, amax: None, simd: Simd::PORTABLE };
-        let cast = Cast { grouping: Grouping::Channel, scale_dtype: SourceDtype::F32, round_quotient: false };
+        let cast =
+            Cast { grouping: Grouping::Channel, scale_dtype: SourceDtype::F32, round_quotient: false, search: false };
         let (mut codes, mut scale) = ([0xA5; 4], [0xA5; 4]);
         keep(cast, &band, &mut codes, &mut scale);
         (codes, f32::from_le_bytes(scale))
