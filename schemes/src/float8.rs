@@ -226,7 +226,8 @@ impl Scheme for Float8 {
     }
 
     fn keeps_non_finite(&self) -> bool {
-        true
+        // There is no least error to look for where a group holds NaN or infinity.
+        self.scale_search == ScaleSearch::Absmax
     }
 
     fn quantize_keeping(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {

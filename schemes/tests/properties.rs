@@ -30,6 +30,7 @@ proptest! {
         bands in 1..9usize,
     ) {
         let scheme = make(name, options);
+        prop_assume!(scheme.keeps_non_finite());
         let mut bytes = weight.bytes.clone();
         let size = weight.source.dtype.bytes();
         for (place, value) in &poison {
