@@ -9,6 +9,7 @@ mod modules;
 mod non_finite;
 mod output;
 pub mod resolve;
+mod seen;
 mod selection;
 mod serving;
 pub mod summary;
@@ -93,6 +94,13 @@ impl Plan {
             );
         }
         findings.extend(non_finite::refusals(&recipe));
+        let checkpoint = match seen::seen(&recipe, checkpoint) {
+            Ok(checkpoint) => checkpoint,
+            Err(finding) => {
+                findings.push(finding);
+                return Err(Box::new(Refused { recipe, findings }));
+            }
+        };
         let decisions = resolve::resolve(&recipe, &checkpoint, &mut findings);
         if has_error(&findings) {
             return Err(Box::new(Refused { recipe, findings }));

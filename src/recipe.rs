@@ -39,6 +39,7 @@ pub struct Recipe {
     pub max_shard_size: Option<u64>,
     pub serving: ServingPolicy,
     pub on_nonfinite: NonFinitePolicy,
+    pub experts: ExpertsPolicy,
     /// In order of precedence: the first rule that takes a tensor decides.
     pub rules: Vec<Rule>,
 }
@@ -78,6 +79,19 @@ pub enum NonFinitePolicy {
     #[default]
     Error,
     /// It is kept as llm-compressor keeps it, which spoils all weights under its scale, and reported.
+    Keep,
+}
+
+/// What becomes of experts that the checkpoint stacks in three dimensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpertsPolicy {
+    /// They are an error, unless a rule keeps them.
+    #[default]
+    Error,
+    /// Each expert gets matrices of its own, `experts.0.gate_proj` and so on, which rules then take or leave.
+    Split,
+    /// They stay as they are.
     Keep,
 }
 
@@ -157,6 +171,7 @@ impl Recipe {
                 max_shard_size: built.header.max_shard_size.map(|size| size.0),
                 serving: built.header.serving,
                 on_nonfinite: built.header.on_nonfinite,
+                experts: built.header.experts,
                 rules: built.rules,
             }),
             built => {

@@ -48,6 +48,7 @@ mod self_check;
 mod sources;
 mod staging;
 mod timings;
+mod view;
 mod work;
 
 /// How a run is carried out; nothing here changes a byte of the output, the manifest aside.

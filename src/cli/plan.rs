@@ -21,6 +21,10 @@ fn render(summary: &Summary) -> String {
         text.push_str(&section(rows));
         text.push('\n');
     }
+    if summary.split_stacks > 0 {
+        let (stacks, matrices) = (count(summary.split_stacks, "stack"), grouped(summary.split_matrices as u64));
+        text.push_str(&format!("{stacks} of experts split into {matrices} matrices\n\n"));
+    }
     text.push_str(&files(summary));
     text.push_str(&format!(
         "\n{} quantized, {} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % saved\n{}",

@@ -1,6 +1,6 @@
 //! The plan in a few lines: tensors that differ only by layer number and fare alike are one row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::Dtype;
 use serde::Serialize;
@@ -18,6 +18,9 @@ pub struct Summary {
     pub format: &'static str,
     /// What becomes of NaN and infinity in weights to be quantized.
     pub on_nonfinite: NonFinitePolicy,
+    /// Stacks of experts that are taken apart, and the matrices that they make.
+    pub split_stacks: usize,
+    pub split_matrices: usize,
     /// What is quantized comes first, then by rule and name.
     pub rows: Vec<Row>,
     /// The safetensors files.
@@ -106,9 +109,14 @@ impl Summary {
         let side_files =
             plan.checkpoint.side_files.iter().map(|file| FileSize { name: file.name.clone(), bytes: file.stamp.size });
         let side_files: Vec<FileSize> = side_files.collect();
+        let parts = plan.checkpoint.tensors.iter().filter_map(|tensor| tensor.part_of.as_deref());
+        let split_matrices = parts.clone().count();
+        let stacks: BTreeSet<&str> = parts.collect();
         Self {
             format: format::format_name(plan.recipe.format),
             on_nonfinite: plan.recipe.on_nonfinite,
+            split_stacks: stacks.len(),
+            split_matrices,
             rows,
             shards: shards.collect(),
             documents: documents.collect(),

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::recipe::document::child;
-use crate::recipe::{NonFinitePolicy, ServingPolicy};
+use crate::recipe::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::size;
 
 /// What a recipe says beside its rules.
@@ -60,6 +60,14 @@ pub(super) struct Header {
     #[serde(default)]
     #[schemars(extend("examples" = ["keep"]))]
     pub(super) on_nonfinite: NonFinitePolicy,
+
+    /// What happens to the experts of a mixture-of-experts model that the checkpoint stacks in three dimensions: `split`
+    /// makes of each expert the matrices that servers know (`experts.0.gate_proj`, …), which the rules then take; `keep`
+    /// leaves the stacks as they are; `error` stops unless a rule keeps them. Experts that are stored one by one need
+    /// nothing.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["split"]))]
+    pub(super) experts: ExpertsPolicy,
 }
 
 /// What a rule says beside its scheme and the scheme's options.

@@ -156,7 +156,7 @@ fn plan_digest(plan: &Plan) -> String {
     }
     for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
         digest.field(tensor.name.as_bytes());
-        digest.field(format!("{:?} {:?}", tensor.dtype, tensor.shape).as_bytes());
+        digest.field(format!("{:?} {:?} {:?}", tensor.dtype, tensor.shape, tensor.view).as_bytes());
         [tensor.shard as u64, tensor.offset, tensor.len].into_iter().for_each(|number| digest.number(number));
         match job {
             Job::Copy { to } => {

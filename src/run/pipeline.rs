@@ -20,6 +20,7 @@ use crate::run::outputs::Outputs;
 use crate::run::sources::Sources;
 use crate::run::staging::Staging;
 use crate::run::timings::{Slowest, Stages, TensorTime, timed};
+use crate::run::view;
 use crate::run::work::{self, MAX_OUTPUTS, Segment, SegmentKind, Task, Work};
 use crate::run::{Observer, Options, RunError};
 
@@ -259,6 +260,8 @@ struct Worker<'a> {
     shared: &'a Pipeline<'a>,
     complete: Sender<usize>,
     input: Buffer,
+    /// For what is not stored as it is seen.
+    staging: Vec<u8>,
     outputs: Vec<Buffer>,
     stages: Stages,
 }
@@ -267,7 +270,8 @@ impl<'a> Worker<'a> {
     fn new(shared: &'a Pipeline<'a>, complete: Sender<usize>) -> Self {
         let work = shared.work;
         let outputs = work.output_capacities.iter().map(|&capacity| Buffer::new(capacity)).collect();
-        Self { shared, complete, input: Buffer::new(work.input_capacity), outputs, stages: Stages::default() }
+        let (input, staging) = (Buffer::new(work.input_capacity), vec![0; work.staging_capacity]);
+        Self { shared, complete, input, staging, outputs, stages: Stages::default() }
     }
 
     fn run(mut self) -> Stages {
@@ -382,9 +386,15 @@ impl<'a> Worker<'a> {
     fn read(&mut self, segment: &Segment, task: &Task, to: u64) -> Result<(), RunError> {
         let source = self.shared.sources.get(segment.from_shard)?;
         let (from, len) = (segment.from + task.start, task.len as usize);
-        timed(&mut self.stages.read, || source.read(&mut self.input, from, len, to))
-            .map_err(|error| self.read_error(segment, task, error))?;
-        self.stages.bytes_read += task.len;
+        let read = timed(&mut self.stages.read, || {
+            if segment.is_stored {
+                return source.read(&mut self.input, from, len, to).map(|()| task.len);
+            }
+            let tensor = &self.shared.plan.checkpoint.tensors[segment.tensors[0]];
+            let first_row = (task.start / work::row_bytes(tensor).max(1)) as usize;
+            view::read(&source, tensor, first_row, &mut self.staging, self.input.at_offset(to, len))
+        });
+        self.stages.bytes_read += read.map_err(|error| self.read_error(segment, task, error))?;
         Ok(())
     }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use qwen_fp8_schemes::{AmaxScope, Matrix, Scheme, SourceDtype};
 
-use crate::checkpoint::Tensor;
+use crate::checkpoint::{Tensor, View};
 use crate::plan::{Job, Plan, Slot};
 use crate::run::RunError;
 use crate::run::buffer::{ALIGN, Buffer};
+use crate::run::view;
 
 /// The most tensors that a scheme may write for one weight.
 pub(super) const MAX_OUTPUTS: usize = 8;
@@ -29,6 +30,8 @@ pub(super) struct Work {
     pub(super) workers: usize,
     /// Bytes that a worker's buffer for source data must hold.
     pub(super) input_capacity: usize,
+    /// Bytes that a worker needs to put rows together that are not stored as they are seen.
+    pub(super) staging_capacity: usize,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
 }
@@ -41,8 +44,10 @@ pub(super) struct Segment {
     pub(super) tensors: Vec<usize>,
     /// The source shard that is read.
     pub(super) from_shard: usize,
-    /// Offset in the source shard of the first byte that is read.
+    /// Offset in the source shard of the first byte that is read; of what is not stored as it is seen, see `is_stored`.
     pub(super) from: u64,
+    /// Whether the bytes are those of the shard from `from` on; else they are rows of the only tensor, by its view.
+    pub(super) is_stored: bool,
     pub(super) len: u64,
     /// Bytes of source per task; the last one may have fewer.
     pub(super) task_bytes: u64,
@@ -93,6 +98,7 @@ impl Work {
             bytes: 0,
             workers,
             input_capacity: 0,
+            staging_capacity: 0,
             output_capacities: Vec::new(),
         };
         for segment in &work.segments {
@@ -100,6 +106,7 @@ impl Work {
             work.tasks += segment.tasks;
             work.bytes += segment.len;
             work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
+            work.staging_capacity = work.staging_capacity.max(segment.staging(plan));
             let outputs = segment.output_capacities(plan);
             for (index, capacity) in outputs.into_iter().enumerate() {
                 match work.output_capacities.get_mut(index) {
@@ -131,7 +138,9 @@ impl Segment {
         else {
             return false;
         };
-        let follows = (self.from_shard, self.from + self.len) == (next.from_shard, next.from)
+        let follows = self.is_stored
+            && next.is_stored
+            && (self.from_shard, self.from + self.len) == (next.from_shard, next.from)
             && (to_shard, to + self.len) == (next_shard, next_to);
         if follows {
             self.len += next.len;
@@ -155,6 +164,14 @@ impl Segment {
         let start = (index * self.task_bytes).saturating_sub(self.skew);
         let end = ((index + 1) * self.task_bytes - self.skew).min(self.len);
         (start, end - start)
+    }
+
+    fn staging(&self, plan: &Plan) -> usize {
+        let tensor = &plan.checkpoint.tensors[self.tensors[0]];
+        match row_bytes(tensor) {
+            0 => 0,
+            row => view::staging(tensor, (self.task_bytes.min(self.len) / row) as usize),
+        }
     }
 
     fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
@@ -187,7 +204,8 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
         let matrix = matrix(tensor)?;
         let rows = scheme(plan, *rule, tensor)?.band_rows().min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
-        let needed = Buffer::footprint(rows * matrix.row_bytes()) + output_bytes.sum::<usize>();
+        let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + view::staging(tensor, rows);
+        let needed = input_bytes + output_bytes.sum::<usize>();
         if needed > most.0 {
             most = (needed, &tensor.name);
         }
@@ -265,6 +283,7 @@ fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segment, RunErr
         tensors: vec![index],
         from_shard: tensor.shard,
         from: tensor.offset,
+        is_stored: tensor.view == View::Stored,
         len: tensor.len,
         task_bytes,
         skew: 0,
@@ -273,15 +292,17 @@ fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segment, RunErr
     match &plan.jobs[index] {
         Job::Copy { to } => {
             let to = (to.shard, plan.shards[to.shard].tensors[to.tensor].offset);
-            let task_bytes = task_bytes.next_multiple_of(ALIGN as u64);
             let kind = SegmentKind::Copy { to_shard: to.0, to: to.1 };
+            if !segment.is_stored {
+                return Ok(Segment { kind, task_bytes: whole_rows(task_bytes, row_bytes(tensor)), ..segment }.counted());
+            }
+            let task_bytes = task_bytes.next_multiple_of(ALIGN as u64);
             Ok(Segment { kind, task_bytes, skew: to.1 % ALIGN as u64, ..segment }.counted())
         }
         Job::Quantize { rule, outputs } => {
             let matrix = matrix(tensor)?;
             let scheme = scheme(plan, *rule, tensor)?;
-            let unit = (scheme.band_rows() * matrix.row_bytes()) as u64;
-            let task_bytes = (task_bytes / unit.max(1) * unit).max(unit).max(1);
+            let task_bytes = whole_rows(task_bytes, (scheme.band_rows() * matrix.row_bytes()) as u64);
             let kind = SegmentKind::Quantize { matrix, scope: scheme.amax_scope() };
             let segment = Segment { kind, task_bytes, ..segment }.counted();
             // An empty weight still has its whole-tensor outputs written, by a band without rows.
@@ -289,6 +310,16 @@ fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segment, RunErr
             Ok(Segment { tasks: segment.tasks.max(writes.into()), ..segment })
         }
     }
+}
+
+/// So many bytes, but a multiple of `unit` bytes and at least that.
+fn whole_rows(bytes: u64, unit: u64) -> u64 {
+    (bytes / unit.max(1) * unit).max(unit).max(1)
+}
+
+/// Bytes of a row as it is seen.
+pub(super) fn row_bytes(tensor: &Tensor) -> u64 {
+    (tensor.shape.last().copied().unwrap_or_default() * tensor.dtype.bitsize() / 8) as u64
 }
 
 /// A weight as rows and columns; dimensions before the last are rows, one after the other.
