@@ -165,6 +165,21 @@ impl Tensor {
         LayerKind::of(&self.name, self.shape.len())
     }
 
+    /// The dtype of what is stored at its offset.
+    pub fn stored_dtype(&self) -> Dtype {
+        if self.view.float8().is_some() { Dtype::F8_E4M3 } else { self.dtype }
+    }
+
+    /// Bytes that it is made of at its offset, scales not counted.
+    pub fn stored_len(&self) -> u64 {
+        if self.view.float8().is_some() { self.parameters() } else { self.len }
+    }
+
+    /// Bytes that it is made of, scales included.
+    pub fn source_bytes(&self) -> u64 {
+        self.stored_len() + self.view.float8().map_or(0, |float8| float8.scale.len)
+    }
+
     /// How many elements the tensor has.
     pub fn parameters(&self) -> u64 {
         // The header's reader has proven that the product does not overflow.

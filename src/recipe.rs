@@ -107,6 +107,8 @@ pub struct Rule {
     pub ignore: Vec<Located<Pattern>>,
     /// Whether the rule's patterns may match nothing.
     pub optional: bool,
+    /// Whether the rule may take layers that are FP8 already, which are decoded first.
+    pub requantize: bool,
     /// Where the rule stands in the text; the modifier's place for a rule that is implied.
     pub span: Range<usize>,
 }

@@ -66,6 +66,10 @@ pub struct Row {
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Quantize,
+    /// It is FP8 already and stays so, with its scales.
+    Carry,
+    /// It is FP8 and becomes numbers.
+    Dequantize,
     Copy,
 }
 
@@ -166,11 +170,14 @@ fn rows(plan: &Plan) -> Vec<Row> {
 
 fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
-    let (action, slots) = match &plan.jobs[index] {
-        Job::Copy { to } => (Action::Copy, vec![*to]),
-        Job::Quantize { outputs, .. } => (Action::Quantize, outputs.iter().map(|(_, slot)| *slot).collect()),
+    let action = match &plan.jobs[index] {
+        Job::Quantize { .. } => Action::Quantize,
+        Job::Carry { .. } => Action::Carry,
+        Job::Copy { .. } if tensor.view.float8().is_some() => Action::Dequantize,
+        Job::Copy { .. } => Action::Copy,
     };
-    let placed: Vec<_> = slots.iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
+    let placed: Vec<_> =
+        plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
     Row {
         name: tensor.name.clone(),
         kind: tensor.kind().name(),
@@ -178,7 +185,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
-        before: Described::new(tensor.parameter(), tensor.dtype, &tensor.shape),
+        before: Described::new(tensor.parameter(), tensor.stored_dtype(), &tensor.shape),
         after: placed
             .iter()
             .map(|placed| {
@@ -186,7 +193,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
                 Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),
-        source_bytes: tensor.len,
+        source_bytes: tensor.source_bytes(),
         output_bytes: placed.iter().map(|placed| placed.len).sum(),
     }
 }

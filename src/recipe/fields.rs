@@ -86,10 +86,19 @@ pub(super) struct RuleKeys {
     #[serde(default)]
     #[schemars(extend("examples" = [true]))]
     pub(super) optional: bool,
+
+    /// Whether the rule may take layers that the checkpoint holds in FP8 already: they are decoded and quantized again.
+    /// Without it, such a layer is an error.
+    #[serde(default)]
+    #[schemars(extend("examples" = [true]))]
+    pub(super) requantize: bool,
 }
 
 /// The keys of [`RuleKeys`] and the discriminator: what is left of a rule are the scheme's options.
-pub(super) const RULE_KEYS: [&str; 4] = ["scheme", "targets", "ignore", "optional"];
+pub(super) const RULE_KEYS: [&str; 5] = ["scheme", "targets", "ignore", "optional", REQUANTIZE];
+
+/// The key of a rule that only quantizing ones have.
+pub(super) const REQUANTIZE: &str = "requantize";
 
 /// The name of an output layout.
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]

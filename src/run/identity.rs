@@ -163,6 +163,12 @@ fn plan_digest(plan: &Plan) -> String {
                 digest.field(b"copy");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
             }
+            Job::Carry { weight, scale } => {
+                digest.field(b"carry");
+                [weight.shard, weight.tensor, scale.shard, scale.tensor]
+                    .into_iter()
+                    .for_each(|number| digest.number(number as u64));
+            }
             Job::Quantize { rule, outputs } => {
                 let rule = &plan.recipe.rules[*rule];
                 digest.field(rule.registration.name.as_bytes());

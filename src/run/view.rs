@@ -1,9 +1,14 @@
-//! Reading rows of a tensor that is not stored as it is seen: they are put together from other stretches of its shard.
+//! Reading rows of a tensor that is not stored as it is seen: they are put together from other bytes of the source.
 
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use qwen_fp8_schemes::{Codes, SourceDtype, decode};
+
+use crate::checkpoint::view::Float8;
 use crate::checkpoint::{Tensor, View};
+use crate::run::buffer::Buffer;
+use crate::run::self_check::values;
 use crate::run::sources::SourceFile;
 
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.
@@ -25,12 +30,10 @@ struct Columns {
 }
 
 impl Columns {
-    /// The stored columns that are so many rows of the tensor; `None` for one that is stored as it is.
-    fn of(tensor: &Tensor, rows: usize) -> Option<Self> {
-        let View::Transposed { stride } = tensor.view else { return None };
-        let width = tensor.dtype.bitsize() / 8;
-        let stored_rows = tensor.shape.last().copied().unwrap_or_default();
-        Some(Self { width, stored_rows, stride: stride as usize, run: rows * width })
+    /// The stored columns that are so many rows of the tensor.
+    fn of(tensor: &Tensor, stride: u64, rows: usize) -> Self {
+        let width = width(tensor);
+        Self { width, stored_rows: last(tensor), stride: stride as usize, run: rows * width }
     }
 
     /// Whether whole rows are read rather than what is needed of each.
@@ -52,44 +55,139 @@ impl Columns {
 
 /// Bytes of memory that reading so many rows of the tensor takes beside the rows themselves.
 pub(super) fn staging(tensor: &Tensor, rows: usize) -> usize {
-    Columns::of(tensor, rows).map_or(0, |columns| columns.strip() * columns.pitch())
+    match &tensor.view {
+        View::Stored => 0,
+        View::Transposed { stride } => {
+            let columns = Columns::of(tensor, *stride, rows);
+            columns.strip() * columns.pitch()
+        }
+        View::Float8(_) => rows * last(tensor),
+    }
 }
 
-/// Fills `out` with rows of the tensor from `first_row` on, using `staging`; returns how many bytes were read.
-///
-/// The page cache is used, since neighbours of these rows lie between them.
-pub(super) fn read(
-    source: &SourceFile,
-    tensor: &Tensor,
-    first_row: usize,
-    staging: &mut [u8],
-    out: &mut [u8],
-) -> io::Result<u64> {
-    let row_bytes = tensor.shape.last().copied().unwrap_or_default() * tensor.dtype.bitsize() / 8;
-    let rows = out.len().checked_div(row_bytes).unwrap_or(0);
-    let Some(columns) = Columns::of(tensor, rows).filter(|_| rows > 0) else { return Ok(0) };
-    let first = tensor.offset + (first_row * columns.width) as u64;
-    let (pitch, mut read) = (columns.pitch(), 0);
-    for stored_row in (0..columns.stored_rows).step_by(columns.strip()) {
-        let strip = columns.strip().min(columns.stored_rows - stored_row);
-        let from = first + (stored_row * columns.stride) as u64;
-        // The last row ends with what is needed of it: behind it the file may end.
-        let bytes = &mut staging[..(strip - 1) * pitch + columns.run];
-        if columns.is_dense() {
-            source.buffered().read_exact_at(bytes, from)?;
-        } else {
-            for (row, bytes) in bytes.chunks_mut(pitch).enumerate() {
-                source.buffered().read_exact_at(bytes, from + (row * columns.stride) as u64)?;
-            }
-        }
-        read += bytes.len() as u64;
-        let out = &mut out[stored_row * columns.width..];
-        match columns.width {
-            2 => transpose::<2>(bytes, pitch, strip, rows, out, row_bytes),
-            _ => transpose::<4>(bytes, pitch, strip, rows, out, row_bytes),
+/// Puts rows of tensors together, in memory that is allocated once.
+pub(super) struct Rows {
+    staging: Buffer,
+    scale_bytes: Vec<u8>,
+    scales: Vec<f32>,
+}
+
+/// The shards that a tensor is read from: its own, and that of its scales.
+pub(super) struct From<'a> {
+    pub(super) own: &'a SourceFile,
+    pub(super) scales: &'a SourceFile,
+}
+
+/// What went wrong in which of them.
+pub(super) struct Failure {
+    pub(super) of_scales: bool,
+    pub(super) error: io::Error,
+}
+
+impl Rows {
+    /// With memory for the staging of every read to come.
+    pub(super) fn new(staging: usize) -> Self {
+        Self { staging: Buffer::new(staging), scale_bytes: Vec::new(), scales: Vec::new() }
+    }
+
+    /// Fills `out` with rows of the tensor from `first_row` on; returns how many bytes were read.
+    pub(super) fn read(
+        &mut self,
+        from: &From<'_>,
+        tensor: &Tensor,
+        first_row: usize,
+        out: &mut [u8],
+    ) -> Result<u64, Failure> {
+        match &tensor.view {
+            View::Stored => Ok(0),
+            View::Transposed { stride } => self
+                .transposed(from.own, tensor, *stride, first_row, out)
+                .map_err(|error| Failure { of_scales: false, error }),
+            View::Float8(float8) => self.float8(from, tensor, float8, first_row, out),
         }
     }
-    Ok(read)
+
+    /// The page cache is used, since neighbours of these rows lie between them.
+    fn transposed(
+        &mut self,
+        source: &SourceFile,
+        tensor: &Tensor,
+        stride: u64,
+        first_row: usize,
+        out: &mut [u8],
+    ) -> io::Result<u64> {
+        let row_bytes = last(tensor) * width(tensor);
+        let rows = out.len().checked_div(row_bytes).unwrap_or(0);
+        if rows == 0 {
+            return Ok(0);
+        }
+        let columns = Columns::of(tensor, stride, rows);
+        let first = tensor.offset + (first_row * columns.width) as u64;
+        let (pitch, mut read) = (columns.pitch(), 0);
+        for stored_row in (0..columns.stored_rows).step_by(columns.strip()) {
+            let strip = columns.strip().min(columns.stored_rows - stored_row);
+            let from = first + (stored_row * columns.stride) as u64;
+            // The last row ends with what is needed of it: behind it the file may end.
+            let bytes = self.staging.at_offset(0, (strip - 1) * pitch + columns.run);
+            if columns.is_dense() {
+                source.buffered().read_exact_at(bytes, from)?;
+            } else {
+                for (row, bytes) in bytes.chunks_mut(pitch).enumerate() {
+                    source.buffered().read_exact_at(bytes, from + (row * columns.stride) as u64)?;
+                }
+            }
+            read += bytes.len() as u64;
+            let out = &mut out[stored_row * columns.width..];
+            match columns.width {
+                2 => transpose::<2>(bytes, pitch, strip, rows, out, row_bytes),
+                _ => transpose::<4>(bytes, pitch, strip, rows, out, row_bytes),
+            }
+        }
+        Ok(read)
+    }
+
+    fn float8(
+        &mut self,
+        from: &From<'_>,
+        tensor: &Tensor,
+        float8: &Float8,
+        first_row: usize,
+        out: &mut [u8],
+    ) -> Result<u64, Failure> {
+        let (columns, width) = (last(tensor), width(tensor));
+        // A view of FP8 is one of a dtype that can be quantized again.
+        let Ok(dtype) = SourceDtype::try_from(tensor.dtype) else { return Ok(0) };
+        let len = out.len() / width;
+        let Some(rows) = len.checked_div(columns).filter(|&rows| rows > 0) else { return Ok(0) };
+        let at = tensor.offset + (first_row * columns) as u64;
+        from.own.read(&mut self.staging, at, len, at).map_err(|error| Failure { of_scales: false, error })?;
+
+        let [height, group] = float8.group;
+        let across = columns.div_ceil(group);
+        let groups = first_row / height * across..(first_row + rows).div_ceil(height) * across;
+        let bytes = float8.scale.dtype.bitsize() / 8;
+        self.scale_bytes.resize(groups.len() * bytes, 0);
+        from.scales
+            .buffered()
+            .read_exact_at(&mut self.scale_bytes, float8.scale.offset + (groups.start * bytes) as u64)
+            .map_err(|error| Failure { of_scales: true, error })?;
+        self.scales.clear();
+        self.scales.extend(values(float8.scale.dtype, &self.scale_bytes));
+        let codes = self.staging.filled(at, len);
+        let codes = Codes { codes, columns, first_row, group: float8.group, scales: &self.scales };
+        decode(codes, dtype, out);
+        Ok((len + self.scale_bytes.len()) as u64)
+    }
+}
+
+/// How many columns a tensor has.
+fn last(tensor: &Tensor) -> usize {
+    tensor.shape.last().copied().unwrap_or_default()
+}
+
+/// Bytes of an element as it is seen.
+fn width(tensor: &Tensor) -> usize {
+    tensor.dtype.bitsize() / 8
 }
 
 /// Elements that are transposed together, so that they stay in the first cache.
@@ -147,9 +245,11 @@ mod tests {
             view: View::Transposed { stride: (stored_columns * width) as u64 },
             part_of: None,
         };
-        let mut staging = vec![0; super::staging(&tensor, rows)];
         let mut out = vec![0; rows * stored_rows * width];
-        let read = super::read(&open(&path), &tensor, first, &mut staging, &mut out).unwrap();
+        let file = open(&path);
+        let from = From { own: &file, scales: &file };
+        let read = Rows::new(staging(&tensor, rows)).read(&from, &tensor, first, &mut out);
+        let read = read.map_err(|failure| failure.error).unwrap();
         assert!(read >= (rows * stored_rows * width) as u64);
         for (index, found) in out.chunks(width).enumerate() {
             let (row, column) = (first + index / stored_rows, index % stored_rows);

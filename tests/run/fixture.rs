@@ -349,6 +349,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         targets: Vec::new(),
         ignore: Vec::new(),
         optional: false,
+        requantize: false,
         span: 0..0,
     };
     Recipe {
