@@ -31,7 +31,7 @@ pub use summary::KindSummary;
 pub use view::View;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub dir: PathBuf,
     /// In order of name; every one holds what the index says it does.

@@ -171,7 +171,7 @@ fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Stacked experts are not quantized; a server must be told, and the user must have said so.
+/// Stacks of experts are not quantized; a server must be told, and the user must have said so.
 fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
     if served.recipe.experts == ExpertsPolicy::Keep {
         return;
