@@ -126,6 +126,7 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
         Action {
             non_finite: kept.map(|kept| kept.numbers.clone()),
             tensor: tensor.name.clone(),
+            part_of: tensor.part_of.as_deref().map(str::to_owned),
             scheme,
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
