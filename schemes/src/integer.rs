@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::float8::{QuotientDtype, float8};
+use crate::float8::QuotientDtype;
 use crate::kernels::{IntegerCast, IntegerOutputs, packed_bytes, quantize_integers};
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError,
@@ -122,7 +122,7 @@ impl Inputs {
         match self {
             Self::Kept => None,
             Self::Integer { bits, symmetric } => Some(integer(bits, symmetric, Strategy::Token, Dynamic::Dynamic)),
-            Self::Float8 => Some(float8(Strategy::Token, Dynamic::Dynamic)),
+            Self::Float8 => Some(QuantizationArgs::float8(Strategy::Token, Dynamic::Dynamic)),
         }
     }
 }
