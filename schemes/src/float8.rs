@@ -193,9 +193,8 @@ impl Scheme for Float8 {
                 (vec![rows.div_ceil(height), columns.div_ceil(width)], Extent::Rows(height))
             }
         };
-        let weight = Dtype::F8_E4M3;
         Ok(vec![
-            TensorSpec { suffix: "weight", dtype: weight, shape: vec![rows, columns], extent: Extent::Rows(1) },
+            TensorSpec::per_row("weight", Dtype::F8_E4M3, [rows, columns]),
             TensorSpec { suffix: "weight_scale", dtype: self.cast(dtype).scale_dtype.into(), shape, extent },
         ])
     }

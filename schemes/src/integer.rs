@@ -218,8 +218,7 @@ impl Scheme for Integer {
             _ => (vec![rows, groups], Extent::Rows(1)),
         };
         let scale = TensorSpec { suffix: "weight_scale", dtype: dtype.into(), shape: scales.clone(), extent };
-        let per_row =
-            |suffix, dtype, columns| TensorSpec { suffix, dtype, shape: vec![rows, columns], extent: Extent::Rows(1) };
+        let per_row = |suffix, dtype, columns| TensorSpec::per_row(suffix, dtype, [rows, columns]);
         let mut specs = match self.packed() {
             false => vec![per_row("weight", Dtype::I8, columns), scale],
             true => {

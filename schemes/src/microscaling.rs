@@ -73,9 +73,10 @@ impl Scheme for Microscaled {
             MxElement::E4m3 => ("weight", Dtype::F8_E4M3, columns),
             MxElement::E2m1 { .. } => ("weight_packed", Dtype::U8, columns / 2),
         };
-        let spec =
-            |suffix, dtype, columns| TensorSpec { suffix, dtype, shape: vec![rows, columns], extent: Extent::Rows(1) };
-        Ok(vec![spec(suffix, dtype, bytes), spec("weight_scale", Dtype::U8, groups)])
+        Ok(vec![
+            TensorSpec::per_row(suffix, dtype, [rows, bytes]),
+            TensorSpec::per_row("weight_scale", Dtype::U8, [rows, groups]),
+        ])
     }
 
     fn band_rows(&self) -> usize {

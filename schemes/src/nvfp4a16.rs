@@ -67,11 +67,10 @@ impl Scheme for Nvfp4 {
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
         let Matrix { rows, columns, .. } = source;
         let groups = whole_groups(columns, NVFP4_GROUP)?;
-        let spec = |suffix, dtype, shape, extent| TensorSpec { suffix, dtype, shape, extent };
         Ok(vec![
-            spec("weight_packed", Dtype::U8, vec![rows, columns / 2], Extent::Rows(1)),
-            spec("weight_scale", Dtype::F8_E4M3, vec![rows, groups], Extent::Rows(1)),
-            spec("weight_global_scale", Dtype::F32, vec![1], Extent::Whole),
+            TensorSpec::per_row("weight_packed", Dtype::U8, [rows, columns / 2]),
+            TensorSpec::per_row("weight_scale", Dtype::F8_E4M3, [rows, groups]),
+            TensorSpec { suffix: "weight_global_scale", dtype: Dtype::F32, shape: vec![1], extent: Extent::Whole },
         ])
     }
 

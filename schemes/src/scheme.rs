@@ -147,6 +147,11 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    /// A matrix each of whose rows comes from the source row of that number.
+    pub fn per_row(suffix: &'static str, dtype: Dtype, shape: [usize; 2]) -> Self {
+        Self { suffix, dtype, shape: shape.to_vec(), extent: Extent::Rows(1) }
+    }
+
     /// Bytes of the whole tensor.
     pub fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
