@@ -4,6 +4,7 @@
 
 pub mod explain;
 pub mod format;
+mod kernels;
 mod merged;
 mod modules;
 mod non_finite;
