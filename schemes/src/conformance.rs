@@ -16,6 +16,7 @@ mod options;
 mod sample;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
@@ -82,8 +83,8 @@ pub enum Broken {
     Differs { weight: Weight, suffix: &'static str, byte: usize, way: String },
     #[error("{weight}: expected the error `{expected}`, found {found}")]
     Poison { weight: Weight, expected: NonFinite, found: String },
-    #[error("{weight}: it panics: {message}")]
-    Panics { weight: Weight, message: String },
+    #[error("{place}: it panics: {message}")]
+    Panics { place: String, message: String },
     #[error("golden vectors: {0}")]
     Golden(#[from] GoldenError),
 }
@@ -103,9 +104,9 @@ impl fmt::Display for Weight {
     }
 }
 
-/// Puts a registered scheme to the test: in both formats with no more options than it needs, and in one of them with each
-/// value that the schema of its options offers (examples, choices, both of a switch). A format may be refused, and a value
-/// by an error that names its option. Golden vectors are tried with options of their own.
+/// Puts a registered scheme to the test: in both formats with no more options than it needs, and in one of them with
+/// each value that the schema of its options offers (examples, choices, both of a switch). A format may be refused, and
+/// a value by an error that names its option. Golden vectors are tried with options of their own.
 ///
 /// # Errors
 /// The first promise that is broken.
@@ -132,13 +133,23 @@ fn check_variants(registration: &Registration, variants: &[Variant]) -> Result<R
     options::check_unknown(make, variants).map_err(fail)?;
     for variant in variants {
         let fail = |broken| Failure { scheme: format!("{} {}", registration.name, variant.options), broken };
-        for scheme in variant.make(make).map_err(fail)? {
+        for scheme in unless_it_panics("with these options", || variant.make(make)).map_err(fail)? {
             options::check_arguments(registration, make, &*scheme).map_err(fail)?;
             contract::check(&*scheme, &mut report).map_err(fail)?;
         }
     }
-    report.golden = golden::check(registration).map_err(|error| fail(error.into()))?;
+    report.golden = unless_it_panics("golden vectors", || Ok(golden::check(registration)?)).map_err(fail)?;
     Ok(report)
+}
+
+/// Does `work`, and makes an error of a panic.
+fn unless_it_panics<T>(place: impl fmt::Display, work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = literal.or_else(|| panic.downcast_ref::<String>().cloned());
+        let message = message.unwrap_or_else(|| "without a message".to_owned());
+        Err(Broken::Panics { place: place.to_string(), message })
+    })
 }
 
 /// What [`Make::Quantize`] holds.

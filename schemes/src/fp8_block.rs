@@ -17,8 +17,8 @@ crate::register_scheme!(Registration {
     from_arguments,
     servers: ServerSupport {
         servers: &["vLLM", "SGLang", "transformers"],
-        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Hopper (SM 9.0) for FP8 arithmetic; SGLang from Ampere \
-              (SM 8.0) on in the `fp8` format, from Ada (SM 8.9) on in `compressed-tensors`",
+        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Hopper (SM 9.0) for FP8 arithmetic; SGLang from \
+              Ampere (SM 8.0) on in the `fp8` format, from Ada (SM 8.9) on in `compressed-tensors`",
     },
     golden: include_bytes!("golden/FP8_BLOCK.safetensors"),
 });

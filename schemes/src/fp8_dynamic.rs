@@ -18,8 +18,8 @@ crate::register_scheme!(Registration {
     from_arguments,
     servers: ServerSupport {
         servers: &["vLLM", "SGLang", "transformers"],
-        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Ada (SM 8.9) for FP8 arithmetic and for SGLang; with a \
-              `block_size` as `FP8_BLOCK`",
+        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Ada (SM 8.9) for FP8 arithmetic and for SGLang; with \
+              a `block_size` as `FP8_BLOCK`",
     },
     golden: include_bytes!("golden/FP8_DYNAMIC.safetensors"),
 });

@@ -4,8 +4,7 @@ use safetensors::Dtype;
 
 use crate::kernels::{MX_GROUP, MxElement, quantize_microscaled};
 use crate::{
-    AmaxScope, Band, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError, Strategy,
-    TensorSpec,
+    AmaxScope, Band, Dynamic, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError, Strategy, TensorSpec,
 };
 
 /// Elements and their E8M0 scales.

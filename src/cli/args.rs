@@ -230,7 +230,8 @@ pub(super) struct SchemesTest {
 
     /// Try these options alone, such as '{"block_size": 64}' [default: every value that the options' schema offers].
     /// May be given again
-    #[arg(long, value_name = "JSON", requires = "names", value_parser = |text: &str| serde_json::from_str::<JsonObject>(text))]
+    #[arg(long, value_name = "JSON", requires = "names")]
+    #[arg(value_parser = |text: &str| serde_json::from_str::<JsonObject>(text))]
     pub(super) options: Vec<JsonObject>,
 
     /// Print JSON

@@ -4,12 +4,12 @@
 //!
 //! | part | holds |
 //! |---|---|
-//! | `options` of `__metadata__` | sets of options by names of your choice, as JSON: `{"gpu":{},"cpu":{"quotient_dtype":"source"}}` |
+//! | `options` of `__metadata__` | JSON: sets of options by name, `{"gpu":{},"cpu":{"quotient_dtype":"source"}}` |
 //! | tensor `<weight>.input` | a BF16, F16 or F32 matrix |
-//! | tensor `<weight>.<set>.<suffix>` | what the scheme must make of it with that set of options, by the suffixes of its [`TensorSpec`]s |
+//! | tensor `<weight>.<set>.<suffix>` | what must be made of it with these options, by [`TensorSpec::suffix`] |
 //!
-//! A weight may be tried with one set or several, a set with all of its tensors. What is no part of this is an error, so
-//! that a mistyped name does not make a vector that nobody looks at.
+//! The names of weights and sets are yours to choose. A weight may be tried with one set or several, a set with all of
+//! its tensors. What is no part of this is an error, so that a mistyped name does not make a vector that nobody looks at.
 
 use std::collections::BTreeSet;
 
