@@ -4,20 +4,25 @@
 //! the readers of headers, index, config and manifest are used.
 
 mod codebook;
+mod coded;
 mod content;
 mod declared;
 mod diff;
 mod element;
 mod finding;
+mod grid;
 mod kept;
 mod lint;
 mod modules;
 mod names;
 mod open;
+mod original;
+mod packing;
 mod quality;
 mod rules;
 mod sarif;
 mod shards;
+mod storage;
 mod structure;
 mod threshold;
 mod verify;

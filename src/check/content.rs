@@ -1,26 +1,35 @@
 //! The content of a result: every tensor read in pieces, on all cores, and held against its source.
 
 mod compare;
+mod globals;
+mod group;
+mod matrix;
+mod places;
+mod scales;
 mod weight;
 
 pub(super) use compare::first_difference;
-pub(super) use weight::check_scales;
+pub(super) use globals::merged_differ;
+pub(super) use scales::check_scales;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::coded::Coded;
 use super::finding::Finding;
 use super::kept::Kept;
 use super::modules::Stored;
+use super::original::Original;
 use super::quality::{Figures, WorstBlock};
 use super::rules;
 use super::shards::Shards;
-use super::structure::{Coded, Structure};
+use super::structure::Structure;
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::shown::shown;
+use group::ScaleCount;
 
 /// A tensor of the result and what was found of it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +47,9 @@ pub struct CheckedTensor {
     pub worst: Option<WorstBlock>,
     #[serde(skip)]
     scales: ScaleCount,
+    /// The largest magnitude of the source.
+    #[serde(skip)]
+    largest: f32,
 }
 
 /// What a tensor was checked as.
@@ -54,18 +66,10 @@ pub enum Checked {
     Unread,
 }
 
-/// How many scales follow from the largest weight of their group.
-#[derive(Clone, Copy, Debug, Default)]
-struct ScaleCount {
-    following: u64,
-    other: u64,
-    /// Index of the first that does not.
-    first: usize,
-}
-
 /// A result and what it was made from.
 pub(super) struct Content<'a> {
     pub(super) output: &'a Checkpoint,
+    pub(super) shards: &'a Shards,
     pub(super) source: Option<&'a Checkpoint>,
     pub(super) structure: &'a Structure<'a>,
     pub(super) kept: &'a Kept,
@@ -77,21 +81,22 @@ impl Content<'_> {
     /// # Errors
     /// A file cannot be read, or changes meanwhile.
     pub(super) fn check(&self, findings: &mut Vec<Finding>) -> Result<Vec<CheckedTensor>, SourceError> {
-        let output = Shards::open(self.output)?;
         let source = self.source.map(Shards::open).transpose()?;
-        let coded: BTreeMap<&str, &Coded<'_>> =
-            self.structure.coded.iter().map(|coded| (coded.weight.name.as_str(), coded)).collect();
         let originals: BTreeMap<&str, &Tensor> = by_name(self.source);
-        let reader = Reader { output: &output, source: source.as_ref(), kept: self.kept };
-        let tensors: Vec<&Tensor> = sorted(self.output);
-        let checked: Vec<_> = tensors
+        let reader = Reader { output: self.shards, source: source.as_ref(), kept: self.kept };
+        let checked: Vec<_> = sorted(self.output)
             .par_iter()
             .map(|tensor| {
                 let mut findings = Vec::new();
-                let original = originals.get(tensor.name.as_str()).copied();
-                let checked = match coded.get(tensor.name.as_str()) {
-                    Some(coded) => weight::check(&reader, coded, original, &mut findings)?,
-                    None => self.plain(&reader, tensor, original, &mut findings)?,
+                let checked = match self.structure.coded(tensor) {
+                    Some(coded) => {
+                        let original = originals.get(coded.name().as_str()).copied();
+                        self.coded(&reader, coded, original, &mut findings)?
+                    }
+                    None => {
+                        let original = originals.get(tensor.name.as_str()).copied();
+                        self.plain(&reader, tensor, original, &mut findings)?
+                    }
                 };
                 Ok((checked, findings))
             })
@@ -101,13 +106,40 @@ impl Content<'_> {
             results.extend(checked);
             findings.extend(found);
         }
+        merged_differ(&self.structure.coded, findings);
         if self.source.is_some() {
             self.lost(findings);
             scale_rule(&results, findings);
+            self.globals(&results, &originals, findings);
         }
-        output.check_unchanged()?;
+        self.shards.check_unchanged()?;
         source.iter().try_for_each(Shards::check_unchanged)?;
         Ok(results)
+    }
+
+    /// A weight in few bits.
+    fn coded(
+        &self,
+        reader: &Reader<'_>,
+        coded: &Coded<'_>,
+        original: Option<&Tensor>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<CheckedTensor>, SourceError> {
+        let original = match (reader.source, original) {
+            (None, _) => None,
+            (Some(_), None) => {
+                findings.push(extra(coded.codes));
+                return Ok(None);
+            }
+            (Some(source), Some(original)) => match Original::of(source, original) {
+                Some(same) if *original.shape == coded.matrix => Some(same),
+                _ => {
+                    findings.push(changed_form(coded.codes, &coded.matrix, original));
+                    return Ok(None);
+                }
+            },
+        };
+        weight::check(reader, coded, original, findings).map(Some)
     }
 
     /// A tensor that is not decoded: one of the source's, or one that belongs to a quantized weight.
@@ -119,22 +151,28 @@ impl Content<'_> {
         findings: &mut Vec<Finding>,
     ) -> Result<Option<CheckedTensor>, SourceError> {
         let checked = |action| {
-            let (name, bytes) = (tensor.name.clone(), tensor.len);
-            let scales = ScaleCount::default();
-            Some(CheckedTensor { name, action, bytes, storage: None, figures: None, worst: None, scales })
+            Some(CheckedTensor {
+                name: tensor.name.clone(),
+                action,
+                bytes: tensor.len,
+                storage: None,
+                figures: None,
+                worst: None,
+                scales: ScaleCount::default(),
+                largest: 0.0,
+            })
         };
         let (Some(source), Some(original)) = (reader.source, original) else {
             if self.source.is_none() {
                 return Ok(checked(Checked::Unread));
             }
-            if self.structure.companions.binary_search(&tensor.name.as_str()).is_err() {
-                let message = format!("{} is not in the source", shown(&tensor.name));
-                findings.push(Finding::new(&rules::EXTRA, message).tensor(&tensor.name));
+            if !self.structure.is_companion(tensor) {
+                findings.push(extra(tensor));
             }
             return Ok(None);
         };
         if (tensor.dtype, &tensor.shape) != (original.dtype, &original.shape) {
-            findings.push(changed_form(tensor, original));
+            findings.push(changed_form(tensor, &tensor.shape, original));
             return Ok(None);
         }
         if let Some(at) = compare::first_difference(reader.output, tensor, source, original)? {
@@ -147,9 +185,10 @@ impl Content<'_> {
     }
 
     fn lost(&self, findings: &mut Vec<Finding>) {
-        let here = by_name(Some(self.output));
+        let mut here: BTreeSet<String> = self.output.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+        here.extend(self.structure.coded.iter().map(Coded::name));
         for original in self.source.into_iter().flat_map(sorted) {
-            if !here.contains_key(original.name.as_str()) {
+            if !here.contains(&original.name) {
                 let message = format!("{} of the source is missing", shown(&original.name));
                 findings.push(Finding::new(&rules::LOST, message).tensor(&original.name));
             }
@@ -174,14 +213,19 @@ fn sorted(checkpoint: &Checkpoint) -> Vec<&Tensor> {
     tensors
 }
 
-fn changed_form(tensor: &Tensor, original: &Tensor) -> Finding {
-    let message = match (Stored::of(tensor), tensor.shape == original.shape) {
-        (Stored::Float8, true) => format!("{} is FP8 and cannot be decoded", shown(&tensor.name)),
+fn extra(tensor: &Tensor) -> Finding {
+    let message = format!("{} is not in the source", shown(&tensor.name));
+    Finding::new(&rules::EXTRA, message).tensor(&tensor.name)
+}
+
+/// A tensor that stands for a weight of this shape, and not for that of the source.
+fn changed_form(tensor: &Tensor, shape: &[usize], original: &Tensor) -> Finding {
+    let message = match (Stored::of(tensor), shape == original.shape) {
+        (Stored::Coded, true) => format!("{} is {} and cannot be decoded", shown(&tensor.name), tensor.dtype),
         _ => format!(
-            "{} is {} {:?}, and in the source {} {:?}",
+            "{} is {} {shape:?}, and in the source {} {:?}",
             shown(&tensor.name),
             tensor.dtype,
-            tensor.shape,
             original.dtype,
             original.shape
         ),
@@ -198,15 +242,14 @@ fn scale_rule(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
         return;
     }
     if following < other {
-        let message =
-            format!("{other} of {} scales do not follow from the largest weight of their group", following + other);
+        let message = format!("{other} of {} scales do not follow from the weights of their group", following + other);
         findings.push(Finding::new(&rules::SCALE_RULE, message));
         return;
     }
     for tensor in tensors.iter().filter(|tensor| tensor.scales.other > 0) {
         let ScaleCount { other, first, .. } = tensor.scales;
         let message = format!(
-            "{}: {other} of its scales, the first at position {first}, do not follow from the largest weight of their group as {following} others do",
+            "{}: {other} of its scales, the first at position {first}, do not follow from the weights of their group as {following} others do",
             shown(&tensor.name)
         );
         findings.push(Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name));

@@ -45,3 +45,11 @@ pub(super) fn epsilon(dtype: Dtype) -> f32 {
         _ => f32::EPSILON,
     }
 }
+
+/// The smallest number of `dtype` that has all its digits.
+pub(super) fn smallest_normal(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F16 => f16::MIN_POSITIVE.to_f32(),
+        _ => f32::MIN_POSITIVE,
+    }
+}

@@ -12,6 +12,7 @@ use super::finding::{self, Finding};
 use super::kept::Kept;
 use super::open::{CheckError, judged};
 use super::rules;
+use super::shards::Shards;
 use super::structure;
 use super::threshold::Threshold;
 use crate::checkpoint::Checkpoint;
@@ -42,12 +43,19 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
     let original = source.map(open_source).transpose()?;
     let mut tensors = Vec::new();
     if let Some(checkpoint) = judged(output, &mut findings)? {
-        let structure = structure::check(&checkpoint, &mut findings);
+        let shards = Shards::open(&checkpoint)?;
+        let structure = structure::check(&checkpoint, &shards, &mut findings)?;
         if let Some(original) = &original {
             folder::check(&checkpoint, original, &mut findings)?;
         }
         let kept = Kept::of(output);
-        let content = Content { output: &checkpoint, source: original.as_ref(), structure: &structure, kept: &kept };
+        let content = Content {
+            output: &checkpoint,
+            shards: &shards,
+            source: original.as_ref(),
+            structure: &structure,
+            kept: &kept,
+        };
         tensors = content.check(&mut findings)?;
         hold(&tensors, thresholds, &mut findings);
         finding::locate(&mut findings, &checkpoint);

@@ -62,7 +62,7 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Prove that a result is sound, and that it is the source's
     Verify(Verify),
-    /// Check the structure of an FP8 checkpoint, whoever made it
+    /// Check the structure of a quantized checkpoint, whoever made it
     Lint(Lint),
     /// Show tensor by tensor how two checkpoints differ
     Diff(Diff),

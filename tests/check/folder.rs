@@ -24,6 +24,19 @@ pub(crate) enum Base {
     BlockF32,
     /// `format: compressed-tensors`, a scale per row.
     Channel,
+    /// `W8A8`: bytes, a scale per row.
+    Int8,
+    /// `W4A8` with zero points, in bytes.
+    Int4,
+    /// `W4A16`: words, a scale per 128 columns.
+    Packed,
+    /// `W4A16_ASYM`: the same with packed zero points.
+    Shifted,
+    Mxfp8,
+    Mxfp4,
+    Nvfp4,
+    /// Attention in NVFP4, the rest in packed integers.
+    Mixed,
 }
 
 impl Base {
@@ -36,8 +49,20 @@ impl Base {
                 ("Block", "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\n"),
                 ("BlockF32", "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\nscale_dtype: f32\n"),
                 ("Channel", "format: compressed-tensors\nscheme: FP8_DYNAMIC\n"),
+                ("Int8", "format: compressed-tensors\nscheme: W8A8\n"),
+                ("Int4", "format: compressed-tensors\nscheme: W4A8\nsymmetric: false\n"),
+                ("Packed", "format: compressed-tensors\nscheme: W4A16\n"),
+                ("Shifted", "format: compressed-tensors\nscheme: W4A16_ASYM\n"),
+                ("Mxfp8", "format: compressed-tensors\nscheme: MXFP8\n"),
+                ("Mxfp4", "format: compressed-tensors\nscheme: MXFP4\n"),
+                ("Nvfp4", "format: compressed-tensors\nscheme: NVFP4A16\n"),
+                (
+                    "Mixed",
+                    "format: compressed-tensors\nrules:\n  - scheme: NVFP4A16\n    targets: \"re:.*self_attn.*\"\n  - scheme: W4A16\n    targets: \"re:.*language_model.*mlp.*\"\n",
+                ),
             ] {
-                let recipe = format!("{recipe}targets: Linear\nignore: [\"re:.*visual.*\"]\n");
+                let rest = if name == "Mixed" { "" } else { "targets: Linear\nignore: [\"re:.*visual.*\"]\n" };
+                let recipe = format!("{recipe}{rest}");
                 apply(&recipe, &source(), &root.path().join(name));
             }
             root

@@ -6,3 +6,4 @@ mod diff;
 mod folder;
 mod layouts;
 mod mutations;
+mod schemes;
