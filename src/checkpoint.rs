@@ -4,6 +4,7 @@
 //! time, and refuses what different readers would understand differently.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::Dtype;
 
@@ -11,6 +12,7 @@ use crate::layer::{self, LayerKind};
 
 pub mod config;
 mod error;
+pub mod experts;
 pub mod header;
 pub mod index;
 pub mod layout;
@@ -22,12 +24,14 @@ pub mod side_files;
 pub mod smoke;
 pub mod source;
 mod summary;
+pub mod view;
 
 pub use error::CheckpointError;
 pub use summary::KindSummary;
+pub use view::View;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub dir: PathBuf,
     /// In order of name; every one holds what the index says it does.
@@ -56,7 +60,7 @@ pub struct Shard {
     pub stamp: source::Stamp,
 }
 
-/// One tensor of the checkpoint, as its shard's header describes it.
+/// One tensor of the checkpoint: as its shard's header describes it, or as a recipe wants it seen.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub name: String,
@@ -66,8 +70,11 @@ pub struct Tensor {
     pub shard: usize,
     /// Offset of the first byte in the shard's file.
     pub offset: u64,
-    /// Bytes of data.
+    /// Bytes of data, as many as dtype and shape make.
     pub len: u64,
+    pub view: View,
+    /// The stored tensor that this one is a part of, where it is one.
+    pub part_of: Option<Arc<str>>,
 }
 
 impl Checkpoint {
@@ -156,6 +163,21 @@ impl Tensor {
 
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
+    }
+
+    /// The dtype of what is stored at its offset.
+    pub fn stored_dtype(&self) -> Dtype {
+        if self.view.float8().is_some() { Dtype::F8_E4M3 } else { self.dtype }
+    }
+
+    /// Bytes that it is made of at its offset, scales not counted.
+    pub fn stored_len(&self) -> u64 {
+        if self.view.float8().is_some() { self.parameters() } else { self.len }
+    }
+
+    /// Bytes that it is made of, scales included.
+    pub fn source_bytes(&self) -> u64 {
+        self.stored_len() + self.view.float8().map_or(0, |float8| float8.scale.len)
     }
 
     /// How many elements the tensor has.

@@ -51,7 +51,9 @@ impl InitError {
     /// What to do about it.
     pub fn help(&self) -> Vec<String> {
         let help = match self {
-            Self::Quantized { .. } => "start from its BF16 original; quantizing twice loses what the first pass kept",
+            Self::Quantized { .. } => {
+                "start from its BF16 original; docs/recipes.md says how a recipe decodes or carries over FP8 layers"
+            }
             Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
             Self::Recipe { .. } => "name the checkpoint by another path",
             Self::Refused(_) => "write a recipe that keeps these layers, see docs/recipes.md",
@@ -68,12 +70,15 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
     if let Some(how) = &checkpoint.quantized {
         return Err(InitError::Quantized { how: how.clone() });
     }
-    let layers = Layers::of(&checkpoint, request.scales);
+    // Stacks that can be taken apart are drafted as what they become.
+    let split = if checkpoint.has_stacked_experts() { checkpoint.clone().split_experts().ok() } else { None };
+    let layers = Layers::of(split.as_ref().unwrap_or(&checkpoint), request.scales);
     if layers.taken == 0 {
         return Err(InitError::Nothing { model: request.model.clone() });
     }
-    let holds = text::what_it_holds(&checkpoint, &layers);
-    let body = text::body(&checkpoint, &layers, request);
+    let seen = split.as_ref().unwrap_or(&checkpoint);
+    let holds = text::what_it_holds(seen, &layers);
+    let body = text::body(seen, &layers, request);
     drop(layers);
     let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), body.as_str()))
         .map_err(|source| InitError::Recipe { model: request.model.clone(), source })?;

@@ -3,12 +3,15 @@
 //! Only headers are read to make one, and everything about the output is known when it is made.
 
 pub mod explain;
+mod float8;
 pub mod format;
 mod merged;
 mod modules;
 mod non_finite;
 mod output;
+mod requantized;
 pub mod resolve;
+mod seen;
 mod selection;
 mod serving;
 pub mod summary;
@@ -16,8 +19,8 @@ pub mod tensor_parallel;
 
 use qwen_fp8_schemes::TensorSpec;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::layout::{ShardLayout, index_json};
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::{Finding, Severity};
 use crate::recipe::{Recipe, ServingPolicy};
 
@@ -57,10 +60,23 @@ pub struct Decision {
 /// The work for one source tensor.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// The bytes go unchanged to this place.
+    /// The bytes go unchanged to this place, or what the tensor's view makes of them.
     Copy { to: Slot },
+    /// The codes of a weight that is FP8 already, and its scales, go unchanged to these places.
+    Carry { weight: Slot, scale: Slot },
     /// The scheme of this rule writes these tensors.
     Quantize { rule: usize, outputs: Vec<(TensorSpec, Slot)> },
+}
+
+impl Job {
+    /// The places that are written, in the order of what is written.
+    pub fn slots(&self) -> Vec<Slot> {
+        match self {
+            Self::Copy { to } => vec![*to],
+            Self::Carry { weight, scale } => vec![*weight, *scale],
+            Self::Quantize { outputs, .. } => outputs.iter().map(|(_, slot)| *slot).collect(),
+        }
+    }
 }
 
 /// A tensor of the output: `shards[shard].tensors[tensor]`.
@@ -86,14 +102,16 @@ impl Plan {
     /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
     pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
         let mut findings = Vec::new();
-        if let Some(how) = &checkpoint.quantized {
-            findings.push(
-                Finding::error(format!("the checkpoint is quantized already: {how}"))
-                    .help("start from its BF16 original; quantizing twice loses what the first pass kept"),
-            );
-        }
         findings.extend(non_finite::refusals(&recipe));
+        let checkpoint = match seen::seen(&recipe, checkpoint) {
+            Ok(checkpoint) => checkpoint,
+            Err(finding) => {
+                findings.push(finding);
+                return Err(Box::new(Refused { recipe, findings }));
+            }
+        };
         let decisions = resolve::resolve(&recipe, &checkpoint, &mut findings);
+        findings.extend(requantized::refusals(&recipe, &checkpoint, &decisions));
         if has_error(&findings) {
             return Err(Box::new(Refused { recipe, findings }));
         }
@@ -107,7 +125,7 @@ impl Plan {
             serving::Served { recipe: &recipe, checkpoint: &checkpoint, decisions: &decisions, modules: &modules };
         let policy = recipe.serving;
         findings.extend(serving::check(&served).into_iter().map(|finding| under(policy, finding)));
-        if modules.quantized.is_empty() {
+        if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
             findings.push(Finding::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }
         let alignments = tensor_parallel::alignments(
@@ -115,7 +133,10 @@ impl Plan {
             tensor_parallel::Heads::of(&checkpoint.config),
         );
         let config = if modules.quantized.is_empty() {
-            checkpoint.config.text().to_owned()
+            match checkpoint.quantized {
+                Some(_) => checkpoint.config.without_quantization_config(),
+                None => checkpoint.config.text(),
+            }
         } else {
             checkpoint.config.with_quantization_config(&wire.quantization_config(&modules))
         };
@@ -142,6 +163,11 @@ impl Plan {
     /// [`AmaxScope::Fused`](qwen_fp8_schemes::AmaxScope::Fused).
     pub fn amax_leaders(&self) -> Vec<usize> {
         merged::amax_leaders(self)
+    }
+
+    /// Bytes of all tensors of the source.
+    pub fn source_bytes(&self) -> u64 {
+        self.checkpoint.tensors.iter().map(Tensor::source_bytes).sum()
     }
 
     /// Bytes of all output files that the run computes; side files come on top.

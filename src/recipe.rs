@@ -39,6 +39,7 @@ pub struct Recipe {
     pub max_shard_size: Option<u64>,
     pub serving: ServingPolicy,
     pub on_nonfinite: NonFinitePolicy,
+    pub experts: ExpertsPolicy,
     /// In order of precedence: the first rule that takes a tensor decides.
     pub rules: Vec<Rule>,
 }
@@ -81,6 +82,19 @@ pub enum NonFinitePolicy {
     Keep,
 }
 
+/// What becomes of experts that the checkpoint stacks in three dimensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpertsPolicy {
+    /// They are an error, unless a rule keeps them.
+    #[default]
+    Error,
+    /// Each expert gets matrices of its own, `experts.0.gate_proj` and so on, which rules then take or leave.
+    Split,
+    /// They stay as they are.
+    Keep,
+}
+
 /// One rule: a scheme and the layers it takes.
 #[derive(Debug)]
 pub struct Rule {
@@ -93,6 +107,8 @@ pub struct Rule {
     pub ignore: Vec<Located<Pattern>>,
     /// Whether the rule's patterns may match nothing.
     pub optional: bool,
+    /// Whether the rule may take layers that are FP8 already, which are decoded first.
+    pub requantize: bool,
     /// Where the rule stands in the text; the modifier's place for a rule that is implied.
     pub span: Range<usize>,
 }
@@ -157,6 +173,7 @@ impl Recipe {
                 max_shard_size: built.header.max_shard_size.map(|size| size.0),
                 serving: built.header.serving,
                 on_nonfinite: built.header.on_nonfinite,
+                experts: built.header.experts,
                 rules: built.rules,
             }),
             built => {

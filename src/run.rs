@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use qwen_fp8_schemes::Simd;
 
+use crate::checkpoint::Tensor;
 use crate::checksum::Crc64;
 use crate::plan::{Job, Plan};
 use crate::report::manifest::MANIFEST_FILE;
@@ -44,11 +45,14 @@ mod open_files;
 mod outputs;
 mod pipeline;
 mod resume;
+mod segment;
 mod self_check;
 mod sources;
 mod staging;
 mod timings;
+mod view;
 mod work;
+mod worker;
 
 /// How a run is carried out; nothing here changes a byte of the output, the manifest aside.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +204,9 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
 
     let wall_seconds = began.elapsed().as_secs_f64();
     let shares = outcome.stages.shares(work.workers, outcome.span);
-    let tensors_copied = plan.jobs.iter().filter(|job| matches!(job, Job::Copy { .. })).count();
+    let tensors_quantized = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
+    let decoded = |(tensor, job): &(&Tensor, &Job)| matches!(job, Job::Copy { .. }) && tensor.view.float8().is_some();
+    let tensors_dequantized = plan.checkpoint.tensors.iter().zip(&plan.jobs).filter(decoded).count();
     Ok(Report {
         wall_seconds,
         cpu_seconds: timings::cpu_seconds() - cpu_before,
@@ -210,8 +216,9 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
         bytes_per_second: outcome.stages.bytes_read as f64 / wall_seconds.max(f64::MIN_POSITIVE),
         workers: work.workers,
         simd: options.simd.name(),
-        tensors_copied,
-        tensors_quantized: plan.jobs.len() - tensors_copied,
+        tensors_copied: plan.jobs.len() - tensors_quantized - tensors_dequantized,
+        tensors_dequantized,
+        tensors_quantized,
         non_finite: non_finite.all(plan),
         odd_scales: odd_scales.all(plan),
         shares,

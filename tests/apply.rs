@@ -181,7 +181,7 @@ fn every_ready_recipe_does_what_it_says() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         // Those for DeepSeek-V3 name layers that this model lacks; `tests/plan/families.rs` has its shapes.
-        if !name.starts_with("fp8_deepseek") {
+        if path.is_file() && !name.starts_with("fp8_deepseek") {
             configs.insert(name, check_on_fixture(&path));
         }
     }
@@ -195,6 +195,35 @@ fn every_ready_recipe_does_what_it_says() {
     for name in ["fp8_per_channel.yaml", "llmcompressor_fp8_dynamic.yaml"] {
         assert_eq!(configs[name]["config_groups"]["group_0"]["weights"]["strategy"], "channel", "{name}");
     }
+}
+
+#[test]
+fn every_ready_recipe_for_fp8_sources_does_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    apply(&repository().join("recipes/fp8_dynamic.yaml"), &fixture(), &at("fp8"));
+    let (fp8, _) = read(&at("fp8"));
+    for name in ["dequantize", "retag", "blocks_to_channels"] {
+        apply(&repository().join(format!("recipes/from_fp8/{name}.yaml")), &at("fp8"), &at(name));
+    }
+    assert_eq!(fs::read_dir(repository().join("recipes/from_fp8")).unwrap().count(), 3);
+    let config =
+        |name: &str| -> Value { serde_json::from_slice(&fs::read(at(name).join("config.json")).unwrap()).unwrap() };
+
+    let (plain, _) = read(&at("dequantize"));
+    let (source, _) = read(&fixture());
+    assert!(plain.keys().eq(source.keys()) && plain.values().all(|tensor| tensor.dtype == Dtype::BF16));
+    assert_eq!(config("dequantize").get("quantization_config"), None);
+
+    let (retagged, _) = read(&at("retag"));
+    for (name, tensor) in &fp8 {
+        assert_eq!(&retagged[&name.replace("weight_scale_inv", "weight_scale")], tensor, "{name}");
+    }
+    assert_eq!(config("retag")["quantization_config"]["config_groups"]["group_0"]["weights"]["strategy"], "block");
+
+    let (channels, _) = read(&at("blocks_to_channels"));
+    let scale = &channels["model.language_model.layers.0.mlp.up_proj.weight_scale"];
+    assert_eq!(scale.shape, [source["model.language_model.layers.0.mlp.up_proj.weight"].shape[0], 1]);
 }
 
 #[test]

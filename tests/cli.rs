@@ -99,6 +99,8 @@ fn plan_as_json_is_complete() {
         [
             "format",
             "on_nonfinite",
+            "split_stacks",
+            "split_matrices",
             "rows",
             "shards",
             "documents",

@@ -5,6 +5,7 @@
 
 mod absmax;
 mod band;
+mod decode;
 mod division;
 mod e2m1;
 mod e4m3;
@@ -27,6 +28,7 @@ mod thresholds;
 
 pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};
+pub use decode::{Codes, decode};
 pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
 pub(crate) use keep::keep;
 pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};

@@ -6,6 +6,7 @@
 
 mod arguments;
 pub mod conformance;
+mod dequantize;
 mod float8;
 mod fp8;
 mod fp8_block;
@@ -30,7 +31,7 @@ mod wna8;
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{absmax, non_finite, odd_scales};
+pub use kernels::{Codes, absmax, decode, non_finite, odd_scales};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, registered};
 pub use safetensors::Dtype;
 pub use scheme::{

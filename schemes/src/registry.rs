@@ -26,8 +26,10 @@ pub struct Registration {
 
 /// What a rule with this scheme does to a tensor.
 pub enum Make {
-    /// The tensor is copied byte for byte.
+    /// The tensor is copied byte for byte, an FP8 layer of a quantized source with its scales.
     Keep,
+    /// An FP8 layer of a quantized source is decoded, and anything else copied.
+    Dequantize,
     /// The tensor is quantized by the scheme that the options describe.
     Quantize(fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>),
 }

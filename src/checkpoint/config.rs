@@ -4,6 +4,7 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use indexmap::map::Entry;
+use qwen_fp8_schemes::SourceDtype;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 use serde_json::Value;
@@ -101,6 +102,18 @@ impl Config {
         self.value(&["text_config", key]).or_else(|| self.value(&[key]))?.as_u64()
     }
 
+    /// The float dtype that the model's weights are in, by `dtype` or its older name.
+    pub fn float_dtype(&self) -> Option<SourceDtype> {
+        let paths = [&["dtype"][..], &["torch_dtype"], &["text_config", "dtype"], &["text_config", "torch_dtype"]];
+        let name = paths.into_iter().find_map(|path| self.value(path)?.as_str().map(str::to_owned))?;
+        match name.trim_start_matches("torch.") {
+            "bfloat16" => Some(SourceDtype::Bf16),
+            "float16" => Some(SourceDtype::F16),
+            "float32" => Some(SourceDtype::F32),
+            _ => None,
+        }
+    }
+
     /// The text of `quantization_config`, unless it is null.
     pub fn quantization_config(&self) -> Option<&str> {
         self.get(QUANTIZATION_CONFIG).filter(|text| *text != "null")
@@ -110,6 +123,13 @@ impl Config {
     pub fn with_quantization_config(&self, quantization_config: &Value) -> String {
         let mut config = self.clone();
         config.set(&[QUANTIZATION_CONFIG], quantization_config);
+        config.text()
+    }
+
+    /// The text of this config without `quantization_config`.
+    pub fn without_quantization_config(&self) -> String {
+        let mut config = self.clone();
+        config.entries.shift_remove(QUANTIZATION_CONFIG);
         config.text()
     }
 

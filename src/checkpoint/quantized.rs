@@ -67,7 +67,8 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
-        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0 }
+        let view = crate::checkpoint::View::Stored;
+        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0, view, part_of: None }
     }
 
     #[test]

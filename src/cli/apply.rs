@@ -112,12 +112,16 @@ fn cancel_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn summary(plan: &Plan, output: &std::path::Path, report: &Report) -> String {
+    let decoded = match report.tensors_dequantized {
+        0 => String::new(),
+        number => format!("{number} decoded, "),
+    };
     format!(
-        "{}: {} quantized, {} copied, {} → {} in {:.1} s ({}/s)",
+        "{}: {} quantized, {decoded}{} copied, {} → {} in {:.1} s ({}/s)",
         output.display().to_string().escape_debug(),
         report.tensors_quantized,
         report.tensors_copied,
-        human(plan.checkpoint.tensors.iter().map(|tensor| tensor.len).sum()),
+        human(plan.source_bytes()),
         human(plan.output_bytes()),
         report.wall_seconds,
         human(report.bytes_per_second as u64),

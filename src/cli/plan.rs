@@ -21,6 +21,10 @@ fn render(summary: &Summary) -> String {
         text.push_str(&section(rows));
         text.push('\n');
     }
+    if summary.split_stacks > 0 {
+        let (stacks, matrices) = (count(summary.split_stacks, "stack"), grouped(summary.split_matrices as u64));
+        text.push_str(&format!("{stacks} of experts split into {matrices} matrices\n\n"));
+    }
     text.push_str(&files(summary));
     text.push_str(&format!(
         "\n{} quantized, {} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % saved\n{}",
@@ -42,11 +46,17 @@ fn section(rows: &[Row]) -> String {
     let tensors = rows.iter().map(|row| row.count).sum();
     let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
     let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
-    let (word, size) = match first.action {
-        Action::Quantize => {
-            ("quantize", format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes)))
+    let word = match first.action {
+        Action::Quantize => "quantize",
+        Action::Carry => "carry over",
+        Action::Dequantize => "dequantize",
+        Action::Copy => "copy",
+    };
+    let size = match first.action {
+        Action::Quantize | Action::Dequantize => {
+            format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes))
         }
-        Action::Copy => ("copy", bytes(|row| row.source_bytes)),
+        Action::Carry | Action::Copy => bytes(|row| row.source_bytes),
     };
     let mut text = format!("{word} · {rule} · {}, {size}\n", count(tensors, "tensor"));
 

@@ -21,8 +21,10 @@ pub(super) struct Layers<'a> {
     pub(super) cut: BTreeSet<&'a [usize]>,
     /// How many are quantized.
     pub(super) taken: usize,
-    /// Tensors of stacked experts.
+    /// Tensors of stacked experts that cannot be taken apart.
     pub(super) stacked: Vec<&'a Tensor>,
+    /// How many stacks are taken apart.
+    pub(super) split: usize,
 }
 
 /// Why a linear layer stays, in the order in which the rules say so.
@@ -84,9 +86,10 @@ impl<'a> Layers<'a> {
             kept.insert(Why::Misfit, misfits.into_iter().collect());
         }
         let stacked = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
+        let stacks: BTreeSet<&str> = checkpoint.tensors.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
         let misfits_decided = wanted.is_none() && most_misfit;
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
-        Self { family, scales, misfits_decided, kept, cut, taken, stacked }
+        Self { family, scales, misfits_decided, kept, cut, taken, stacked, split: stacks.len() }
     }
 }
 

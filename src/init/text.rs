@@ -72,10 +72,11 @@ pub(super) fn body(checkpoint: &Checkpoint, layers: &Layers<'_>, request: &Reque
         Scales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };
     let mut text = format!(
-        "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n\
+        "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n{}\
          rules: # The first rule that takes a tensor decides; what no rule takes stays as it is.\n",
         scalar(&request.model),
         scalar(&format!("{}-{suffix}", base_name(checkpoint, &request.model))),
+        split_experts(layers),
     );
     for (&why, modules) in &layers.kept {
         let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -133,13 +134,22 @@ fn passthrough(reason: &str, targets: &[String]) -> String {
     text
 }
 
+fn split_experts(layers: &Layers<'_>) -> String {
+    match layers.split {
+        0 => String::new(),
+        stacks => {
+            format!("experts: split # {} of experts, one by one: as servers load them.\n", count(stacks, "stack"))
+        }
+    }
+}
+
 fn stacked_experts(layers: &Layers<'_>) -> String {
     if layers.stacked.is_empty() {
         return String::new();
     }
     let bytes = layers.stacked.iter().map(|tensor| tensor.len).sum();
     let reason = format!(
-        "{} of experts stacked in three dimensions, {}: this version does not quantize them.",
+        "{} of experts stacked in three dimensions, {}, in a layout that is not known.",
         count(layers.stacked.len(), "tensor"),
         human(bytes)
     );

@@ -95,18 +95,19 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
+        (Job::Carry { .. }, _) => "carried over unchanged: it is FP8 already, and so are its scales".to_owned(),
+        (Job::Copy { .. }, Some(_)) if tensor.view.float8().is_some() => {
+            format!("decoded from FP8 to {:?}", tensor.dtype)
+        }
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
     };
-    let slot = match &plan.jobs[index] {
-        Job::Copy { to } => Some(to),
-        Job::Quantize { outputs, .. } => outputs.first().map(|(_, slot)| slot),
-    };
+    let slots = plan.jobs[index].slots();
     Explanation {
-        file: slot.map(|slot| plan.shards[slot.shard].file_name.clone()).unwrap_or_default(),
+        file: slots.first().map(|slot| plan.shards[slot.shard].file_name.clone()).unwrap_or_default(),
         tensor: tensor.name.clone(),
         kind: tensor.kind().name(),
-        dtype: format!("{:?}", tensor.dtype),
+        dtype: format!("{:?}", tensor.stored_dtype()),
         shape: tensor.shape.clone(),
         outcome,
         rules,

@@ -41,6 +41,10 @@ impl<'a> Modules<'a> {
                         quantized.push(Quantized { tensor, scheme, rule, target });
                     }
                 }
+                (Job::Carry { .. }, Some((rule, target))) => {
+                    let scheme = tensor.view.float8().map(|float8| float8.scheme.as_ref());
+                    quantized.extend(scheme.map(|scheme| Quantized { tensor, scheme, rule, target }));
+                }
                 _ if is_listed(tensor) => kept.push(tensor.module()),
                 _ => {}
             }

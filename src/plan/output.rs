@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, Make, Matrix, SourceDtype, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
+use crate::checkpoint::view::Float8;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::Finding;
 use crate::recipe::Recipe;
@@ -72,9 +73,10 @@ pub(super) fn lay_out(
         .zip(&bins)
         .map(|(part, &shard)| {
             let slot = |entry: &TensorEntry| Slot { shard, tensor: places[shard][entry.name.as_str()] };
-            match part.quantized {
-                None => Job::Copy { to: slot(&part.entries[0]) },
-                Some((rule, specs)) => {
+            match part.becomes {
+                Becomes::Copied => Job::Copy { to: slot(&part.entries[0]) },
+                Becomes::Carried => Job::Carry { weight: slot(&part.entries[0]), scale: slot(&part.entries[1]) },
+                Becomes::Quantized(rule, specs) => {
                     let outputs =
                         specs.into_iter().zip(&part.entries).map(|(spec, entry)| (spec, slot(entry))).collect();
                     Job::Quantize { rule, outputs }
@@ -88,14 +90,23 @@ pub(super) fn lay_out(
 /// What one source tensor becomes.
 struct Part {
     entries: Vec<TensorEntry>,
-    /// The rule and its scheme's outputs, one per entry; `None` for a copy.
-    quantized: Option<(usize, Vec<TensorSpec>)>,
+    becomes: Becomes,
+}
+
+/// How the entries of a part come about.
+enum Becomes {
+    /// One entry, by a copy.
+    Copied,
+    /// Codes, then scales, as the source has them.
+    Carried,
+    /// By the scheme of this rule, which makes these outputs, one per entry.
+    Quantized(usize, Vec<TensorSpec>),
 }
 
 impl Part {
     fn copy(tensor: &Tensor) -> Self {
         let entry = TensorEntry { name: tensor.name.clone(), dtype: tensor.dtype, shape: tensor.shape.clone() };
-        Self { entries: vec![entry], quantized: None }
+        Self { entries: vec![entry], becomes: Becomes::Copied }
     }
 
     /// What the decision makes of the tensor, or why its scheme cannot take it.
@@ -106,7 +117,13 @@ impl Part {
         wire: &dyn WireFormat,
     ) -> Result<Self, (Obstacle, String)> {
         let Some((index, _)) = decision.rule else { return Ok(Self::copy(tensor)) };
-        let Some(scheme) = &recipe.rules[index].scheme else { return Ok(Self::copy(tensor)) };
+        let rule = &recipe.rules[index];
+        let Some(scheme) = &rule.scheme else {
+            return match tensor.view.float8() {
+                Some(float8) if matches!(rule.registration.make, Make::Keep) => Self::carry(tensor, float8, wire),
+                _ => Ok(Self::copy(tensor)),
+            };
+        };
         let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
         let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         let entries = specs
@@ -117,7 +134,27 @@ impl Part {
                 shape: spec.shape.clone(),
             })
             .collect();
-        Ok(Self { entries, quantized: Some((index, specs)) })
+        Ok(Self { entries, becomes: Becomes::Quantized(index, specs) })
+    }
+
+    /// The codes and scales of a weight that is FP8 already, under the names of the output's format.
+    fn carry(tensor: &Tensor, float8: &Float8, wire: &dyn WireFormat) -> Result<Self, (Obstacle, String)> {
+        let scheme = float8.scheme.as_ref();
+        wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
+        let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
+        let [weight, scale] = specs.as_slice() else {
+            return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned()));
+        };
+        let entry = |spec: &TensorSpec, dtype, shape: &[usize]| TensorEntry {
+            name: format!("{}.{}", tensor.module(), wire.suffix(scheme, spec)),
+            dtype,
+            shape: shape.to_vec(),
+        };
+        let entries = vec![
+            entry(weight, tensor.stored_dtype(), &tensor.shape),
+            entry(scale, float8.scale.dtype, &float8.scale.shape),
+        ];
+        Ok(Self { entries, becomes: Becomes::Carried })
     }
 
     fn bytes(&self) -> u64 {
@@ -132,6 +169,7 @@ enum Obstacle {
     Rank,
     Dtype,
     Scheme,
+    Format,
 }
 
 fn matrix(tensor: &Tensor) -> Result<Matrix, (Obstacle, String)> {

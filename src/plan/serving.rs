@@ -7,7 +7,7 @@ use qwen_fp8_schemes::{Format, Strategy};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::finding::{Finding, Severity};
 use crate::layer::{self, LayerKind};
-use crate::recipe::{Dialect, Recipe};
+use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 use crate::shown::shown;
 
 use super::merged::{self, Whole};
@@ -171,8 +171,11 @@ fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Stacked experts are not quantized; a server must be told, and the user must have said so.
+/// Stacks of experts are not quantized; a server must be told, and the user must have said so.
 fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
+    if served.recipe.experts == ExpertsPolicy::Keep {
+        return;
+    }
     let is_ignored = |tensor: &Tensor| {
         let mut ignores = served.recipe.rules.iter().flat_map(|rule| &rule.ignore);
         ignores.any(|pattern| pattern.value.matches(tensor.target_name(), tensor.kind()).unwrap_or(false))
@@ -194,7 +197,7 @@ fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
             count(silent.len(), "tensor"),
             shown(&first.name)
         ))
-        .help("this version does not quantize experts in three dimensions, and they are most of the model")
+        .help("they are most of the model; `experts: split` at the top makes matrices of them that the rules take")
         .help(selection::keep_patterns(served.recipe, quantized.rule, &experts, false)),
     );
 }

@@ -1,6 +1,6 @@
 //! The plan in a few lines: tensors that differ only by layer number and fare alike are one row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::Dtype;
 use serde::Serialize;
@@ -18,6 +18,9 @@ pub struct Summary {
     pub format: &'static str,
     /// What becomes of NaN and infinity in weights to be quantized.
     pub on_nonfinite: NonFinitePolicy,
+    /// Stacks of experts that are taken apart, and the matrices that they make.
+    pub split_stacks: usize,
+    pub split_matrices: usize,
     /// What is quantized comes first, then by rule and name.
     pub rows: Vec<Row>,
     /// The safetensors files.
@@ -63,6 +66,10 @@ pub struct Row {
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Quantize,
+    /// It is FP8 already and stays so, with its scales.
+    Carry,
+    /// It is FP8 and becomes numbers.
+    Dequantize,
     Copy,
 }
 
@@ -106,9 +113,14 @@ impl Summary {
         let side_files =
             plan.checkpoint.side_files.iter().map(|file| FileSize { name: file.name.clone(), bytes: file.stamp.size });
         let side_files: Vec<FileSize> = side_files.collect();
+        let parts = plan.checkpoint.tensors.iter().filter_map(|tensor| tensor.part_of.as_deref());
+        let split_matrices = parts.clone().count();
+        let stacks: BTreeSet<&str> = parts.collect();
         Self {
             format: format::format_name(plan.recipe.format),
             on_nonfinite: plan.recipe.on_nonfinite,
+            split_stacks: stacks.len(),
+            split_matrices,
             rows,
             shards: shards.collect(),
             documents: documents.collect(),
@@ -158,11 +170,14 @@ fn rows(plan: &Plan) -> Vec<Row> {
 
 fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
-    let (action, slots) = match &plan.jobs[index] {
-        Job::Copy { to } => (Action::Copy, vec![*to]),
-        Job::Quantize { outputs, .. } => (Action::Quantize, outputs.iter().map(|(_, slot)| *slot).collect()),
+    let action = match &plan.jobs[index] {
+        Job::Quantize { .. } => Action::Quantize,
+        Job::Carry { .. } => Action::Carry,
+        Job::Copy { .. } if tensor.view.float8().is_some() => Action::Dequantize,
+        Job::Copy { .. } => Action::Copy,
     };
-    let placed: Vec<_> = slots.iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
+    let placed: Vec<_> =
+        plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
     Row {
         name: tensor.name.clone(),
         kind: tensor.kind().name(),
@@ -170,7 +185,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
-        before: Described::new(tensor.parameter(), tensor.dtype, &tensor.shape),
+        before: Described::new(tensor.parameter(), tensor.stored_dtype(), &tensor.shape),
         after: placed
             .iter()
             .map(|placed| {
@@ -178,7 +193,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
                 Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),
-        source_bytes: tensor.len,
+        source_bytes: tensor.source_bytes(),
         output_bytes: placed.iter().map(|placed| placed.len).sum(),
     }
 }

@@ -159,7 +159,7 @@ impl Builder<'_> {
         let options = rule.iter().filter(|(key, _)| !not_options.contains(&key.as_str()));
         let options: Map<_, _> = options.map(|(key, value)| (key.clone(), value.clone())).collect();
         let scheme = match &registration.make {
-            Make::Keep => None,
+            Make::Keep | Make::Dequantize => None,
             Make::Quantize(make) => match make(Value::Object(options), self.format) {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
@@ -179,6 +179,7 @@ impl Builder<'_> {
             targets,
             ignore,
             optional: keys.optional,
+            requantize: keys.requantize,
             // The flat form has no key of its own to point at.
             span: self.document.spans.key(&if pointer.is_empty() {
                 child(pointer, "scheme")
@@ -209,6 +210,7 @@ fn keep_vision(registration: &'static Registration, span: Range<usize>) -> Rule 
         targets: patterns.map(|value| Located { value, span: span.clone() }).collect(),
         ignore: Vec::new(),
         optional: true,
+        requantize: false,
         span,
     }
 }

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::recipe::document::child;
-use crate::recipe::{NonFinitePolicy, ServingPolicy};
+use crate::recipe::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::size;
 
 /// What a recipe says beside its rules.
@@ -60,6 +60,14 @@ pub(super) struct Header {
     #[serde(default)]
     #[schemars(extend("examples" = ["keep"]))]
     pub(super) on_nonfinite: NonFinitePolicy,
+
+    /// What happens to the experts of a mixture-of-experts model that the checkpoint stacks in three dimensions: `split`
+    /// makes of each expert the matrices that servers know (`experts.0.gate_proj`, …), which the rules then take; `keep`
+    /// leaves the stacks as they are; `error` stops unless a rule keeps them. Experts that are stored one by one need
+    /// nothing.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["split"]))]
+    pub(super) experts: ExpertsPolicy,
 }
 
 /// What a rule says beside its scheme and the scheme's options.
@@ -78,10 +86,19 @@ pub(super) struct RuleKeys {
     #[serde(default)]
     #[schemars(extend("examples" = [true]))]
     pub(super) optional: bool,
+
+    /// Whether the rule may take layers that the checkpoint holds in FP8 already: they are decoded and quantized again.
+    /// Without it, such a layer is an error.
+    #[serde(default)]
+    #[schemars(extend("examples" = [true]))]
+    pub(super) requantize: bool,
 }
 
 /// The keys of [`RuleKeys`] and the discriminator: what is left of a rule are the scheme's options.
-pub(super) const RULE_KEYS: [&str; 4] = ["scheme", "targets", "ignore", "optional"];
+pub(super) const RULE_KEYS: [&str; 5] = ["scheme", "targets", "ignore", "optional", REQUANTIZE];
+
+/// The key of a rule that only quantizing ones have.
+pub(super) const REQUANTIZE: &str = "requantize";
 
 /// The name of an output layout.
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]

@@ -150,7 +150,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
         last = Some(claim.group);
         let group = &groups[claim.group];
         let scheme = match &group.registration.make {
-            Make::Keep => None,
+            Make::Keep | Make::Dequantize => None,
             Make::Quantize(make) => match make(group.options.clone(), builder.format) {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
@@ -177,6 +177,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             targets: vec![claim.pattern],
             ignore: builder.patterns(&modifier.ignore, &ignore_at, Dialect::LlmCompressor),
             optional: false,
+            requantize: false,
             span: builder.document.spans.key(&group.pointer),
         });
     }

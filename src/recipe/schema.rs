@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::recipe::fields::{FormatName, Header, RuleKeys};
+use crate::recipe::fields::{FormatName, Header, REQUANTIZE, RuleKeys};
 use crate::recipe::llmcompressor;
 
 /// The JSON Schema (draft-07) that recipes are validated against.
@@ -104,7 +104,7 @@ impl Parts {
     /// The schemes that an `FP8Modifier` may name: all that quantize, but for those that its format refuses.
     pub(super) fn fp8_modifiers(&self) -> Vec<Branch> {
         let fits = |branch: &&Branch| match branch.registration.make {
-            Make::Keep => false,
+            Make::Keep | Make::Dequantize => false,
             // Refused in both formats, it may only lack an option.
             Make::Quantize(make) => {
                 make(json!({}), Format::Fp8).is_ok() || make(json!({}), Format::CompressedTensors).is_err()
@@ -206,6 +206,9 @@ fn rule(name: &str, registration: &Registration, keys: &Map<String, Value>, gene
     all.insert("scheme".to_owned(), json!({ "const": name, "description": description }));
     all.extend(properties(&options));
     all.extend(properties(keys));
+    if !matches!(registration.make, Make::Quantize(_)) {
+        all.shift_remove(REQUANTIZE);
+    }
     let mut required = vec![Value::from("scheme")];
     for object in [&options, keys] {
         required.extend(object.get("required").and_then(Value::as_array).into_iter().flatten().cloned());

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::run::work::{SegmentKind, Work};
+use crate::run::segment::SegmentKind;
+use crate::run::work::Work;
 
 /// The maxima of the weights that have a first pass, by number of the source tensor.
 pub(super) struct Maxima {

@@ -156,12 +156,18 @@ fn plan_digest(plan: &Plan) -> String {
     }
     for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
         digest.field(tensor.name.as_bytes());
-        digest.field(format!("{:?} {:?}", tensor.dtype, tensor.shape).as_bytes());
+        digest.field(format!("{:?} {:?} {:?}", tensor.dtype, tensor.shape, tensor.view).as_bytes());
         [tensor.shard as u64, tensor.offset, tensor.len].into_iter().for_each(|number| digest.number(number));
         match job {
             Job::Copy { to } => {
                 digest.field(b"copy");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
+            }
+            Job::Carry { weight, scale } => {
+                digest.field(b"carry");
+                [weight.shard, weight.tensor, scale.shard, scale.tensor]
+                    .into_iter()
+                    .for_each(|number| digest.number(number as u64));
             }
             Job::Quantize { rule, outputs } => {
                 let rule = &plan.recipe.rules[*rule];

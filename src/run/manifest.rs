@@ -116,13 +116,12 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
     let action = |((tensor, decision), job): ((&crate::checkpoint::Tensor, &crate::plan::Decision), &Job)| {
-        let (scheme, outputs) = match job {
-            Job::Copy { to } => (None, vec![name(to)]),
-            Job::Quantize { rule, outputs } => {
-                let outputs = outputs.iter().map(|(_, slot)| name(slot)).collect();
-                (Some(rules[*rule].registration.name.to_owned()), outputs)
-            }
+        let scheme = match job {
+            Job::Quantize { rule, .. } => Some(rules[*rule].registration.name.to_owned()),
+            Job::Copy { .. } if tensor.view.float8().is_some() => Some("DEQUANTIZE".to_owned()),
+            Job::Copy { .. } | Job::Carry { .. } => None,
         };
+        let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let kept = kept.iter().find(|kept| kept.tensor == tensor.name);
         Action {
             non_finite: kept.map(|kept| kept.numbers.clone()),

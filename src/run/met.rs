@@ -114,7 +114,7 @@ impl<T: Clone> Gathered<T> {
     /// What was met in the weights whose first output lies in this shard, once that is complete.
     pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<Met<T>> {
         let is_there = |job: &Job| match job {
-            Job::Copy { .. } => false,
+            Job::Copy { .. } | Job::Carry { .. } => false,
             Job::Quantize { outputs, .. } => outputs.first().is_some_and(|(_, slot)| slot.shard == shard),
         };
         self.select(plan, is_there)

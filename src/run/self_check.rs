@@ -82,7 +82,7 @@ fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The values of a scale tensor; none of a dtype that is no number of its own, such as E8M0's exponents.
-fn values(dtype: Dtype, bytes: &[u8]) -> Box<dyn Iterator<Item = f32> + '_> {
+pub(super) fn values(dtype: Dtype, bytes: &[u8]) -> Box<dyn Iterator<Item = f32> + '_> {
     match dtype {
         Dtype::F32 => {
             Box::new(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])))

@@ -55,7 +55,7 @@ pub(super) struct SourceFile {
 }
 
 impl SourceFile {
-    fn open(shard: &Shard, direct: bool) -> Result<Self, SourceError> {
+    pub(super) fn open(shard: &Shard, direct: bool) -> Result<Self, SourceError> {
         let open = shard.open()?;
         let direct = if direct { open.direct() } else { None };
         if direct.is_some() {

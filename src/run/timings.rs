@@ -29,6 +29,7 @@ pub struct Report {
     pub workers: usize,
     pub simd: &'static str,
     pub tensors_copied: usize,
+    pub tensors_dequantized: usize,
     pub tensors_quantized: usize,
     /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
     pub non_finite: Vec<Met<NonFinite>>,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, Matrix, Scheme, SourceDtype};
+use qwen_fp8_schemes::{AmaxScope, Scheme};
 
 use crate::checkpoint::Tensor;
 use crate::plan::{Job, Plan, Slot};
 use crate::run::RunError;
-use crate::run::buffer::{ALIGN, Buffer};
+use crate::run::buffer::Buffer;
+use crate::run::segment::{Segment, SegmentKind, first_pass, matrix, segment, segments_of};
+use crate::run::view;
 
 /// The most tensors that a scheme may write for one weight.
 pub(super) const MAX_OUTPUTS: usize = 8;
@@ -29,43 +31,10 @@ pub(super) struct Work {
     pub(super) workers: usize,
     /// Bytes that a worker's buffer for source data must hold.
     pub(super) input_capacity: usize,
+    /// Bytes that a worker needs to put rows together that are not stored as they are seen.
+    pub(super) staging_capacity: usize,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
-}
-
-/// A stretch of work that is cut into equal tasks.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) kind: SegmentKind,
-    /// The source tensors that are read, in the order of their bytes; more than one only in a copy.
-    pub(super) tensors: Vec<usize>,
-    /// The source shard that is read.
-    pub(super) from_shard: usize,
-    /// Offset in the source shard of the first byte that is read.
-    pub(super) from: u64,
-    pub(super) len: u64,
-    /// Bytes of source per task; the last one may have fewer.
-    pub(super) task_bytes: u64,
-    /// By how much a copy's first task is shorter, so that the others begin at aligned offsets of the output.
-    skew: u64,
-    pub(super) tasks: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum SegmentKind {
-    /// Neighbours in the source that are neighbours in the output.
-    Copy {
-        to_shard: usize,
-        to: u64,
-    },
-    /// The first pass over a weight whose scheme needs its absolute maximum.
-    Amax {
-        matrix: Matrix,
-    },
-    Quantize {
-        matrix: Matrix,
-        scope: AmaxScope,
-    },
 }
 
 /// One task: a part of a segment.
@@ -93,6 +62,7 @@ impl Work {
             bytes: 0,
             workers,
             input_capacity: 0,
+            staging_capacity: 0,
             output_capacities: Vec::new(),
         };
         for segment in &work.segments {
@@ -100,6 +70,7 @@ impl Work {
             work.tasks += segment.tasks;
             work.bytes += segment.len;
             work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
+            work.staging_capacity = work.staging_capacity.max(segment.staging(plan));
             let outputs = segment.output_capacities(plan);
             for (index, capacity) in outputs.into_iter().enumerate() {
                 match work.output_capacities.get_mut(index) {
@@ -123,56 +94,6 @@ impl Work {
     }
 }
 
-impl Segment {
-    /// Joins `next` to this copy where both its ends follow on; says whether it did.
-    fn take_in(&mut self, next: &Self) -> bool {
-        let (SegmentKind::Copy { to_shard, to }, SegmentKind::Copy { to_shard: next_shard, to: next_to }) =
-            (self.kind, next.kind)
-        else {
-            return false;
-        };
-        let follows = (self.from_shard, self.from + self.len) == (next.from_shard, next.from)
-            && (to_shard, to + self.len) == (next_shard, next_to);
-        if follows {
-            self.len += next.len;
-            self.tensors.extend(&next.tensors);
-            self.tasks = self.count();
-        }
-        follows
-    }
-
-    fn counted(mut self) -> Self {
-        self.tasks = self.count();
-        self
-    }
-
-    fn count(&self) -> u64 {
-        if self.len == 0 { 0 } else { (self.len + self.skew).div_ceil(self.task_bytes) }
-    }
-
-    /// Offset within the segment and length of its `index`-th task.
-    fn part(&self, index: u64) -> (u64, u64) {
-        let start = (index * self.task_bytes).saturating_sub(self.skew);
-        let end = ((index + 1) * self.task_bytes - self.skew).min(self.len);
-        (start, end - start)
-    }
-
-    fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
-        let SegmentKind::Quantize { matrix, .. } = self.kind else { return Vec::new() };
-        let Job::Quantize { outputs, .. } = &plan.jobs[self.tensors[0]] else { return Vec::new() };
-        let rows = rows(matrix, 0, self.task_bytes).1.min(matrix.rows);
-        outputs.iter().map(|(spec, _)| spec.band_range(0, rows).len()).collect()
-    }
-}
-
-/// The first row of a part of a matrix and how many rows it has. A part without bytes is all of a matrix without any.
-pub(super) fn rows(matrix: Matrix, start: u64, len: u64) -> (usize, usize) {
-    match matrix.row_bytes() as u64 {
-        0 => (0, matrix.rows),
-        row => ((start / row) as usize, (len / row) as usize),
-    }
-}
-
 /// The scheme of a rule that quantizes.
 pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, tensor: &Tensor) -> Result<&'a dyn Scheme, RunError> {
     let scheme = plan.recipe.rules.get(rule).and_then(|rule| rule.scheme.as_deref());
@@ -187,7 +108,8 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
         let matrix = matrix(tensor)?;
         let rows = scheme(plan, *rule, tensor)?.band_rows().min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
-        let needed = Buffer::footprint(rows * matrix.row_bytes()) + output_bytes.sum::<usize>();
+        let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + view::staging(tensor, rows);
+        let needed = input_bytes + output_bytes.sum::<usize>();
         if needed > most.0 {
             most = (needed, &tensor.name);
         }
@@ -204,7 +126,7 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
 fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
     let mut order: Vec<usize> =
         (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();
-    order.sort_by_key(|&tensor| first_slot(&plan.jobs[tensor]).map(|slot| slot.shard));
+    order.sort_by_cached_key(|&tensor| plan.jobs[tensor].slots().first().map(|slot| slot.shard));
     let mut segments: Vec<Segment> = Vec::new();
     // A weight that waits for its maximum comes one segment later than it could: by then, no worker has to wait for
     // another one's part of the first pass.
@@ -214,19 +136,20 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
         members.entry(leader).or_default().push(tensor);
     }
     for tensor in order {
-        let segment = segment(plan, tensor, task_bytes)?;
         let waiting = delayed.take();
-        match segment.kind {
-            SegmentKind::Quantize { scope: AmaxScope::Tensor | AmaxScope::Fused, .. } => {
-                // The first of those that share a maximum brings the first pass over all of them.
-                for member in members.remove(&amax_leaders[tensor]).unwrap_or_default() {
-                    segments.extend(first_pass(self::segment(plan, member, task_bytes)?));
+        for next in segments_of(plan, tensor, task_bytes)? {
+            match next.kind {
+                SegmentKind::Quantize { scope: AmaxScope::Tensor | AmaxScope::Fused, .. } => {
+                    // The first of those that share a maximum brings the first pass over all of them.
+                    for member in members.remove(&amax_leaders[tensor]).unwrap_or_default() {
+                        segments.extend(first_pass(segment(plan, member, task_bytes)?));
+                    }
+                    delayed = Some(next);
                 }
-                delayed = Some(segment);
-            }
-            _ => {
-                if !segments.last_mut().is_some_and(|last| last.take_in(&segment)) {
-                    segments.push(segment);
+                _ => {
+                    if !segments.last_mut().is_some_and(|last| last.take_in(&next)) {
+                        segments.push(next);
+                    }
                 }
             }
         }
@@ -236,73 +159,9 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
     Ok(segments)
 }
 
-/// The pass over a weight that is to be quantized which gathers its maximum.
-fn first_pass(quantize: Segment) -> Option<Segment> {
-    let SegmentKind::Quantize { matrix, .. } = quantize.kind else { return None };
-    Some(Segment { kind: SegmentKind::Amax { matrix }, ..quantize }.counted())
-}
-
 /// Whether the job writes to a shard that is not finished.
 pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
-    match job {
-        Job::Copy { to } => !finished[to.shard],
-        Job::Quantize { outputs, .. } => outputs.iter().any(|(_, slot)| !finished[slot.shard]),
-    }
-}
-
-fn first_slot(job: &Job) -> Option<Slot> {
-    match job {
-        Job::Copy { to } => Some(*to),
-        Job::Quantize { outputs, .. } => outputs.first().map(|(_, slot)| *slot),
-    }
-}
-
-/// The work for one tensor.
-fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segment, RunError> {
-    let tensor = &plan.checkpoint.tensors[index];
-    let segment = Segment {
-        kind: SegmentKind::Copy { to_shard: 0, to: 0 },
-        tensors: vec![index],
-        from_shard: tensor.shard,
-        from: tensor.offset,
-        len: tensor.len,
-        task_bytes,
-        skew: 0,
-        tasks: 0,
-    };
-    match &plan.jobs[index] {
-        Job::Copy { to } => {
-            let to = (to.shard, plan.shards[to.shard].tensors[to.tensor].offset);
-            let task_bytes = task_bytes.next_multiple_of(ALIGN as u64);
-            let kind = SegmentKind::Copy { to_shard: to.0, to: to.1 };
-            Ok(Segment { kind, task_bytes, skew: to.1 % ALIGN as u64, ..segment }.counted())
-        }
-        Job::Quantize { rule, outputs } => {
-            let matrix = matrix(tensor)?;
-            let scheme = scheme(plan, *rule, tensor)?;
-            let unit = (scheme.band_rows() * matrix.row_bytes()) as u64;
-            let task_bytes = (task_bytes / unit.max(1) * unit).max(unit).max(1);
-            let kind = SegmentKind::Quantize { matrix, scope: scheme.amax_scope() };
-            let segment = Segment { kind, task_bytes, ..segment }.counted();
-            // An empty weight still has its whole-tensor outputs written, by a band without rows.
-            let writes = outputs.iter().any(|(spec, _)| spec.bytes() > 0);
-            Ok(Segment { tasks: segment.tasks.max(writes.into()), ..segment })
-        }
-    }
-}
-
-/// A weight as rows and columns; dimensions before the last are rows, one after the other.
-fn matrix(tensor: &Tensor) -> Result<Matrix, RunError> {
-    let dtype = SourceDtype::try_from(tensor.dtype)
-        .map_err(|_| inconsistent(&tensor.name, "its dtype is none that can be quantized"))?;
-    let [rows @ .., columns] = tensor.shape.as_slice() else {
-        return Err(inconsistent(&tensor.name, "it has no rows"));
-    };
-    let matrix = Matrix { dtype, rows: rows.iter().product(), columns: *columns };
-    if (matrix.rows * matrix.row_bytes()) as u64 != tensor.len {
-        return Err(inconsistent(&tensor.name, "its shape and its bytes disagree"));
-    }
-    Ok(matrix)
+    job.slots().iter().any(|slot| !finished[slot.shard])
 }
 
 /// Every byte of the output is written by exactly one job, or lies in a header.
@@ -325,6 +184,13 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
         };
         match job {
             Job::Copy { to } => take(to, tensor.len)?,
+            Job::Carry { weight, scale } => {
+                let Some(float8) = tensor.view.float8() else {
+                    return Err(inconsistent(&tensor.name, "it is carried over, and is not FP8"));
+                };
+                take(weight, tensor.stored_len())?;
+                take(scale, float8.scale.len)?;
+            }
             Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
                 return Err(inconsistent(&tensor.name, "its scheme writes no tensor, or more than eight"));
             }
@@ -351,6 +217,6 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
     Ok(())
 }
 
-fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
+pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
     RunError::Inconsistent { tensor: tensor.to_owned(), reason }
 }

@@ -21,9 +21,9 @@ class Rule:
     targets: tuple[str, ...] = ("Linear",)
 
 
-def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP, serving: str = "enforce") -> str:
+def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP, serving: str = "enforce", experts: str = "error") -> str:
     """The recipe that keeps the vision tower and the output head, and quantizes every other linear layer."""
-    lines = ["version: 1", f"format: {output_format}", f"serving: {serving}", "rules:",
+    lines = ["version: 1", f"format: {output_format}", f"serving: {serving}", f"experts: {experts}", "rules:",
              "  - scheme: PASSTHROUGH", f"    targets: {_flow(keep)}", "    optional: true",
              f"  - scheme: {rule.scheme}", f"    targets: {_flow(rule.targets)}"]
     for option in ("block_size", "scale_dtype", "quotient_dtype"):

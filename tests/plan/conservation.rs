@@ -82,13 +82,10 @@ fn check(plan: &Plan) -> Result<(), TestCaseError> {
     let mut made = BTreeSet::new();
     let mut names = BTreeSet::new();
     for ((tensor, job), decision) in tensors.iter().zip(&plan.jobs).zip(&plan.decisions) {
-        let slots = match job {
-            Job::Copy { to } => vec![*to],
-            Job::Quantize { outputs, rule } => {
-                prop_assert_eq!(decision.rule.map(|(rule, _)| rule), Some(*rule));
-                outputs.iter().map(|(_, slot)| *slot).collect()
-            }
-        };
+        if let Job::Quantize { rule, .. } = job {
+            prop_assert_eq!(decision.rule.map(|(rule, _)| rule), Some(*rule));
+        }
+        let slots = job.slots();
         for slot in &slots {
             prop_assert!(made.insert((slot.shard, slot.tensor)), "made twice");
             let placed = &plan.shards[slot.shard].tensors[slot.tensor];
@@ -101,6 +98,7 @@ fn check(plan: &Plan) -> Result<(), TestCaseError> {
                 prop_assert_eq!((&placed.entry.name, placed.entry.dtype), (&tensor.name, tensor.dtype));
                 prop_assert_eq!((&placed.entry.shape, placed.len), (&tensor.shape, tensor.len));
             }
+            Job::Carry { .. } => prop_assert!(false, "nothing is FP8 here"),
             Job::Quantize { outputs, .. } => {
                 prop_assert_eq!(slots.len(), outputs.len());
                 for ((spec, slot), suffix) in outputs.iter().zip(["weight", "weight_scale"]) {

@@ -102,6 +102,20 @@ fn experts_are_quantized_and_routers_kept() {
 }
 
 #[test]
+fn stacked_experts_are_split_and_quantized() {
+    let kept = ["lm_head", "model.language_model.embed_tokens", "model.language_model.layers.*.mlp.gate"];
+    for recipe in [BLOCKS, ROWS, "fp8_dynamic_mse.yaml"] {
+        assert_planned(recipe, &shapes::qwen3_vl_30b_stacked(), 48 * (4 + 3 * 128), &kept);
+        assert_planned(recipe, &shapes::qwen3_vl_30b_per_expert(), 48 * (4 + 3 * 128), &kept);
+    }
+    // Split or stored one by one: the same output, to the byte of every header.
+    let [stacked, single] = [shapes::qwen3_vl_30b_stacked(), shapes::qwen3_vl_30b_per_expert()]
+        .map(|shapes| plan(&ready(BLOCKS).replace("experts:", "max_shard_size: 100TB\nexperts:"), &shapes));
+    let header = |plan: &Plan| plan.shards.iter().map(|shard| shard.header.clone()).collect::<Vec<_>>();
+    assert_eq!(header(&stacked), header(&single));
+}
+
+#[test]
 fn hybrids_keep_the_small_projections_of_linear_attention() {
     let shapes = hybrid::qwen3_5_27b();
     let refused = try_plan(&ready(BLOCKS), &shapes).unwrap_err();

@@ -90,12 +90,13 @@ fn latent_attention() {
 }
 
 #[test]
-fn stacked_experts_are_named() {
+fn stacked_experts_are_split() {
     let shapes = shapes::qwen3_vl_30b_stacked();
     let text = init(&shapes, None);
     let plan = plan(&text, &shapes);
-    assert_eq!((quantized(&plan).len(), plan.warnings.len()), (48 * 4, 0));
+    assert_eq!((quantized(&plan).len(), plan.warnings.len()), (48 * (4 + 3 * 128), 0));
     insta::assert_snapshot!("qwen3_vl_moe", text);
+    assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
 }
 
 #[test]

@@ -189,6 +189,7 @@ fn a_panic_of_a_scheme_ends_the_run_and_leaves_nothing() {
         targets: Vec::new(),
         ignore: Vec::new(),
         optional: false,
+        requantize: false,
         span: 0..0,
     });
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -176,6 +176,8 @@ impl Fixture {
                 shard: case.from_shard,
                 offset: file.len() as u64,
                 len: len as u64,
+                view: qwen_fp8::checkpoint::View::Stored,
+                part_of: None,
             });
             file.extend(&data);
             datas.push(data);
@@ -347,9 +349,11 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         targets: Vec::new(),
         ignore: Vec::new(),
         optional: false,
+        requantize: false,
         span: 0..0,
     };
     Recipe {
+        experts: qwen_fp8::recipe::ExpertsPolicy::default(),
         text: RecipeText { path: PathBuf::from("recipe.yaml"), text: String::new() },
         dialect: Dialect::Native,
         model: None,

@@ -109,6 +109,7 @@ fn readable() -> Fixture {
         for job in &mut fixture.plan.jobs {
             let slots: Vec<_> = match job {
                 Job::Copy { to } => vec![to],
+                Job::Carry { weight, scale } => vec![weight, scale],
                 Job::Quantize { outputs, .. } => outputs.iter_mut().map(|(_, slot)| slot).collect(),
             };
             for slot in slots {

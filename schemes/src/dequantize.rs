@@ -1,0 +1,20 @@
+//! `DEQUANTIZE`: FP8 layers of the source become plain numbers again.
+
+use schemars::JsonSchema;
+
+use crate::{Make, Registration, ServerSupport};
+
+crate::register_scheme!(Registration {
+    name: "DEQUANTIZE",
+    aliases: &[],
+    summary: "Turns FP8 layers of a quantized checkpoint back into numbers of the model's dtype.",
+    options: |generator| Options::json_schema(generator),
+    make: Make::Dequantize,
+    from_arguments: |_, _| None,
+    servers: ServerSupport { servers: "all", gpu: "all" },
+});
+
+/// `DEQUANTIZE` has no options.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Options {}

@@ -1,0 +1,250 @@
+//! Experts that are stacked in three dimensions, taken apart: one matrix per expert and projection, under the names that
+//! servers know.
+//!
+//! Two layouts are in use. Checkpoints of the hub hold matrices to be multiplied from the right, `gate_up_proj`
+//! `[experts, hidden, 2 × intermediate]` and `down_proj` `[experts, intermediate, hidden]`; transformers 5 also writes them
+//! as linear layers have them, `[experts, 2 × intermediate, hidden]` and `[experts, hidden, intermediate]`. No two shapes
+//! fit both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use safetensors::Dtype;
+
+use super::view::View;
+use super::{Checkpoint, Tensor};
+use crate::layer::{LayerKind, split_name};
+use crate::shown::shown;
+
+/// Why a stack of experts cannot be taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExpertsError {
+    #[error("{} has no {} beside it, whose shape would tell how both are stored", shown(.tensor), shown(.partner))]
+    NoPartner { tensor: String, partner: String },
+    #[error(
+        "{} {gate_up:?} and {} {down:?} are no stacks of the same experts: expected [experts, hidden, 2 × intermediate] \
+         and [experts, intermediate, hidden], or the last two of each the other way round",
+        shown(.tensor),
+        shown(.partner)
+    )]
+    Shapes { tensor: String, gate_up: Vec<usize>, partner: String, down: Vec<usize> },
+    #[error("{} is {dtype}, and stacks of BF16, F16 or F32 can be taken apart", shown(.tensor))]
+    Dtype { tensor: String, dtype: Dtype },
+    #[error("{} belongs to experts with biases, whose gate and up projections may be interleaved", shown(.tensor))]
+    Biases { tensor: String },
+    #[error("{} is no `gate_up_proj` or `down_proj`", shown(.tensor))]
+    Unknown { tensor: String },
+}
+
+/// More experts than any model has: a header can claim any number of them that hold nothing.
+const MAX_EXPERTS: usize = 1 << 16;
+
+/// How the matrices of a stack are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// A row per output, as linear layers have them.
+    Rows,
+    /// A column per output.
+    Columns,
+}
+
+impl Checkpoint {
+    /// Whether it holds stacked experts.
+    pub fn has_stacked_experts(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.kind() == LayerKind::Experts)
+    }
+
+    /// The same checkpoint with every stack of experts as one matrix per expert and projection, in place of the stack.
+    ///
+    /// # Errors
+    /// The first stack whose layout cannot be told.
+    pub fn split_experts(mut self) -> Result<Self, ExpertsError> {
+        let layouts = layouts(&self.tensors)?;
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for tensor in self.tensors {
+            match layouts.get(experts_of(&tensor.name).0) {
+                Some(&layout) if tensor.kind() == LayerKind::Experts => tensors.extend(parts(&tensor, layout)),
+                _ => tensors.push(tensor),
+            }
+        }
+        self.tensors = tensors;
+        Ok(self)
+    }
+}
+
+/// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
+fn experts_of(name: &str) -> (&str, &str) {
+    split_name(name.strip_suffix(".weight").unwrap_or(name))
+}
+
+/// The layout of the stacks of each module of experts.
+fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError> {
+    let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let mut stacks: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
+    for tensor in tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts) {
+        let (experts, projection) = experts_of(&tensor.name);
+        let error_name = || tensor.name.clone();
+        if !matches!(tensor.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
+            return Err(ExpertsError::Dtype { tensor: error_name(), dtype: tensor.dtype });
+        }
+        let is_bias = |suffix: &str| names.contains(format!("{experts}.{projection}{suffix}").as_str());
+        if is_bias("_bias") || is_bias(".bias") {
+            return Err(ExpertsError::Biases { tensor: error_name() });
+        }
+        let place = match projection {
+            "gate_up_proj" => 0,
+            "down_proj" => 1,
+            _ => return Err(ExpertsError::Unknown { tensor: error_name() }),
+        };
+        stacks.entry(experts).or_default()[place] = Some(tensor);
+    }
+    let layout = |(experts, pair): (&str, [Option<&Tensor>; 2])| match pair {
+        [Some(gate_up), Some(down)] => Ok((experts.to_owned(), layout(gate_up, down)?)),
+        [gate_up, down] => {
+            let partner = if gate_up.is_some() { "down_proj" } else { "gate_up_proj" };
+            let tensor = gate_up.or(down).map(|tensor| tensor.name.clone()).unwrap_or_default();
+            Err(ExpertsError::NoPartner { tensor, partner: partner.to_owned() })
+        }
+    };
+    stacks.into_iter().map(layout).collect()
+}
+
+fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
+    let sides = |tensor: &Tensor| <[usize; 3]>::try_from(tensor.shape.as_slice()).ok();
+    if let (Some([experts, a, b]), Some([same, c, d])) = (sides(gate_up), sides(down))
+        && experts == same
+        && experts <= MAX_EXPERTS
+        && ![a, b, c, d].contains(&0)
+    {
+        // Without zeros, no shapes do both.
+        if a == d && Some(b) == c.checked_mul(2) {
+            return Ok(Layout::Columns);
+        }
+        if b == c && Some(a) == d.checked_mul(2) {
+            return Ok(Layout::Rows);
+        }
+    }
+    Err(ExpertsError::Shapes {
+        tensor: gate_up.name.clone(),
+        gate_up: gate_up.shape.clone(),
+        partner: down.name.clone(),
+        down: down.shape.clone(),
+    })
+}
+
+/// The matrices of a stack, in the order of the experts.
+fn parts(stack: &Tensor, layout: Layout) -> Vec<Tensor> {
+    let &[experts, stored_rows, stored_columns] = stack.shape.as_slice() else { return Vec::new() };
+    let (module, projection) = experts_of(&stack.name);
+    let names: &[&str] = if projection == "down_proj" { &["down_proj"] } else { &["gate_proj", "up_proj"] };
+    let width = (stack.dtype.bitsize() / 8) as u64;
+    let shape = match layout {
+        Layout::Rows => [stored_rows / names.len(), stored_columns],
+        Layout::Columns => [stored_columns / names.len(), stored_rows],
+    };
+    let len = (shape[0] * shape[1]) as u64 * width;
+    let whole: Arc<str> = stack.name.as_str().into();
+    let part = |expert: usize, number: usize| {
+        let first = stack.offset + expert as u64 * names.len() as u64 * len;
+        let (offset, view) = match layout {
+            Layout::Rows => (first + number as u64 * len, View::Stored),
+            Layout::Columns => {
+                let stride = stored_columns as u64 * width;
+                (first + (number * shape[0]) as u64 * width, View::Transposed { stride })
+            }
+        };
+        Tensor {
+            name: format!("{module}.{expert}.{}.weight", names[number]),
+            dtype: stack.dtype,
+            shape: shape.to_vec(),
+            shard: stack.shard,
+            offset,
+            len,
+            view,
+            part_of: Some(whole.clone()),
+        }
+    };
+    (0..experts)
+        .flat_map(|expert| (0..names.len()).map(move |number| (expert, number)))
+        .map(|(e, n)| part(e, n))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(name: &str, shape: &[usize]) -> Tensor {
+        let len = 2 * shape.iter().product::<usize>() as u64;
+        Tensor {
+            name: name.to_owned(),
+            dtype: Dtype::BF16,
+            shape: shape.to_vec(),
+            shard: 0,
+            offset: 1000,
+            len,
+            view: View::Stored,
+            part_of: None,
+        }
+    }
+
+    /// Name, shape, offset, and bytes from one stored row to the next, if it is transposed.
+    fn placed(tensor: &Tensor) -> (&str, &[usize], u64, Option<u64>) {
+        let stride = match tensor.view {
+            View::Transposed { stride } => Some(stride),
+            _ => None,
+        };
+        (&tensor.name, &tensor.shape, tensor.offset, stride)
+    }
+
+    #[test]
+    fn the_shapes_tell_the_layout() {
+        let layout = |gate_up: &[usize], down: &[usize]| layout(&stack("g", gate_up), &stack("d", down)).ok();
+        assert_eq!(layout(&[4, 64, 48], &[4, 24, 64]), Some(Layout::Columns));
+        assert_eq!(layout(&[4, 48, 64], &[4, 64, 24]), Some(Layout::Rows));
+        // Square in one of the two stacks.
+        assert_eq!(layout(&[4, 48, 48], &[4, 24, 48]), Some(Layout::Columns));
+        assert_eq!(layout(&[4, 48, 48], &[4, 48, 24]), Some(Layout::Rows));
+        assert_eq!(layout(&[4, 24, 48], &[4, 24, 24]), Some(Layout::Columns));
+        assert_eq!(layout(&[4, 64, 48], &[5, 24, 64]), None);
+        assert_eq!(layout(&[4, 64, 48], &[4, 48, 64]), None);
+    }
+
+    #[test]
+    fn parts_lie_where_the_layout_puts_them() {
+        let name = "m.experts.gate_up_proj";
+        let found = parts(&stack(name, &[2, 3, 8]), Layout::Columns);
+        assert_eq!(
+            found.iter().map(placed).collect::<Vec<_>>(),
+            [
+                ("m.experts.0.gate_proj.weight", &[4, 3][..], 1000, Some(16)),
+                ("m.experts.0.up_proj.weight", &[4, 3], 1008, Some(16)),
+                ("m.experts.1.gate_proj.weight", &[4, 3], 1048, Some(16)),
+                ("m.experts.1.up_proj.weight", &[4, 3], 1056, Some(16)),
+            ]
+        );
+        assert_eq!(found[0].part_of.as_deref(), Some(name));
+        let found = parts(&stack("m.experts.gate_up_proj.weight", &[2, 8, 3]), Layout::Rows);
+        assert_eq!(placed(&found[1]), ("m.experts.0.up_proj.weight", &[4, 3][..], 1024, None));
+        assert_eq!(placed(&found[2]), ("m.experts.1.gate_proj.weight", &[4, 3][..], 1048, None));
+        let found = parts(&stack("m.experts.down_proj", &[2, 4, 3]), Layout::Columns);
+        assert_eq!(placed(&found[1]), ("m.experts.1.down_proj.weight", &[3, 4][..], 1024, Some(6)));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused_by_name() {
+        let refused = |tensors: &[Tensor]| layouts(tensors).unwrap_err().to_string();
+        let gate_up = stack("m.experts.gate_up_proj", &[4, 64, 48]);
+        assert_eq!(
+            refused(std::slice::from_ref(&gate_up)),
+            "`m.experts.gate_up_proj` has no `down_proj` beside it, whose shape would tell how both are stored"
+        );
+        let down = stack("m.experts.down_proj", &[4, 64, 24]);
+        assert!(refused(&[gate_up.clone(), down]).contains("[4, 64, 48] and `m.experts.down_proj` [4, 64, 24]"));
+        let down = stack("m.experts.down_proj", &[4, 24, 64]);
+        let bias = stack("m.experts.gate_up_proj_bias", &[4, 48]);
+        assert!(refused(&[gate_up.clone(), down.clone(), bias]).contains("biases"));
+        let codes = Tensor { dtype: Dtype::F8_E4M3, ..gate_up };
+        assert!(refused(&[codes, down]).contains("is F8_E4M3"));
+    }
+}

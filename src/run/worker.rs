@@ -1,0 +1,211 @@
+//! One worker: it reads the bytes of a task, quantizes or decodes them, and writes the result.
+
+use std::io;
+use std::sync::mpsc::Sender;
+
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
+
+use crate::checkpoint::source::SourceError;
+use crate::plan::Job;
+use crate::run::RunError;
+use crate::run::buffer::Buffer;
+use crate::run::pipeline::{Pipeline, StopOnPanic};
+use crate::run::segment::{self, Segment, SegmentKind, matrix, row_bytes};
+use crate::run::timings::{Stages, timed};
+use crate::run::view::{Failure, From, Rows};
+use crate::run::work::{self, MAX_OUTPUTS, Task};
+
+/// One worker and its buffers, which are allocated once.
+pub(super) struct Worker<'a> {
+    shared: &'a Pipeline<'a>,
+    complete: Sender<usize>,
+    input: Buffer,
+    /// For what is not stored as it is seen.
+    rows: Rows,
+    outputs: Vec<Buffer>,
+    stages: Stages,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Pipeline<'a>, complete: Sender<usize>) -> Self {
+        let work = shared.work;
+        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::new(capacity)).collect();
+        let (input, rows) = (Buffer::new(work.input_capacity), Rows::new(work.staging_capacity));
+        Self { shared, complete, input, rows, outputs, stages: Stages::default() }
+    }
+
+    pub(super) fn run(mut self) -> Stages {
+        let shared = self.shared;
+        let _stop = StopOnPanic(shared);
+        while let Some(task) = shared.take() {
+            shared.begin(&task);
+            if let Err(error) = self.carry_out(&task).and_then(|()| shared.end(&task)) {
+                shared.fail(task.number, error);
+            }
+        }
+        self.stages
+    }
+
+    fn carry_out(&mut self, task: &Task) -> Result<(), RunError> {
+        let segment = &self.shared.work.segments[task.segment];
+        match segment.kind {
+            SegmentKind::Copy { to_shard, to } => self.copy(task, segment, to_shard, to + task.start),
+            SegmentKind::Amax { matrix } => self.amax(task, segment, matrix),
+            SegmentKind::Quantize { matrix, scope } => self.quantize(task, segment, matrix, scope),
+        }
+    }
+
+    fn copy(&mut self, task: &Task, segment: &Segment, to_shard: usize, to: u64) -> Result<(), RunError> {
+        let output = self.shared.outputs.get(to_shard)?;
+        self.read(segment, task, to)?;
+        let bytes = self.input.filled(to, task.len as usize);
+        if !segment.is_stored {
+            self.check_decoded(segment, task, bytes)?;
+        }
+        timed(&mut self.stages.compute, || self.shared.record.checksums.add(to_shard, to, bytes));
+        timed(&mut self.stages.write, || output.write_at(bytes, to))
+            .map_err(|error| self.write_error(segment, task, to_shard, error))?;
+        self.written(to_shard, task.len);
+        Ok(())
+    }
+
+    /// Numbers that were decoded from FP8 may be none, where codes or scales were damaged.
+    fn check_decoded(&self, segment: &Segment, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
+        let tensor = &self.shared.plan.checkpoint.tensors[segment.tensors[0]];
+        if tensor.view.float8().is_none() || self.shared.keeps() {
+            return Ok(());
+        }
+        let matrix = matrix(tensor)?;
+        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let checked = absmax(matrix, first_row, bytes, self.shared.options.simd);
+        checked.map(|_| ()).map_err(|at| self.non_finite(segment, at))
+    }
+
+    fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
+        self.read(segment, task, segment.from + task.start)?;
+        let bytes = self.input.filled(segment.from + task.start, task.len as usize);
+        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
+        let amax = match amax {
+            // What is no number is counted when the weight is quantized.
+            Err(_) if self.shared.keeps() => non_finite(matrix, first_row, bytes).amax().unwrap_or_default(),
+            amax => amax.map_err(|at| self.non_finite(segment, at))?,
+        };
+        self.shared.maxima.add(segment.tensors[0], amax);
+        Ok(())
+    }
+
+    fn quantize(&mut self, task: &Task, segment: &Segment, matrix: Matrix, scope: AmaxScope) -> Result<(), RunError> {
+        let tensor = segment.tensors[0];
+        let Job::Quantize { rule, outputs } = &self.shared.plan.jobs[tensor] else {
+            unreachable!("a segment that quantizes is made from a job that quantizes");
+        };
+        let amax = match scope {
+            AmaxScope::Band => None,
+            AmaxScope::Tensor | AmaxScope::Fused => {
+                let (maxima, stopped) = (&self.shared.maxima, &self.shared.stopped);
+                // Without a maximum the run has stopped, for a reason that another worker has given.
+                let amax = timed(&mut self.stages.wait, || maxima.wait(tensor, stopped));
+                Some(amax.ok_or(RunError::Cancelled)?)
+            }
+        };
+        self.read(segment, task, segment.from + task.start)?;
+        let (first_row, rows) = segment::rows(matrix, task.start, task.len);
+        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.checkpoint.tensors[tensor])?;
+        let band = Band {
+            source: matrix,
+            first_row,
+            rows,
+            bytes: self.input.filled(segment.from + task.start, task.len as usize),
+            amax,
+            simd: self.shared.options.simd,
+        };
+        let places: [(u64, usize); MAX_OUTPUTS] = std::array::from_fn(|index| match outputs.get(index) {
+            Some((spec, slot)) => {
+                let range = spec.band_range(first_row, rows);
+                (self.shared.offset(*slot) + range.start as u64, range.len())
+            }
+            None => (0, 0),
+        });
+        let mut slices: [&mut [u8]; MAX_OUTPUTS] = Default::default();
+        for ((slice, buffer), &(offset, len)) in slices.iter_mut().zip(&mut self.outputs).zip(&places) {
+            *slice = buffer.at_offset(offset, len);
+        }
+        let (keeps, slices) = (self.shared.keeps(), &mut slices[..outputs.len()]);
+        let met = timed(&mut self.stages.compute, || match keeps {
+            true => scheme.quantize_any(&band, slices),
+            false => scheme.quantize(&band, slices).map(|()| None),
+        });
+        let met = met.map_err(|at| self.non_finite(segment, at))?;
+        let stored = outputs.iter().zip(&self.outputs).zip(&places);
+        let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
+        // Before anything is counted as written: who sees the shard complete sees this too.
+        timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
+        for (index, (_, slot)) in outputs.iter().enumerate() {
+            // A weight whose outputs lie in two shards, one of which an earlier run has finished.
+            if !self.shared.outputs.is_wanted(slot.shard) {
+                continue;
+            }
+            let (offset, len) = places[index];
+            let file = self.shared.outputs.get(slot.shard)?;
+            let bytes = self.outputs[index].filled(offset, len);
+            timed(&mut self.stages.compute, || self.shared.record.checksums.add(slot.shard, offset, bytes));
+            timed(&mut self.stages.write, || file.write_at(bytes, offset))
+                .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
+            self.written(slot.shard, len as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads the task's bytes into the input buffer, to where a write to offset `to` wants them.
+    fn read(&mut self, segment: &Segment, task: &Task, to: u64) -> Result<(), RunError> {
+        let shared = self.shared;
+        let source = shared.sources.get(segment.from_shard)?;
+        let (from, len) = (segment.from + task.start, task.len as usize);
+        if segment.is_stored {
+            timed(&mut self.stages.read, || source.read(&mut self.input, from, len, to))
+                .map_err(|error| self.read_error(segment, task, segment.from_shard, error))?;
+            self.stages.bytes_read += task.len;
+            return Ok(());
+        }
+        let tensor = &shared.plan.checkpoint.tensors[segment.tensors[0]];
+        let scale_shard = segment.scale_shard.unwrap_or(segment.from_shard);
+        let scales = shared.sources.get(scale_shard)?;
+        let first_row = (task.start / row_bytes(tensor).max(1)) as usize;
+        let from = From { own: &source, scales: &scales };
+        let out = self.input.at_offset(to, len);
+        let read = timed(&mut self.stages.read, || self.rows.read(&from, tensor, first_row, out));
+        self.stages.bytes_read += read.map_err(|Failure { of_scales, error }| {
+            let shard = if of_scales { scale_shard } else { segment.from_shard };
+            self.read_error(segment, task, shard, error)
+        })?;
+        Ok(())
+    }
+
+    /// Counts bytes of a shard that are written, and hands a complete shard on.
+    fn written(&self, shard: usize, bytes: u64) {
+        if self.shared.outputs.written(shard, bytes) {
+            // The receiver lives until all workers have ended.
+            let _ = self.complete.send(shard);
+        }
+    }
+
+    fn read_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
+        let path = self.shared.sources.path(shard).to_path_buf();
+        // The header promised more: the file was longer when it was read.
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return SourceError::Changed { path, what: "it became shorter" }.into();
+        }
+        RunError::Read { path, tensor: self.shared.tensor_at(segment, task.start), source }
+    }
+
+    fn write_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
+        let path = self.shared.outputs.path(shard);
+        RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
+    }
+
+    fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
+        let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+        RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
+    }
+}
