@@ -19,10 +19,10 @@ use serde::Serialize;
 
 use super::coded::Coded;
 use super::finding::Finding;
-use super::kept::Kept;
 use super::modules::Stored;
 use super::original::Original;
 use super::quality::{Figures, WorstBlock};
+use super::recorded::Recorded;
 use super::rules;
 use super::shards::Shards;
 use super::structure::Structure;
@@ -72,7 +72,7 @@ pub(super) struct Content<'a> {
     pub(super) shards: &'a Shards,
     pub(super) source: Option<&'a Checkpoint>,
     pub(super) structure: &'a Structure<'a>,
-    pub(super) kept: &'a Kept,
+    pub(super) recorded: &'a Recorded,
 }
 
 impl Content<'_> {
@@ -83,7 +83,7 @@ impl Content<'_> {
     pub(super) fn check(&self, findings: &mut Vec<Finding>) -> Result<Vec<CheckedTensor>, SourceError> {
         let source = self.source.map(Shards::open).transpose()?;
         let originals: BTreeMap<&str, &Tensor> = by_name(self.source);
-        let reader = Reader { output: self.shards, source: source.as_ref(), kept: self.kept };
+        let reader = Reader { output: self.shards, source: source.as_ref(), recorded: self.recorded };
         let checked: Vec<_> = sorted(self.output)
             .par_iter()
             .map(|tensor| {
@@ -200,7 +200,7 @@ impl Content<'_> {
 struct Reader<'a> {
     output: &'a Shards,
     source: Option<&'a Shards>,
-    kept: &'a Kept,
+    recorded: &'a Recorded,
 }
 
 fn by_name(checkpoint: Option<&Checkpoint>) -> BTreeMap<&str, &Tensor> {
@@ -234,24 +234,29 @@ fn changed_form(tensor: &Tensor, shape: &[usize], original: &Tensor) -> Finding 
 }
 
 /// Scales are checked together: where nearly all follow one rule, one that does not was altered; where none do, they
-/// come from another observer.
+/// come from another observer. Of those that were looked for, every one is what a search comes to.
 fn scale_rule(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
-    let following: u64 = tensors.iter().map(|tensor| tensor.scales.following).sum();
-    let other: u64 = tensors.iter().map(|tensor| tensor.scales.other).sum();
-    if other == 0 {
-        return;
+    let (searched, others): (Vec<_>, Vec<_>) = tensors.iter().partition(|tensor| tensor.scales.searched);
+    let altered = |tensor: &CheckedTensor, why: String| {
+        let ScaleCount { other, first, .. } = tensor.scales;
+        let name = shown(&tensor.name);
+        let message = format!("{name}: {other} of its scales, the first at position {first}, {why}");
+        Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name)
+    };
+    for tensor in searched.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why =
+            "are none that a search finds: it tries no such scale, or that of the largest weight leaves less error";
+        findings.push(altered(tensor, why.to_owned()));
     }
+    let following: u64 = others.iter().map(|tensor| tensor.scales.following).sum();
+    let other: u64 = others.iter().map(|tensor| tensor.scales.other).sum();
     if following < other {
         let message = format!("{other} of {} scales do not follow from the weights of their group", following + other);
         findings.push(Finding::new(&rules::SCALE_RULE, message));
         return;
     }
-    for tensor in tensors.iter().filter(|tensor| tensor.scales.other > 0) {
-        let ScaleCount { other, first, .. } = tensor.scales;
-        let message = format!(
-            "{}: {other} of its scales, the first at position {first}, do not follow from the weights of their group as {following} others do",
-            shown(&tensor.name)
-        );
-        findings.push(Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name));
+    for tensor in others.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why = format!("do not follow from the weights of their group as {following} others do");
+        findings.push(altered(tensor, why));
     }
 }

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::content::{check_scales, merged_differ};
 use super::finding::{Finding, locate};
-use super::kept::Kept;
 use super::open::{CheckError, judged};
+use super::recorded::Recorded;
 use super::shards::Shards;
 use super::structure;
 
@@ -20,13 +20,13 @@ pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
     let shards = Shards::open(&checkpoint)?;
     let structure = structure::check(&checkpoint, &shards, &mut findings)?;
-    let kept = Kept::of(dir);
+    let recorded = Recorded::of(dir);
     let of_scales = structure
         .coded
         .par_iter()
         .map(|coded| {
             let mut findings = Vec::new();
-            check_scales(coded, &shards, &kept, &mut findings)?;
+            check_scales(coded, &shards, &recorded, &mut findings)?;
             Ok(findings)
         })
         .collect::<Result<Vec<_>, CheckError>>()?;

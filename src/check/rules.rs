@@ -162,9 +162,9 @@ rules! {
     CHANGED_FORM "Q505" "dtype-or-shape-changed" Error Error
         "a tensor has another dtype or shape than in the source"
     SCALE_ALTERED "Q506" "scale-altered" Error Error
-        "most scales follow from their group's largest weight, and these do not"
+        "most scales follow from the weights of their group, and these do not; or they were looked for, and no search comes to them"
     SCALE_RULE "Q507" "scale-rule" Warning Warning
-        "scales do not follow from the largest weight of their group, as another observer makes them"
+        "scales do not follow from the weights of their group, as another observer makes them, or a search that no manifest tells of"
     CONFIG_CHANGED "Q508" "config-changed" Error Error
         "a key of config.json other than `quantization_config` is lost or has another value than in the source"
     SIDE_FILE_LOST "Q509" "side-file-lost" Error Error

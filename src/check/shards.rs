@@ -72,7 +72,7 @@ pub(super) fn ranges(len: u64) -> Vec<Range<u64>> {
 }
 
 /// The most elements of a piece that is larger than others so as to hold groups as a whole.
-const LARGEST: usize = 1 << 22;
+const LARGEST: usize = 1 << 23;
 
 /// Pieces that cover a matrix of this shape; none ends within `height` rows that belong together, unless these are too many.
 pub(super) fn pieces([rows, columns]: [usize; 2], height: usize) -> Vec<Piece> {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(heights([300, 1000], 128), [300]);
         assert_eq!(heights([3000, 1000], 128), [1024, 1024, 952]);
         // A group that is too large for a piece is cut.
-        assert_eq!(heights([10, 1 << 20], 10), [1; 10]);
+        assert_eq!(heights([20, 1 << 20], 20), [1; 20]);
         assert_eq!(ranges(0), []);
         assert_eq!(ranges(PIECE + 1), [0..PIECE, PIECE..PIECE + 1]);
     }

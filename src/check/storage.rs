@@ -52,6 +52,11 @@ pub(super) trait Storage: Debug + Sync {
     fn follows(&self, step: Step, group: Extremes, rounding: Rounding) -> bool {
         self.made(group, rounding) == step
     }
+
+    /// Whether a search for the least error may come to this step.
+    fn is_sought(&self, _step: Step, _group: Extremes, _rounding: Rounding) -> bool {
+        false
+    }
 }
 
 /// One of the ways to store weights, with its arguments.

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::content::{CheckedTensor, Content};
 use super::finding::{self, Finding};
-use super::kept::Kept;
 use super::open::{CheckError, judged};
+use super::recorded::Recorded;
 use super::rules;
 use super::shards::Shards;
 use super::structure;
@@ -48,13 +48,13 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
         if let Some(original) = &original {
             folder::check(&checkpoint, original, &mut findings)?;
         }
-        let kept = Kept::of(output);
+        let recorded = Recorded::of(output);
         let content = Content {
             output: &checkpoint,
             shards: &shards,
             source: original.as_ref(),
             structure: &structure,
-            kept: &kept,
+            recorded: &recorded,
         };
         tensors = content.check(&mut findings)?;
         hold(&tensors, thresholds, &mut findings);

@@ -7,3 +7,4 @@ mod folder;
 mod layouts;
 mod mutations;
 mod schemes;
+mod searched;

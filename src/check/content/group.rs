@@ -37,6 +37,8 @@ pub(super) struct ScaleCount {
     pub(super) other: u64,
     /// Index of the first that is not.
     pub(super) first: usize,
+    /// Whether they were looked for, and those are others that no search comes to.
+    pub(super) searched: bool,
 }
 
 /// What groups show together.
@@ -54,12 +56,21 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Takes in a group that is known as a whole, in order of the indices.
-    pub(super) fn add(&mut self, coded: &Coded<'_>, source: Dtype, index: usize, step: Step, group: &Group) {
+    /// Takes in a group that is known as a whole, in order of the indices; `is_found` says of a step that the reference
+    /// does not make whether a search has.
+    pub(super) fn add(
+        &mut self,
+        coded: &Coded<'_>,
+        source: Dtype,
+        index: usize,
+        step: Step,
+        group: &Group,
+        is_found: impl FnOnce() -> bool,
+    ) {
         self.largest = self.largest.max(group.extremes.largest());
         self.unexplained += u64::from(!step.scale.is_finite() && !group.spoilt);
         let (storage, rounding) = (coded.form.storage(), coded.rounding(source));
-        let follows = storage.follows(step, group.extremes, rounding);
+        let follows = storage.follows(step, group.extremes, rounding) || is_found();
         if follows {
             self.scales.following += 1;
         } else {

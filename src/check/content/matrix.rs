@@ -23,6 +23,8 @@ pub(super) struct Matrix<'a> {
     pub(super) book: &'a Codebook,
     /// The dtype of the weight before.
     pub(super) source: Option<Dtype>,
+    /// Whether its scales were looked for by the squared error.
+    pub(super) searched: bool,
 }
 
 /// What a piece shows, or all of them together.
@@ -75,9 +77,11 @@ impl Matrix<'_> {
         }
         if let Some(source) = self.source {
             for (index, group) in steps.groups().zip(&groups) {
+                let step = steps.of(index);
+                let is_found = || self.searched && self.is_found(piece, weights, index, step, group, source);
                 match self.holds(piece, index) {
-                    Holds::All => part.verdict.add(self.coded, source, index, steps.of(index), group),
-                    Holds::Some => drop(part.cut.insert(index, (steps.of(index), *group))),
+                    Holds::All => part.verdict.add(self.coded, source, index, step, group, is_found),
+                    Holds::Some => drop(part.cut.insert(index, (step, *group))),
                     Holds::None => {}
                 }
             }
@@ -85,12 +89,42 @@ impl Matrix<'_> {
         part
     }
 
-    /// What a piece holds of a group.
-    fn holds(&self, piece: &Piece, group: usize) -> Holds {
+    /// Whether a search comes to the step of a group that the piece holds: it is one of those that are tried, and the codes
+    /// are no further from the weights than those of the largest weight's scale would be.
+    fn is_found(&self, piece: &Piece, weights: &[f32], index: usize, step: Step, group: &Group, source: Dtype) -> bool {
+        let (storage, rounding) = (self.coded.form.storage(), self.coded.rounding(source));
+        if !storage.is_sought(step, group.extremes, rounding) {
+            return false;
+        }
+        let made = storage.made(group.extremes, rounding).scale;
+        let (rows, columns) = self.place(index);
+        let error = |quotient: &dyn Fn(f32) -> f32| -> f64 {
+            let of = |row: usize| {
+                let from = (row - piece.rows.start) * piece.columns.len() + columns.start - piece.columns.start;
+                &weights[from..from + columns.len()]
+            };
+            let square = |&weight: &f32| {
+                let decoded = f64::from(self.book.nearest(quotient(weight))) * f64::from(made);
+                (f64::from(weight) - decoded).powi(2)
+            };
+            rows.clone().flat_map(of).map(square).sum()
+        };
+        // In another order, a sum may be this much greater.
+        let bound = group.error * (1.0 - 1e-9);
+        bound <= error(&|weight| weight / made) || bound <= error(&|weight| round(weight / made, source))
+    }
+
+    /// The rows and columns of a group.
+    fn place(&self, group: usize) -> (Range<usize>, Range<usize>) {
         let ([height, width], across) = (self.coded.sides(), self.coded.across());
         let side = |at: usize, size: usize, end: usize| at * size..((at + 1) * size).min(end);
         let [rows, columns] = self.coded.matrix;
-        let (rows, columns) = (side(group / across, height, rows), side(group % across, width, columns));
+        (side(group / across, height, rows), side(group % across, width, columns))
+    }
+
+    /// What a piece holds of a group.
+    fn holds(&self, piece: &Piece, group: usize) -> Holds {
+        let (rows, columns) = self.place(group);
         let within = |inner: &Range<usize>, outer: &Range<usize>| outer.start <= inner.start && inner.end <= outer.end;
         let touches = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
         if within(&rows, &piece.rows) && within(&columns, &piece.columns) {
@@ -185,7 +219,8 @@ impl Matrix<'_> {
         if let Some(source) = self.source {
             let mut verdict = Verdict::default();
             for (index, (step, group)) in std::mem::take(&mut whole.cut) {
-                verdict.add(self.coded, source, index, step, &group);
+                // Of a group in pieces the error under another scale is not known.
+                verdict.add(self.coded, source, index, step, &group, || false);
             }
             whole.verdict.merge(verdict);
         }

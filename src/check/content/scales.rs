@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::check::coded::Coded;
 use crate::check::finding::Finding;
-use crate::check::kept::Kept;
+use crate::check::recorded::Recorded;
 use crate::check::rules;
 use crate::check::shards::Shards;
 use crate::checkpoint::source::SourceError;
@@ -37,7 +37,7 @@ struct Bad {
 pub(in crate::check) fn check_scales(
     coded: &Coded<'_>,
     shards: &Shards,
-    kept: &Kept,
+    recorded: &Recorded,
     findings: &mut Vec<Finding>,
 ) -> Result<Scales, SourceError> {
     let global = coded.global;
@@ -72,7 +72,7 @@ pub(in crate::check) fn check_scales(
         findings.push(Finding::new(&rules::ZERO_POINT, message).tensor(&coded.codes.name));
     }
     let Some((first, scale)) = bad.first else { return Ok(Scales::Sound) };
-    if !bad.is_odd && kept.explains(&coded.name(), bad.number) {
+    if !bad.is_odd && recorded.keeps(&coded.name(), bad.number) {
         let (number, weight) = (bad.number, shown(&coded.codes.name));
         let message = format!("{number} scales of {weight} are NaN or infinite, as the manifest says");
         findings.push(Finding::new(&rules::KEPT, message).tensor(&coded.scale.name));

@@ -29,9 +29,10 @@ pub(super) fn check(
     original: Option<Original<'_>>,
     findings: &mut Vec<Finding>,
 ) -> Result<CheckedTensor, SourceError> {
-    let values = check_scales(coded, reader.output, reader.kept, findings)?;
+    let values = check_scales(coded, reader.output, reader.recorded, findings)?;
     let source = original.map(|original| original.dtype());
-    let matrix = Matrix { coded, book: coded.form.storage().book(), source };
+    let searched = reader.recorded.searched(&coded.name());
+    let matrix = Matrix { coded, book: coded.form.storage().book(), source, searched };
     let parts = pieces(coded.matrix, coded.sides()[0])
         .into_par_iter()
         .map_init(Buffers::default, |buffers, piece| {
@@ -61,7 +62,7 @@ pub(super) fn check(
         checked.figures = Some(whole.sums.figures());
         checked.worst = whole.verdict.worst(coded);
         if values == Scales::Sound && whole.nans.number == 0 {
-            checked.scales = whole.verdict.scales;
+            checked.scales = ScaleCount { searched, ..whole.verdict.scales };
         }
     }
     Ok(checked)

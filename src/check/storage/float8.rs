@@ -7,6 +7,9 @@ use crate::check::codebook::{Codebook, E4M3};
 use crate::check::element::round;
 use crate::check::packing::Packing;
 
+/// A search comes to a scale from so many 64ths of the largest magnitude: 12 to 28 sixteenths, and 3 more or less.
+const SOUGHT: std::ops::RangeInclusive<u8> = 45..=115;
+
 /// E4M3 codes, and scales to multiply them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::check) struct Float8;
@@ -35,5 +38,12 @@ impl Storage for Float8 {
         // transformers takes the reciprocal of what it multiplies by, and 1 for zero.
         let reciprocal = if largest == 0.0 { 1.0 } else { 1.0 / (max * (1.0 / largest)) };
         [self.made(group, rounding).scale, twice, round(reciprocal, rounding.scale)].contains(&step.scale)
+    }
+
+    fn is_sought(&self, step: Step, group: Extremes, rounding: Rounding) -> bool {
+        SOUGHT.into_iter().any(|part| {
+            let largest = group.largest() * (f32::from(part) / 64.0);
+            absmax_scale(largest, E4M3.largest, rounding.scale) == step.scale
+        })
     }
 }

@@ -69,6 +69,41 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("a scale of zero", Base::Block, "Q401", STRUCTURE, |folder| set_scale(folder, 0.0)),
     content("a negative scale", Base::Block, "Q401", STRUCTURE, |folder| set_scale(folder, -0.01)),
     content("an uninitialised scale", Base::Block, "Q401", STRUCTURE, |folder| set_scale(folder, f32::MIN)),
+    content("the lowest bit of a scale that was looked for", Base::Searched, "Q502", CONTENT, |folder| {
+        folder.tensor(&scale(UP)).bytes[20] ^= 1;
+    }),
+    content("the lowest bit of an F32 scale that was looked for", Base::HalfSearched, "Q506", CONTENT, |folder| {
+        folder.tensor(&scale_inv(UP)).bytes[0] ^= 1;
+    }),
+    content("the same beside those that were", Base::HalfSearched, "Q506", CONTENT, |folder| {
+        folder.tensor(&scale_inv(DOWN)).bytes[0] ^= 1;
+    }),
+    content(
+        "the scale of the largest weight in place of one that was looked for",
+        Base::Searched,
+        "Q502",
+        CONTENT,
+        |folder| {
+            let largest = Folder::read(Base::Channel.dir()).tensor(&scale(UP)).bytes.clone();
+            assert_ne!(folder.tensor(&scale(UP)).bytes, largest);
+            folder.tensor(&scale(UP)).bytes = largest;
+        },
+    ),
+    content("a scale that was looked for, doubled", Base::HalfSearched, "Q506", CONTENT, |folder| {
+        let bytes = &mut folder.tensor(&scale_inv(UP)).bytes[..4];
+        let doubled = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) * 2.0;
+        bytes.copy_from_slice(&doubled.to_le_bytes());
+    }),
+    content("a scale that a search tries, and not the best", Base::HalfSearched, "Q506", CONTENT, |folder| {
+        let bytes = &mut folder.tensor(&scale_inv(UP)).bytes[..4];
+        let original = Folder::read(&source()).tensor(&weight(UP)).clone();
+        let stride = original.shape[1];
+        let block = (0..128).flat_map(|row| (0..128).map(move |column| row * stride + column));
+        let largest =
+            block.map(|at| half::bf16::from_le_bytes([original.bytes[2 * at], original.bytes[2 * at + 1]]).to_f32());
+        let largest = largest.fold(0f32, |largest, weight| largest.max(weight.abs()));
+        bytes.copy_from_slice(&(largest * 0.75 / 448.0).to_le_bytes());
+    }),
     content("a flipped bit in a norm", Base::Block, "Q501", CONTENT, |folder| folder.tensor(NORM).bytes[5] ^= 4),
     content("a flipped bit in the head", Base::Channel, "Q501", CONTENT, |folder| {
         *folder.tensor("lm_head.weight").bytes.last_mut().unwrap() ^= 0x80;
