@@ -25,6 +25,8 @@ pub use summary::KindQuality;
 pub struct Verification {
     pub output: PathBuf,
     pub source: Option<PathBuf>,
+    /// Whether the source is the one that the manifest names, and nobody else named one.
+    pub source_recorded: bool,
     /// Whether no finding is an error.
     pub sound: bool,
     pub findings: Vec<Finding>,
@@ -64,6 +66,7 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
     Ok(Verification {
         output: output.to_owned(),
         source: source.map(Path::to_owned),
+        source_recorded: false,
         sound: !finding::at_fault(&findings),
         findings,
         kinds: summary::by_kind(&tensors),

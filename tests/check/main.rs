@@ -6,5 +6,6 @@ mod diff;
 mod folder;
 mod layouts;
 mod mutations;
+mod recorded_source;
 mod schemes;
 mod searched;
