@@ -7,5 +7,6 @@ mod folder;
 mod layouts;
 mod mutations;
 mod recorded_source;
+mod sarif;
 mod schemes;
 mod searched;
