@@ -23,6 +23,7 @@ mod recorded_source;
 mod rules;
 mod sarif;
 mod shards;
+mod source;
 mod storage;
 mod structure;
 mod threshold;

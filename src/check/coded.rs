@@ -51,6 +51,7 @@ impl Steps {
 pub(super) struct Scratch {
     pub(super) bytes: Vec<u8>,
     codes: Vec<u8>,
+    pub(super) numbers: Vec<f32>,
 }
 
 impl Coded<'_> {
@@ -151,7 +152,7 @@ impl Coded<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<f32>,
     ) -> Result<(), SourceError> {
-        let Scratch { bytes, codes } = scratch;
+        let Scratch { bytes, codes, .. } = scratch;
         self.read_codes(shards, piece, bytes, codes)?;
         let steps = self.steps(shards, &piece.rows)?;
         let (book, [height, width], across) = (self.form.storage().book(), self.sides(), self.across());

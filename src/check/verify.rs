@@ -13,6 +13,7 @@ use super::open::{CheckError, judged};
 use super::recorded::Recorded;
 use super::rules;
 use super::shards::Shards;
+use super::source::Source;
 use super::structure;
 use super::threshold::Threshold;
 use crate::checkpoint::Checkpoint;
@@ -42,22 +43,17 @@ pub struct Verification {
 /// A file cannot be read, or the source is no source. What is wrong with the result is a finding.
 pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
-    let original = source.map(open_source).transpose()?;
+    let checkpoint = source.map(|dir| Checkpoint::open(dir).map_err(CheckError::Source)).transpose()?;
+    let original = checkpoint.as_ref().map(Source::open).transpose()?;
     let mut tensors = Vec::new();
     if let Some(checkpoint) = judged(output, &mut findings)? {
         let shards = Shards::open(&checkpoint)?;
         let structure = structure::check(&checkpoint, &shards, &mut findings)?;
         if let Some(original) = &original {
-            folder::check(&checkpoint, original, &mut findings)?;
+            folder::check(&checkpoint, original.checkpoint, &mut findings)?;
         }
         let recorded = Recorded::of(output);
-        let content = Content {
-            output: &checkpoint,
-            shards: &shards,
-            source: original.as_ref(),
-            structure: &structure,
-            recorded: &recorded,
-        };
+        let content = Content::of(&checkpoint, &shards, original.as_ref(), &structure, &recorded);
         tensors = content.check(&mut findings)?;
         hold(&tensors, thresholds, &mut findings);
         finding::locate(&mut findings, &checkpoint);
@@ -72,14 +68,6 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
         kinds: summary::by_kind(&tensors),
         tensors,
     })
-}
-
-fn open_source(dir: &Path) -> Result<Checkpoint, CheckError> {
-    let checkpoint = Checkpoint::open(dir).map_err(CheckError::Source)?;
-    match &checkpoint.quantized {
-        Some(how) => Err(CheckError::QuantizedSource(how.clone())),
-        None => Ok(checkpoint),
-    }
 }
 
 fn hold(tensors: &[CheckedTensor], thresholds: &[Threshold], findings: &mut Vec<Finding>) {

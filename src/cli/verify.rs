@@ -97,7 +97,17 @@ fn text(verification: &Verification, verbose: bool) -> String {
     let of = |action| verification.tensors.iter().filter(move |tensor| tensor.action == action);
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
     let proven = match verification.source {
-        Some(_) => format!("{} copied, {} quantized", of(Checked::Copied).count(), of(Checked::Quantized).count()),
+        Some(_) => {
+            let (copied, quantized) = (of(Checked::Copied).count(), of(Checked::Quantized).count());
+            let (carried, decoded) = (of(Checked::Carried).count(), of(Checked::Dequantized).count());
+            let mut proven = format!("{copied} copied, {quantized} quantized");
+            for (number, what) in [(carried, "carried over"), (decoded, "dequantized")] {
+                if number > 0 {
+                    proven.push_str(&format!(", {number} {what}"));
+                }
+            }
+            proven
+        }
         None => {
             let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
             format!("{decoded} decoded, {unread} not read since there is no source to hold them against")
@@ -178,6 +188,8 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
 fn action(action: Checked) -> &'static str {
     match action {
         Checked::Copied => "copied",
+        Checked::Carried => "carried over",
+        Checked::Dequantized => "dequantized",
         Checked::Quantized => "quantized",
         Checked::Decoded => "decoded",
         Checked::Unread => "not read",

@@ -10,3 +10,4 @@ mod recorded_source;
 mod sarif;
 mod schemes;
 mod searched;
+mod stacks;

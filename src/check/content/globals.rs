@@ -7,6 +7,7 @@ use crate::check::coded::Coded;
 use crate::check::finding::Finding;
 use crate::check::names::FUSED;
 use crate::check::rules;
+use crate::check::source::Source;
 use crate::check::storage::{Beside, Nvfp4};
 use crate::checkpoint::Tensor;
 use crate::layer;
@@ -44,12 +45,7 @@ fn global_scale<'a>(coded: &Coded<'a>) -> Option<&'a Tensor> {
 
 impl Content<'_> {
     /// Global scales follow from the largest weight of a matrix, or of all that are merged with it.
-    pub(super) fn globals(
-        &self,
-        tensors: &[CheckedTensor],
-        originals: &BTreeMap<&str, &Tensor>,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(super) fn globals(&self, tensors: &[CheckedTensor], source: &Source<'_>, findings: &mut Vec<Finding>) {
         let largest: BTreeMap<&str, f32> =
             tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.largest)).collect();
         let (mut following, mut other) = (0, Vec::new());
@@ -61,8 +57,8 @@ impl Content<'_> {
             };
             for part in parts {
                 let name = part.name();
-                let (Some(original), Some(alone)) = (originals.get(name.as_str()), of(part)) else { continue };
-                let made = [together, alone].map(|largest| Nvfp4::global(largest, original.dtype));
+                let (Some(original), Some(alone)) = (source.original(&name), of(part)) else { continue };
+                let made = [together, alone].map(|largest| Nvfp4::global(largest, original.dtype()));
                 match made.contains(&part.global) {
                     true => following += 1,
                     false => other.push((part, made[0])),

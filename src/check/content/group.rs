@@ -37,8 +37,19 @@ pub(super) struct ScaleCount {
     pub(super) other: u64,
     /// Index of the first that is not.
     pub(super) first: usize,
-    /// Whether they were looked for, and those are others that no search comes to.
-    pub(super) searched: bool,
+    pub(super) held: Held,
+}
+
+/// What the scales of a weight are held against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The rule that most of the result's follow, if they do.
+    #[default]
+    Together,
+    /// What a search comes to, or the rule.
+    Search,
+    /// The rule.
+    Rule,
 }
 
 /// What groups show together.

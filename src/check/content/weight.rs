@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::group::ScaleCount;
+use super::group::{Held, ScaleCount};
 use super::matrix::{Matrix, Part};
 use super::places::Places;
 use super::scales::{Scales, check_scales};
 use super::{Checked, CheckedTensor, Reader};
-use crate::check::coded::Coded;
+use crate::check::coded::{Coded, Scratch};
 use crate::check::finding::Finding;
 use crate::check::original::Original;
 use crate::check::rules;
@@ -17,7 +17,7 @@ use crate::shown::shown;
 
 #[derive(Default)]
 struct Buffers {
-    bytes: Vec<u8>,
+    scratch: Scratch,
     codes: Vec<u8>,
     weights: Vec<f32>,
 }
@@ -27,20 +27,22 @@ pub(super) fn check(
     reader: &Reader<'_>,
     coded: &Coded<'_>,
     original: Option<Original<'_>>,
+    held: Held,
     findings: &mut Vec<Finding>,
 ) -> Result<CheckedTensor, SourceError> {
     let values = check_scales(coded, reader.output, reader.recorded, findings)?;
     let source = original.map(|original| original.dtype());
     let searched = reader.recorded.searched(&coded.name());
+    let held = if searched { Held::Search } else { held };
     let matrix = Matrix { coded, book: coded.form.storage().book(), source, searched };
     let parts = pieces(coded.matrix, coded.sides()[0])
         .into_par_iter()
         .map_init(Buffers::default, |buffers, piece| {
-            let Buffers { bytes, codes, weights } = buffers;
-            coded.read_codes(reader.output, &piece, bytes, codes)?;
+            let Buffers { scratch, codes, weights } = buffers;
+            coded.read_codes(reader.output, &piece, &mut scratch.bytes, codes)?;
             let steps = coded.steps(reader.output, &piece.rows)?;
             if let Some(original) = &original {
-                original.read(&piece, bytes, weights)?;
+                original.read(&piece, scratch, weights)?;
             }
             Ok(matrix.part(&piece, &steps, codes, weights))
         })
@@ -48,21 +50,16 @@ pub(super) fn check(
     let whole = matrix.join(parts);
     report(&whole, &matrix, values, findings);
     let mut checked = CheckedTensor {
-        name: coded.name(),
-        action: Checked::Decoded,
-        bytes: coded.bytes(),
         storage: Some(coded.describe()),
-        figures: None,
-        worst: None,
-        scales: ScaleCount::default(),
         largest: whole.verdict.largest,
+        ..CheckedTensor::plain(&coded.name(), Checked::Decoded, coded.bytes())
     };
     if original.is_some() {
         checked.action = Checked::Quantized;
         checked.figures = Some(whole.sums.figures());
         checked.worst = whole.verdict.worst(coded);
         if values == Scales::Sound && whole.nans.number == 0 {
-            checked.scales = ScaleCount { searched, ..whole.verdict.scales };
+            checked.scales = ScaleCount { held, ..whole.verdict.scales };
         }
     }
     Ok(checked)

@@ -42,7 +42,7 @@ impl<'a> Logical<'a> {
     fn values(&self, shards: &'a Shards) -> Option<Values<'a>> {
         match self.coded {
             Some(coded) => Some(Values::Coded(shards, coded)),
-            None => Original::of(shards, self.tensor).map(Values::Plain),
+            None => Some(Original::stored(shards, self.tensor)).filter(Original::is_numbers).map(Values::Plain),
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn compare(
 fn is_same(side_a: &Side<'_>, a: &Logical<'_>, side_b: &Side<'_>, b: &Logical<'_>) -> Result<bool, SourceError> {
     let is_same = |a: &Tensor, b: &Tensor| {
         let same_form = (a.dtype, &a.shape) == (b.dtype, &b.shape);
-        Ok(same_form && first_difference(&side_a.shards, a, &side_b.shards, b)?.is_none())
+        Ok(same_form && first_difference(&side_a.shards, a, &Original::stored(&side_b.shards, b))?.is_none())
     };
     let (of_a, of_b) = match (a.coded, b.coded) {
         (None, None) => return is_same(a.tensor, b.tensor),
@@ -135,7 +135,7 @@ enum Values<'a> {
 impl Values<'_> {
     fn read(&self, piece: &Piece, scratch: &mut Scratch, out: &mut Vec<f32>) -> Result<(), SourceError> {
         match self {
-            Self::Plain(original) => original.read(piece, &mut scratch.bytes, out),
+            Self::Plain(original) => original.read(piece, scratch, out),
             Self::Coded(shards, coded) => coded.decode(shards, piece, scratch, out),
         }
     }

@@ -101,7 +101,10 @@ fn few_bits<'a>(
     let mut sound = true;
     if !form.grid.takes(&scale.shape, matrix) {
         findings.push(shape_finding(scale, form, matrix));
-        sound = false;
+        // A flat one can still be read.
+        let sides = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
+        let is_flat = form.grid == Grid::Channel || form.grid == Grid::Tensor;
+        sound = is_flat && form.grid.scales(matrix).is_some_and(|shape| sides(&shape) == sides(&scale.shape));
     }
     let dtypes = form.storage().scale_dtypes();
     if !dtypes.contains(&scale.dtype) {
