@@ -3,6 +3,7 @@
 mod agreement;
 mod command;
 mod diff;
+mod float8_source;
 mod folder;
 mod layouts;
 mod mutations;

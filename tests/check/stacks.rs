@@ -141,7 +141,7 @@ fn float8(shape: Shape) -> Folder {
         let above = numbers.partition_point(|&number| number < magnitude);
         let below = above.saturating_sub(1);
         let (down, up) = (magnitude - numbers[below], numbers[above] - magnitude);
-        let nearest = if up < down || (up == down && above % 2 == 0) { above } else { below };
+        let nearest = if up < down || (up == down && above.is_multiple_of(2)) { above } else { below };
         nearest as u8 | if quotient.is_sign_negative() { 0x80 } else { 0 }
     };
     let mut folder = copies(shape);
