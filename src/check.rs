@@ -4,20 +4,27 @@
 //! the readers of headers, index, config and manifest are used.
 
 mod codebook;
+mod coded;
 mod content;
 mod declared;
 mod diff;
 mod element;
 mod finding;
-mod kept;
+mod grid;
 mod lint;
 mod modules;
 mod names;
 mod open;
+mod original;
+mod packing;
 mod quality;
+mod recorded;
+mod recorded_source;
 mod rules;
 mod sarif;
 mod shards;
+mod source;
+mod storage;
 mod structure;
 mod threshold;
 mod verify;
@@ -30,6 +37,7 @@ pub use finding::{Finding, Place};
 pub use lint::lint;
 pub use open::CheckError;
 pub use quality::{Figures, WorstBlock};
+pub use recorded_source::{NoSource, recorded_source};
 pub use rules::{RULES, Rule, Severity};
 pub use sarif::sarif;
 pub use threshold::{Threshold, ThresholdError};

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use qwen_fp8_schemes::{Format, Registration, Scheme};
+use serde_json::{Map, Value};
 
 use crate::finding::{self, Finding};
 use crate::recipe::document::Document;
@@ -103,6 +104,8 @@ pub struct Rule {
     pub registration: &'static Registration,
     /// The configured scheme; `None` keeps the tensors as they are.
     pub scheme: Option<Box<dyn Scheme>>,
+    /// The scheme's options as they are written.
+    pub options: Map<String, Value>,
     pub targets: Vec<Located<Pattern>>,
     pub ignore: Vec<Located<Pattern>>,
     /// Whether the rule's patterns may match nothing.

@@ -7,16 +7,32 @@ use std::sync::LazyLock;
 pub(super) struct Codebook {
     /// What each code stands for; NaN for one that is no number.
     pub(super) value: [f32; 256],
-    /// The least quotient that rounds to the code.
+    /// The least quotient that rounds to the code; for the least number, half a unit below it.
     pub(super) low: [f32; 256],
     /// The greatest; for the largest number, half a unit above it.
     pub(super) high: [f32; 256],
-    /// The largest number.
-    pub(super) max: f32,
+    pub(super) least: f32,
+    pub(super) largest: f32,
+    /// In their order.
+    numbers: Vec<f32>,
+    /// Place of zero among them.
+    zero: usize,
 }
 
 /// Sign, four exponent bits with a bias of 7, three mantissa bits, no infinities: OCP's E4M3, PyTorch's `float8_e4m3fn`.
 pub(super) static E4M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e4m3));
+
+/// Sign, two exponent bits with a bias of 1, one mantissa bit: OCP's E2M1. The codes are nibbles.
+pub(super) static E2M1: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m1));
+
+/// Two's complement in a byte, by the number of bits that are used.
+static INTEGERS: LazyLock<Vec<Codebook>> =
+    LazyLock::new(|| (0..=8).map(|bits| Codebook::new(|code| integer(bits, code))).collect());
+
+/// Integers of so many bits, eight at most, as bytes of two's complement; a byte beyond them is no number.
+pub(super) fn integers(bits: u32) -> &'static Codebook {
+    &INTEGERS[bits.min(8) as usize]
+}
 
 fn e4m3(code: u8) -> f32 {
     let (exponent, mantissa) = (u32::from(code >> 3 & 0xF), u32::from(code & 7));
@@ -27,6 +43,21 @@ fn e4m3(code: u8) -> f32 {
         (exponent, mantissa) => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
     };
     if code & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+fn e2m1(code: u8) -> f32 {
+    let magnitude = match code & 7 {
+        _ if code > 0xF => f32::NAN,
+        // Below 1 there is one number, which is subnormal.
+        subnormal @ (0 | 1) => f32::from(subnormal) * 0.5,
+        normal => (1.0 + f32::from(normal & 1) * 0.5) * f32::from(1u8 << ((normal >> 1) - 1)),
+    };
+    if code & 8 == 0 { magnitude } else { -magnitude }
+}
+
+fn integer(bits: u32, code: u8) -> f32 {
+    let (number, end) = (i32::from(code.cast_signed()), (1 << bits) / 2);
+    if (-end..end).contains(&number) { number as f32 } else { f32::NAN }
 }
 
 impl Codebook {
@@ -45,8 +76,33 @@ impl Codebook {
             Some(f32::midpoint(number, next(step).or_else(beyond)?))
         };
         let edges = |step| std::array::from_fn(|code| edge(value[code], step).unwrap_or(f32::NAN));
-        let max = numbers.last().copied().unwrap_or(f32::NAN);
-        Self { value, low: edges(-1), high: edges(1), max }
+        let (least, largest) = (numbers.first().copied(), numbers.last().copied());
+        Self {
+            value,
+            low: edges(-1),
+            high: edges(1),
+            least: least.unwrap_or(f32::NAN),
+            largest: largest.unwrap_or(f32::NAN),
+            zero: place(0.0).unwrap_or_default(),
+            numbers,
+        }
+    }
+
+    /// The number of the format that is nearest, or the last one where there is none as large; of two that are as near,
+    /// the even one. NaN stays NaN.
+    pub(super) fn nearest(&self, exact: f32) -> f32 {
+        let above = self.numbers.partition_point(|&number| number < exact);
+        let number = |at: usize| self.numbers.get(at).copied();
+        match (above.checked_sub(1).and_then(number), number(above)) {
+            (Some(below), Some(next)) => {
+                let (down, up) = (exact - below, next - exact);
+                // From zero on, even and odd take turns in every format.
+                let is_even = above.abs_diff(self.zero).is_multiple_of(2);
+                if up < down || (up == down && is_even) { next } else { below }
+            }
+            (Some(last), None) | (None, Some(last)) if !exact.is_nan() => last,
+            _ => f32::NAN,
+        }
     }
 }
 
@@ -76,7 +132,47 @@ mod tests {
                 }
             }
         }
-        assert_eq!((E4M3.value[0x7E], E4M3.value[0x01], E4M3.max), (448.0, 2f32.powi(-9), 448.0));
+        assert_eq!((E4M3.value[0x7E], E4M3.value[0x01], E4M3.largest), (448.0, 2f32.powi(-9), 448.0));
+    }
+
+    #[test]
+    fn nibbles_and_integers_are_the_numbers_of_their_tables() {
+        let magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        for (code, magnitude) in magnitudes.into_iter().enumerate() {
+            assert_eq!((E2M1.value[code], E2M1.value[code | 8]), (magnitude, -magnitude));
+        }
+        assert!(E2M1.value[16..].iter().all(|number| number.is_nan()));
+        assert_eq!((E2M1.low[7], E2M1.high[7], E2M1.low[15], E2M1.high[9]), (5.0, 7.0, -7.0, -0.25));
+        for bits in 2..=8u32 {
+            let (book, end) = (integers(bits), 1 << (bits - 1));
+            for number in -128..=127i32 {
+                let value = book.value[usize::from(number as u8)];
+                match (-end..end).contains(&number) {
+                    true => assert_eq!(value, number as f32),
+                    false => assert!(value.is_nan(), "{number} of {bits} bits"),
+                }
+            }
+            assert_eq!((book.least, book.largest), (-end as f32, (end - 1) as f32));
+            assert_eq!((book.low[0xFF], book.high[0xFF]), (-1.5, -0.5));
+        }
+    }
+
+    #[test]
+    fn the_nearest_number_is_the_even_one_of_two() {
+        for book in [&E4M3, &E2M1, integers(4), integers(8)] {
+            for pair in book.numbers.windows(2) {
+                let tie = f32::midpoint(pair[0], pair[1]);
+                let is_even = |number: f32| book.value.iter().position(|&value| value == number).unwrap() % 2 == 0;
+                let even = if is_even(pair[0]) { pair[0] } else { pair[1] };
+                assert_ne!(is_even(pair[0]), is_even(pair[1]));
+                assert_eq!(book.nearest(tie), even, "{pair:?}");
+                assert_eq!(book.nearest(tie.next_down()), pair[0], "{pair:?}");
+                assert_eq!(book.nearest(tie.next_up()), pair[1], "{pair:?}");
+                assert_eq!((book.nearest(pair[0]), book.nearest(pair[1])), (pair[0], pair[1]));
+            }
+            assert_eq!((book.nearest(1e30), book.nearest(f32::NEG_INFINITY)), (book.largest, book.least));
+            assert!(book.nearest(f32::NAN).is_nan());
+        }
     }
 
     #[test]

@@ -1,26 +1,38 @@
 //! The content of a result: every tensor read in pieces, on all cores, and held against its source.
 
+mod carried;
 mod compare;
+mod globals;
+mod group;
+mod matrix;
+mod places;
+mod scales;
 mod weight;
 
 pub(super) use compare::first_difference;
-pub(super) use weight::check_scales;
+pub(super) use globals::merged_differ;
+pub(super) use scales::check_scales;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::coded::Coded;
 use super::finding::Finding;
-use super::kept::Kept;
 use super::modules::Stored;
+use super::original::Original;
 use super::quality::{Figures, WorstBlock};
+use super::recorded::Recorded;
 use super::rules;
 use super::shards::Shards;
-use super::structure::{Coded, Structure};
+use super::source::Source;
+use super::structure::Structure;
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::shown::shown;
+use carried::Carried;
+use group::{Held, ScaleCount};
 
 /// A tensor of the result and what was found of it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +50,9 @@ pub struct CheckedTensor {
     pub worst: Option<WorstBlock>,
     #[serde(skip)]
     scales: ScaleCount,
+    /// The largest magnitude of the source.
+    #[serde(skip)]
+    largest: f32,
 }
 
 /// What a tensor was checked as.
@@ -46,6 +61,10 @@ pub struct CheckedTensor {
 pub enum Checked {
     /// Byte for byte that of the source.
     Copied,
+    /// FP8 in the source already: codes and scales are its bytes.
+    Carried,
+    /// What codes and scales of the source stand for, rounded once.
+    Dequantized,
     /// Decoded, and as close to the source as its format is.
     Quantized,
     /// Its codes and scales are numbers; there is no source to hold them against.
@@ -54,44 +73,53 @@ pub enum Checked {
     Unread,
 }
 
-/// How many scales follow from the largest weight of their group.
-#[derive(Clone, Copy, Debug, Default)]
-struct ScaleCount {
-    following: u64,
-    other: u64,
-    /// Index of the first that does not.
-    first: usize,
+impl CheckedTensor {
+    /// A tensor of which nothing is known but what it is.
+    fn plain(name: &str, action: Checked, bytes: u64) -> Self {
+        let (name, scales) = (name.to_owned(), ScaleCount::default());
+        Self { name, action, bytes, storage: None, figures: None, worst: None, scales, largest: 0.0 }
+    }
 }
 
 /// A result and what it was made from.
 pub(super) struct Content<'a> {
-    pub(super) output: &'a Checkpoint,
-    pub(super) source: Option<&'a Checkpoint>,
-    pub(super) structure: &'a Structure<'a>,
-    pub(super) kept: &'a Kept,
+    output: &'a Checkpoint,
+    shards: &'a Shards,
+    source: Option<&'a Source<'a>>,
+    structure: &'a Structure<'a>,
+    recorded: &'a Recorded,
+    /// Names of the result's tensors, and of its weights where their codes have another.
+    here: BTreeSet<String>,
 }
 
-impl Content<'_> {
+impl<'a> Content<'a> {
+    pub(super) fn of(
+        output: &'a Checkpoint,
+        shards: &'a Shards,
+        source: Option<&'a Source<'a>>,
+        structure: &'a Structure<'a>,
+        recorded: &'a Recorded,
+    ) -> Self {
+        let mut here: BTreeSet<String> = output.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+        here.extend(structure.coded.iter().map(Coded::name));
+        Self { output, shards, source, structure, recorded, here }
+    }
+
     /// Reads every byte that matters.
     ///
     /// # Errors
     /// A file cannot be read, or changes meanwhile.
     pub(super) fn check(&self, findings: &mut Vec<Finding>) -> Result<Vec<CheckedTensor>, SourceError> {
-        let output = Shards::open(self.output)?;
-        let source = self.source.map(Shards::open).transpose()?;
-        let coded: BTreeMap<&str, &Coded<'_>> =
-            self.structure.coded.iter().map(|coded| (coded.weight.name.as_str(), coded)).collect();
-        let originals: BTreeMap<&str, &Tensor> = by_name(self.source);
-        let reader = Reader { output: &output, source: source.as_ref(), kept: self.kept };
-        let tensors: Vec<&Tensor> = sorted(self.output);
-        let checked: Vec<_> = tensors
+        let reader = Reader { output: self.shards, recorded: self.recorded };
+        let checked: Vec<_> = sorted(self.output)
             .par_iter()
             .map(|tensor| {
                 let mut findings = Vec::new();
-                let original = originals.get(tensor.name.as_str()).copied();
-                let checked = match coded.get(tensor.name.as_str()) {
-                    Some(coded) => weight::check(&reader, coded, original, &mut findings)?,
-                    None => self.plain(&reader, tensor, original, &mut findings)?,
+                let checked = match (self.structure.coded(tensor), self.source) {
+                    (Some(coded), None) => Some(weight::check(&reader, coded, None, Held::Together, &mut findings)?),
+                    (Some(coded), Some(source)) => self.coded(&reader, coded, source, &mut findings)?,
+                    (None, None) => Some(CheckedTensor::plain(&tensor.name, Checked::Unread, tensor.len)),
+                    (None, Some(source)) => self.plain(tensor, source, &mut findings)?,
                 };
                 Ok((checked, findings))
             })
@@ -101,71 +129,88 @@ impl Content<'_> {
             results.extend(checked);
             findings.extend(found);
         }
-        if self.source.is_some() {
-            self.lost(findings);
+        merged_differ(&self.structure.coded, findings);
+        if let Some(source) = self.source {
+            self.lost(source, findings);
             scale_rule(&results, findings);
+            self.globals(&results, source, findings);
+            source.check_unchanged()?;
         }
-        output.check_unchanged()?;
-        source.iter().try_for_each(Shards::check_unchanged)?;
+        self.shards.check_unchanged()?;
         Ok(results)
     }
 
-    /// A tensor that is not decoded: one of the source's, or one that belongs to a quantized weight.
-    fn plain(
+    /// A weight in few bits.
+    fn coded(
         &self,
         reader: &Reader<'_>,
-        tensor: &Tensor,
-        original: Option<&Tensor>,
+        coded: &Coded<'_>,
+        source: &Source<'_>,
         findings: &mut Vec<Finding>,
     ) -> Result<Option<CheckedTensor>, SourceError> {
-        let checked = |action| {
-            let (name, bytes) = (tensor.name.clone(), tensor.len);
-            let scales = ScaleCount::default();
-            Some(CheckedTensor { name, action, bytes, storage: None, figures: None, worst: None, scales })
-        };
-        let (Some(source), Some(original)) = (reader.source, original) else {
-            if self.source.is_none() {
-                return Ok(checked(Checked::Unread));
-            }
-            if self.structure.companions.binary_search(&tensor.name.as_str()).is_err() {
-                let message = format!("{} is not in the source", shown(&tensor.name));
-                findings.push(Finding::new(&rules::EXTRA, message).tensor(&tensor.name));
-            }
+        let Some(original) = self.original(source, &coded.name()) else {
+            findings.push(extra(coded.codes));
             return Ok(None);
         };
-        if (tensor.dtype, &tensor.shape) != (original.dtype, &original.shape) {
-            findings.push(changed_form(tensor, original));
+        if !original.is_numbers() || original.shape() != coded.matrix {
+            findings.push(changed_form(coded.codes, &coded.matrix, &original));
             return Ok(None);
         }
-        if let Some(at) = compare::first_difference(reader.output, tensor, source, original)? {
+        match carried::check(reader, coded, &original)? {
+            Carried::Yes(checked) => Ok(Some(checked)),
+            Carried::Altered(finding) => {
+                findings.push(finding);
+                Ok(None)
+            }
+            Carried::No(held) => weight::check(reader, coded, Some(original), held, findings).map(Some),
+        }
+    }
+
+    /// A tensor that is stored in full: one of the source's, or one that belongs to a quantized weight.
+    fn plain(
+        &self,
+        tensor: &Tensor,
+        source: &Source<'_>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<CheckedTensor>, SourceError> {
+        if self.structure.is_companion(tensor) {
+            return Ok(None);
+        }
+        let Some(original) = self.original(source, &tensor.name) else {
+            findings.push(extra(tensor));
+            return Ok(None);
+        };
+        if (tensor.dtype, &*tensor.shape) != (original.dtype(), original.shape()) {
+            findings.push(changed_form(tensor, &tensor.shape, &original));
+            return Ok(None);
+        }
+        if let Some(at) = compare::first_difference(self.shards, tensor, &original)? {
             let message =
                 format!("{} differs from the source, first at byte {at} of {}", shown(&tensor.name), tensor.len);
             findings.push(Finding::new(&rules::BYTES_DIFFER, message).tensor(&tensor.name));
             return Ok(None);
         }
-        Ok(checked(Checked::Copied))
+        let action = if original.as_coded().is_some() { Checked::Dequantized } else { Checked::Copied };
+        Ok(Some(CheckedTensor::plain(&tensor.name, action, tensor.len)))
     }
 
-    fn lost(&self, findings: &mut Vec<Finding>) {
-        let here = by_name(Some(self.output));
-        for original in self.source.into_iter().flat_map(sorted) {
-            if !here.contains_key(original.name.as_str()) {
-                let message = format!("{} of the source is missing", shown(&original.name));
-                findings.push(Finding::new(&rules::LOST, message).tensor(&original.name));
-            }
+    /// What the tensor of this name was made from; a matrix of a stack that the result has as well is one too many.
+    fn original<'s>(&self, source: &'s Source<'_>, name: &str) -> Option<Original<'s>> {
+        source.original(name).filter(|original| original.stack().is_none_or(|stack| !self.here.contains(&stack.name)))
+    }
+
+    fn lost(&self, source: &Source<'_>, findings: &mut Vec<Finding>) {
+        for name in source.lost(&self.here) {
+            let message = format!("{} of the source is missing", shown(&name));
+            findings.push(Finding::new(&rules::LOST, message).tensor(&name));
         }
     }
 }
 
-/// Where tensors are read from.
+/// Where tensors are read from, and what is known of them.
 struct Reader<'a> {
     output: &'a Shards,
-    source: Option<&'a Shards>,
-    kept: &'a Kept,
-}
-
-fn by_name(checkpoint: Option<&Checkpoint>) -> BTreeMap<&str, &Tensor> {
-    checkpoint.iter().flat_map(|checkpoint| &checkpoint.tensors).map(|tensor| (tensor.name.as_str(), tensor)).collect()
+    recorded: &'a Recorded,
 }
 
 fn sorted(checkpoint: &Checkpoint) -> Vec<&Tensor> {
@@ -174,41 +219,56 @@ fn sorted(checkpoint: &Checkpoint) -> Vec<&Tensor> {
     tensors
 }
 
-fn changed_form(tensor: &Tensor, original: &Tensor) -> Finding {
-    let message = match (Stored::of(tensor), tensor.shape == original.shape) {
-        (Stored::Float8, true) => format!("{} is FP8 and cannot be decoded", shown(&tensor.name)),
+fn extra(tensor: &Tensor) -> Finding {
+    let message = format!("{} is not in the source", shown(&tensor.name));
+    Finding::new(&rules::EXTRA, message).tensor(&tensor.name)
+}
+
+/// A tensor that stands for a weight of this shape, and not for that of the source.
+fn changed_form(tensor: &Tensor, shape: &[usize], original: &Original<'_>) -> Finding {
+    let message = match (Stored::of(tensor), shape == original.shape()) {
+        (Stored::Coded, true) => format!("{} is {} and cannot be decoded", shown(&tensor.name), tensor.dtype),
         _ => format!(
-            "{} is {} {:?}, and in the source {} {:?}",
+            "{} is {} {shape:?}, and in the source {} {:?}",
             shown(&tensor.name),
             tensor.dtype,
-            tensor.shape,
-            original.dtype,
-            original.shape
+            original.dtype(),
+            original.shape()
         ),
     };
     Finding::new(&rules::CHANGED_FORM, message).tensor(&tensor.name)
 }
 
 /// Scales are checked together: where nearly all follow one rule, one that does not was altered; where none do, they
-/// come from another observer.
+/// come from another observer. Of those that were looked for, every one is what a search comes to.
 fn scale_rule(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
-    let following: u64 = tensors.iter().map(|tensor| tensor.scales.following).sum();
-    let other: u64 = tensors.iter().map(|tensor| tensor.scales.other).sum();
-    if other == 0 {
-        return;
+    let altered = |tensor: &CheckedTensor, why: String| {
+        let ScaleCount { other, first, .. } = tensor.scales;
+        let name = shown(&tensor.name);
+        let message = format!("{name}: {other} of its scales, the first at position {first}, {why}");
+        Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name)
+    };
+    let (others, alone): (Vec<_>, Vec<_>) = tensors.iter().partition(|tensor| tensor.scales.held == Held::Together);
+    for tensor in alone.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why = match tensor.scales.held {
+            Held::Search => {
+                "are none that a search finds: it tries no such scale, or that of the largest weight leaves less error"
+            }
+            _ => {
+                "are neither those of the source, whose codes are the same, nor follow from the weights of their group"
+            }
+        };
+        findings.push(altered(tensor, why.to_owned()));
     }
+    let following: u64 = others.iter().map(|tensor| tensor.scales.following).sum();
+    let other: u64 = others.iter().map(|tensor| tensor.scales.other).sum();
     if following < other {
-        let message =
-            format!("{other} of {} scales do not follow from the largest weight of their group", following + other);
+        let message = format!("{other} of {} scales do not follow from the weights of their group", following + other);
         findings.push(Finding::new(&rules::SCALE_RULE, message));
         return;
     }
-    for tensor in tensors.iter().filter(|tensor| tensor.scales.other > 0) {
-        let ScaleCount { other, first, .. } = tensor.scales;
-        let message = format!(
-            "{}: {other} of its scales, the first at position {first}, do not follow from the largest weight of their group as {following} others do",
-            shown(&tensor.name)
-        );
-        findings.push(Finding::new(&rules::SCALE_ALTERED, message).tensor(&tensor.name));
+    for tensor in others.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why = format!("do not follow from the weights of their group as {following} others do");
+        findings.push(altered(tensor, why));
     }
 }

@@ -3,12 +3,15 @@
 mod compressed_tensors;
 mod fp8;
 mod list;
+mod weights;
 
 use serde_json::Value;
 
 use super::finding::Finding;
+use super::grid::Grid;
 use super::names::served_name;
 use super::rules;
+use super::storage::{Kind, Storage};
 use crate::checkpoint::config::Config;
 use crate::layer::LayerKind;
 use crate::recipe::pattern::Pattern;
@@ -21,10 +24,7 @@ pub(super) use list::{Entry, IgnoreList, Reads};
 pub(super) struct Declared {
     pub(super) method: Method,
     pub(super) list: IgnoreList,
-    /// The first group that targets a module counts.
     pub(super) groups: Vec<Group>,
-    /// Whether activations come with a stored scale, so that `input_scale` tensors belong there.
-    pub(super) static_activations: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,25 @@ pub(super) enum Method {
 #[derive(Debug)]
 pub(super) struct Group {
     targets: Vec<Target>,
+    pub(super) form: Form,
+}
+
+/// How the weights of a group are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) kind: Kind,
     pub(super) grid: Grid,
+    pub(super) inputs: Inputs,
+}
+
+/// What of a layer's activations is stored beside its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inputs {
+    Nothing,
+    /// A scale.
+    Static,
+    /// The scale of the scales.
+    Local,
 }
 
 #[derive(Debug)]
@@ -47,14 +65,6 @@ enum Target {
     /// A name as vLLM spells it.
     Name(String),
     Regex(Pattern),
-}
-
-/// Which weights share a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grid {
-    Tensor,
-    Channel,
-    Block([usize; 2]),
 }
 
 impl Declared {
@@ -86,13 +96,13 @@ impl Declared {
         }
     }
 
-    /// The grid that a server gives the module; `None` for one that it builds unquantized.
-    pub(super) fn grid(&self, module: &str, kind: LayerKind) -> Option<Grid> {
+    /// The form that a server gives the module; `None` for one that it builds unquantized.
+    pub(super) fn form(&self, module: &str, kind: LayerKind) -> Option<Form> {
         if self.list.lists(module) { None } else { self.targeted(module, kind) }
     }
 
-    /// As [`Declared::grid`], as if nothing were listed.
-    pub(super) fn targeted(&self, module: &str, kind: LayerKind) -> Option<Grid> {
+    /// As [`Declared::form`], as if nothing were listed.
+    pub(super) fn targeted(&self, module: &str, kind: LayerKind) -> Option<Form> {
         // Classes that vLLM passes a quantization to. Its head is one for compressed-tensors and a named target alone.
         let is_linear = matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts);
         let is_head = kind == LayerKind::LmHead && self.method == Method::CompressedTensors;
@@ -100,59 +110,37 @@ impl Declared {
             return None;
         }
         let served = served_name(module);
-        let group = self.groups.iter().find(|group| {
-            group.targets.iter().any(|target| match target {
-                Target::Linear => is_linear,
-                Target::Name(name) => *name == served,
-                // A regex that gives up is reported where it is read.
-                Target::Regex(regex) => regex.matches(&served, LayerKind::Other).unwrap_or(false),
-            })
+        let first = |hits: &dyn Fn(&Target) -> bool| self.groups.iter().find(|group| group.targets.iter().any(hits));
+        // In vLLM the name decides before the class, whatever the order of the groups.
+        let by_name = first(&|target| match target {
+            Target::Linear => false,
+            Target::Name(name) => *name == served,
+            // A regex that gives up is reported where it is read.
+            Target::Regex(regex) => regex.matches(&served, LayerKind::Other).unwrap_or(false),
         });
-        group.map(|group| group.grid)
+        let by_class = || first(&|target| is_linear && matches!(target, Target::Linear));
+        by_name.or_else(by_class).map(|group| group.form)
     }
 }
 
-impl Grid {
-    /// Rows and columns that share a scale, of a matrix with this shape.
-    pub(super) fn sides(self, [rows, columns]: [usize; 2]) -> [usize; 2] {
-        match self {
-            Self::Tensor => [rows.max(1), columns.max(1)],
-            Self::Channel => [1, columns.max(1)],
-            Self::Block(sides) => sides,
-        }
-    }
-
-    /// Whether a scale of this shape fits a matrix of that one.
-    pub(super) fn takes(self, scale: &[usize], [rows, columns]: [usize; 2]) -> bool {
-        match self {
-            Self::Tensor => scale.is_empty() || scale == [1],
-            Self::Channel => scale == [rows, 1],
-            Self::Block([height, width]) => scale == [rows.div_ceil(height), columns.div_ceil(width)],
-        }
-    }
-
-    /// The shape that [`Grid::takes`], in words.
-    pub(super) fn expected(self, [rows, columns]: [usize; 2]) -> String {
-        match self {
-            Self::Tensor => "[1]".to_owned(),
-            Self::Channel => format!("{:?}", [rows, 1]),
-            Self::Block([height, width]) => format!("{:?}", [rows.div_ceil(height), columns.div_ceil(width)]),
-        }
+impl Form {
+    pub(super) fn storage(&self) -> &dyn Storage {
+        self.kind.storage()
     }
 
     /// What the scale is called after the module's name.
-    pub(super) fn scale_name(self, method: Method) -> &'static str {
-        match (method, self) {
-            (Method::Fp8, Self::Block(_)) => "weight_scale_inv",
+    pub(super) fn scale_name(&self, method: Method) -> &'static str {
+        match (method, self.grid) {
+            (Method::Fp8, Grid::Block(_)) => "weight_scale_inv",
             _ => "weight_scale",
         }
     }
 
-    pub(super) fn describe(self) -> String {
-        match self {
-            Self::Tensor => "one scale".to_owned(),
-            Self::Channel => "a scale per row".to_owned(),
-            Self::Block([height, width]) => format!("blocks of {height} × {width}"),
+    /// What numbers there are, such as `F8_E4M3` or `packed INT4`, before what their scales are.
+    pub(super) fn numbers(&self) -> String {
+        match self.kind {
+            Kind::Float8(_) => self.storage().codes().dtype.to_string(),
+            _ => self.storage().name(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::coded::Coded;
 use super::open::CheckError;
 use super::quality::{Figures, Sums};
 use super::shards::Shards;
@@ -92,10 +93,11 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
     let (checkpoint_a, checkpoint_b) =
         (Checkpoint::open(a).map_err(CheckError::Open)?, Checkpoint::open(b).map_err(CheckError::Open)?);
     // What is wrong with either is for `lint` to say.
-    let structure_a = structure::check(&checkpoint_a, &mut Vec::new());
-    let structure_b = structure::check(&checkpoint_b, &mut Vec::new());
-    let side_a = Side { shards: Shards::open(&checkpoint_a)?, structure: &structure_a };
-    let side_b = Side { shards: Shards::open(&checkpoint_b)?, structure: &structure_b };
+    let (shards_a, shards_b) = (Shards::open(&checkpoint_a)?, Shards::open(&checkpoint_b)?);
+    let structure_a = structure::check(&checkpoint_a, &shards_a, &mut Vec::new())?;
+    let structure_b = structure::check(&checkpoint_b, &shards_b, &mut Vec::new())?;
+    let side_a = Side { shards: shards_a, structure: &structure_a };
+    let side_b = Side { shards: shards_b, structure: &structure_b };
     let pairs = pairs::pair(&side_a.logical(&checkpoint_a), &side_b.logical(&checkpoint_b), &side_a, &side_b)?;
     let compared =
         pairs.both.par_iter().map(|(a, b)| tensor::compare(&side_a, a, &side_b, b)).collect::<Result<Vec<_>, _>>()?;
@@ -129,17 +131,20 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
 impl<'a> Side<'a> {
     /// The tensors, each with its scales; in order of name.
     fn logical(&self, checkpoint: &'a Checkpoint) -> Vec<tensor::Logical<'a>> {
-        let scales: BTreeSet<&str> = self.structure.coded.iter().map(|coded| coded.scale.name.as_str()).collect();
+        let beside = |coded: &'a Coded<'a>| coded.beside.iter().map(|(_, tensor)| *tensor).chain([coded.scale]);
+        let companions: BTreeSet<&str> =
+            self.structure.coded.iter().flat_map(beside).map(|tensor| tensor.name.as_str()).collect();
         let mut tensors: Vec<_> = checkpoint
             .tensors
             .iter()
-            .filter(|tensor| !scales.contains(tensor.name.as_str()))
+            .filter(|tensor| !companions.contains(tensor.name.as_str()))
             .map(|tensor| {
-                let coded = self.structure.coded.binary_search_by(|coded| coded.weight.name.cmp(&tensor.name));
-                tensor::Logical { tensor, coded: coded.ok().map(|at| self.structure.coded[at]) }
+                let coded = self.structure.coded(tensor);
+                let name = coded.map_or_else(|| tensor.name.clone(), Coded::name);
+                tensor::Logical { name, tensor, coded }
             })
             .collect();
-        tensors.sort_by(|a, b| a.tensor.name.cmp(&b.tensor.name));
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
         tensors
     }
 }

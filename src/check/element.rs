@@ -28,6 +28,17 @@ pub(super) fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
+/// Rounds numbers to a dtype of [`widen`], as little-endian floats.
+pub(super) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) {
+    out.clear();
+    match dtype {
+        Dtype::BF16 => out.extend(numbers.iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes())),
+        Dtype::F16 => out.extend(numbers.iter().flat_map(|&number| f16::from_f32(number).to_le_bytes())),
+        Dtype::F64 => out.extend(numbers.iter().flat_map(|&number| f64::from(number).to_le_bytes())),
+        _ => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+    }
+}
+
 /// The nearest number of `dtype`, ties to even.
 pub(super) fn round(number: f32, dtype: Dtype) -> f32 {
     match dtype {
@@ -43,5 +54,13 @@ pub(super) fn epsilon(dtype: Dtype) -> f32 {
         Dtype::BF16 => bf16::EPSILON.to_f32(),
         Dtype::F16 => f16::EPSILON.to_f32(),
         _ => f32::EPSILON,
+    }
+}
+
+/// The smallest number of `dtype` that has all its digits.
+pub(super) fn smallest_normal(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F16 => f16::MIN_POSITIVE.to_f32(),
+        _ => f32::MIN_POSITIVE,
     }
 }

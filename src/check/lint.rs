@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::content::check_scales;
+use super::content::{check_scales, merged_differ};
 use super::finding::{Finding, locate};
-use super::kept::Kept;
 use super::open::{CheckError, judged};
+use super::recorded::Recorded;
 use super::shards::Shards;
 use super::structure;
 
@@ -18,19 +18,21 @@ use super::structure;
 pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
     let mut findings = Vec::new();
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
-    let structure = structure::check(&checkpoint, &mut findings);
     let shards = Shards::open(&checkpoint)?;
-    let kept = Kept::of(dir);
+    let structure = structure::check(&checkpoint, &shards, &mut findings)?;
+    let recorded = Recorded::of(dir);
     let of_scales = structure
         .coded
         .par_iter()
         .map(|coded| {
             let mut findings = Vec::new();
-            check_scales(coded, &shards.scales(coded)?, &kept, &mut findings);
+            check_scales(coded, &shards, &recorded, &mut findings)?;
             Ok(findings)
         })
         .collect::<Result<Vec<_>, CheckError>>()?;
     findings.extend(of_scales.into_iter().flatten());
+    merged_differ(&structure.coded, &mut findings);
+    shards.check_unchanged()?;
     locate(&mut findings, &checkpoint);
     Ok(findings)
 }

@@ -32,7 +32,7 @@ pub(super) struct Module<'a> {
     /// As lists and servers name it.
     pub(super) name: &'a str,
     pub(super) kind: LayerKind,
-    /// Missing where a quantization tensor stands alone.
+    /// Missing where a quantization tensor stands alone, and beside codes that are packed.
     pub(super) weight: Option<&'a Tensor>,
     /// In order of name.
     pub(super) companions: Vec<&'a Tensor>,
@@ -43,9 +43,25 @@ pub(super) struct Module<'a> {
 pub(super) enum Stored {
     /// As floats of 16 bits or more.
     Plain,
-    Float8,
+    /// In few bits, which scales belong to.
+    Coded,
     /// As something else.
     Other,
+}
+
+impl<'a> Module<'a> {
+    /// The tensor that holds the weight, whatever it is stored as.
+    pub(super) fn stored(&self) -> Option<&'a Tensor> {
+        self.weight.or_else(|| self.companion("weight_packed"))
+    }
+
+    pub(super) fn companion(&self, parameter: &str) -> Option<&'a Tensor> {
+        self.companions.iter().copied().find(|tensor| tensor.parameter() == parameter)
+    }
+
+    pub(super) fn is(&self, stored: Stored) -> bool {
+        self.stored().is_some_and(|weight| Stored::of(weight) == stored)
+    }
 }
 
 /// Every module with a weight or a quantization tensor, in order of name.
@@ -66,6 +82,9 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
     let mut modules: Vec<_> = modules.into_values().collect();
     for module in &mut modules {
         module.companions.sort_by(|a, b| a.name.cmp(&b.name));
+        if module.weight.is_none() && module.stored().is_some() {
+            module.kind = LayerKind::of(&format!("{}.weight", module.name), 2);
+        }
     }
     modules
 }
@@ -94,9 +113,9 @@ fn is_stack(name: &str) -> bool {
 
 impl Stored {
     pub(super) fn of(weight: &Tensor) -> Self {
-        match weight.dtype {
-            Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64 => Self::Plain,
-            Dtype::F8_E4M3 => Self::Float8,
+        match (weight.parameter(), weight.dtype) {
+            ("weight_packed", _) | (_, Dtype::F8_E4M3 | Dtype::I8) => Self::Coded,
+            (_, Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64) => Self::Plain,
             _ => Self::Other,
         }
     }

@@ -87,9 +87,9 @@ rules! {
         "nothing is quantized and nothing says so: there is nothing to check but the container"
 
     LISTED_QUANTIZED "Q201" "listed-but-quantized" Error Error
-        "a module is listed as unquantized and has FP8 weights: vLLM refuses its scale"
+        "a module is listed as unquantized and is quantized: vLLM refuses its scale"
     UNLISTED_PLAIN "Q202" "unquantized-but-not-listed" Error Error
-        "a linear layer is not quantized and not listed: vLLM casts it to FP8 without a scale, without an error"
+        "a linear layer is not quantized and not listed: vLLM casts it to FP8 without a scale, without an error, or finds no codes"
     PREFIX_ENTRY "Q203" "prefix-entry" Warning Error
         "a list entry is a prefix of names; vLLM compares whole names, so that it lists nothing"
     REGEX_ENTRY "Q204" "regex-not-read" Warning Error
@@ -101,30 +101,30 @@ rules! {
     FUSED_DISAGREE "Q207" "fused-parts-disagree" Error Error
         "parts that a server merges into one layer are not all quantized, or not all listed"
     ENTRY_HITS_QUANTIZED "Q208" "entry-hits-quantized" Warning Warning
-        "transformers or SGLang, which match list entries as prefixes, would read the FP8 bytes of a module as weights"
+        "transformers or SGLang, which match list entries as prefixes, would read the codes of a module as weights"
     BAD_ENTRY "Q209" "bad-entry" Error Error
         "a list entry is no text, or a regex that does not parse or never ends"
     UNTARGETED "Q210" "quantized-but-not-targeted" Error Error
-        "a module has FP8 weights and no config group targets it, or servers never build it quantized"
+        "a module is quantized and no config group targets it, or servers never build it quantized"
     VISION_QUANTIZED "Q211" "vision-quantized" Warning Warning
-        "the vision tower is quantized: SGLang loads its FP8 bytes without their scales"
+        "the vision tower is quantized: SGLang loads its codes without their scales"
 
     NO_SCALE "Q301" "no-scale" Error Error
-        "an FP8 weight has no scale: vLLM loads it with an uninitialised one, without an error"
+        "a quantized weight has no scale: vLLM loads it with an uninitialised one, without an error"
     ORPHAN_SCALE "Q302" "scale-without-weight" Error Error
-        "a scale belongs to no FP8 weight"
+        "a scale belongs to no quantized weight"
     SCALE_NAME "Q303" "scale-name" Error Error
         "the scale has the name of the other format: `weight_scale_inv` belongs to `fp8` with blocks, `weight_scale` to all else"
     SCALE_SHAPE "Q304" "scale-shape" Error Error
         "the shape of a scale does not follow from its weight and config.json"
     SCALE_DTYPE "Q305" "scale-dtype" Error Error
-        "a scale is neither F32, BF16 nor F16"
+        "a scale has a dtype that its format does not have"
     WEIGHT_DTYPE "Q306" "weight-dtype" Error Error
         "a linear weight has a dtype that config.json does not declare"
     LEFTOVER "Q307" "leftover-tensor" Error Error
         "a module has a quantization tensor that its format does not know: vLLM refuses it"
     WEIGHT_RANK "Q308" "weight-rank" Error Error
-        "an FP8 weight is not a matrix"
+        "a quantized weight is not a matrix"
     RAGGED_BLOCK "Q309" "ragged-block" Warning Warning
         "a block is cut short: vLLM fails on columns that no block divides, transformers reads such rows wrong"
     NO_HEAD "Q310" "no-head" Error Error
@@ -133,13 +133,23 @@ rules! {
         "one of the parts that a server merges into one layer is missing"
     LAYERS_MISSING "Q312" "layers-missing" Error Error
         "a layer has no tensors, or lacks one that most of its siblings have"
+    NO_PART "Q313" "part-missing" Error Error
+        "a quantized weight lacks its shape, its zero points or its global scale: servers load what is uninitialised, or refuse it"
+    PART_FORM "Q314" "part-dtype-or-shape" Error Error
+        "the shape, the zero points or the global scale of a weight has a dtype or shape that does not follow from config.json"
+    WEIGHT_SHAPE "Q315" "weight-shape" Error Error
+        "`weight_shape` says a shape that the packed integers do not have"
 
     SCALE_VALUE "Q401" "scale-value" Error Error
         "a scale is NaN, infinite, zero or negative"
     WEIGHT_NAN "Q402" "weight-nan" Error Error
-        "an FP8 weight holds NaN"
+        "a quantized weight holds NaN, or an integer of more bits than config.json declares"
     KEPT "Q403" "non-finite-kept" Note Note
         "a weight has NaN or infinite scales and codes, and the manifest says that its source holds such numbers and that they were kept"
+    ZERO_POINT "Q404" "zero-point" Error Error
+        "a zero point is no integer of as many bits as the weights"
+    GLOBAL_SCALES "Q405" "global-scales-differ" Warning Warning
+        "parts that a server merges into one layer have different global scales: vLLM takes one for all of them, and the others lose accuracy"
 
     BYTES_DIFFER "Q501" "bytes-differ" Error Error
         "a tensor that is not quantized differs from the source"
@@ -152,9 +162,9 @@ rules! {
     CHANGED_FORM "Q505" "dtype-or-shape-changed" Error Error
         "a tensor has another dtype or shape than in the source"
     SCALE_ALTERED "Q506" "scale-altered" Error Error
-        "most scales follow from their group's largest weight, and these do not"
+        "most scales follow from the weights of their group, and these do not; or they were looked for, and no search comes to them"
     SCALE_RULE "Q507" "scale-rule" Warning Warning
-        "scales do not follow from the largest weight of their group, as another observer makes them"
+        "scales do not follow from the weights of their group, as another observer makes them, or a search that no manifest tells of"
     CONFIG_CHANGED "Q508" "config-changed" Error Error
         "a key of config.json other than `quantization_config` is lost or has another value than in the source"
     SIDE_FILE_LOST "Q509" "side-file-lost" Error Error

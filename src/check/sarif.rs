@@ -15,7 +15,7 @@ pub fn sarif(findings: &[Finding], dir: &Path) -> Value {
             json!({
                 "id": rule.code,
                 "name": rule.name,
-                "shortDescription": { "text": rule.summary },
+                "shortDescription": { "text": plain(rule.summary) },
                 "defaultConfiguration": { "level": rule.severity.name() },
             })
         })
@@ -54,9 +54,15 @@ fn result(finding: &Finding) -> Value {
         "ruleId": finding.rule.code,
         "ruleIndex": index,
         "level": finding.severity.name(),
-        "message": { "text": text },
+        "message": { "text": plain(&text) },
         "locations": [location],
     })
+}
+
+/// A message without placeholders and links: braces stand for themselves when they are doubled, and what looks like a link
+/// is torn apart, since a viewer would follow it to wherever a name of the input leads.
+fn plain(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}").replace("](", "] (")
 }
 
 fn directory_uri(dir: &Path) -> String {

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use super::element;
-use super::structure::Coded;
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Checkpoint, ShardFile, Tensor};
 
@@ -48,12 +46,18 @@ impl Shards {
         self.read(tensor, from as u64, piece.rows.len() * piece.columns.len() * width, buffer)
     }
 
-    /// The scales of a weight, row after row.
-    pub(super) fn scales(&self, coded: &Coded<'_>) -> Result<Vec<f32>, SourceError> {
-        let (mut bytes, mut scales) = (Vec::new(), Vec::new());
-        self.read(coded.scale, 0, coded.scale.len as usize, &mut bytes)?;
-        element::widen(coded.scale.dtype, &bytes, &mut scales);
-        Ok(scales)
+    /// The one number of an F32 tensor.
+    pub(super) fn number(&self, tensor: &Tensor) -> Result<f32, SourceError> {
+        let mut bytes = Vec::new();
+        self.read(tensor, 0, 4, &mut bytes)?;
+        Ok(f32::from_le_bytes(bytes.try_into().unwrap_or_default()))
+    }
+
+    /// The integers of a small I64 tensor.
+    pub(super) fn integers(&self, tensor: &Tensor) -> Result<Vec<i64>, SourceError> {
+        let mut bytes = Vec::new();
+        self.read(tensor, 0, tensor.len as usize, &mut bytes)?;
+        Ok(bytes.as_chunks().0.iter().map(|raw| i64::from_le_bytes(*raw)).collect())
     }
 
     /// Proves that no file changed while it was read.
@@ -67,8 +71,11 @@ pub(super) fn ranges(len: u64) -> Vec<Range<u64>> {
     (0..len.div_ceil(PIECE)).map(|piece| piece * PIECE..len.min((piece + 1) * PIECE)).collect()
 }
 
-/// Pieces that cover a matrix of this shape.
-pub(super) fn pieces([rows, columns]: [usize; 2]) -> Vec<Piece> {
+/// The most elements of a piece that is larger than others so as to hold groups as a whole.
+const LARGEST: usize = 1 << 23;
+
+/// Pieces that cover a matrix of this shape; none ends within `height` rows that belong together, unless these are too many.
+pub(super) fn pieces([rows, columns]: [usize; 2], height: usize) -> Vec<Piece> {
     let limit = PIECE as usize;
     if rows == 0 || columns == 0 {
         return Vec::new();
@@ -79,7 +86,11 @@ pub(super) fn pieces([rows, columns]: [usize; 2]) -> Vec<Piece> {
         let of_row = |row| parts.iter().map(move |columns| Piece { rows: row..row + 1, columns: columns.clone() });
         return (0..rows).flat_map(of_row).collect();
     }
-    let height = limit / columns;
+    let belonging = height.min(rows);
+    let height = match belonging.checked_mul(columns) {
+        Some(together) if together <= LARGEST => (limit / together).max(1) * belonging,
+        _ => limit / columns,
+    };
     (0..rows)
         .step_by(height)
         .map(|first| Piece { rows: first..rows.min(first + height), columns: 0..columns })
@@ -93,7 +104,7 @@ mod tests {
     #[test]
     fn pieces_cover_a_matrix_once() {
         for shape in [[1, 1], [3, 400_000], [2, 3_000_000], [5000, 1000], [0, 5], [5, 0]] {
-            let pieces = pieces(shape);
+            let pieces = pieces(shape, 1);
             let covered: usize = pieces.iter().map(|piece| piece.rows.len() * piece.columns.len()).sum();
             assert_eq!(covered, shape[0] * shape[1], "{shape:?}");
             assert!(pieces.iter().all(|piece| piece.rows.len() * piece.columns.len() <= PIECE as usize));
@@ -104,6 +115,12 @@ mod tests {
                         < (pair[1].rows.start, pair[1].columns.start))
             );
         }
+        let heights = |shape, height| pieces(shape, height).iter().map(|piece| piece.rows.len()).collect::<Vec<_>>();
+        assert_eq!(heights([300, 20_000], 128), [128, 128, 44]);
+        assert_eq!(heights([300, 1000], 128), [300]);
+        assert_eq!(heights([3000, 1000], 128), [1024, 1024, 952]);
+        // A group that is too large for a piece is cut.
+        assert_eq!(heights([20, 1 << 20], 20), [1; 20]);
         assert_eq!(ranges(0), []);
         assert_eq!(ranges(PIECE + 1), [0..PIECE, PIECE..PIECE + 1]);
     }

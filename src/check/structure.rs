@@ -1,25 +1,22 @@
-//! The structural part of a proof: config.json, list and tensors against each other. No weight is read.
+//! The structural part of a proof: config.json, list and tensors against each other. No weight is read, and of other tensors
+//! only those that hold a number or two.
 
+mod beside;
 mod container;
 mod listed;
 mod siblings;
 mod tensors;
 
-use super::declared::{Declared, Grid};
+use super::coded::Coded;
+use super::declared::Declared;
 use super::finding::Finding;
 use super::modules::{self, Module, Stored};
 use super::rules;
+use super::shards::Shards;
+use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::layer::LayerKind;
 use crate::shown::shown;
-
-/// A weight in codes, and the scales that they are multiplied by; their shapes and dtypes fit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Coded<'a> {
-    pub(super) weight: &'a Tensor,
-    pub(super) scale: &'a Tensor,
-    pub(super) grid: Grid,
-}
 
 /// What the structure of a checkpoint shows.
 #[derive(Debug)]
@@ -30,38 +27,48 @@ pub(super) struct Structure<'a> {
     pub(super) companions: Vec<&'a str>,
 }
 
+impl<'a> Structure<'a> {
+    /// The weight whose codes this tensor holds.
+    pub(super) fn coded(&self, tensor: &Tensor) -> Option<&Coded<'a>> {
+        let at = self.coded.binary_search_by(|coded| coded.codes.name.cmp(&tensor.name)).ok()?;
+        Some(&self.coded[at])
+    }
+
+    /// Whether the tensor stands beside some weight.
+    pub(super) fn is_companion(&self, tensor: &Tensor) -> bool {
+        self.companions.binary_search(&tensor.name.as_str()).is_ok()
+    }
+}
+
 /// What the rules look at.
 struct View<'v, 'a> {
     checkpoint: &'a Checkpoint,
+    shards: &'v Shards,
     declared: &'v Declared,
     modules: &'v [Module<'a>],
 }
 
-impl Module<'_> {
-    /// The rows and columns of the weight, where it is a matrix.
-    fn matrix(&self) -> Option<[usize; 2]> {
-        <[usize; 2]>::try_from(self.weight?.shape.as_slice()).ok()
-    }
-
-    fn is(&self, stored: Stored) -> bool {
-        self.weight.is_some_and(|weight| Stored::of(weight) == stored)
-    }
-}
-
 /// Holds a checkpoint against the rules.
-pub(super) fn check<'a>(checkpoint: &'a Checkpoint, findings: &mut Vec<Finding>) -> Structure<'a> {
+///
+/// # Errors
+/// A tensor that says how others are read cannot be read.
+pub(super) fn check<'a>(
+    checkpoint: &'a Checkpoint,
+    shards: &Shards,
+    findings: &mut Vec<Finding>,
+) -> Result<Structure<'a>, SourceError> {
     container::check(checkpoint, findings);
     siblings::check(checkpoint, findings);
     let modules = modules::modules(checkpoint);
     let mut companions: Vec<&str> =
         modules.iter().flat_map(|module| &module.companions).map(|tensor| tensor.name.as_str()).collect();
     companions.sort_unstable();
-    let quantized = modules.iter().find(|module| module.is(Stored::Float8) || !module.companions.is_empty());
-    let coded = match (Declared::read(&checkpoint.config, findings), quantized) {
+    let quantized = modules.iter().find(|module| module.is(Stored::Coded) || !module.companions.is_empty());
+    let mut coded = match (Declared::read(&checkpoint.config, findings), quantized) {
         (Some(declared), Some(_)) => {
-            let view = View { checkpoint, declared: &declared, modules: &modules };
+            let view = View { checkpoint, shards, declared: &declared, modules: &modules };
             listed::check(&view, findings);
-            tensors::check(&view, findings)
+            tensors::check(&view, findings)?
         }
         (Some(_), None) => {
             let message = "config.json declares a quantization, and no tensor is quantized";
@@ -71,7 +78,7 @@ pub(super) fn check<'a>(checkpoint: &'a Checkpoint, findings: &mut Vec<Finding>)
         (None, Some(module)) if checkpoint.config.quantization_config().is_none() => {
             let message = format!(
                 "{} is quantized, and config.json has no `quantization_config`",
-                shown(module.weight.map_or(module.name, |weight| &weight.name))
+                shown(module.stored().map_or(module.name, |weight| &weight.name))
             );
             findings.push(Finding::new(&rules::NO_CONFIG, message).file("config.json"));
             Vec::new()
@@ -82,7 +89,8 @@ pub(super) fn check<'a>(checkpoint: &'a Checkpoint, findings: &mut Vec<Finding>)
         }
         (None, _) => Vec::new(),
     };
-    Structure { coded, companions }
+    coded.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
+    Ok(Structure { coded, companions })
 }
 
 /// Whether servers build a layer of this kind with a quantization when config.json has one.

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::content::{CheckedTensor, Content};
 use super::finding::{self, Finding};
-use super::kept::Kept;
 use super::open::{CheckError, judged};
+use super::recorded::Recorded;
 use super::rules;
+use super::shards::Shards;
+use super::source::Source;
 use super::structure;
 use super::threshold::Threshold;
 use crate::checkpoint::Checkpoint;
@@ -24,6 +26,8 @@ pub use summary::KindQuality;
 pub struct Verification {
     pub output: PathBuf,
     pub source: Option<PathBuf>,
+    /// Whether the source is the one that the manifest names, and nobody else named one.
+    pub source_recorded: bool,
     /// Whether no finding is an error.
     pub sound: bool,
     pub findings: Vec<Finding>,
@@ -39,15 +43,17 @@ pub struct Verification {
 /// A file cannot be read, or the source is no source. What is wrong with the result is a finding.
 pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
-    let original = source.map(open_source).transpose()?;
+    let checkpoint = source.map(|dir| Checkpoint::open(dir).map_err(CheckError::Source)).transpose()?;
+    let original = checkpoint.as_ref().map(Source::open).transpose()?;
     let mut tensors = Vec::new();
     if let Some(checkpoint) = judged(output, &mut findings)? {
-        let structure = structure::check(&checkpoint, &mut findings);
+        let shards = Shards::open(&checkpoint)?;
+        let structure = structure::check(&checkpoint, &shards, &mut findings)?;
         if let Some(original) = &original {
-            folder::check(&checkpoint, original, &mut findings)?;
+            folder::check(&checkpoint, original.checkpoint, &mut findings)?;
         }
-        let kept = Kept::of(output);
-        let content = Content { output: &checkpoint, source: original.as_ref(), structure: &structure, kept: &kept };
+        let recorded = Recorded::of(output);
+        let content = Content::of(&checkpoint, &shards, original.as_ref(), &structure, &recorded);
         tensors = content.check(&mut findings)?;
         hold(&tensors, thresholds, &mut findings);
         finding::locate(&mut findings, &checkpoint);
@@ -56,19 +62,12 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
     Ok(Verification {
         output: output.to_owned(),
         source: source.map(Path::to_owned),
+        source_recorded: false,
         sound: !finding::at_fault(&findings),
         findings,
         kinds: summary::by_kind(&tensors),
         tensors,
     })
-}
-
-fn open_source(dir: &Path) -> Result<Checkpoint, CheckError> {
-    let checkpoint = Checkpoint::open(dir).map_err(CheckError::Source)?;
-    match &checkpoint.quantized {
-        Some(how) => Err(CheckError::QuantizedSource(how.clone())),
-        None => Ok(checkpoint),
-    }
 }
 
 fn hold(tensors: &[CheckedTensor], thresholds: &[Threshold], findings: &mut Vec<Finding>) {

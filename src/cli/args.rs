@@ -62,7 +62,7 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Prove that a result is sound, and that it is the source's
     Verify(Verify),
-    /// Check the structure of an FP8 checkpoint, whoever made it
+    /// Check the structure of a quantized checkpoint, whoever made it
     Lint(Lint),
     /// Show tensor by tensor how two checkpoints differ
     Diff(Diff),
@@ -256,13 +256,18 @@ pub(super) struct Verify {
     #[arg(value_name = "OUTPUT")]
     pub(super) output: String,
 
-    /// What it was made from: every tensor is held against it
+    /// What it was made from: every tensor is held against it [default: what its manifest names,
+    /// in the Hugging Face cache, beside OUTPUT or here, if the headers are the same]
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) source: Option<String>,
 
+    /// Do not look for the source
+    #[arg(long, conflicts_with = "source")]
+    pub(super) no_source: bool,
+
     /// Fail where a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
     /// also relative_error, max_error, flushed. May be given again
-    #[arg(long, value_name = "EXPR", requires = "source")]
+    #[arg(long, value_name = "EXPR", conflicts_with = "no_source")]
     pub(super) fail_if: Vec<Threshold>,
 
     /// Hold every file and tensor against the checksums of its manifest too

@@ -1,4 +1,4 @@
-//! `qwen-fp8 lint`: the structure of anybody's FP8 checkpoint.
+//! `qwen-fp8 lint`: the structure of anybody's quantized checkpoint.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
@@ -9,9 +9,10 @@ use super::args;
 use super::findings::{directory, fail_on_errors, render, verdict};
 use super::screen::{Failure, Screen};
 use crate::check::{self, Checked, CheckedTensor, Verification};
+use crate::checkpoint::model_id::HubEnvironment;
 use crate::report::manifest::{Manifest, Mismatch};
 use crate::report::table::{Align, Table};
-use crate::shown::shown;
+use crate::shown::{shown, shown_path};
 use crate::size::{grouped, human};
 
 /// Tensors that are shown, the noisiest first.
@@ -19,8 +20,9 @@ const SHOWN: usize = 10;
 
 pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure> {
     let output = directory(&args.output)?;
-    let source = args.source.as_deref().map(directory).transpose()?;
-    let verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
+    let (source, recorded) = source(args, &output, screen)?;
+    let mut verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
+    verification.source_recorded = recorded;
     let manifest = args.manifest.then(|| mismatches(&output)).transpose()?;
     match &manifest {
         _ if !args.json => screen.data(&text(&verification, screen.verbose))?,
@@ -37,6 +39,30 @@ pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure
         Some(mismatches) => {
             let lines: Vec<String> = mismatches.iter().map(line).collect();
             Err(Failure::Input(format!("the output is not what its manifest says\n{}", lines.join("\n"))))
+        }
+    }
+}
+
+/// The directory of the source, and whether it is the manifest that names it.
+fn source(args: &args::Verify, output: &Path, screen: &Screen) -> Result<(Option<PathBuf>, bool), Failure> {
+    if let Some(source) = &args.source {
+        return Ok((Some(directory(source)?), false));
+    }
+    if args.no_source {
+        return Ok((None, false));
+    }
+    match check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()) {
+        Ok(source) => {
+            screen.say(&format!("held against {}, which the manifest names as its source", shown_path(&source)));
+            Ok((Some(source), true))
+        }
+        Err(missing) if args.fail_if.is_empty() => {
+            screen.say(&format!("weights were not compared: {missing}; say where it is with `--source`"));
+            Ok((None, false))
+        }
+        Err(missing) => {
+            let failure = Failure::Run(format!("`--fail-if` has nothing to compare with: {missing}"));
+            Err(failure.with_help(&["say where it is with `--source`".to_owned()]))
         }
     }
 }
@@ -71,10 +97,20 @@ fn text(verification: &Verification, verbose: bool) -> String {
     let of = |action| verification.tensors.iter().filter(move |tensor| tensor.action == action);
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
     let proven = match verification.source {
-        Some(_) => format!("{} copied, {} quantized", of(Checked::Copied).count(), of(Checked::Quantized).count()),
+        Some(_) => {
+            let (copied, quantized) = (of(Checked::Copied).count(), of(Checked::Quantized).count());
+            let (carried, decoded) = (of(Checked::Carried).count(), of(Checked::Dequantized).count());
+            let mut proven = format!("{copied} copied, {quantized} quantized");
+            for (number, what) in [(carried, "carried over"), (decoded, "dequantized")] {
+                if number > 0 {
+                    proven.push_str(&format!(", {number} {what}"));
+                }
+            }
+            proven
+        }
         None => {
             let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
-            format!("{decoded} decoded, {unread} not read since there is no --source to hold them against")
+            format!("{decoded} decoded, {unread} not read since there is no source to hold them against")
         }
     };
     let word = if verification.sound { "sound" } else { "at fault" };
@@ -152,6 +188,8 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
 fn action(action: Checked) -> &'static str {
     match action {
         Checked::Copied => "copied",
+        Checked::Carried => "carried over",
+        Checked::Dequantized => "dequantized",
         Checked::Quantized => "quantized",
         Checked::Decoded => "decoded",
         Checked::Unread => "not read",

@@ -160,7 +160,7 @@ impl Builder<'_> {
         let options: Map<_, _> = options.map(|(key, value)| (key.clone(), value.clone())).collect();
         let scheme = match &registration.make {
             Make::Keep | Make::Dequantize => None,
-            Make::Quantize(make) => match make(Value::Object(options), self.format) {
+            Make::Quantize(make) => match make(Value::Object(options.clone()), self.format) {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
                     let at = match error.option {
@@ -176,6 +176,7 @@ impl Builder<'_> {
             label: format!("rule {number} ({})", registration.name),
             registration,
             scheme,
+            options,
             targets,
             ignore,
             optional: keys.optional,
@@ -207,6 +208,7 @@ fn keep_vision(registration: &'static Registration, span: Range<usize>) -> Rule 
         label: format!("implied by FP8Modifier ({})", registration.name),
         registration,
         scheme: None,
+        options: Map::new(),
         targets: patterns.map(|value| Located { value, span: span.clone() }).collect(),
         ignore: Vec::new(),
         optional: true,

@@ -174,6 +174,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             label: group.label.clone(),
             registration: group.registration,
             scheme,
+            options: group.options.as_object().cloned().unwrap_or_default(),
             targets: vec![claim.pattern],
             ignore: builder.patterns(&modifier.ignore, &ignore_at, Dialect::LlmCompressor),
             optional: false,

@@ -108,6 +108,9 @@ pub struct Action {
     /// The rule that decided; `None` where no rule took the tensor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// How its scales were looked for, such as `mse`; `None` where they follow from the largest weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_search: Option<String>,
     /// The tensors of the output that were made from it, where these are not just itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use qwen_fp8_schemes::Format;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::checksum::Crc64;
@@ -121,6 +122,10 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
             Job::Copy { .. } if tensor.view.float8().is_some() => Some("DEQUANTIZE".to_owned()),
             Job::Copy { .. } | Job::Carry { .. } => None,
         };
+        let search = match job {
+            Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
+            _ => None,
+        };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let kept = kept.iter().find(|kept| kept.tensor == tensor.name);
         Action {
@@ -129,6 +134,7 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
             part_of: tensor.part_of.as_deref().map(str::to_owned),
             scheme,
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
+            scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
             outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
         }
     };

@@ -95,3 +95,93 @@ fn what_is_written_is_what_is_proven() {
         }
     }
 }
+
+/// A projection of the first layer, by which a storage form is held against the program.
+const DOWN: &str = "model.language_model.layers.0.mlp.down_proj";
+
+/// Every storage form of few bits, in the dtypes and with the quotients that its scheme takes.
+#[test]
+fn every_storage_form_agrees_on_hard_numbers() {
+    let root = tempfile::tempdir().unwrap();
+    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
+        let hard = root.path().join(dtype.name());
+        let mut folder = Folder::read(&source());
+        let tensor = folder.tensor(&format!("{DOWN}.weight"));
+        let columns = tensor.shape[1];
+        let numbers =
+            (0..tensor.shape[0] * columns).map(|at| tame(dtype, hard_number(dtype, at / columns, at % columns)));
+        tensor.bytes = numbers.flat_map(|number| dtype.bytes(number)).collect();
+        tensor.dtype = dtype.name().to_owned();
+        folder.write(&hard);
+        for (index, scheme) in [
+            "W8A8",
+            "W8A8\nquotient_dtype: source",
+            "W8A8\nsymmetric: false",
+            "W8A8\nsymmetric: false\nquotient_dtype: source",
+            "W8A8\ngroup_size: tensor",
+            "W4A8\nsymmetric: false",
+            "W4A16",
+            "W4A16\nquotient_dtype: source",
+            "W3A16\ngroup_size: 32",
+            "W5A16\nsymmetric: false",
+            "W2A16\nsymmetric: false\nquotient_dtype: source",
+            "W4A16_ASYM",
+            "W4A16_ASYM\nquotient_dtype: source\ngroup_size: channel",
+            "MXFP8",
+            "MXFP4",
+            "MXFP4\nquotient_dtype: source",
+            "NVFP4A16",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let recipe =
+                format!("format: compressed-tensors\nscheme: {scheme}\ntargets: \"re:.*layers.0.mlp.down_proj\"\n");
+            let output = root.path().join(format!("{}-{index}", dtype.name()));
+            apply(&recipe, &hard, &output);
+            let verification = verify(&output, Some(&hard), &[]).unwrap();
+            assert_eq!(verification.findings, [], "{dtype:?}: {recipe}");
+            assert_eq!(verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).count(), 1);
+        }
+    }
+}
+
+/// F16 has no number for the global scale of small weights: it is 1, and the scales under it are coarse.
+#[test]
+fn a_global_scale_that_overflows_is_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (small, output) = (root.path().join("small"), root.path().join("output"));
+    let mut folder = Folder::read(&source());
+    let tensor = folder.tensor(&format!("{DOWN}.weight"));
+    let columns = tensor.shape[1];
+    let numbers = (0..tensor.shape[0] * columns).map(|at| hard_number(Dtype::F16, at / columns, at % columns));
+    tensor.bytes = numbers.flat_map(|number| Dtype::F16.bytes(number.clamp(-0.03, 0.03))).collect();
+    tensor.dtype = "F16".to_owned();
+    folder.write(&small);
+    apply("format: compressed-tensors\nscheme: NVFP4A16\ntargets: \"re:.*layers.0.mlp.down_proj\"\n", &small, &output);
+    assert_eq!(Folder::read(&output).tensor(&format!("{DOWN}.weight_global_scale")).bytes, 1f32.to_le_bytes());
+    assert_eq!(verify(&output, Some(&small), &[]).unwrap().findings, []);
+}
+
+/// Numbers that all forms hold: of those next to the end of a dtype, differences and the next power of two are infinite.
+fn tame(dtype: Dtype, number: f32) -> f32 {
+    let end = match dtype {
+        Dtype::F16 => 28_000.0,
+        Dtype::Bf16 | Dtype::F32 => 8e37,
+    };
+    number.clamp(-end, end)
+}
+
+/// The reference makes zeros of a group whose next power of two is infinite, and no proof may pass that over.
+#[test]
+fn weights_that_a_form_loses_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let (hard, output) = (root.path().join("hard"), root.path().join("output"));
+    let mut folder = Folder::read(&source());
+    let tensor = folder.tensor(&format!("{DOWN}.weight"));
+    tensor.bytes[..2].copy_from_slice(&bf16::from_f32(3.2e38).to_le_bytes());
+    folder.write(&hard);
+    apply("format: compressed-tensors\nscheme: MXFP8\ntargets: \"re:.*layers.0.mlp.down_proj\"\n", &hard, &output);
+    let findings = verify(&output, Some(&hard), &[]).unwrap().findings;
+    assert_eq!(findings.iter().map(|finding| finding.rule.code).collect::<Vec<_>>(), ["Q502"]);
+}

@@ -15,6 +15,18 @@ pub(crate) fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3-vl")
 }
 
+const HALF_SEARCHED: &str = "format: fp8
+rules:
+  - {scheme: FP8_BLOCK, scale_dtype: f32, scale_search: mse, targets: \"re:.*language_model.layers.0.*_proj\"}
+  - {scheme: FP8_BLOCK, scale_dtype: f32, targets: \"re:.*language_model.layers.1.*_proj\"}
+";
+
+const MIXED: &str = "format: compressed-tensors
+rules:
+  - {scheme: NVFP4A16, targets: \"re:.*self_attn.*\"}
+  - {scheme: W4A16, targets: \"re:.*language_model.*mlp.*\"}
+";
+
 /// The results that are spoilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
@@ -24,6 +36,23 @@ pub(crate) enum Base {
     BlockF32,
     /// `format: compressed-tensors`, a scale per row.
     Channel,
+    /// The same, each scale the one of the least error.
+    Searched,
+    /// Blocks of 128 with F32 scales of the least error, in one layer of two.
+    HalfSearched,
+    /// `W8A8`: bytes, a scale per row.
+    Int8,
+    /// `W4A8` with zero points, in bytes.
+    Int4,
+    /// `W4A16`: words, a scale per 128 columns.
+    Packed,
+    /// `W4A16_ASYM`: the same with packed zero points.
+    Shifted,
+    Mxfp8,
+    Mxfp4,
+    Nvfp4,
+    /// Attention in NVFP4, the rest in packed integers.
+    Mixed,
 }
 
 impl Base {
@@ -36,8 +65,20 @@ impl Base {
                 ("Block", "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\n"),
                 ("BlockF32", "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\nscale_dtype: f32\n"),
                 ("Channel", "format: compressed-tensors\nscheme: FP8_DYNAMIC\n"),
+                ("Searched", "format: compressed-tensors\nscheme: FP8_DYNAMIC\nscale_search: mse\n"),
+                ("HalfSearched", HALF_SEARCHED),
+                ("Int8", "format: compressed-tensors\nscheme: W8A8\n"),
+                ("Int4", "format: compressed-tensors\nscheme: W4A8\nsymmetric: false\n"),
+                ("Packed", "format: compressed-tensors\nscheme: W4A16\n"),
+                ("Shifted", "format: compressed-tensors\nscheme: W4A16_ASYM\n"),
+                ("Mxfp8", "format: compressed-tensors\nscheme: MXFP8\n"),
+                ("Mxfp4", "format: compressed-tensors\nscheme: MXFP4\n"),
+                ("Nvfp4", "format: compressed-tensors\nscheme: NVFP4A16\n"),
+                ("Mixed", MIXED),
             ] {
-                let recipe = format!("{recipe}targets: Linear\nignore: [\"re:.*visual.*\"]\n");
+                let rest =
+                    if recipe.contains("rules:") { "" } else { "targets: Linear\nignore: [\"re:.*visual.*\"]\n" };
+                let recipe = format!("{recipe}{rest}");
                 apply(&recipe, &source(), &root.path().join(name));
             }
             root

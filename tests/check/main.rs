@@ -3,6 +3,12 @@
 mod agreement;
 mod command;
 mod diff;
+mod float8_source;
 mod folder;
 mod layouts;
 mod mutations;
+mod recorded_source;
+mod sarif;
+mod schemes;
+mod searched;
+mod stacks;

@@ -186,6 +186,7 @@ fn a_panic_of_a_scheme_ends_the_run_and_leaves_nothing() {
         scheme: Some(Box::new(Panics)),
         label: String::new(),
         registration: fixture.plan.recipe.rules[0].registration,
+        options: serde_json::Map::new(),
         targets: Vec::new(),
         ignore: Vec::new(),
         optional: false,

@@ -346,6 +346,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         label: "rule".to_owned(),
         registration: &REGISTRATION,
         scheme: Some(Box::new(scheme)),
+        options: serde_json::Map::new(),
         targets: Vec::new(),
         ignore: Vec::new(),
         optional: false,

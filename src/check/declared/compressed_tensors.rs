@@ -1,17 +1,14 @@
 //! `quant_method: compressed-tensors`, llm-compressor's layout.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Declared, Grid, Group, IgnoreList, Method, Target, block, check_block};
+use super::{Declared, Group, IgnoreList, Method, Target};
 use crate::check::finding::Finding;
 use crate::check::names::served_name;
 use crate::check::rules;
 use crate::layer::LayerKind;
 use crate::recipe::pattern::Pattern;
 use crate::shown::shown;
-
-/// Formats that hold FP8 weights as they are.
-const FORMATS: [&str; 2] = ["float-quantized", "naive-quantized"];
 
 pub(super) fn read(value: &Value, findings: &mut Vec<Finding>) -> Option<Declared> {
     let status = value.get("quantization_status").and_then(Value::as_str);
@@ -34,108 +31,35 @@ pub(super) fn read(value: &Value, findings: &mut Vec<Finding>) -> Option<Declare
         return None;
     };
     let mut groups = Vec::new();
-    let mut static_activations = false;
     for (name, group) in declared {
         let mut reader = Reader { pointer: format!("/config_groups/{}", escape(name)), findings };
-        static_activations |= reader.has_static_activations(group);
         groups.push(reader.group(group, value)?);
     }
     let list = value.get("ignore").filter(|list| !list.is_null()).map(|list| ("ignore", list));
     let list = IgnoreList::read(Method::CompressedTensors, list, findings);
-    Some(Declared { method: Method::CompressedTensors, list, groups, static_activations })
+    Some(Declared { method: Method::CompressedTensors, list, groups })
 }
 
 /// Reads one group.
-struct Reader<'a> {
-    pointer: String,
-    findings: &'a mut Vec<Finding>,
+pub(super) struct Reader<'a> {
+    /// Of the group, below `quantization_config`.
+    pub(super) pointer: String,
+    pub(super) findings: &'a mut Vec<Finding>,
 }
 
 impl Reader<'_> {
     fn group(&mut self, group: &Value, config: &Value) -> Option<Group> {
-        let format = group.get("format").filter(|format| !format.is_null()).or_else(|| config.get("format"));
-        match format.and_then(Value::as_str) {
-            Some(format) if FORMATS.contains(&format) => {}
-            Some(format) => {
-                self.unknown(&format!("tensors in the format {} are not checked", shown(format)), "/format");
-                return None;
-            }
-            None => self.bad("neither the config nor the group has a `format`", "/format"),
-        }
-        let Some(weights) = group.get("weights").and_then(Value::as_object) else {
-            self.bad("`weights` is missing: the group quantizes nothing", "/weights");
-            return None;
-        };
-        let grid = self.weights(weights)?;
-        self.activations(group, grid);
-        Some(Group { targets: self.targets(group), grid })
-    }
-
-    fn weights(&mut self, weights: &Map<String, Value>) -> Option<Grid> {
-        let text = |key: &str| weights.get(key).and_then(Value::as_str).unwrap_or_default();
-        let is_fp8 = weights.get("num_bits").and_then(Value::as_u64) == Some(8) && text("type") == "float";
-        let has_plain_scales = weights.get("scale_dtype").is_none_or(Value::is_null);
-        if !is_fp8 || !has_plain_scales {
-            self.unknown("weights other than 8-bit floats with float scales are not checked", "/weights");
+        let named = |value: &Value| value.get("format").and_then(Value::as_str).map(str::to_owned);
+        let format = named(group).or_else(|| named(config));
+        if format.is_none() {
+            self.bad("neither the config nor the group has a `format`", "/format");
+        } else if format.as_deref() == Some("mixed-precision") {
+            self.bad("several formats are mixed, and the group does not say which is its own", "/format");
             return None;
         }
-        for (key, expected) in [("symmetric", true), ("dynamic", false)] {
-            if weights.get(key).and_then(Value::as_bool) != Some(expected) {
-                self.bad(&format!("`{key}` of the weights must be {expected}"), &format!("/weights/{key}"));
-            }
-        }
-        match text("strategy") {
-            "tensor" => Some(Grid::Tensor),
-            "channel" => Some(Grid::Channel),
-            "block" => match weights.get("block_structure").and_then(block) {
-                Some(sides) => {
-                    check_block(sides, &format!("{}/weights/block_structure", self.pointer), self.findings);
-                    Some(Grid::Block(sides))
-                }
-                None => {
-                    self.bad(
-                        "`block_structure` is not two numbers that make a block of 128 weights or more",
-                        "/weights/block_structure",
-                    );
-                    None
-                }
-            },
-            other => {
-                self.unknown(
-                    &format!("the strategy {} of the weights is not checked", shown(other)),
-                    "/weights/strategy",
-                );
-                None
-            }
-        }
-    }
-
-    /// Weights alone may be quantized; activations that are go with the weights.
-    fn activations(&mut self, group: &Value, grid: Grid) {
-        let Some(inputs) = group.get("input_activations").and_then(Value::as_object) else { return };
-        let text = |key: &str| inputs.get(key).and_then(Value::as_str).unwrap_or_default();
-        if inputs.get("num_bits").and_then(Value::as_u64) != Some(8) || text("type") != "float" {
-            self.bad("the activations of FP8 weights are 8-bit floats", "/input_activations");
-        }
-        if inputs.get("symmetric").and_then(Value::as_bool) != Some(true) {
-            self.bad("`symmetric` of the activations must be true", "/input_activations/symmetric");
-        }
-        let fits = match grid {
-            Grid::Block([_, width]) => {
-                text("strategy") == "group" && inputs.get("group_size").and_then(Value::as_u64) == Some(width as u64)
-            }
-            Grid::Channel | Grid::Tensor => matches!(text("strategy"), "token" | "tensor"),
-        };
-        if !fits {
-            let message =
-                format!("the activations' strategy {} does not go with {}", shown(text("strategy")), grid.describe());
-            self.bad(&message, "/input_activations/strategy");
-        }
-    }
-
-    fn has_static_activations(&self, group: &Value) -> bool {
-        let inputs = group.get("input_activations").filter(|inputs| inputs.is_object());
-        inputs.is_some_and(|inputs| inputs.get("dynamic") == Some(&Value::Bool(false)))
+        // FP8 is what servers take weights for that no format is named of.
+        let form = self.form(group, format.as_deref().unwrap_or("float-quantized"))?;
+        Some(Group { targets: self.targets(group), form })
     }
 
     fn targets(&mut self, group: &Value) -> Vec<Target> {
@@ -158,12 +82,12 @@ impl Reader<'_> {
         targets
     }
 
-    fn bad(&mut self, message: &str, below: &str) {
+    pub(super) fn bad(&mut self, message: &str, below: &str) {
         let pointer = format!("{}{below}", self.pointer);
         self.findings.push(Finding::new(&rules::BAD_CONFIG, message).config(&pointer));
     }
 
-    fn unknown(&mut self, message: &str, below: &str) {
+    pub(super) fn unknown(&mut self, message: &str, below: &str) {
         let pointer = format!("{}{below}", self.pointer);
         self.findings.push(Finding::new(&rules::UNKNOWN_METHOD, message).config(&pointer));
     }

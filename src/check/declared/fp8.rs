@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Declared, Grid, Group, IgnoreList, Method, Target, block, check_block};
+use super::{Declared, Form, Group, IgnoreList, Inputs, Method, Target, block, check_block};
 use crate::check::finding::Finding;
+use crate::check::grid::Grid;
 use crate::check::rules;
+use crate::check::storage::{Float8, Kind};
 use crate::shown::shown;
 
 /// The two keys that hold the list, in the order in which vLLM looks.
@@ -47,8 +49,10 @@ pub(super) fn read(value: &Value, findings: &mut Vec<Finding>) -> Option<Declare
             }
         },
     };
-    let groups = vec![Group { targets: vec![Target::Linear], grid }];
-    Some(Declared { method: Method::Fp8, list: list(value, findings), groups, static_activations })
+    let inputs = if static_activations { Inputs::Static } else { Inputs::Nothing };
+    let form = Form { kind: Kind::Float8(Float8), grid, inputs };
+    let groups = vec![Group { targets: vec![Target::Linear], form }];
+    Some(Declared { method: Method::Fp8, list: list(value, findings), groups })
 }
 
 /// Whether activations are static.

@@ -26,21 +26,17 @@ pub(super) fn pair<'a>(
     side_a: &Side<'_>,
     side_b: &Side<'_>,
 ) -> Result<Pairs<'a>, SourceError> {
-    let of_b: BTreeMap<&str, Logical<'a>> = b.iter().map(|of| (of.tensor.name.as_str(), *of)).collect();
-    let names_a: BTreeSet<&str> = a.iter().map(|of| of.tensor.name.as_str()).collect();
+    let of_b: BTreeMap<&str, &Logical<'a>> = b.iter().map(|of| (of.name.as_str(), of)).collect();
+    let names_a: BTreeSet<&str> = a.iter().map(|of| of.name.as_str()).collect();
     let mut pairs = Pairs { both: Vec::new(), only_in_a: Vec::new(), only_in_b: Vec::new(), renamed: Vec::new() };
     for of in a {
-        match of_b.get(of.tensor.name.as_str()) {
-            Some(other) => pairs.both.push((*of, *other)),
-            None => pairs.only_in_a.push(*of),
+        match of_b.get(of.name.as_str()) {
+            Some(other) => pairs.both.push((of.clone(), (*other).clone())),
+            None => pairs.only_in_a.push(of.clone()),
         }
     }
-    pairs.only_in_b = b.iter().filter(|of| !names_a.contains(of.tensor.name.as_str())).copied().collect();
-    by_key(
-        &mut pairs,
-        |of| Ok((bare_name(&of.tensor.name), 0, of.tensor.shape.clone())),
-        |of| Ok((bare_name(&of.tensor.name), 0, of.tensor.shape.clone())),
-    )?;
+    pairs.only_in_b = b.iter().filter(|of| !names_a.contains(of.name.as_str())).cloned().collect();
+    by_key(&mut pairs, |of| Ok((bare_name(&of.name), 0, of.shape())), |of| Ok((bare_name(&of.name), 0, of.shape())))?;
     // Only tensors that some unpaired one of the other side could be are read.
     let forms =
         |of: &[Logical<'_>]| -> BTreeSet<(String, Vec<usize>)> { of.iter().map(|of| form(of.tensor)).collect() };
@@ -52,7 +48,7 @@ pub(super) fn pair<'a>(
         Ok((form.0, hash, form.1))
     };
     by_key(&mut pairs, |of| key(&side_a.shards, of, &forms_b), |of| key(&side_b.shards, of, &forms_a))?;
-    pairs.both.sort_by(|a, b| a.0.tensor.name.cmp(&b.0.tensor.name));
+    pairs.both.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     pairs.renamed.sort_by(|a, b| a.a.cmp(&b.a));
     Ok(pairs)
 }
@@ -75,8 +71,8 @@ fn by_key<'a>(
     for (of_a, of_b) in keys.into_values() {
         match (of_a.as_slice(), of_b.as_slice()) {
             ([a], [b]) => {
-                pairs.renamed.push(Renamed { a: a.tensor.name.clone(), b: b.tensor.name.clone() });
-                pairs.both.push((*a, *b));
+                pairs.renamed.push(Renamed { a: a.name.clone(), b: b.name.clone() });
+                pairs.both.push((a.clone(), b.clone()));
             }
             _ => {
                 pairs.only_in_a.extend(of_a);
@@ -84,8 +80,8 @@ fn by_key<'a>(
             }
         }
     }
-    pairs.only_in_a.sort_by(|a, b| a.tensor.name.cmp(&b.tensor.name));
-    pairs.only_in_b.sort_by(|a, b| a.tensor.name.cmp(&b.tensor.name));
+    pairs.only_in_a.sort_by(|a, b| a.name.cmp(&b.name));
+    pairs.only_in_b.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(())
 }
 

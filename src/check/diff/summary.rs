@@ -41,7 +41,7 @@ pub(super) fn by_kind(
     let mut kinds: BTreeMap<(bool, String), (KindDifference, Sums)> = BTreeMap::new();
     for ((of_a, _), difference) in pairs.iter().zip(compared) {
         let vision = layer::is_vision(of_a.tensor.module());
-        let kind = match of_a.tensor.kind() {
+        let kind = match LayerKind::of(&of_a.name, of_a.shape().len()) {
             LayerKind::Linear => layer::split_name(of_a.tensor.module()).1.to_owned(),
             kind => kind.name().to_owned(),
         };

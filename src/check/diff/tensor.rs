@@ -3,38 +3,47 @@
 use rayon::prelude::*;
 
 use super::{Described, Side, Stored, TensorDifference};
-use crate::check::codebook::E4M3;
+use crate::check::coded::{Coded, Scratch};
 use crate::check::content::first_difference;
-use crate::check::element::{self, widen};
+use crate::check::original::Original;
 use crate::check::quality::Sums;
 use crate::check::shards::{Piece, Shards, pieces};
-use crate::check::structure::Coded;
 use crate::checkpoint::Tensor;
 use crate::checkpoint::source::SourceError;
 
 /// A tensor, and what it takes to decode it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Logical<'a> {
+    /// That of the weight, also where its codes have another.
+    pub(super) name: String,
     pub(super) tensor: &'a Tensor,
-    pub(super) coded: Option<Coded<'a>>,
+    pub(super) coded: Option<&'a Coded<'a>>,
 }
 
-impl Logical<'_> {
+impl<'a> Logical<'a> {
     pub(super) fn described(&self) -> Described {
-        Described { name: self.tensor.name.clone(), stored: self.stored() }
+        Described { name: self.name.clone(), stored: self.stored() }
     }
 
     fn stored(&self) -> Stored {
-        let form = match &self.coded {
+        let form = match self.coded {
             None => self.tensor.dtype.to_string(),
-            Some(coded) => format!("{}, {}", self.tensor.dtype, coded.grid.describe()),
+            Some(coded) => format!("{}, {}", coded.form.numbers(), coded.form.grid.describe()),
         };
-        Stored { form, shape: self.tensor.shape.clone() }
+        Stored { form, shape: self.shape() }
     }
 
-    /// Bytes of an element, where it can be read as a number.
-    fn width(&self) -> Option<usize> {
-        if self.coded.is_some() { Some(1) } else { element::width(self.tensor.dtype) }
+    /// The shape of the weight, also where its codes have another.
+    pub(super) fn shape(&self) -> Vec<usize> {
+        self.coded.map_or_else(|| self.tensor.shape.clone(), |coded| coded.matrix.to_vec())
+    }
+
+    /// The tensor as numbers, where it can be read so.
+    fn values(&self, shards: &'a Shards) -> Option<Values<'a>> {
+        match self.coded {
+            Some(coded) => Some(Values::Coded(shards, coded)),
+            None => Some(Original::stored(shards, self.tensor)).filter(Original::is_numbers).map(Values::Plain),
+        }
     }
 }
 
@@ -48,26 +57,27 @@ pub(super) fn compare(
     if is_same(side_a, a, side_b, b)? {
         return Ok(None);
     }
-    let (name, stored_a, stored_b) = (a.tensor.name.clone(), a.stored(), b.stored());
+    let (name, stored_a, stored_b, shape) = (a.name.clone(), a.stored(), b.stored(), a.shape());
     let difference = |sums: Option<Sums>| {
         let figures = sums.as_ref().map(Sums::figures);
         Some(TensorDifference { name, a: stored_a, b: stored_b, figures, sums: sums.unwrap_or_default() })
     };
-    let (Some(width_a), Some(width_b)) = (a.width(), b.width()) else { return Ok(difference(None)) };
-    if a.tensor.shape != b.tensor.shape {
+    let (Some(of_a), Some(of_b)) = (a.values(&side_a.shards), b.values(&side_b.shards)) else {
+        return Ok(difference(None));
+    };
+    if shape != b.shape() {
         return Ok(difference(None));
     }
-    let columns = a.tensor.shape.last().copied().unwrap_or(1);
-    let rows = a.tensor.shape.iter().rev().skip(1).product();
-    let (a, b) = (Values::of(&side_a.shards, a, columns, width_a)?, Values::of(&side_b.shards, b, columns, width_b)?);
-    let parts = pieces([rows, columns])
+    let columns = shape.last().copied().unwrap_or(1);
+    let rows = shape.iter().rev().skip(1).product();
+    let parts = pieces([rows, columns], 1)
         .into_par_iter()
         .map_init(
-            || (Vec::new(), Vec::new(), Vec::new()),
-            |(bytes, of_a, of_b), piece| {
-                a.read(&piece, bytes, of_a)?;
-                b.read(&piece, bytes, of_b)?;
-                Ok(sum(&piece, of_a, of_b))
+            || (Scratch::default(), Vec::new(), Vec::new()),
+            |(scratch, numbers_a, numbers_b), piece| {
+                of_a.read(&piece, scratch, numbers_a)?;
+                of_b.read(&piece, scratch, numbers_b)?;
+                Ok(sum(&piece, numbers_a, numbers_b))
             },
         )
         .collect::<Result<Vec<_>, SourceError>>()?;
@@ -79,15 +89,23 @@ pub(super) fn compare(
 fn is_same(side_a: &Side<'_>, a: &Logical<'_>, side_b: &Side<'_>, b: &Logical<'_>) -> Result<bool, SourceError> {
     let is_same = |a: &Tensor, b: &Tensor| {
         let same_form = (a.dtype, &a.shape) == (b.dtype, &b.shape);
-        Ok(same_form && first_difference(&side_a.shards, a, &side_b.shards, b)?.is_none())
+        Ok(same_form && first_difference(&side_a.shards, a, &Original::stored(&side_b.shards, b))?.is_none())
     };
-    match (&a.coded, &b.coded) {
-        (None, None) => is_same(a.tensor, b.tensor),
-        (Some(of_a), Some(of_b)) => {
-            Ok(of_a.grid == of_b.grid && is_same(a.tensor, b.tensor)? && is_same(of_a.scale, of_b.scale)?)
-        }
-        _ => Ok(false),
+    let (of_a, of_b) = match (a.coded, b.coded) {
+        (None, None) => return is_same(a.tensor, b.tensor),
+        (Some(of_a), Some(of_b)) => (of_a, of_b),
+        _ => return Ok(false),
+    };
+    let stored_alike = (of_a.form.kind, of_a.form.grid) == (of_b.form.kind, of_b.form.grid);
+    if !stored_alike || !is_same(a.tensor, b.tensor)? || !is_same(of_a.scale, of_b.scale)? {
+        return Ok(false);
     }
+    for ((_, beside_a), (_, beside_b)) in of_a.beside.iter().zip(&of_b.beside) {
+        if !is_same(beside_a, beside_b)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn sum(piece: &Piece, of_a: &[f32], of_b: &[f32]) -> Sums {
@@ -109,37 +127,16 @@ fn sum(piece: &Piece, of_a: &[f32], of_b: &[f32]) -> Sums {
 }
 
 /// A tensor, read as numbers.
-struct Values<'a> {
-    shards: &'a Shards,
-    tensor: &'a Tensor,
-    columns: usize,
-    width: usize,
-    /// Rows and columns that share a scale, and the scales.
-    scales: Option<([usize; 2], Vec<f32>)>,
+enum Values<'a> {
+    Plain(Original<'a>),
+    Coded(&'a Shards, &'a Coded<'a>),
 }
 
-impl<'a> Values<'a> {
-    fn of(shards: &'a Shards, of: &Logical<'a>, columns: usize, width: usize) -> Result<Self, SourceError> {
-        let scales = match &of.coded {
-            None => None,
-            Some(coded) => Some((coded.grid.sides([of.tensor.shape[0], columns]), shards.scales(coded)?)),
-        };
-        Ok(Self { shards, tensor: of.tensor, columns, width, scales })
-    }
-
-    fn read(&self, piece: &Piece, bytes: &mut Vec<u8>, out: &mut Vec<f32>) -> Result<(), SourceError> {
-        self.shards.read_piece(self.tensor, self.columns, self.width, piece, bytes)?;
-        let Some(([height, width], scales)) = &self.scales else {
-            widen(self.tensor.dtype, bytes, out);
-            return Ok(());
-        };
-        out.clear();
-        let across = self.columns.div_ceil(*width);
-        for (row, codes) in piece.rows.clone().zip(bytes.chunks(piece.columns.len())) {
-            let scales = &scales[row / height * across..][..across];
-            let number = |(column, &code): (usize, &u8)| E4M3.value[usize::from(code)] * scales[column / width];
-            out.extend(piece.columns.clone().zip(codes).map(number));
+impl Values<'_> {
+    fn read(&self, piece: &Piece, scratch: &mut Scratch, out: &mut Vec<f32>) -> Result<(), SourceError> {
+        match self {
+            Self::Plain(original) => original.read(piece, scratch, out),
+            Self::Coded(shards, coded) => coded.decode(shards, piece, scratch, out),
         }
-        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{View, count, is_quantizable};
-use crate::check::declared::{Entry, Method, Reads};
+use crate::check::declared::{Entry, Form, Method, Reads};
 use crate::check::finding::Finding;
 use crate::check::modules::Stored;
 use crate::check::names::{self, expert_stack, is_dotted_prefix, served_name};
@@ -17,7 +17,7 @@ pub(super) fn check(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
     let mut uncovered: BTreeSet<&str> = view
         .modules
         .iter()
-        .filter(|module| module.is(Stored::Plain) && view.declared.grid(module.name, module.kind).is_some())
+        .filter(|module| module.is(Stored::Plain) && view.declared.form(module.name, module.kind).is_some())
         .map(|module| module.name)
         .collect();
     let names = Names::of(view);
@@ -34,9 +34,9 @@ pub(super) fn check(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
 }
 
 fn listed_but_quantized(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
-    for module in view.modules.iter().filter(|module| module.is(Stored::Float8) && is_quantizable(module.kind)) {
+    for module in view.modules.iter().filter(|module| module.is(Stored::Coded) && is_quantizable(module.kind)) {
         if view.declared.list.lists(module.name) {
-            let message = format!("{} is listed as unquantized and is FP8", shown(module.name));
+            let message = format!("{} is listed as unquantized and is quantized", shown(module.name));
             let finding = Finding::new(&rules::LISTED_QUANTIZED, message);
             findings.push(finding.config(&view.declared.list.pointer).tensor(module.name));
         }
@@ -81,7 +81,7 @@ fn futile(entry: &Entry, names: &Names<'_>, uncovered: &mut BTreeSet<&str>, find
     findings.push(if !exposed.is_empty() {
         let sample: Sample = exposed.iter().collect();
         let layers = count(exposed.len(), "layer");
-        let message = format!("{}; {layers} would be cast to FP8 without a scale: {sample}", finding.message);
+        let message = format!("{}; {layers} would be read as quantized: {sample}", finding.message);
         Finding { message, ..finding }.severity(Severity::Error).help("list the full names")
     } else if matches!(entry.reads, Reads::Regex(_)) && std::ptr::eq(rule, &rules::UNKNOWN_ENTRY) {
         // A recipe for several models names what this one lacks.
@@ -129,30 +129,30 @@ fn is_match(regex: &Pattern, name: &str) -> bool {
 struct Part<'a> {
     name: &'a str,
     is_quantized: bool,
-    /// Whether config.json says so.
-    is_declared: bool,
+    /// What config.json says of it.
+    declared: Option<Form>,
 }
 
 /// Parts of one server layer: all quantized or none, all listed or none.
 fn fused_parts(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
     let mut layers: BTreeMap<(&str, usize), Vec<Part<'_>>> = BTreeMap::new();
-    for module in view.modules.iter().filter(|module| module.weight.is_some()) {
+    for module in view.modules.iter().filter(|module| module.stored().is_some()) {
         let (parent, last) = layer::split_name(module.name);
         if let Some(set) = names::FUSED.iter().position(|set| set.contains(&last)) {
-            let is_declared = view.declared.grid(module.name, module.kind).is_some();
-            let part = Part { name: module.name, is_quantized: module.is(Stored::Float8), is_declared };
+            let declared = view.declared.form(module.name, module.kind);
+            let part = Part { name: module.name, is_quantized: module.is(Stored::Coded), declared };
             layers.entry((parent, set)).or_default().push(part);
         }
     }
     for parts in layers.values() {
         let first = &parts[0];
-        let differs =
-            |part: &&Part<'_>| part.is_quantized != first.is_quantized || part.is_declared != first.is_declared;
+        let differs = |part: &&Part<'_>| part.is_quantized != first.is_quantized || part.declared != first.declared;
         if let Some(other) = parts.iter().find(differs) {
-            let says = |part: &Part<'_>| if part.is_quantized { "FP8" } else { "not quantized" };
-            let how = match first.is_quantized == other.is_quantized {
-                true => "config.json lists only one of them".to_owned(),
-                false => format!("the first is {}, the second {}", says(first), says(other)),
+            let says = |part: &Part<'_>| if part.is_quantized { "quantized" } else { "not quantized" };
+            let how = match (first.is_quantized == other.is_quantized, first.declared, other.declared) {
+                (false, ..) => format!("the first is {}, the second {}", says(first), says(other)),
+                (true, Some(_), Some(_)) => "config.json declares them differently".to_owned(),
+                (true, ..) => "config.json lists only one of them".to_owned(),
             };
             let message =
                 format!("{} and {} are one layer to a server, and {how}", shown(first.name), shown(other.name));
@@ -167,7 +167,7 @@ fn other_readers(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
         return;
     }
     let quantized: Vec<&str> =
-        view.modules.iter().filter(|module| module.is(Stored::Float8)).map(|module| module.name).collect();
+        view.modules.iter().filter(|module| module.is(Stored::Coded)).map(|module| module.name).collect();
     for entry in view.declared.list.entries.iter().filter(|entry| matches!(entry.reads, Reads::Name(_))) {
         let text = entry.text.as_str();
         // transformers: `re.match(entry)` or `endswith`. SGLang: between dots, anywhere.
@@ -176,8 +176,11 @@ fn other_readers(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
                 && !view.declared.list.lists(name)
         };
         if let Some(module) = quantized.iter().find(hit) {
-            let message =
-                format!("{} also hits {}, which is FP8, where names are matched by prefix", shown(text), shown(module));
+            let message = format!(
+                "{} also hits {}, which is quantized, where names are matched by prefix",
+                shown(text),
+                shown(module)
+            );
             findings.push(Finding::new(&rules::ENTRY_HITS_QUANTIZED, message).config(&entry.pointer).tensor(module));
         }
     }

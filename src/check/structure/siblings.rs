@@ -9,9 +9,17 @@ use crate::layer;
 use crate::shown::shown;
 
 pub(super) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
-    let names: BTreeSet<&str> = checkpoint.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let names: BTreeSet<&str> = checkpoint.tensors.iter().map(|tensor| unpacked(&tensor.name)).collect();
     fused_parts(&names, findings);
     layers(checkpoint, &names, findings);
+}
+
+/// The name without what says that a weight is packed.
+fn unpacked(name: &str) -> &str {
+    match name.strip_suffix("_packed") {
+        Some(weight) if weight.ends_with(".weight") => weight,
+        _ => name,
+    }
 }
 
 /// Pairs of which a server needs both: it merges them into one layer.

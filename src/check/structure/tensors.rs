@@ -2,25 +2,30 @@
 
 use safetensors::Dtype;
 
-use super::{Coded, View, is_quantizable};
-use crate::check::declared::{Grid, Method};
+use super::{View, beside, is_quantizable};
+use crate::check::coded::Coded;
+use crate::check::declared::{Form, Inputs, Method};
 use crate::check::finding::Finding;
+use crate::check::grid::Grid;
 use crate::check::modules::{Module, Stored};
+use crate::check::packing::Packing;
 use crate::check::rules;
+use crate::check::storage::Beside;
 use crate::checkpoint::Tensor;
+use crate::checkpoint::source::SourceError;
 use crate::layer::{self, LayerKind};
 use crate::shown::shown;
 
 /// Checks all modules; those that can be decoded are returned.
-pub(super) fn check<'a>(view: &View<'_, 'a>, findings: &mut Vec<Finding>) -> Vec<Coded<'a>> {
+pub(super) fn check<'a>(view: &View<'_, 'a>, findings: &mut Vec<Finding>) -> Result<Vec<Coded<'a>>, SourceError> {
     let mut coded = Vec::new();
     for module in view.modules {
-        let Some(weight) = module.weight else {
+        let Some(weight) = module.stored() else {
             orphans(module, findings);
             continue;
         };
         match Stored::of(weight) {
-            Stored::Float8 => coded.extend(float8(view, module, weight, findings)),
+            Stored::Coded => coded.extend(few_bits(view, module, weight, findings)?),
             Stored::Plain => orphans(module, findings),
             Stored::Other if is_quantizable(module.kind) => {
                 let message =
@@ -31,7 +36,7 @@ pub(super) fn check<'a>(view: &View<'_, 'a>, findings: &mut Vec<Finding>) -> Vec
         }
     }
     vision(&coded, findings);
-    coded
+    Ok(coded)
 }
 
 /// Quantization tensors beside a weight that is not quantized, or beside none.
@@ -45,23 +50,24 @@ fn orphans(module: &Module<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn float8<'a>(
+fn few_bits<'a>(
     view: &View<'_, 'a>,
     module: &Module<'a>,
     weight: &'a Tensor,
     findings: &mut Vec<Finding>,
-) -> Option<Coded<'a>> {
+) -> Result<Option<Coded<'a>>, SourceError> {
+    let word = word(weight);
     if module.kind == LayerKind::Experts {
-        let message = format!("{}: a stack of FP8 experts is not checked", shown(&weight.name));
+        let message = format!("{}: a stack of {word} experts is not checked", shown(&weight.name));
         findings.push(Finding::new(&rules::UNKNOWN_METHOD, message).tensor(&weight.name));
-        return None;
+        return Ok(None);
     }
-    let Some(matrix) = module.matrix() else {
-        let message = format!("{} is FP8 and has {} dimensions", shown(&weight.name), weight.shape.len());
+    let Some(stored) = matrix(weight) else {
+        let message = format!("{} is {word} and has {} dimensions", shown(&weight.name), weight.shape.len());
         findings.push(Finding::new(&rules::WEIGHT_RANK, message).tensor(&weight.name));
-        return None;
+        return Ok(None);
     };
-    let Some(grid) = view.declared.targeted(module.name, module.kind) else {
+    let Some(form) = view.declared.targeted(module.name, module.kind) else {
         let why = match module.kind {
             LayerKind::Linear | LayerKind::Router | LayerKind::Experts => "no config group targets it".to_owned(),
             LayerKind::LmHead if view.declared.method == Method::CompressedTensors => {
@@ -69,24 +75,80 @@ fn float8<'a>(
             }
             kind => format!("no server reads a quantized {kind}"),
         };
-        let message = format!("{} is FP8, and {why}", shown(module.name));
+        let message = format!("{} is {word}, and {why}", shown(module.name));
         findings.push(Finding::new(&rules::UNTARGETED, message).tensor(&weight.name));
-        return None;
+        return Ok(None);
     };
     head_is_tied(view, module, weight, findings);
-    ragged(module, grid, matrix, findings);
-    let scale = find_scale(view, module, weight, grid, findings)?;
-    let mut sound = true;
-    if !grid.takes(&scale.shape, matrix) {
-        findings.push(shape_finding(scale, grid, matrix));
-        sound = false;
+    let codes = form.storage().codes();
+    if (weight.parameter(), weight.dtype) != (codes.suffix, codes.dtype) {
+        let message = format!(
+            "{} is {}, and config.json declares {}, which is a `{}` of {}",
+            shown(&weight.name),
+            weight.dtype,
+            form.storage().name(),
+            codes.suffix,
+            codes.dtype
+        );
+        findings.push(Finding::new(&rules::WEIGHT_DTYPE, message).tensor(&weight.name));
+        return Ok(None);
     }
-    if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-        let message = format!("{} is {}, not F32, BF16 or F16", shown(&scale.name), scale.dtype);
+    let Some(matrix) = unpacked(view, module, form, stored, findings)? else { return Ok(None) };
+    ragged(module, form.grid, matrix, findings);
+    let scale = find_scale(view, module, weight, form, findings);
+    let beside = beside::find(module, weight, form, findings);
+    let (Some(scale), Some(beside)) = (scale, beside) else { return Ok(None) };
+    let mut sound = true;
+    if !form.grid.takes(&scale.shape, matrix) {
+        findings.push(shape_finding(scale, form, matrix));
+        // A flat one can still be read.
+        let sides = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
+        let is_flat = form.grid == Grid::Channel || form.grid == Grid::Tensor;
+        sound = is_flat && form.grid.scales(matrix).is_some_and(|shape| sides(&shape) == sides(&scale.shape));
+    }
+    let dtypes = form.storage().scale_dtypes();
+    if !dtypes.contains(&scale.dtype) {
+        let expected = match dtypes {
+            [only] => only.to_string(),
+            _ => "F32, BF16 or F16".to_owned(),
+        };
+        let message = format!("{} is {}, not {expected}", shown(&scale.name), scale.dtype);
         findings.push(Finding::new(&rules::SCALE_DTYPE, message).tensor(&scale.name));
         sound = false;
     }
-    sound.then_some(Coded { weight, scale, grid })
+    sound &= beside::fit(&beside, form, matrix, findings);
+    if !sound {
+        return Ok(None);
+    }
+    let global = match beside.iter().find(|(beside, _)| *beside == Beside::GlobalScale) {
+        Some((_, tensor)) => view.shards.number(tensor)?,
+        None => 1.0,
+    };
+    Ok(Some(Coded { codes: weight, scale, beside, matrix, global, form }))
+}
+
+/// What few bits are called where nothing says what they are.
+fn word(weight: &Tensor) -> &'static str {
+    if weight.dtype == Dtype::F8_E4M3 { "FP8" } else { "quantized" }
+}
+
+fn matrix(tensor: &Tensor) -> Option<[usize; 2]> {
+    <[usize; 2]>::try_from(tensor.shape.as_slice()).ok()
+}
+
+/// The shape of a weight whose codes have this one.
+fn unpacked(
+    view: &View<'_, '_>,
+    module: &Module<'_>,
+    form: Form,
+    [rows, columns]: [usize; 2],
+    findings: &mut Vec<Finding>,
+) -> Result<Option<[usize; 2]>, SourceError> {
+    match form.storage().codes().packing {
+        Packing::Bytes => Ok(Some([rows, columns])),
+        Packing::Nibbles => Ok(Some([rows, columns * 2])),
+        Packing::Words(_) => beside::declared_shape(view, module, form, [rows, columns], findings),
+    }
 }
 
 /// The one scale of a weight; what else stands beside it is left over.
@@ -94,15 +156,19 @@ fn find_scale<'a>(
     view: &View<'_, '_>,
     module: &Module<'a>,
     weight: &Tensor,
-    grid: Grid,
+    form: Form,
     findings: &mut Vec<Finding>,
 ) -> Option<&'a Tensor> {
-    let expected = grid.scale_name(view.declared.method);
-    let scale = module.companions.iter().copied().find(|tensor| tensor.parameter() == expected);
+    let expected = form.scale_name(view.declared.method);
+    let scale = module.companion(expected);
+    let beside = form.storage().beside();
     let mut misnamed = false;
-    for tensor in module.companions.iter().filter(|tensor| tensor.parameter() != expected) {
+    for tensor in module.companions.iter().filter(|tensor| tensor.parameter() != expected && tensor.name != weight.name)
+    {
         match tensor.parameter() {
-            "input_scale" if view.declared.static_activations => {}
+            "input_scale" if form.inputs == Inputs::Static => {}
+            "input_global_scale" if form.inputs == Inputs::Local => {}
+            parameter if beside.iter().any(|beside| beside.suffix() == parameter) => {}
             "weight_scale" | "weight_scale_inv" if scale.is_none() => {
                 let message = format!("{} must be called `{expected}` here", shown(&tensor.name));
                 findings.push(Finding::new(&rules::SCALE_NAME, message).tensor(&tensor.name));
@@ -115,13 +181,14 @@ fn find_scale<'a>(
         }
     }
     if scale.is_none() && !misnamed {
-        let message = format!("{} is FP8 and has no `{expected}`", shown(&weight.name));
+        let message = format!("{} is {} and has no `{expected}`", shown(&weight.name), form.storage().name());
         findings.push(Finding::new(&rules::NO_SCALE, message).tensor(&weight.name));
     }
     scale
 }
 
-fn shape_finding(scale: &Tensor, grid: Grid, matrix: [usize; 2]) -> Finding {
+fn shape_finding(scale: &Tensor, form: Form, matrix: [usize; 2]) -> Finding {
+    let grid = form.grid;
     let message = format!(
         "{} has shape {:?}; a weight of {matrix:?} with {} takes {}",
         shown(&scale.name),
@@ -142,7 +209,7 @@ fn shape_finding(scale: &Tensor, grid: Grid, matrix: [usize; 2]) -> Finding {
 
 fn head_is_tied(view: &View<'_, '_>, module: &Module<'_>, weight: &Tensor, findings: &mut Vec<Finding>) {
     if module.kind == LayerKind::LmHead && view.checkpoint.config.tie_word_embeddings() == Some(true) {
-        let message = format!("{} is FP8, and config.json ties it to the embedding", shown(&weight.name));
+        let message = format!("{} is {}, and config.json ties it to the embedding", shown(&weight.name), word(weight));
         findings.push(Finding::new(&rules::UNTARGETED, message).tensor(&weight.name));
     }
 }
@@ -158,10 +225,11 @@ fn ragged(module: &Module<'_>, grid: Grid, [rows, columns]: [usize; 2], findings
 
 /// One finding for the whole tower.
 fn vision(coded: &[Coded<'_>], findings: &mut Vec<Finding>) {
-    let mut vision = coded.iter().filter(|coded| layer::is_vision(coded.weight.module()));
+    let mut vision = coded.iter().filter(|coded| layer::is_vision(coded.codes.module()));
     if let Some(first) = vision.next() {
         let number = super::count(vision.count() + 1, "layer");
-        let message = format!("{number} of the vision tower are FP8, such as {}", shown(first.weight.module()));
-        findings.push(Finding::new(&rules::VISION_QUANTIZED, message).tensor(&first.weight.name));
+        let (word, module) = (word(first.codes), shown(first.codes.module()));
+        let message = format!("{number} of the vision tower are {word}, such as {module}");
+        findings.push(Finding::new(&rules::VISION_QUANTIZED, message).tensor(&first.codes.name));
     }
 }
