@@ -7,6 +7,7 @@ mod explain;
 mod findings;
 mod init;
 mod inspect;
+mod interrupt;
 mod lint;
 mod met;
 mod plan;
