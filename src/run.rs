@@ -47,6 +47,7 @@ mod resume;
 mod self_check;
 mod sources;
 mod staging;
+mod threads;
 mod timings;
 mod work;
 

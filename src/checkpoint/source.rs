@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::remedy;
 use crate::shown::shown_path;
 
 /// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
@@ -47,6 +48,20 @@ pub enum SourceError {
     Changed { path: PathBuf, what: &'static str },
     #[error("{} cannot be read: {error}", shown_path(path))]
     Io { path: PathBuf, error: io::Error },
+}
+
+impl SourceError {
+    /// What can be done about it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Dangling { .. } => Some("the download may be incomplete: get the file again"),
+            Self::Changed { .. } => {
+                Some("wait until nothing writes to the checkpoint, and give the same command again")
+            }
+            Self::Io { error, .. } => remedy::for_reading(error),
+            _ => None,
+        }
+    }
 }
 
 impl SourceFile {

@@ -21,8 +21,9 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Resolves `output`, which must not lie inside `source`.
+    /// Resolves `output`, which must not lie inside `source`, nor around it.
     pub(super) fn new(output: &Path, source: &Path) -> Result<Self, RunError> {
+        check_not_around(output, source)?;
         let unnamed = || RunError::OutputUnnamed { path: output.to_path_buf() };
         let name = output.file_name().ok_or_else(unnamed)?.to_os_string();
         let parent = match output.parent() {
@@ -83,11 +84,13 @@ impl Destination {
 
     /// The disk has room for `needed` bytes, and no file of the plan passes the limit of this process.
     pub(super) fn check_room(&self, plan: &Plan, needed: u64) -> Result<(), RunError> {
+        let shards = plan.shards.iter().map(|shard| (&shard.file_name, shard.size));
+        let side_files = plan.checkpoint.side_files.iter().map(|file| (&file.name, file.stamp.size));
+        let documents = plan.documents.iter().map(|(name, bytes)| (name, bytes.len() as u64));
         if let Some(limit) = getrlimit(Resource::Fsize).current
-            && let Some(shard) = plan.shards.iter().find(|shard| shard.size > limit)
+            && let Some((name, size)) = shards.chain(side_files).chain(documents).find(|&(_, size)| size > limit)
         {
-            let path = self.path.join(&shard.file_name);
-            return Err(RunError::FileTooLarge { path, size: shard.size, limit });
+            return Err(RunError::FileTooLarge { path: self.path.join(name), size, limit });
         }
         let disk = rustix::fs::statvfs(&self.parent)
             .map_err(|error| RunError::file("ask for the free space of", &self.parent)(error.into()))?;
@@ -101,7 +104,6 @@ impl Destination {
     /// Neither the output nor a directory above it is the source, under whatever name it was reached.
     fn check_outside(&self, source: &Path) -> Result<(), RunError> {
         let inside = || RunError::OutputInSource { output: self.path.clone(), source_dir: source.to_path_buf() };
-        let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
         let source_identity = identity(source).map_err(RunError::file("look at", source))?;
         for above in self.path.ancestors() {
             match identity(above) {
@@ -113,4 +115,20 @@ impl Destination {
         }
         Ok(())
     }
+}
+
+/// The output is no directory that the source lies in.
+fn check_not_around(output: &Path, source: &Path) -> Result<(), RunError> {
+    let resolved = fs::canonicalize(source).map_err(RunError::file("look at", source))?;
+    // What is not there, or cannot be looked at, is found out later.
+    let Ok(output_identity) = identity(output) else { return Ok(()) };
+    match resolved.ancestors().skip(1).any(|above| identity(above).is_ok_and(|above| above == output_identity)) {
+        true => Err(RunError::SourceInOutput { output: output.to_path_buf(), source_dir: source.to_path_buf() }),
+        false => Ok(()),
+    }
+}
+
+/// What tells one file or directory from all others.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }

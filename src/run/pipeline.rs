@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
@@ -106,25 +106,23 @@ impl<'a> Pipeline<'a> {
                 // The receiver lives until all senders are gone.
                 let _ = complete.send(shard);
             }
-            // Syncing blocks for as long as the disk takes; a thread of its own leaves the workers at work.
-            let this = &self;
-            scope.spawn(move || {
-                let _stop = StopOnPanic(this);
-                for shard in completed {
-                    if !this.is_stopped()
-                        && let Err(error) = this.finish(shard)
-                    {
-                        this.fail(u64::MAX, error);
-                    }
+            let _stop = StopOnPanic(&self);
+            let mut workers = Vec::with_capacity(self.work.workers);
+            while workers.len() < self.work.workers && !self.is_stopped() {
+                match Worker::start(&self, complete.clone(), scope) {
+                    Ok(worker) => workers.push(worker),
+                    Err(error) => self.fail(u64::MAX, error),
                 }
-            });
-            let workers: Vec<_> = (0..self.work.workers)
-                .map(|_| {
-                    let worker = Worker::new(this, complete.clone());
-                    scope.spawn(move || worker.run())
-                })
-                .collect();
+            }
             drop(complete);
+            // Syncing blocks for as long as the disk takes; this thread leaves the workers at work.
+            for shard in completed {
+                if !self.is_stopped()
+                    && let Err(error) = self.finish(shard)
+                {
+                    self.fail(u64::MAX, error);
+                }
+            }
             let mut stages = Stages::default();
             for worker in workers {
                 match worker.join() {
@@ -264,15 +262,27 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(shared: &'a Pipeline<'a>, complete: Sender<usize>) -> Self {
+    /// A thread that works until there is nothing more to do.
+    fn start<'scope>(
+        shared: &'scope Pipeline<'a>,
+        complete: Sender<usize>,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
         let work = shared.work;
-        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::new(capacity)).collect();
-        Self { shared, complete, input: Buffer::new(work.input_capacity), outputs, stages: Stages::default() }
+        let none = |source| RunError::NoMemory { workers: work.workers, source };
+        let input = Buffer::reserve(work.input_capacity).map_err(none)?;
+        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::reserve(capacity));
+        let outputs = outputs.collect::<Result<_, _>>().map_err(none)?;
+        let worker = Worker { shared, complete, input, outputs, stages: Stages::default() };
+        let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());
+        started.map_err(|source| RunError::NoThread { workers: work.workers, source })
     }
 
     fn run(mut self) -> Stages {
         let shared = self.shared;
         let _stop = StopOnPanic(shared);
+        self.input.fill();
+        self.outputs.iter_mut().for_each(Buffer::fill);
         while let Some(task) = shared.take() {
             shared.begin(&task);
             if let Err(error) = self.carry_out(&task).and_then(|()| shared.end(&task)) {

@@ -75,8 +75,12 @@ fn an_output_without_a_parent_is_refused() {
     let fixture = small();
     let error = fail(&fixture, &fixture.root.path().join("missing/output"));
     assert!(matches!(error, RunError::Parent { .. }), "{error}");
-    assert!(matches!(fail(&fixture, Path::new("/")), RunError::OutputUnnamed { .. }));
     assert_nothing_left(&fixture);
+    fs::create_dir_all(fixture.root.path().join("a/b")).unwrap();
+    assert!(matches!(fail(&fixture, &fixture.root.path().join("a/b/..")), RunError::OutputUnnamed { .. }));
+    for around in [fixture.root.path(), &fixture.root.path().join("a/.."), Path::new("/")] {
+        assert!(matches!(fail(&fixture, around), RunError::SourceInOutput { .. }));
+    }
 }
 
 #[test]

@@ -371,7 +371,7 @@ fn the_staging_of_another_user_is_left_alone() {
         let cancel = AtomicBool::new(false);
         let options = Options { restart, ..Options::new(&cancel) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
-        assert!(matches!(error, RunError::Stranger { .. }), "{error}");
+        assert!(matches!(error, RunError::Foreign { owner: 65_534, .. }), "{error}");
     }
     assert_eq!(identities(&staged(&fixture)), before);
 }
