@@ -14,6 +14,7 @@ mod lint;
 mod modules;
 mod names;
 mod open;
+mod pool;
 mod quality;
 mod rules;
 mod sarif;
@@ -29,6 +30,7 @@ pub use diff::{
 pub use finding::{Finding, Place};
 pub use lint::lint;
 pub use open::CheckError;
+pub use pool::on_all_processors;
 pub use quality::{Figures, WorstBlock};
 pub use rules::{RULES, Rule, Severity};
 pub use sarif::sarif;

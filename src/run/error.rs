@@ -1,6 +1,5 @@
 //! Why a run ended without a checkpoint.
 
-use std::collections::TryReserveError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -59,8 +58,8 @@ pub enum RunError {
     #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
     Memory { tensor: String, needed: u64, max: u64 },
 
-    #[error("this process gets no memory for the buffers of {workers} workers")]
-    NoMemory { workers: usize, source: TryReserveError },
+    #[error("this process gets no memory for the buffers of {workers} workers, {each} bytes each")]
+    NoMemory { workers: usize, each: usize },
 
     #[error("this process may not start a thread for each of {workers} workers")]
     NoThread { workers: usize, source: io::Error },

@@ -269,10 +269,13 @@ impl<'a> Worker<'a> {
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
         let work = shared.work;
-        let none = |source| RunError::NoMemory { workers: work.workers, source };
-        let input = Buffer::reserve(work.input_capacity).map_err(none)?;
-        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::reserve(capacity));
-        let outputs = outputs.collect::<Result<_, _>>().map_err(none)?;
+        let buffer = |&capacity: &usize| {
+            let capacities = work.output_capacities.iter().chain([&work.input_capacity]);
+            let each = capacities.map(|&capacity| Buffer::footprint(capacity)).sum();
+            Buffer::reserve(capacity).map_err(|_| RunError::NoMemory { workers: work.workers, each })
+        };
+        let input = buffer(&work.input_capacity)?;
+        let outputs = work.output_capacities.iter().map(buffer).collect::<Result<_, _>>()?;
         let worker = Worker { shared, complete, input, outputs, stages: Stages::default() };
         let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());
         started.map_err(|source| RunError::NoThread { workers: work.workers, source })
