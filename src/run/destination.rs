@@ -1,12 +1,13 @@
 //! Where the output goes, and everything that can be known to be wrong with that before a byte is written.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::fs::{AtFlags, CWD, Mode, StatxAttributes, StatxFlags};
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::plan::Plan;
 use crate::run::RunError;
@@ -60,11 +61,28 @@ impl Destination {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(RunError::file("look at", &self.path)(error)),
             Ok(found) if !found.is_dir() => Err(self.occupied()),
-            Ok(_) => {
+            Ok(found) => {
                 let mut entries = fs::read_dir(&self.path).map_err(RunError::file("list", &self.path))?;
-                if entries.next().is_some() { Err(self.occupied()) } else { Ok(()) }
+                if entries.next().is_some() { Err(self.occupied()) } else { self.check_makes_way(&found) }
             }
         }
+    }
+
+    /// The empty directory that bears the output's name can be removed when the output is there to take its place.
+    fn check_makes_way(&self, found: &Metadata) -> Result<(), RunError> {
+        let parent = fs::metadata(&self.parent).map_err(RunError::file("look at", &self.parent))?;
+        // A directory of the same file system may be mounted too, which only the kernel knows.
+        let statx = rustix::fs::statx(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+        let is_mounted = statx.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        if found.dev() != parent.dev() || is_mounted {
+            return Err(RunError::MountPoint { path: self.path.clone() });
+        }
+        let user = geteuid();
+        let is_sticky = Mode::from_raw_mode(parent.mode()).contains(Mode::SVTX);
+        if is_sticky && !user.is_root() && ![parent.uid(), found.uid()].contains(&user.as_raw()) {
+            return Err(RunError::Foreign { path: self.path.clone(), owner: found.uid() });
+        }
+        Ok(())
     }
 
     /// The error that says what bears the output's name.

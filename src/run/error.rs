@@ -21,6 +21,9 @@ pub enum RunError {
     #[error("output {} has no name of its own: give the directory that is to be made", shown_path(path))]
     OutputUnnamed { path: PathBuf },
 
+    #[error("output {} is a mount point, which a finished output cannot take the place of", shown_path(path))]
+    MountPoint { path: PathBuf },
+
     #[error("cannot make {} in {}", shown_path(path), shown_path(parent))]
     Parent { path: PathBuf, parent: PathBuf, source: io::Error },
 
@@ -58,10 +61,10 @@ pub enum RunError {
     #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
     Memory { tensor: String, needed: u64, max: u64 },
 
-    #[error("this process gets no memory for the buffers of {workers} workers, {each} bytes each")]
+    #[error("this process gets no memory for the buffers of its workers ({workers}, {each} bytes each)")]
     NoMemory { workers: usize, each: usize },
 
-    #[error("this process may not start a thread for each of {workers} workers")]
+    #[error("this process may not start a thread for each of its workers ({workers})")]
     NoThread { workers: usize, source: io::Error },
 
     /// The plan contradicts itself; a mistake of the planner or of a scheme, never of the input.
@@ -105,6 +108,7 @@ impl RunError {
     pub fn help(&self) -> Vec<String> {
         let lines: &[&str] = match self {
             Self::OutputExists { .. } => &["give another `--output`, or move it away first"],
+            Self::MountPoint { .. } => &["give a name inside of it, which is then on that file system"],
             Self::OutputInSource { .. } | Self::SourceInOutput { .. } => {
                 &["give an `--output` beside the source, or anywhere else: a run never writes to what it reads"]
             }

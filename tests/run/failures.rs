@@ -375,6 +375,14 @@ fn a_disk_that_fills_up_names_the_file() {
     assert_eq!(names(disk.0.path()), ["output"]);
 }
 
+#[test]
+fn an_output_that_is_a_mount_point_is_refused_at_once() {
+    let Some(disk) = SmallDisk::mount(512 << 10) else { return };
+    let fixture = small();
+    assert!(matches!(fail(&fixture, disk.0.path()), RunError::MountPoint { .. }));
+    run(&fixture.plan, &disk.0.path().join("output"), &Options::new(&NEVER), &()).unwrap();
+}
+
 /// A file system of its own, where this user may mount one.
 struct SmallDisk(tempfile::TempDir);
 
