@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::remedy;
 use crate::shown::shown_path;
@@ -84,7 +84,7 @@ impl SourceFile {
     fn open_with(path: &Path, more: OFlags) -> Result<Self, SourceError> {
         // O_NONBLOCK: opening a FIFO would wait for a writer for ever.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        let file = match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
             Ok(descriptor) => File::from(descriptor),
             Err(errno) => return Err(open_error(path, errno)),
         };

@@ -213,10 +213,15 @@ impl Staging {
     }
 }
 
-/// Removes what a run left behind that was killed after it had published its output: a journal of no further use.
+/// Removes what a run left behind that was killed after it had published its output: a journal of no further use, or the
+/// directory that held it.
 pub(super) fn remove_published(destination: &Destination) {
     let root = destination.beside("partial");
-    let is_spent = || is_ours(&root).unwrap_or(false) && !root.join(CHECKPOINT).exists();
+    let is_spent = || match is_ours(&root) {
+        Ok(true) => !root.join(CHECKPOINT).exists(),
+        Ok(false) => fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_none()),
+        Err(_) => false,
+    };
     // Another run may be about to remove it.
     if is_spent()
         && let Ok(_lock) = Lock::acquire(destination)

@@ -383,9 +383,20 @@ fn what_is_left_of_a_published_run_goes_at_the_next_one() {
     finish(&fixture);
     fs::create_dir(staging(&fixture)).unwrap();
     fs::write(journal(&fixture), keep).unwrap();
-    let error = Stop::after(usize::MAX).run(&fixture, 1).unwrap_err();
-    assert!(matches!(error, RunError::OutputExists { .. }), "{error}");
+    let refused = || {
+        let error = Stop::after(usize::MAX).run(&fixture, 1).unwrap_err();
+        assert!(matches!(error, RunError::OutputExists { .. }), "{error}");
+    };
+    refused();
     assert_complete(&fixture);
+    fs::create_dir(staging(&fixture)).unwrap();
+    refused();
+    assert_complete(&fixture);
+    // Nobody knows whose this is.
+    fs::create_dir(staging(&fixture)).unwrap();
+    fs::write(staging(&fixture).join("precious"), b"!").unwrap();
+    refused();
+    assert_eq!(fixture.left_over(), [".output.partial"]);
 }
 
 #[test]
