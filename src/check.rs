@@ -17,6 +17,7 @@ mod names;
 mod open;
 mod original;
 mod packing;
+mod pool;
 mod quality;
 mod recorded;
 mod recorded_source;
@@ -36,6 +37,7 @@ pub use diff::{
 pub use finding::{Finding, Place};
 pub use lint::lint;
 pub use open::CheckError;
+pub use pool::on_all_processors;
 pub use quality::{Figures, WorstBlock};
 pub use recorded_source::{NoSource, recorded_source};
 pub use rules::{RULES, Rule, Severity};

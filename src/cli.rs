@@ -7,6 +7,7 @@ mod explain;
 mod findings;
 mod init;
 mod inspect;
+mod interrupt;
 mod lint;
 mod met;
 mod plan;
@@ -24,6 +25,8 @@ use clap::Parser;
 use args::{Cli, Command};
 use screen::Screen;
 
+use crate::check::on_all_processors;
+
 /// Runs the command line of this process.
 ///
 /// A crate that adds schemes calls this from its own `main` after `use its_schemes as _;`.
@@ -39,9 +42,9 @@ pub fn main() -> ExitCode {
         Command::Schema => schemes::schema(&screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
-        Command::Verify(args) => verify::verify(args, &screen),
-        Command::Lint(args) => lint::lint(args, &screen),
-        Command::Diff(args) => diff::diff(args, &screen),
+        Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
+        Command::Lint(args) => on_all_processors(|| lint::lint(args, &screen)),
+        Command::Diff(args) => on_all_processors(|| diff::diff(args, &screen)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

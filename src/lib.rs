@@ -14,6 +14,7 @@ pub mod init;
 pub mod layer;
 pub mod plan;
 pub mod recipe;
+mod remedy;
 pub mod report;
 pub mod run;
 pub mod shown;

@@ -49,6 +49,7 @@ mod segment;
 mod self_check;
 mod sources;
 mod staging;
+mod threads;
 mod timings;
 mod view;
 mod work;

@@ -9,6 +9,7 @@ mod hostile {
     pub(crate) mod folder;
     pub(crate) mod index;
     pub(crate) mod judge;
+    pub(crate) mod meaning;
     pub(crate) mod output;
     pub(crate) mod proof;
     pub(crate) mod recipe;
@@ -17,7 +18,7 @@ mod hostile {
 }
 
 use hostile::judge::judge_all;
-use hostile::{command, container, folder, index, output, recipe, values};
+use hostile::{command, container, folder, index, meaning, output, recipe, values};
 
 #[test]
 fn headers_that_lie() {
@@ -52,6 +53,11 @@ fn places_of_the_output() {
 #[test]
 fn recipes_by_themselves() {
     judge_all(recipe::CASES);
+}
+
+#[test]
+fn recipes_that_say_what_cannot_be() {
+    judge_all(meaning::CASES);
 }
 
 #[test]

@@ -311,3 +311,18 @@ fn remarkable_scales_are_counted_and_named_whatever_the_threads_and_interruption
     assert!(said.contains("scales of 2 weights: 1 group of zeros, 2 groups too small for a scale\n"), "{said}");
     assert!(said.contains("down_proj.weight`: 1 group of zeros, the first at row 128, column 0\n"), "{said}");
 }
+
+/// The reference stores an infinite scale where the span of a group is more than its dtype holds.
+#[test]
+fn a_group_too_wide_for_a_scale_is_named_and_nothing_is_written() {
+    let largest = [(200, 130, 0x7F7F), (200, 131, 0xFF7F)];
+    let damaged = Damaged::with(&[(DOWN, &largest)]);
+    let of = |scheme: &str| recipe(scheme, "compressed-tensors").replace("on_nonfinite: keep\n", "");
+    for threads in [1, 4] {
+        let error = damaged.apply(&of("W4A16_ASYM"), "wide", threads).unwrap_err();
+        assert!(matches!(&error, RunError::InfiniteScale { row: 200, tensor, .. } if tensor == DOWN), "{error}");
+        assert!(!damaged.output("wide").exists());
+    }
+    // Without a zero point the scale follows from one end of the group alone.
+    damaged.apply(&of("W4A16"), "symmetric", 2).unwrap();
+}

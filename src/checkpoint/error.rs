@@ -9,6 +9,7 @@ use super::index::IndexError;
 use super::layout::INDEX_FILE;
 use super::side_files::SideFileError;
 use super::source::SourceError;
+use crate::remedy;
 use crate::shown::{Sample, shown, shown_path};
 
 /// Why a directory is refused as a checkpoint.
@@ -79,14 +80,21 @@ impl CheckpointError {
                 error: HeaderError::Truncated { .. } | HeaderError::PastEnd { .. } | HeaderError::TooShort { .. },
                 ..
             }
-            | Self::MissingShards { .. }
-            | Self::Source(SourceError::Dangling { .. }) => AGAIN,
+            | Self::MissingShards { .. } => AGAIN,
             Self::SingleAndIndex { .. } => {
                 "transformers reads the single file, vLLM the shards: move the one you do not want away"
             }
             Self::NoIndex { .. } => "name the one file `model.safetensors`, or add the index",
             Self::Unlisted { .. } | Self::GhostTensors { .. } | Self::WrongShard { .. } => {
                 "the index does not belong to these shards: get both from one place"
+            }
+            Self::Unreadable { error, .. } => {
+                return remedy::for_reading(error).map(str::to_owned).into_iter().collect();
+            }
+            Self::Source(error)
+            | Self::SideFile(SideFileError::Source(error))
+            | Self::Header { error: HeaderError::Source(error), .. } => {
+                return error.help().map(str::to_owned).into_iter().collect();
             }
             _ => return Vec::new(),
         };

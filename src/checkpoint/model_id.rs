@@ -6,7 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use super::source::SourceFile;
 use crate::shown::{shown, shown_path};
+
+/// The name of a commit is 40 characters.
+const MAX_REF: u64 = 1024;
 
 /// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +159,8 @@ fn parse_id(text: &str) -> Option<(&str, Option<&str>)> {
 
 fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf, ModelError> {
     let snapshots = repository.join("snapshots");
-    let commit = fs::read_to_string(repository.join("refs").join(plain(revision.unwrap_or("main")))).ok();
+    let commit = SourceFile::open(&repository.join("refs").join(plain(revision.unwrap_or("main"))));
+    let commit = commit.and_then(|file| file.read_small(MAX_REF)).ok().and_then(|text| String::from_utf8(text).ok());
     let commit = commit.as_deref().map(str::trim).or(revision).filter(|commit| !commit.is_empty());
     let snapshot = match commit {
         Some(commit) => snapshots.join(plain(commit)),

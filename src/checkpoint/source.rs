@@ -6,8 +6,9 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
+use crate::remedy;
 use crate::shown::shown_path;
 
 /// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
@@ -49,6 +50,20 @@ pub enum SourceError {
     Io { path: PathBuf, error: io::Error },
 }
 
+impl SourceError {
+    /// What can be done about it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Dangling { .. } => Some("the download may be incomplete: get the file again"),
+            Self::Changed { .. } => {
+                Some("wait until nothing writes to the checkpoint, and give the same command again")
+            }
+            Self::Io { error, .. } => remedy::for_reading(error),
+            _ => None,
+        }
+    }
+}
+
 impl SourceFile {
     /// Opens a regular file for reading, following symlinks; a FIFO or a device is refused without blocking.
     ///
@@ -69,7 +84,7 @@ impl SourceFile {
     fn open_with(path: &Path, more: OFlags) -> Result<Self, SourceError> {
         // O_NONBLOCK: opening a FIFO would wait for a writer for ever.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        let file = match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
             Ok(descriptor) => File::from(descriptor),
             Err(errno) => return Err(open_error(path, errno)),
         };

@@ -2,12 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use qwen_fp8_schemes::Simd;
 
 use super::args;
+use super::interrupt::Interrupt;
 use super::met;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
@@ -21,8 +20,8 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     let simd = simd(args.simd.as_deref())?;
     let plan = super::source::plan(&args.source, screen)?;
     let output = output(args, &plan)?;
-    let cancel = cancel_on_interrupt()?;
-    let mut options = Options::new(&cancel);
+    let interrupt = Interrupt::listen().map_err(|error| Failure::Run(format!("cannot listen for Ctrl-C: {error}")))?;
+    let mut options = Options::new(&interrupt.cancel);
     options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
@@ -32,7 +31,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     say_what_is_not_plain(&plan, screen);
     let progress = Progress::new(screen);
     let report = run(&plan, &output, &options, &progress)
-        .map_err(|error| failure(&error).with_help(&help(&error, progress.left_behind())))?;
+        .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
     met::say(&report, screen);
@@ -57,10 +56,12 @@ fn say_what_is_not_plain(plan: &Plan, screen: &Screen) {
     }
 }
 
-fn failure(error: &RunError) -> Failure {
+fn failure(error: &RunError, interrupt: &Interrupt) -> Failure {
     match error {
-        RunError::Cancelled => Failure::Interrupted("nothing was written under the output's name".to_owned()),
-        RunError::NonFinite { .. } => Failure::input(error),
+        RunError::Cancelled => {
+            Failure::Interrupted("nothing was written under the output's name".to_owned(), interrupt.exit_code())
+        }
+        RunError::NonFinite { .. } | RunError::InfiniteScale { .. } => Failure::input(error),
         error => Failure::run(error),
     }
 }
@@ -96,19 +97,6 @@ fn simd(name: Option<&str>) -> Result<Simd, Failure> {
         let names: Vec<&str> = available.iter().map(|simd| simd.name()).collect();
         Failure::Run(format!("this machine has no `{}`; it has {}", name.escape_debug(), names.join(", ")))
     })
-}
-
-/// A flag that Ctrl-C and SIGTERM set; a second one ends the process at once.
-fn cancel_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancel);
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::run(&error))?;
-    Ok(cancel)
 }
 
 fn summary(plan: &Plan, output: &std::path::Path, report: &Report) -> String {

@@ -18,7 +18,7 @@ pub(super) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
-                          line is wrong, 130 interrupted.";
+                          line is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
 pub(super) struct Global {

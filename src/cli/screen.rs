@@ -23,8 +23,8 @@ pub(super) enum Failure {
     Said,
     /// The run failed: files, memory, the machine.
     Run(String),
-    /// Ctrl-C.
-    Interrupted(String),
+    /// A signal such as Ctrl-C, and the exit code that says which.
+    Interrupted(String, u8),
 }
 
 impl Failure {
@@ -42,7 +42,7 @@ impl Failure {
         match self {
             Self::Input(text) => Self::Input(text + &lines),
             Self::Run(text) => Self::Run(text + &lines),
-            Self::Interrupted(text) => Self::Interrupted(text + &lines),
+            Self::Interrupted(text, code) => Self::Interrupted(text + &lines, code),
             Self::Said => Self::Said,
         }
     }
@@ -51,7 +51,7 @@ impl Failure {
         match self {
             Self::Input(_) | Self::Said => 1,
             Self::Run(_) => 2,
-            Self::Interrupted(_) => 130,
+            Self::Interrupted(_, code) => *code,
         }
     }
 }
@@ -109,7 +109,7 @@ impl Screen {
         let (word, text) = match failure {
             Failure::Said => return,
             Failure::Input(text) | Failure::Run(text) => ("error", text),
-            Failure::Interrupted(text) => ("interrupted", text),
+            Failure::Interrupted(text, _) => ("interrupted", text),
         };
         if self.color {
             say_anyway(&format!("\x1b[1;31m{word}\x1b[0m: {text}"));

@@ -144,6 +144,9 @@ fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
         Some(quantized) => {
             format!("{} goes to {}", shown(part.module()), served.recipe.rules[quantized.rule].label)
         }
+        None if part.shape.len() != 2 => {
+            format!("{} stays as it is, since its shape {:?} is no matrix", shown(part.module()), part.shape)
+        }
         None => format!("{} stays as it is", shown(part.module())),
     };
     let why = match whole {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 use crate::finding::Finding;
 use crate::recipe::RecipeText;
@@ -88,7 +89,7 @@ impl From<io::Error> for ReadError {
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
     // Without `NONBLOCK`, opening a FIFO waits for its writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?);
+    let file = File::from(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(io::Error::from)?);
     let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}

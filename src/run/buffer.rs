@@ -1,5 +1,7 @@
 //! Memory that a worker reads into and quantizes into, laid out so that the kernel can write it to disk directly.
 
+use std::collections::TryReserveError;
+
 /// What direct I/O asks of offsets, lengths and addresses, on every disk with blocks of at most this size.
 pub(super) const ALIGN: usize = 4096;
 
@@ -11,11 +13,17 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer for pieces of up to `capacity` bytes.
-    pub(super) fn new(capacity: usize) -> Self {
-        let bytes = vec![0; Self::footprint(capacity)];
+    /// Room for pieces of up to `capacity` bytes, of which none can be had before [`Buffer::fill`].
+    pub(super) fn reserve(capacity: usize) -> Result<Self, TryReserveError> {
+        let mut bytes: Vec<u8> = Vec::new();
+        bytes.try_reserve_exact(Self::footprint(capacity))?;
         let address = bytes.as_ptr().addr();
-        Self { aligned: address.next_multiple_of(ALIGN) - address, bytes }
+        Ok(Self { aligned: address.next_multiple_of(ALIGN) - address, bytes })
+    }
+
+    /// Takes the memory, which is then near the processor that does so.
+    pub(super) fn fill(&mut self) {
+        self.bytes.resize(self.bytes.capacity(), 0);
     }
 
     /// Bytes that a buffer for pieces of up to `capacity` bytes takes.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use qwen_fp8_schemes::NonFinite;
 
 use crate::checkpoint::source::SourceError;
+use crate::remedy;
 use crate::shown::{shown, shown_path};
 
 /// Why a run ended without a checkpoint; nothing is then left under the output's name.
@@ -20,11 +21,17 @@ pub enum RunError {
     #[error("output {} has no name of its own: give the directory that is to be made", shown_path(path))]
     OutputUnnamed { path: PathBuf },
 
+    #[error("output {} is a mount point, which a finished output cannot take the place of", shown_path(path))]
+    MountPoint { path: PathBuf },
+
     #[error("cannot make {} in {}", shown_path(path), shown_path(parent))]
     Parent { path: PathBuf, parent: PathBuf, source: io::Error },
 
     #[error("output {} lies inside the source {}", shown_path(output), shown_path(source_dir))]
     OutputInSource { output: PathBuf, source_dir: PathBuf },
+
+    #[error("output {} holds the source {}", shown_path(output), shown_path(source_dir))]
+    SourceInOutput { output: PathBuf, source_dir: PathBuf },
 
     #[error("another run is writing {} (it holds {})", shown_path(output), shown_path(lock))]
     Locked { output: PathBuf, lock: PathBuf },
@@ -39,6 +46,9 @@ pub enum RunError {
     #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
     Stranger { path: PathBuf },
 
+    #[error("{} was made by another user (number {owner})", shown_path(path))]
+    Foreign { path: PathBuf, owner: u32 },
+
     #[error("{} needs {needed} bytes and {available} bytes are free on its disk", shown_path(output))]
     NoSpace { output: PathBuf, needed: u64, available: u64 },
 
@@ -51,12 +61,26 @@ pub enum RunError {
     #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
     Memory { tensor: String, needed: u64, max: u64 },
 
+    #[error("this process gets no memory for the buffers of its workers ({workers}, {each} bytes each)")]
+    NoMemory { workers: usize, each: usize },
+
+    #[error("this process may not start a thread for each of its workers ({workers})")]
+    NoThread { workers: usize, source: io::Error },
+
     /// The plan contradicts itself; a mistake of the planner or of a scheme, never of the input.
     #[error("the plan of {} does not add up: {reason}", shown(tensor))]
     Inconsistent { tensor: String, reason: &'static str },
 
     #[error("{} holds {at}: {}", shown(tensor), shown_path(path))]
     NonFinite { tensor: String, path: PathBuf, at: NonFinite },
+
+    /// The reference would store an infinite scale, under which every weight is zero or NaN.
+    #[error(
+        "row {row} of {} has weights too far apart for a scale of their dtype: {}",
+        shown(tensor),
+        shown_path(path)
+    )]
+    InfiniteScale { tensor: String, path: PathBuf, row: usize },
 
     /// A file of the source is gone, was replaced or cannot be opened.
     #[error(transparent)]
@@ -82,6 +106,7 @@ impl RunError {
         !matches!(
             self,
             Self::NonFinite { .. }
+                | Self::InfiniteScale { .. }
                 | Self::Inconsistent { .. }
                 | Self::SelfCheck { .. }
                 | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
@@ -90,18 +115,40 @@ impl RunError {
 
     /// What can be done about it, a line each.
     pub fn help(&self) -> Vec<String> {
-        match self {
-            Self::OutputExists { .. } => vec!["give another `--output`, or move it away first".to_owned()],
-            Self::Different { .. } => vec![
-                "give the same recipe, checkpoint and options again to continue it".to_owned(),
-                "`--restart` throws it away and starts afresh".to_owned(),
+        let lines: &[&str] = match self {
+            Self::OutputExists { .. } => &["give another `--output`, or move it away first"],
+            Self::MountPoint { .. } => &["give a name inside of it, which is then on that file system"],
+            Self::OutputInSource { .. } | Self::SourceInOutput { .. } => {
+                &["give an `--output` beside the source, or anywhere else: a run never writes to what it reads"]
+            }
+            Self::Parent { source, .. } if source.kind() == io::ErrorKind::NotFound => &["make that directory first"],
+            Self::Locked { .. } => &["wait until it has ended, or give another `--output`"],
+            Self::Different { .. } => &[
+                "give the same recipe, checkpoint and options again to continue it",
+                "`--restart` throws it away and starts afresh",
             ],
-            Self::NonFinite { .. } => vec![
-                "such a weight is damaged: look whether the file is what its publisher offers".to_owned(),
-                "`on_nonfinite: keep` in a recipe of FP8 schemes carries it into the output".to_owned(),
+            Self::Foreign { .. } => &["give another `--output`, or let its owner remove it"],
+            Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],
+            Self::FileTooLarge { .. } => &["raise the limit, or give a smaller `max_shard_size` in the recipe"],
+            Self::Memory { .. } => &["give a larger `--max-memory`"],
+            Self::NoMemory { .. } | Self::NoThread { .. } => &["give fewer `--threads`, or less `--max-memory`"],
+            Self::InfiniteScale { .. } => {
+                &["a symmetric scheme has scales for them; or look whether the file is damaged"]
+            }
+            Self::NonFinite { .. } => &[
+                "such a weight is damaged: look whether the file is what its publisher offers",
+                "`on_nonfinite: keep` in a recipe of FP8 schemes carries it into the output",
             ],
-            _ => Vec::new(),
-        }
+            Self::Source(error) => return error.help().map(str::to_owned).into_iter().collect(),
+            Self::Read { source, .. } | Self::File { action: "read", source, .. } => {
+                return remedy::for_reading(source).map(str::to_owned).into_iter().collect();
+            }
+            Self::Parent { source, .. } | Self::Write { source, .. } | Self::File { source, .. } => {
+                return remedy::for_writing(source).map(str::to_owned).into_iter().collect();
+            }
+            _ => &[],
+        };
+        lines.iter().map(|&line| line.to_owned()).collect()
     }
 
     /// For `map_err`: what could not be done to the file or directory at `path`.

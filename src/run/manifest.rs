@@ -1,16 +1,15 @@
 //! The manifest of a run, from its plan and the checksums of what it wrote.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use qwen_fp8_schemes::Format;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::checksum::Crc64;
 use crate::plan::{Job, Plan, Slot};
 use crate::report::manifest::{
@@ -20,6 +19,7 @@ use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::identity::{Identity, hexadecimal, sha256};
 use crate::run::met::Met;
+use crate::run::threads;
 
 /// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,17 +96,19 @@ pub(super) fn add_sha256(
         for file in &mut manifest.files {
             match plan.documents.iter().find(|(name, _)| *name == file.name) {
                 Some((_, bytes)) => file.sha256 = Some(sha256(bytes)),
-                None => wanted.push((dir.join(&file.name), &mut file.sha256)),
+                None => wanted.push((dir.join(&file.name), None, &mut file.sha256)),
             }
         }
     }
     if of.source {
-        let shards = plan.checkpoint.shards.iter().map(|shard| &shard.path);
-        let paths = shards.chain(plan.checkpoint.side_files.iter().map(|file| &file.path));
-        wanted.extend(paths.cloned().zip(manifest.source.files.iter_mut().map(|file| &mut file.sha256)));
+        let shards = plan.checkpoint.shards.iter().map(|shard| (&shard.path, shard.stamp));
+        let files = shards.chain(plan.checkpoint.side_files.iter().map(|file| (&file.path, file.stamp)));
+        let places = manifest.source.files.iter_mut().map(|file| &mut file.sha256);
+        wanted.extend(files.zip(places).map(|((path, stamp), place)| (path.clone(), Some(stamp), place)));
     }
-    let paths: Vec<_> = wanted.iter().map(|(path, _)| path.clone()).collect();
-    for ((_, place), digest) in wanted.into_iter().zip(digests(&paths, threads, cancel)?) {
+    let files: Vec<_> = wanted.iter().map(|(path, stamp, _)| (path.as_path(), *stamp)).collect();
+    let digests = digests(&files, threads, cancel)?;
+    for ((_, _, place), digest) in wanted.into_iter().zip(digests) {
         *place = Some(digest);
     }
     Ok(())
@@ -154,21 +156,16 @@ fn model_of(dir: &Path) -> (String, Option<String>) {
     }
 }
 
-/// The SHA-256 of each file.
-fn digests(paths: &[std::path::PathBuf], threads: usize, cancel: &AtomicBool) -> Result<Vec<String>, RunError> {
-    let results = Mutex::new(paths.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
+/// The SHA-256 of each file, which must be in the state that it is given with, if any.
+fn digests(files: &[(&Path, Option<Stamp>)], threads: usize, cancel: &AtomicBool) -> Result<Vec<String>, RunError> {
+    let results = Mutex::new(files.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
     let next = AtomicUsize::new(0);
-    let work = || {
+    threads::on_each(threads.min(files.len()), || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = paths.get(index) else { break };
-            let digest = digest_of(path, cancel).map_err(RunError::file("read", path));
+            let Some(&(path, stamp)) = files.get(index) else { break };
+            let digest = digest_of(path, stamp, cancel);
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = digest;
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..threads.min(paths.len()) {
-            scope.spawn(work);
         }
     });
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -176,16 +173,21 @@ fn digests(paths: &[std::path::PathBuf], threads: usize, cancel: &AtomicBool) ->
 }
 
 /// `None` when `cancel` became true before the end.
-fn digest_of(path: &Path, cancel: &AtomicBool) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+fn digest_of(path: &Path, stamp: Option<Stamp>, cancel: &AtomicBool) -> Result<Option<String>, RunError> {
+    let source = SourceFile::open(path)?;
+    let stamp = stamp.unwrap_or(source.stamp());
     let mut buffer = vec![0; 1 << 20];
     let mut digest = Sha256::new();
     while !cancel.load(Ordering::Relaxed) {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(hexadecimal(digest.finalize().as_slice()))),
+        match source.file().read(&mut buffer) {
+            Ok(0) => {
+                // What was read is the state that the run has read before.
+                source.check_unchanged(stamp)?;
+                return Ok(Some(hexadecimal(digest.finalize().as_slice())));
+            }
             Ok(read) => digest.update(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(RunError::file("read", path)(error)),
         }
     }
     Ok(None)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::checkpoint::layout::ShardLayout;
 use crate::run::RunError;
@@ -156,7 +156,8 @@ impl OutputFile {
 
 /// Gives the file its size, and the space for it where the file system can reserve it.
 fn reserve(file: &File, size: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, size) {
+    // A signal may interrupt it, which then says whether the run is to end.
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(size),
         Err(error) => Err(error.into()),

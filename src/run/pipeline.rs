@@ -104,25 +104,23 @@ impl<'a> Pipeline<'a> {
                 // The receiver lives until all senders are gone.
                 let _ = complete.send(shard);
             }
-            // Syncing blocks for as long as the disk takes; a thread of its own leaves the workers at work.
-            let this = &self;
-            scope.spawn(move || {
-                let _stop = StopOnPanic(this);
-                for shard in completed {
-                    if !this.is_stopped()
-                        && let Err(error) = this.finish(shard)
-                    {
-                        this.fail(u64::MAX, error);
-                    }
+            let _stop = StopOnPanic(&self);
+            let mut workers = Vec::with_capacity(self.work.workers);
+            while workers.len() < self.work.workers && !self.is_stopped() {
+                match Worker::start(&self, complete.clone(), scope) {
+                    Ok(worker) => workers.push(worker),
+                    Err(error) => self.fail(u64::MAX, error),
                 }
-            });
-            let workers: Vec<_> = (0..self.work.workers)
-                .map(|_| {
-                    let worker = Worker::new(this, complete.clone());
-                    scope.spawn(move || worker.run())
-                })
-                .collect();
+            }
             drop(complete);
+            // Syncing blocks for as long as the disk takes; this thread leaves the workers at work.
+            for shard in completed {
+                if !self.is_stopped()
+                    && let Err(error) = self.finish(shard)
+                {
+                    self.fail(u64::MAX, error);
+                }
+            }
             let mut stages = Stages::default();
             for worker in workers {
                 match worker.join() {

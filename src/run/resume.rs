@@ -5,7 +5,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use rustix::fs::OFlags;
 
@@ -14,6 +13,7 @@ use crate::checksum::{Crc64, parts_of, whole};
 use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::journal::Finished;
+use crate::run::threads;
 
 /// The finished shards that prove themselves, in the order of the layouts, their checksums put into `checksums`.
 pub(super) fn believed(
@@ -26,7 +26,7 @@ pub(super) fn believed(
 ) -> Result<Vec<Option<Finished>>, RunError> {
     let found = Mutex::new(vec![None; layouts.len()]);
     let next = AtomicUsize::new(0);
-    let work = || {
+    threads::on_each(threads.min(past.len()), || {
         loop {
             let shard = next.fetch_add(1, Ordering::Relaxed);
             let Some(layout) = layouts.get(shard) else { break };
@@ -34,11 +34,6 @@ pub(super) fn believed(
             let Some(tensors) = tensors_of(line, dir, layout, cancel) else { continue };
             checksums.set(shard, &tensors);
             found.lock().unwrap_or_else(PoisonError::into_inner)[shard] = Some(line.clone());
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..threads.min(past.len()) {
-            scope.spawn(work);
         }
     });
     if cancel.load(Ordering::Relaxed) {

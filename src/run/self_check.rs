@@ -71,6 +71,14 @@ pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
     values(spec.dtype, bytes).filter(|value| !value.is_finite()).count() as u64
 }
 
+/// The first element of these bytes of an output that is a scale and no finite number.
+pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
+    if !is_scale(spec) {
+        return None;
+    }
+    values(spec.dtype, bytes).position(|value| !value.is_finite())
+}
+
 fn is_scale(spec: &TensorSpec) -> bool {
     spec.suffix.contains("scale")
 }

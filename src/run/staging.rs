@@ -31,13 +31,7 @@ impl Lock {
     pub(super) fn acquire(destination: &Destination) -> Result<Self, RunError> {
         let path = destination.beside("lock");
         loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-                .open(&path)
-                .map_err(RunError::file("open", &path))?;
+            let file = open_lock(&path)?;
             let held = file.metadata().map_err(RunError::file("look at", &path))?;
             if !held.is_file() || held.len() > 0 {
                 return Err(RunError::Stranger { path });
@@ -57,6 +51,21 @@ impl Lock {
                 Err(error) => return Err(RunError::file("look at", &path)(error)),
             }
         }
+    }
+}
+
+/// Opens the lock file, or makes it. One that another user's run has left behind may be there to be read only, which is
+/// enough to lock it.
+fn open_lock(path: &Path) -> Result<File, RunError> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let open = |options: &mut OpenOptions| options.custom_flags(flags).open(path);
+    match open(OpenOptions::new().write(true).create(true).truncate(false)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match fs::symlink_metadata(path) {
+            Ok(found) => open(OpenOptions::new().read(true))
+                .map_err(|_| RunError::Foreign { path: path.to_path_buf(), owner: found.uid() }),
+            Err(_) => Err(RunError::file("make", path)(error)),
+        },
+        opened => opened.map_err(RunError::file("make", path)),
     }
 }
 
@@ -204,10 +213,15 @@ impl Staging {
     }
 }
 
-/// Removes what a run left behind that was killed after it had published its output: a journal of no further use.
+/// Removes what a run left behind that was killed after it had published its output: a journal of no further use, or the
+/// directory that held it.
 pub(super) fn remove_published(destination: &Destination) {
     let root = destination.beside("partial");
-    let is_spent = || is_ours(&root).unwrap_or(false) && !root.join(CHECKPOINT).exists();
+    let is_spent = || match is_ours(&root) {
+        Ok(true) => !root.join(CHECKPOINT).exists(),
+        Ok(false) => fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_none()),
+        Err(_) => false,
+    };
     // Another run may be about to remove it.
     if is_spent()
         && let Ok(_lock) = Lock::acquire(destination)
@@ -255,12 +269,14 @@ fn remove_left_over(root: &Path) -> Result<(), RunError> {
 /// Whether the directory at `root` is a staging directory that this user's runs made; false where nothing is there, or
 /// where a directory is that may be one whose journal was never begun.
 fn is_ours(root: &Path) -> Result<bool, RunError> {
-    let stranger = || RunError::Stranger { path: root.to_path_buf() };
     match fs::symlink_metadata(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(RunError::file("look at", root)(error)),
+        Ok(found) if !found.is_dir() => return Err(RunError::Stranger { path: root.to_path_buf() }),
         // Another user's journal would prove another user's shards.
-        Ok(found) if !found.is_dir() || found.uid() != geteuid().as_raw() => return Err(stranger()),
+        Ok(found) if found.uid() != geteuid().as_raw() => {
+            return Err(RunError::Foreign { path: root.to_path_buf(), owner: found.uid() });
+        }
         Ok(_) => {}
     }
     // The journal is the first thing in it and the last to go.

@@ -85,9 +85,14 @@ pub(super) struct Failure {
 }
 
 impl Rows {
-    /// With memory for the staging of every read to come.
-    pub(super) fn new(staging: usize) -> Self {
-        Self { staging: Buffer::new(staging), scale_bytes: Vec::new(), scales: Vec::new() }
+    /// With room for the staging of every read to come.
+    pub(super) fn new(staging: Buffer) -> Self {
+        Self { staging, scale_bytes: Vec::new(), scales: Vec::new() }
+    }
+
+    /// Takes the memory.
+    pub(super) fn fill(&mut self) {
+        self.staging.fill();
     }
 
     /// Fills `out` with rows of the tensor from `first_row` on; returns how many bytes were read.
@@ -255,7 +260,9 @@ mod tests {
         let mut out = vec![0; rows * stored_rows * width];
         let file = open(&path);
         let from = From { own: &file, scales: &file };
-        let read = Rows::new(staging(&tensor, rows)).read(&from, &tensor, first, &mut out);
+        let mut all = Rows::new(Buffer::reserve(staging(&tensor, rows)).unwrap());
+        all.fill();
+        let read = all.read(&from, &tensor, first, &mut out);
         let read = read.map_err(|failure| failure.error).unwrap();
         assert!(read >= (rows * stored_rows * width) as u64);
         for (index, found) in out.chunks(width).enumerate() {

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::mpsc::Sender;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Matrix, NonFinite, absmax, non_finite};
+use qwen_fp8_schemes::{AmaxScope, Band, Extent, Matrix, NonFinite, TensorSpec, absmax, non_finite};
 
 use crate::checkpoint::source::SourceError;
 use crate::plan::Job;
@@ -11,9 +12,18 @@ use crate::run::RunError;
 use crate::run::buffer::Buffer;
 use crate::run::pipeline::{Pipeline, StopOnPanic};
 use crate::run::segment::{self, Segment, SegmentKind, matrix, row_bytes};
+use crate::run::self_check::first_infinite;
 use crate::run::timings::{Stages, timed};
 use crate::run::view::{Failure, From, Rows};
 use crate::run::work::{self, MAX_OUTPUTS, Task};
+
+/// Rows of the source that one row of scales is for.
+fn rows_of_a_scale(spec: &TensorSpec) -> usize {
+    match spec.extent {
+        Extent::Rows(rows) => rows,
+        Extent::Packed { .. } | Extent::Whole => 0,
+    }
+}
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
@@ -27,16 +37,32 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(shared: &'a Pipeline<'a>, complete: Sender<usize>) -> Self {
+    /// A thread that works until there is nothing more to do.
+    pub(super) fn start<'scope>(
+        shared: &'scope Pipeline<'a>,
+        complete: Sender<usize>,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
         let work = shared.work;
-        let outputs = work.output_capacities.iter().map(|&capacity| Buffer::new(capacity)).collect();
-        let (input, rows) = (Buffer::new(work.input_capacity), Rows::new(work.staging_capacity));
-        Self { shared, complete, input, rows, outputs, stages: Stages::default() }
+        let buffer = |&capacity: &usize| {
+            let others = [&work.input_capacity, &work.staging_capacity];
+            let capacities = work.output_capacities.iter().chain(others);
+            let each = capacities.map(|&capacity| Buffer::footprint(capacity)).sum();
+            Buffer::reserve(capacity).map_err(|_| RunError::NoMemory { workers: work.workers, each })
+        };
+        let (input, rows) = (buffer(&work.input_capacity)?, Rows::new(buffer(&work.staging_capacity)?));
+        let outputs = work.output_capacities.iter().map(buffer).collect::<Result<_, _>>()?;
+        let worker = Worker { shared, complete, input, rows, outputs, stages: Stages::default() };
+        let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());
+        started.map_err(|source| RunError::NoThread { workers: work.workers, source })
     }
 
-    pub(super) fn run(mut self) -> Stages {
+    fn run(mut self) -> Stages {
         let shared = self.shared;
         let _stop = StopOnPanic(shared);
+        self.input.fill();
+        self.rows.fill();
+        self.outputs.iter_mut().for_each(Buffer::fill);
         while let Some(task) = shared.take() {
             shared.begin(&task);
             if let Err(error) = self.carry_out(&task).and_then(|()| shared.end(&task)) {
@@ -139,6 +165,15 @@ impl<'a> Worker<'a> {
         let met = met.map_err(|at| self.non_finite(segment, at))?;
         let stored = outputs.iter().zip(&self.outputs).zip(&places);
         let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
+        if met.is_none() {
+            let mut bad = stored.clone().filter_map(|(spec, stored)| Some((spec, first_infinite(spec, stored)?)));
+            if let Some((spec, at)) = bad.next() {
+                let across = spec.shape[1..].iter().product::<usize>().max(1);
+                let row = first_row + at / across * rows_of_a_scale(spec);
+                let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+                return Err(RunError::InfiniteScale { tensor: self.shared.tensor_at(segment, 0), path, row });
+            }
+        }
         // Before anything is counted as written: who sees the shard complete sees this too.
         timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {

@@ -77,7 +77,7 @@ check_source() {
 # ended_well STATUS: the program ended by its own will, and said why.
 ended_well() {
     case $1 in
-    0 | 1 | 2 | 130) ! grep -q panicked "$scratch/log" ;;
+    0 | 1 | 2 | 129 | 130 | 143) ! grep -q panicked "$scratch/log" ;;
     *) false ;;
     esac
 }

@@ -229,10 +229,17 @@ pub(crate) const HEADERS: &[Case] = &[
         |s| s.shard(raw(r#"{"__metadata__":{"dtype":"U8","shape":[0]}}"#, b"")),
         Refuse(&[SECOND, "`__metadata__`"]),
     ),
+    Case("metadata of nothing", |s| s.entry(|_| r#""__metadata__":{}"#.into(), b""), Accept),
+    Case("metadata of transformers", |s| s.entry(|_| r#""__metadata__":{"format":"pt"}"#.into(), b""), Accept),
     Case("metadata null", |s| s.entry(|_| r#""__metadata__":null"#.into(), b""), Accept),
     Case(
         "eight megabytes of metadata",
         |s| s.entry(|_| format!(r#""__metadata__":{{"note":"{}"}}"#, "x".repeat(8_000_000)), b""),
+        Accept,
+    ),
+    Case(
+        "a header of 99 MB",
+        |s| s.entry(|_| format!(r#""__metadata__":{{"note":"{}"}}"#, "x".repeat(99_000_000)), b""),
         Accept,
     ),
     Case(
@@ -272,6 +279,8 @@ pub(crate) const NAMES: &[Case] = &[
         |s| s.entry(|_| entry(&"n".repeat(1 << 20), "BF16", &[1], 0, 1), b""),
         Refuse(&[SECOND, "nnn…"]),
     ),
+    Case("newline", |s| s.extra("a\nerror: the disk is on fire\r", "BF16", &[1], &[0; 2]), Accept),
+    Case("right to left", |s| s.extra("weight\u{202e}gnp.exe", "BF16", &[1], &[0; 2]), Accept),
     Case("escape codes", |s| s.extra("\u{1b}]0;pwned\u{7}\u{1b}[31mred.weight", "BF16", &[1], &[0; 2]), Accept),
     Case(
         "escape codes, refused",

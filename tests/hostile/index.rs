@@ -181,6 +181,15 @@ pub(crate) const CASES: &[Case] = &[
         Refuse(&[VICTIM, FIRST, SECOND, "duplicate"]),
     ),
     Case(
+        "tensor in two shards with the same bytes",
+        |s| {
+            let victim = second().into_iter().filter(|tensor| tensor.name == VICTIM);
+            s.write(format!("model/{FIRST}"), file(&first().into_iter().chain(victim).collect::<Vec<_>>()))
+        },
+        Refuse(&[VICTIM, FIRST, SECOND, "duplicate"]),
+    ),
+    Case("name that ends in a dot and a space", |s| s.send("aux.safetensors. "), Refuse(&[INDEX, "aux.safetensors. "])),
+    Case(
         "tensor that the index does not name",
         |s| s.shard(file(&[second(), vec![tensor("ghost", "U8", &[1], b"1")]].concat())),
         Refuse(&[INDEX, "`ghost`", "no server would load it"]),

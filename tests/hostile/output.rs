@@ -38,9 +38,23 @@ pub(crate) const CASES: &[Case] = &[
         },
         Refuse(INSIDE),
     ),
-    Case("the folder that holds the input", |s| s.output = ".".into(), Refuse(&["output"])),
-    Case("the folder above", |s| s.output = "..".into(), Refuse(&["output"])),
-    Case("the root", |s| s.output = "/".into(), Refuse(&["output"])),
+    Case("the folder that holds the input", |s| s.output = ".".into(), Refuse(&["output `.` holds the source"])),
+    Case("the folder above", |s| s.output = "..".into(), Refuse(&["output `..` holds the source"])),
+    Case("the root", |s| s.output = "/".into(), Refuse(&["output `/` holds the source"])),
+    Case(
+        "a folder that holds the input by a link",
+        |s| {
+            s.dir("store/model");
+            for entry in fs::read_dir(s.at("model")).unwrap() {
+                let name = entry.unwrap().file_name();
+                fs::rename(s.at("model").join(&name), s.at("store/model").join(&name)).unwrap();
+            }
+            fs::remove_dir(s.at("model")).unwrap();
+            s.link("store/model", "model");
+            s.output = "store".into()
+        },
+        Refuse(&["output `store` holds the source"]),
+    ),
     Case(
         "a folder with a file",
         |s| {

@@ -1,7 +1,10 @@
 //! Weights that hold what no cast should meet, dtypes and shapes that are odd, and models that are quantized already.
 
+use std::fs;
+use std::process::Command;
+
 use super::judge::Case;
-use super::judge::Want::{Accept, Refuse};
+use super::judge::Want::{Accept, Refuse, Then};
 use super::scene::{Scene, VICTIM, second, tensor};
 
 /// Bits of BF16 into the victim, from element 7 on.
@@ -16,6 +19,32 @@ fn poke(scene: &Scene, bits: u16, count: usize) {
 /// The victim made of one number of 16 bits.
 fn fill(scene: &Scene, bits: u16) {
     scene.victim("BF16", &[16, 16], &bits.to_le_bytes().repeat(256));
+}
+
+/// The gate and the victim of zeros, in this shape.
+fn mlp(scene: &Scene, shape: [usize; 2]) {
+    let mut tensors = second();
+    for tensor in tensors.iter_mut().filter(|t| t.name.contains("gate_proj") || t.name == VICTIM) {
+        tensor.shape = shape.to_vec();
+        tensor.data = vec![0; 2 * shape[0] * shape[1]];
+    }
+    scene.tensors(&tensors);
+}
+
+/// Blocks of 128 over weights of this shape.
+fn blocks(scene: &Scene, shape: [usize; 2], more: &str) {
+    mlp(scene, shape);
+    scene.recipe(&format!("scheme: FP8_DYNAMIC\nblock_size: 128\ntargets: ['re:.*(gate|up)_proj']\n{more}"));
+}
+
+fn are_the_same_again(scene: &Scene) {
+    let mut again = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    again.args(["apply", "recipe.yaml", "--model", "model", "--output", "again"]).current_dir(scene.root());
+    assert!(again.output().unwrap().status.success());
+    for entry in fs::read_dir(scene.at("out")).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(fs::read(scene.at("out").join(&name)).unwrap() == fs::read(scene.at("again").join(&name)).unwrap());
+    }
 }
 
 pub(crate) const CASES: &[Case] = &[
@@ -55,13 +84,22 @@ pub(crate) const CASES: &[Case] = &[
     Case("I8 weight", |s| s.victim("I8", &[16, 16], &[0; 256]), Refuse(&["up_proj", "I8"])),
     Case("I64 weight", |s| s.victim("I64", &[16, 16], &[0; 2048]), Refuse(&["up_proj", "I64"])),
     Case("weight without elements", |s| s.victim("BF16", &[0, 16], b""), Accept),
-    Case("weight of one dimension", |s| s.victim("BF16", &[256], &[0; 512]), Refuse(&["up_proj", "one layer"])),
-    Case("weight of three dimensions", |s| s.victim("BF16", &[2, 8, 16], &[0; 512]), Refuse(&["up_proj", "one layer"])),
+    Case(
+        "weight of one dimension",
+        |s| s.victim("BF16", &[256], &[0; 512]),
+        Refuse(&["up_proj", "shape [256]", "one layer"]),
+    ),
+    Case(
+        "weight of three dimensions",
+        |s| s.victim("BF16", &[2, 8, 16], &[0; 512]),
+        Refuse(&["up_proj", "shape [2, 8, 16]", "one layer"]),
+    ),
     Case("scalar", |s| s.extra("model.alpha", "BF16", &[], &[0; 2]), Accept),
     Case(
         "tensors without elements",
         |s| s.tensors(&[second(), (0..9).map(|i| tensor(&format!("e{i}"), "BF16", &[0, i], b"")).collect()].concat()),
-        Accept,
+        // All of them begin at one offset, and no two runs may order them in two ways.
+        Then(are_the_same_again),
     ),
     Case(
         "every other dtype",
@@ -112,7 +150,55 @@ pub(crate) const CASES: &[Case] = &[
         |s| s.config_with(r#""quantization_config":7"#),
         Refuse(&["quantization_config", "already"]),
     ),
+    Case(
+        "AWQ by its config",
+        |s| s.config_with(r#""quantization_config":{"quant_method":"awq","bits":4}"#),
+        Refuse(&["`awq`"]),
+    ),
+    Case(
+        "bitsandbytes by its config",
+        |s| s.config_with(r#""quantization_config":{"quant_method":"bitsandbytes","load_in_4bit":true}"#),
+        Refuse(&["`bitsandbytes`"]),
+    ),
+    Case(
+        "packed by its tensors",
+        |s| s.extra("model.layers.0.mlp.up_proj.weight_packed", "I32", &[16, 2], &[0; 128]),
+        Refuse(&["weight_packed"]),
+    ),
     Case("quantized by null", |s| s.config_with(r#""quantization_config":null"#), Accept),
     Case("tied, with a head", |s| s.config(super::scene::CONFIG.replace("false", "true")), Accept),
+    Case(
+        "tied, without a head",
+        |s| {
+            s.config(super::scene::CONFIG.replace("false", "true"));
+            s.tensors(&second().into_iter().filter(|t| t.name != "lm_head.weight").collect::<Vec<_>>());
+            s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\n");
+        },
+        Accept,
+    ),
+    Case(
+        "untied, without a head",
+        |s| {
+            s.tensors(&second().into_iter().filter(|t| t.name != "lm_head.weight").collect::<Vec<_>>());
+            s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\n");
+        },
+        Refuse(&["`tie_word_embeddings: false`", "no `lm_head.weight`"]),
+    ),
+    Case(
+        "blocks that the columns end in",
+        |s| blocks(s, [16, 16], ""),
+        Refuse(&["cut inside a block", "shape [16, 16]"]),
+    ),
+    Case("blocks around one element", |s| blocks(s, [1, 1], ""), Refuse(&["cut inside a block", "shape [1, 1]"])),
+    Case("blocks around one element, for whoever wants it", |s| blocks(s, [1, 1], "serving: warn\n"), Accept),
+    Case("blocks that end in both, for whoever wants it", |s| blocks(s, [130, 200], "serving: warn\n"), Accept),
+    Case(
+        "one element per row",
+        |s| {
+            mlp(s, [16, 1]);
+            s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\nignore: [lm_head]\n");
+        },
+        Accept,
+    ),
     Case("another number of layers", |s| s.config_with(r#""layers":4,"x":{"num_hidden_layers":4}"#), Accept),
 ];

@@ -75,8 +75,12 @@ fn an_output_without_a_parent_is_refused() {
     let fixture = small();
     let error = fail(&fixture, &fixture.root.path().join("missing/output"));
     assert!(matches!(error, RunError::Parent { .. }), "{error}");
-    assert!(matches!(fail(&fixture, Path::new("/")), RunError::OutputUnnamed { .. }));
     assert_nothing_left(&fixture);
+    fs::create_dir_all(fixture.root.path().join("a/b")).unwrap();
+    assert!(matches!(fail(&fixture, &fixture.root.path().join("a/b/..")), RunError::OutputUnnamed { .. }));
+    for around in [fixture.root.path(), &fixture.root.path().join("a/.."), Path::new("/")] {
+        assert!(matches!(fail(&fixture, around), RunError::SourceInOutput { .. }));
+    }
 }
 
 #[test]
@@ -371,6 +375,14 @@ fn a_disk_that_fills_up_names_the_file() {
     let report = run(&fixture.plan, &output, &Options::new(&NEVER), &()).unwrap();
     assert_eq!(report.bytes_read, 0);
     assert_eq!(names(disk.0.path()), ["output"]);
+}
+
+#[test]
+fn an_output_that_is_a_mount_point_is_refused_at_once() {
+    let Some(disk) = SmallDisk::mount(512 << 10) else { return };
+    let fixture = small();
+    assert!(matches!(fail(&fixture, disk.0.path()), RunError::MountPoint { .. }));
+    run(&fixture.plan, &disk.0.path().join("output"), &Options::new(&NEVER), &()).unwrap();
 }
 
 /// A file system of its own, where this user may mount one.

@@ -1,5 +1,6 @@
 //! A run writes what its plan says, or nothing.
 
+mod changes;
 mod failures;
 mod fixture;
 mod manifest;

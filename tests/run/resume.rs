@@ -371,7 +371,7 @@ fn the_staging_of_another_user_is_left_alone() {
         let cancel = AtomicBool::new(false);
         let options = Options { restart, ..Options::new(&cancel) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
-        assert!(matches!(error, RunError::Stranger { .. }), "{error}");
+        assert!(matches!(error, RunError::Foreign { owner: 65_534, .. }), "{error}");
     }
     assert_eq!(identities(&staged(&fixture)), before);
 }
@@ -383,9 +383,20 @@ fn what_is_left_of_a_published_run_goes_at_the_next_one() {
     finish(&fixture);
     fs::create_dir(staging(&fixture)).unwrap();
     fs::write(journal(&fixture), keep).unwrap();
-    let error = Stop::after(usize::MAX).run(&fixture, 1).unwrap_err();
-    assert!(matches!(error, RunError::OutputExists { .. }), "{error}");
+    let refused = || {
+        let error = Stop::after(usize::MAX).run(&fixture, 1).unwrap_err();
+        assert!(matches!(error, RunError::OutputExists { .. }), "{error}");
+    };
+    refused();
     assert_complete(&fixture);
+    fs::create_dir(staging(&fixture)).unwrap();
+    refused();
+    assert_complete(&fixture);
+    // Nobody knows whose this is.
+    fs::create_dir(staging(&fixture)).unwrap();
+    fs::write(staging(&fixture).join("precious"), b"!").unwrap();
+    refused();
+    assert_eq!(fixture.left_over(), [".output.partial"]);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! What the machine refuses, and how it lets the program be called: rights, limits, streams, signals.
+
+mod ground;
+mod limits;
+mod permissions;
+mod signals;
+mod surroundings;

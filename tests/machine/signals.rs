@@ -1,0 +1,160 @@
+//! The first signal ends a run in order and says how to go on; a second one ends it at once; one that is ignored does
+//! nothing.
+
+use std::fs;
+use std::io::{PipeReader, Read as _};
+use std::process::{Child, Command};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ground::{Ground, done, refused};
+
+/// Tensors of the second shard, a line for each of which is more than a pipe holds.
+const TENSORS: usize = 3000;
+
+/// A checkpoint whose first shard is soon finished, and whose second one takes as long as nobody reads what is said.
+fn ground() -> Ground {
+    let ground = Ground::new();
+    fs::remove_dir_all(ground.at("model")).unwrap();
+    fs::create_dir(ground.at("model")).unwrap();
+    fs::write(ground.at("model/config.json"), r#"{"model_type":"qwen3","tie_word_embeddings":true}"#).unwrap();
+    let weight = "model.layers.0.mlp.down_proj.weight".to_owned();
+    let copied = |number| format!("model.layers.0.{}.{number}", "a_name_that_takes_its_place_on_the_line");
+    let tensors = [(1, weight, vec![128, 128])].into_iter().chain((0..TENSORS).map(|i| (2, copied(i), vec![1])));
+    let (mut headers, mut ends, mut map) = ([vec![], vec![]], [0, 0], serde_json::Map::new());
+    for (shard, name, shape) in tensors {
+        let begin = ends[shard - 1];
+        let end = begin + 2 * shape.iter().product::<usize>();
+        ends[shard - 1] = end;
+        headers[shard - 1]
+            .push(format!(r#""{name}":{{"dtype":"BF16","shape":{shape:?},"data_offsets":[{begin},{end}]}}"#));
+        map.insert(name, format!("model-0000{shard}-of-00002.safetensors").into());
+    }
+    for (shard, entries) in headers.iter().enumerate() {
+        let header = format!("{{{}}}", entries.join(","));
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; ends[shard]]].concat();
+        fs::write(ground.at(format!("model/model-0000{}-of-00002.safetensors", shard + 1)), bytes).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": map });
+    fs::write(ground.at("model/model.safetensors.index.json"), index.to_string()).unwrap();
+    ground
+}
+
+/// A run that has finished its first shard and waits for a reader.
+struct Stalled {
+    child: Child,
+    reader: PipeReader,
+}
+
+impl Stalled {
+    fn start(ground: &Ground, mut command: Command) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut child = command.stderr(writer).spawn().unwrap();
+        drop(command);
+        let journal = ground.at("home/.out.partial/qwen-fp8-journal");
+        while fs::read(&journal).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() < 2 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            thread::yield_now();
+        }
+        Self { child, reader }
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Reads to the end: the exit code, and what was said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.reader.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+fn run(ground: &Ground) -> Command {
+    ground.apply_after("true", &["-v", "--max-memory", "1M"])
+}
+
+const SIGNALS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
+
+#[test]
+fn the_first_signal_ends_a_run_in_order() {
+    for (signal, code) in SIGNALS {
+        let ground = ground();
+        let stalled = Stalled::start(&ground, run(&ground));
+        stalled.send(signal);
+        let (ended, said) = stalled.end();
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(said.contains("interrupted: nothing was written under the output's name"), "{said}");
+        assert!(said.contains("= help: the same command goes on from the finished shard in `"), "{said}");
+        assert!(said.contains("= help: `--restart` throws that away"), "{said}");
+        assert_eq!(ground.home(), [".out.partial"]);
+        goes_on(&ground);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, one) in SIGNALS {
+        for (second, other) in SIGNALS {
+            let ground = ground();
+            let mut stalled = Stalled::start(&ground, run(&ground));
+            stalled.send(first);
+            // Nobody reads: only a second signal can end it. The first may still be on its way.
+            let status = loop {
+                stalled.send(second);
+                if let Some(status) = stalled.child.try_wait().unwrap() {
+                    break status;
+                }
+                thread::yield_now();
+            };
+            // Of two that are on their way, the system may bring the later one first.
+            assert!(status.code().is_some_and(|code| [one, other].contains(&code)), "{status}");
+            assert_eq!(ground.home(), [".out.lock", ".out.partial"]);
+            goes_on(&ground);
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_does_nothing() {
+    let ground = ground();
+    let nohup = ground.apply_after("trap '' HUP INT", &["-v", "--max-memory", "1M"]);
+    let stalled = Stalled::start(&ground, nohup);
+    stalled.send(Signal::HUP);
+    stalled.send(Signal::INT);
+    let (ended, said) = stalled.end();
+    assert_eq!(ended, Some(0), "{said}");
+    assert_eq!(ground.home(), ["out"]);
+    // While another one is heard.
+    fs::remove_dir_all(ground.at("home/out")).unwrap();
+    let stalled = Stalled::start(&ground, ground.apply_after("trap '' HUP INT", &["-v", "--max-memory", "1M"]));
+    stalled.send(Signal::HUP);
+    stalled.send(Signal::TERM);
+    assert_eq!(stalled.end().0, Some(143));
+}
+
+#[test]
+fn a_second_run_is_refused_while_the_first_goes() {
+    let ground = ground();
+    let stalled = Stalled::start(&ground, run(&ground));
+    let words = ["another run is writing `", "home/.out.lock`", "help: wait until it has ended"];
+    refused(&ground, &mut ground.apply(&[]), 2, &words);
+    refused(&ground, &mut ground.apply(&["--restart"]), 2, &words);
+    let (ended, said) = stalled.end();
+    assert_eq!(ended, Some(0), "{said}");
+    assert_eq!(ground.home(), ["out"]);
+}
+
+/// The same command takes over the first shard and ends as an undisturbed run does.
+fn goes_on(ground: &Ground) {
+    let said = run(ground).output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("going on where a run was interrupted: 1 of 2 shards are finished"), "{said}");
+    let resumed = ground.output();
+    fs::remove_dir_all(ground.at("home/out")).unwrap();
+    done(ground, &mut run(ground));
+    assert!(ground.output() == resumed);
+    assert_eq!(ground.home(), ["out"]);
+}
