@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use safetensors::Dtype;
+use serde::Serialize;
 
 use super::header::MAX_HEADER;
 use crate::shown::shown;
@@ -129,13 +130,27 @@ pub fn shard_file_name(index: usize, count: usize) -> String {
 
 /// The text of `model.safetensors.index.json` for these shards.
 pub fn index_json(shards: &[ShardLayout]) -> String {
-    let total_size: u64 = shards.iter().map(ShardLayout::data_len).sum();
-    let weight_map: BTreeMap<&str, &str> = shards
-        .iter()
-        .flat_map(|shard| shard.tensors.iter().map(|placed| (placed.entry.name.as_str(), shard.file_name.as_str())))
-        .collect();
-    let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
-    format!("{index:#}\n")
+    // Written from what is borrowed: a tree of values would take several times the memory of the text.
+    let index = Index {
+        metadata: Metadata { total_size: shards.iter().map(ShardLayout::data_len).sum() },
+        weight_map: shards
+            .iter()
+            .flat_map(|shard| shard.tensors.iter().map(|placed| (placed.entry.name.as_str(), shard.file_name.as_str())))
+            .collect(),
+    };
+    // Strings and numbers always have a form in JSON.
+    serde_json::to_string_pretty(&index).unwrap_or_default() + "\n"
+}
+
+#[derive(Serialize)]
+struct Index<'a> {
+    metadata: Metadata,
+    weight_map: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    total_size: u64,
 }
 
 fn check_names(file: &str, entries: &[TensorEntry]) -> Result<(), LayoutError> {
