@@ -24,6 +24,9 @@ struct Args {
     /// Language layers; the model has 36.
     #[arg(long, default_value_t = 36)]
     layers: usize,
+    /// Give each layer so many experts instead of its MLP, stacked as on the hub, each of them 768 wide.
+    #[arg(long)]
+    experts: Option<usize>,
     /// Leave the vision tower out.
     #[arg(long)]
     no_vision: bool,
@@ -43,6 +46,7 @@ struct Args {
 
 const HIDDEN: usize = 4096;
 const INTERMEDIATE: usize = 12_288;
+const EXPERT: usize = 768;
 const KEY_VALUE: usize = 1024;
 const HEAD: usize = 128;
 const VISION_BLOCKS: usize = 27;
@@ -57,7 +61,7 @@ type Shapes = Vec<(String, Vec<usize>)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let mut shapes = language(args.layers, args.vocabulary);
+    let mut shapes = language(args.layers, args.vocabulary, args.experts);
     if !args.no_vision {
         shapes.extend(vision());
     }
@@ -77,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(fs::write(args.output.join(name), serde_json::to_string_pretty(value)? + "\n")?)
     };
     document("model.safetensors.index.json", &index)?;
-    document("config.json", &config(args.layers, args.vocabulary, !args.no_vision))?;
+    document("config.json", &config(&args))?;
     document("generation_config.json", &json!({"do_sample": true, "temperature": 0.7, "top_p": 0.8}))?;
     document("tokenizer_config.json", &json!({"tokenizer_class": "Qwen2Tokenizer"}))?;
     document("tokenizer.json", &json!({"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}))?;
@@ -85,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn language(layers: usize, vocabulary: usize) -> Shapes {
+fn language(layers: usize, vocabulary: usize, experts: Option<usize>) -> Shapes {
     let mut shapes = vec![
         ("lm_head.weight".to_owned(), vec![vocabulary, HIDDEN]),
         ("model.language_model.embed_tokens.weight".to_owned(), vec![vocabulary, HIDDEN]),
@@ -95,9 +99,6 @@ fn language(layers: usize, vocabulary: usize) -> Shapes {
         for (name, shape) in [
             ("input_layernorm", vec![HIDDEN]),
             ("post_attention_layernorm", vec![HIDDEN]),
-            ("mlp.down_proj", vec![HIDDEN, INTERMEDIATE]),
-            ("mlp.gate_proj", vec![INTERMEDIATE, HIDDEN]),
-            ("mlp.up_proj", vec![INTERMEDIATE, HIDDEN]),
             ("self_attn.k_norm", vec![HEAD]),
             ("self_attn.k_proj", vec![KEY_VALUE, HIDDEN]),
             ("self_attn.o_proj", vec![HIDDEN, HIDDEN]),
@@ -106,6 +107,21 @@ fn language(layers: usize, vocabulary: usize) -> Shapes {
             ("self_attn.v_proj", vec![KEY_VALUE, HIDDEN]),
         ] {
             shapes.push((format!("model.language_model.layers.{layer}.{name}.weight"), shape));
+        }
+        let mut mlp = |name: &str, shape: &[usize]| {
+            shapes.push((format!("model.language_model.layers.{layer}.mlp.{name}"), shape.to_vec()));
+        };
+        match experts {
+            Some(experts) => {
+                mlp("experts.down_proj", &[experts, EXPERT, HIDDEN]);
+                mlp("experts.gate_up_proj", &[experts, HIDDEN, 2 * EXPERT]);
+                mlp("gate.weight", &[experts, HIDDEN]);
+            }
+            None => {
+                mlp("down_proj.weight", &[HIDDEN, INTERMEDIATE]);
+                mlp("gate_proj.weight", &[INTERMEDIATE, HIDDEN]);
+                mlp("up_proj.weight", &[INTERMEDIATE, HIDDEN]);
+            }
         }
     }
     shapes
@@ -217,8 +233,9 @@ fn randomize(chunk: &mut [u8], seed: u64) {
     }
 }
 
-fn config(layers: usize, vocabulary: usize, vision: bool) -> Value {
-    let text = json!({
+fn config(args: &Args) -> Value {
+    let is_moe = args.experts.is_some();
+    let mut text = json!({
         "attention_bias": false,
         "dtype": "bfloat16",
         "head_dim": HEAD,
@@ -226,23 +243,29 @@ fn config(layers: usize, vocabulary: usize, vision: bool) -> Value {
         "hidden_size": HIDDEN,
         "intermediate_size": INTERMEDIATE,
         "max_position_embeddings": 262_144,
-        "model_type": "qwen3_vl_text",
+        "model_type": if is_moe { "qwen3_vl_moe_text" } else { "qwen3_vl_text" },
         "num_attention_heads": HIDDEN / HEAD,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": args.layers,
         "num_key_value_heads": KEY_VALUE / HEAD,
         "rms_norm_eps": 1e-6,
         "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"},
         "rope_theta": 5_000_000,
-        "vocab_size": vocabulary,
+        "vocab_size": args.vocabulary,
     });
+    if let Some(experts) = args.experts {
+        text["moe_intermediate_size"] = json!(EXPERT);
+        text["num_experts"] = json!(experts);
+        text["num_experts_per_tok"] = json!(8.min(experts));
+    }
+    let name = if is_moe { "Qwen3VLMoeForConditionalGeneration" } else { "Qwen3VLForConditionalGeneration" };
     let mut config = json!({
-        "architectures": ["Qwen3VLForConditionalGeneration"],
-        "model_type": "qwen3_vl",
+        "architectures": [name],
+        "model_type": if is_moe { "qwen3_vl_moe" } else { "qwen3_vl" },
         "text_config": text,
         "tie_word_embeddings": false,
         "transformers_version": "4.57.0.dev0",
     });
-    if vision {
+    if !args.no_vision {
         config["vision_config"] = json!({
             "deepstack_visual_indexes": [8, 16, 24],
             "depth": VISION_BLOCKS,
@@ -250,7 +273,7 @@ fn config(layers: usize, vocabulary: usize, vision: bool) -> Value {
             "hidden_size": VISION,
             "in_channels": 3,
             "intermediate_size": VISION_INTERMEDIATE,
-            "model_type": "qwen3_vl",
+            "model_type": if is_moe { "qwen3_vl_moe" } else { "qwen3_vl" },
             "num_heads": 16,
             "num_position_embeddings": 2304,
             "out_hidden_size": HIDDEN,

@@ -5,6 +5,7 @@
 pub mod explain;
 mod float8;
 pub mod format;
+mod kernels;
 mod merged;
 mod modules;
 mod non_finite;

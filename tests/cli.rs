@@ -203,6 +203,30 @@ fn schemes_are_listed_and_described() {
 }
 
 #[test]
+fn schemes_are_put_to_the_test() {
+    let folder = Folder::new("");
+    let seen = [
+        "schemes test NVFP4A16 passthrough int8",
+        "schemes test MXFP8 W4A16 --options {\"group_size\":0}",
+        "schemes test W4A16 --options {\"group_size\":48}",
+        "schemes test W4A16 --options [64]",
+        "schemes test --options {}",
+        "schemes test NVFP4A61",
+    ]
+    .map(|line| folder.run(line));
+    assert_seen!("schemes_test", seen.join("\n\n"));
+
+    let tested = run(&["schemes", "test", "MXFP8", "--json"]);
+    let json: Value = serde_json::from_slice(&tested.stdout).unwrap();
+    assert_eq!((&json[0]["name"], &json[0]["passed"]), (&"MXFP8".into(), &true.into()));
+    assert!(json[0]["golden_vectors"].as_u64() > Some(0), "{json}");
+    let tested = run(&["schemes", "test", "MXFP8", "--options", "{\"wheels\": 4}", "--json"]);
+    let json: Value = serde_json::from_slice(&tested.stdout).unwrap();
+    assert_eq!((tested.status.code(), tested.stderr.len(), &json[0]["passed"]), (Some(1), 0, &false.into()));
+    assert!(json[0]["broken"].as_str().unwrap().contains("unknown field `wheels`"), "{json}");
+}
+
+#[test]
 fn schema_is_the_one_that_is_checked_in() {
     let printed: Value = serde_json::from_slice(&run(&["schema"]).stdout).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/recipe.schema.json");

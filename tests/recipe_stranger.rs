@@ -38,7 +38,8 @@ register_scheme!(Registration {
         let odd = weights.kind == NumberKind::Int && weights.strategy == Strategy::Group(77);
         (odd && inputs.is_none()).then(|| json!({ "wheels": 2 }))
     },
-    servers: ServerSupport { servers: "none", gpu: "none" },
+    servers: ServerSupport { servers: &[], gpu: "none" },
+    golden: &[],
 });
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {

@@ -14,6 +14,13 @@ pub struct QuantizationArgs {
     pub scale_dtype: Option<&'static str>,
 }
 
+impl QuantizationArgs {
+    /// E4M3 numbers, under scales of the weight's dtype or of F32.
+    pub fn float8(strategy: Strategy, dynamic: Dynamic) -> Self {
+        Self { num_bits: 8, kind: NumberKind::Float, symmetric: true, strategy, dynamic, scale_dtype: None }
+    }
+}
+
 /// What the quantized numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,7 +11,8 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Dequantize,
     from_arguments: |_, _| None,
-    servers: ServerSupport { servers: "all", gpu: "all" },
+    servers: ServerSupport { servers: &["vLLM", "SGLang", "transformers"], gpu: "any" },
+    golden: &[],
 });
 
 /// `DEQUANTIZE` has no options.

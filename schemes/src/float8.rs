@@ -2,14 +2,13 @@
 
 use safetensors::Dtype;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::kernels::{self, Cast, Grouping};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme,
-    ShapeError, SourceDtype, Strategy, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Scheme, ShapeError,
+    SourceDtype, Strategy, TensorSpec,
 };
 
 /// The options that every FP8 scheme has, flattened into its own.
@@ -109,11 +108,6 @@ impl BlockSize {
     }
 }
 
-/// Reads a scheme's options, which the recipe's schema has admitted already.
-pub(crate) fn options<T: DeserializeOwned>(options: Value) -> Result<T, BuildError> {
-    serde_json::from_value(options).map_err(|error| BuildError { option: None, reason: error.to_string() })
-}
-
 /// E4M3 weights and their scales.
 #[derive(Debug)]
 pub(crate) struct Float8 {
@@ -170,7 +164,7 @@ impl Scheme for Float8 {
             Grouping::Channel => Strategy::Channel,
             Grouping::Block(shape) => Strategy::Block(shape),
         };
-        float8(strategy, Dynamic::Static)
+        QuantizationArgs::float8(strategy, Dynamic::Static)
     }
 
     fn input_activations(&self) -> Option<QuantizationArgs> {
@@ -180,7 +174,7 @@ impl Scheme for Float8 {
             (Activations::DynamicTensor, _) => Strategy::Tensor,
             (Activations::None, _) => return None,
         };
-        Some(float8(strategy, Dynamic::Dynamic))
+        Some(QuantizationArgs::float8(strategy, Dynamic::Dynamic))
     }
 
     fn storage_format(&self) -> &'static str {
@@ -199,9 +193,8 @@ impl Scheme for Float8 {
                 (vec![rows.div_ceil(height), columns.div_ceil(width)], Extent::Rows(height))
             }
         };
-        let weight = Dtype::F8_E4M3;
         Ok(vec![
-            TensorSpec { suffix: "weight", dtype: weight, shape: vec![rows, columns], extent: Extent::Rows(1) },
+            TensorSpec::per_row("weight", Dtype::F8_E4M3, [rows, columns]),
             TensorSpec { suffix: "weight_scale", dtype: self.cast(dtype).scale_dtype.into(), shape, extent },
         ])
     }
@@ -237,11 +230,6 @@ impl Scheme for Float8 {
     }
 }
 
-/// FP8 numbers as compressed-tensors describes them.
-pub(crate) fn float8(strategy: Strategy, dynamic: Dynamic) -> QuantizationArgs {
-    QuantizationArgs { num_bits: 8, kind: NumberKind::Float, symmetric: true, strategy, dynamic, scale_dtype: None }
-}
-
 /// The options with which FP8 weights under `weights.strategy` get these activations; `None` when there are none.
 ///
 /// The strategy is the caller's to look at: each belongs to one scheme.
@@ -249,7 +237,7 @@ pub(crate) fn options_from_arguments(
     weights: &QuantizationArgs,
     activations: Option<&QuantizationArgs>,
 ) -> Option<Map<String, Value>> {
-    if *weights != float8(weights.strategy, Dynamic::Static) {
+    if *weights != QuantizationArgs::float8(weights.strategy, Dynamic::Static) {
         return None;
     }
     let mut options = Map::new();
@@ -257,7 +245,9 @@ pub(crate) fn options_from_arguments(
         None => {
             options.insert("activations".to_owned(), "none".into());
         }
-        Some(activations) if *activations != float8(activations.strategy, Dynamic::Dynamic) => return None,
+        Some(activations) if *activations != QuantizationArgs::float8(activations.strategy, Dynamic::Dynamic) => {
+            return None;
+        }
         Some(activations) => match (weights.strategy, activations.strategy) {
             (Strategy::Channel | Strategy::Tensor, Strategy::Token) => {}
             (Strategy::Channel | Strategy::Tensor, Strategy::Tensor) => {
@@ -276,7 +266,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Dtype, Make, Registration, find, registered};
+    use crate::{Dtype, Make, NumberKind, Registration, find, registered};
 
     const ALL: [&str; 3] = ["FP8", "FP8_BLOCK", "FP8_DYNAMIC"];
 
@@ -327,8 +317,8 @@ mod tests {
 
     #[test]
     fn other_arguments_are_not_ours() {
-        let weights = float8(Strategy::Channel, Dynamic::Static);
-        let token = float8(Strategy::Token, Dynamic::Dynamic);
+        let weights = QuantizationArgs::float8(Strategy::Channel, Dynamic::Static);
+        let token = QuantizationArgs::float8(Strategy::Token, Dynamic::Dynamic);
         let find = options_from_arguments;
         assert_eq!(find(&weights, Some(&token)), Some(Map::new()));
         assert_eq!(find(&QuantizationArgs { num_bits: 4, ..weights.clone() }, None), None);
@@ -337,8 +327,8 @@ mod tests {
         assert_eq!(find(&QuantizationArgs { dynamic: Dynamic::Dynamic, ..weights.clone() }, None), None);
         let static_input = QuantizationArgs { dynamic: Dynamic::Static, ..token.clone() };
         assert_eq!(find(&weights, Some(&static_input)), None);
-        let block = float8(Strategy::Block([128, 128]), Dynamic::Static);
-        assert_eq!(find(&block, Some(&float8(Strategy::Group(64), Dynamic::Dynamic))), None);
+        let block = QuantizationArgs::float8(Strategy::Block([128, 128]), Dynamic::Static);
+        assert_eq!(find(&block, Some(&QuantizationArgs::float8(Strategy::Group(64), Dynamic::Dynamic))), None);
         assert_eq!(find(&block, Some(&token)), None);
     }
 

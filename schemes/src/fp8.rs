@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::float8::{self, Float8, Float8Options, ScaleSearch};
 use crate::kernels::Grouping;
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
 crate::register_scheme!(Registration {
     name: "FP8",
@@ -19,7 +19,11 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "vLLM, SGLang", gpu: "Ada (SM 8.9); older ones through Marlin" },
+    servers: ServerSupport {
+        servers: &["vLLM", "SGLang"],
+        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Ada (SM 8.9) for FP8 arithmetic and for SGLang",
+    },
+    golden: include_bytes!("golden/FP8.safetensors"),
 });
 
 /// Options of `FP8`.
@@ -31,7 +35,7 @@ struct Options {
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { float8 } = float8::options(options)?;
+    let Options { float8 } = read_options(options)?;
     Float8::build(Grouping::Tensor, ScaleSearch::Absmax, float8, format)
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
 crate::register_scheme!(Registration {
     name: "FP8_BLOCK",
@@ -15,7 +15,12 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "vLLM, SGLang, transformers", gpu: "Ada (SM 8.9); older ones through Marlin" },
+    servers: ServerSupport {
+        servers: &["vLLM", "SGLang", "transformers"],
+        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Hopper (SM 9.0) for FP8 arithmetic; SGLang from \
+              Ampere (SM 8.0) on in the `fp8` format, from Ada (SM 8.9) on in `compressed-tensors`",
+    },
+    golden: include_bytes!("golden/FP8_BLOCK.safetensors"),
 });
 
 /// Options of `FP8_BLOCK`.
@@ -39,7 +44,7 @@ struct Options {
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, scale_search, float8 } = float8::options(options)?;
+    let Options { block_size, scale_search, float8 } = read_options(options)?;
     Float8::build(block_size.grouping()?, scale_search, float8, format)
 }
 

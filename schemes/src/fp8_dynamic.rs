@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
 use crate::kernels::Grouping;
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
 crate::register_scheme!(Registration {
     name: "FP8_DYNAMIC",
@@ -16,7 +16,12 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "vLLM, SGLang, transformers", gpu: "Ada (SM 8.9); older ones through Marlin" },
+    servers: ServerSupport {
+        servers: &["vLLM", "SGLang", "transformers"],
+        gpu: "Turing (SM 7.5) through vLLM's Marlin, weights only; Ada (SM 8.9) for FP8 arithmetic and for SGLang; with \
+              a `block_size` as `FP8_BLOCK`",
+    },
+    golden: include_bytes!("golden/FP8_DYNAMIC.safetensors"),
 });
 
 /// Options of `FP8_DYNAMIC`.
@@ -40,7 +45,7 @@ struct Options {
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, scale_search, float8 } = float8::options(options)?;
+    let Options { block_size, scale_search, float8 } = read_options(options)?;
     let grouping = block_size.map_or(Ok(Grouping::Channel), BlockSize::grouping)?;
     Float8::build(grouping, scale_search, float8, format)
 }

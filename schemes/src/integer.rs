@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::float8::{QuotientDtype, float8};
+use crate::float8::QuotientDtype;
 use crate::kernels::{IntegerCast, IntegerOutputs, packed_bytes, quantize_integers};
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError,
@@ -122,7 +122,7 @@ impl Inputs {
         match self {
             Self::Kept => None,
             Self::Integer { bits, symmetric } => Some(integer(bits, symmetric, Strategy::Token, Dynamic::Dynamic)),
-            Self::Float8 => Some(float8(Strategy::Token, Dynamic::Dynamic)),
+            Self::Float8 => Some(QuantizationArgs::float8(Strategy::Token, Dynamic::Dynamic)),
         }
     }
 }
@@ -218,8 +218,7 @@ impl Scheme for Integer {
             _ => (vec![rows, groups], Extent::Rows(1)),
         };
         let scale = TensorSpec { suffix: "weight_scale", dtype: dtype.into(), shape: scales.clone(), extent };
-        let per_row =
-            |suffix, dtype, columns| TensorSpec { suffix, dtype, shape: vec![rows, columns], extent: Extent::Rows(1) };
+        let per_row = |suffix, dtype, columns| TensorSpec::per_row(suffix, dtype, [rows, columns]);
         let mut specs = match self.packed() {
             false => vec![per_row("weight", Dtype::I8, columns), scale],
             true => {

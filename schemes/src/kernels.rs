@@ -5,6 +5,7 @@
 
 mod absmax;
 mod band;
+mod cast;
 mod decode;
 mod division;
 mod e2m1;
@@ -28,6 +29,7 @@ mod thresholds;
 
 pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};
+pub use cast::cast_e4m3;
 pub use decode::{Codes, decode};
 pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
 pub(crate) use keep::keep;

@@ -1,8 +1,8 @@
 //! Quantization schemes of `qwen-fp8`: bytes in, bytes out.
 //!
 //! A scheme states from dtype and shape alone which tensors it writes ([`Scheme::outputs`]), and fills them band by
-//! band ([`Scheme::quantize`]). This crate opens no file, starts no thread, prints nothing and reads no environment;
-//! the instruction set is handed in ([`Simd`]).
+//! band ([`Scheme::quantize`]). This crate opens no file, starts no thread (but in [`conformance`]), prints nothing and
+//! reads no environment; the instruction set is handed in ([`Simd`]).
 
 mod arguments;
 pub mod conformance;
@@ -31,8 +31,8 @@ mod wna8;
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{Codes, absmax, decode, non_finite, odd_scales};
-pub use registry::{BuildError, Make, Registration, ServerSupport, find, registered};
+pub use kernels::{Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
+pub use registry::{BuildError, Make, Registration, ServerSupport, find, read_options, registered};
 pub use safetensors::Dtype;
 pub use scheme::{
     AmaxScope, Band, Extent, Format, Matrix, NonFinite, NonFiniteCount, OddScales, Scheme, ShapeError, SourceDtype,

@@ -4,8 +4,7 @@ use safetensors::Dtype;
 
 use crate::kernels::{MX_GROUP, MxElement, quantize_microscaled};
 use crate::{
-    AmaxScope, Band, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError, Strategy,
-    TensorSpec,
+    AmaxScope, Band, Dynamic, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError, Strategy, TensorSpec,
 };
 
 /// Elements and their E8M0 scales.
@@ -73,9 +72,10 @@ impl Scheme for Microscaled {
             MxElement::E4m3 => ("weight", Dtype::F8_E4M3, columns),
             MxElement::E2m1 { .. } => ("weight_packed", Dtype::U8, columns / 2),
         };
-        let spec =
-            |suffix, dtype, columns| TensorSpec { suffix, dtype, shape: vec![rows, columns], extent: Extent::Rows(1) };
-        Ok(vec![spec(suffix, dtype, bytes), spec("weight_scale", Dtype::U8, groups)])
+        Ok(vec![
+            TensorSpec::per_row(suffix, dtype, [rows, bytes]),
+            TensorSpec::per_row("weight_scale", Dtype::U8, [rows, groups]),
+        ])
     }
 
     fn band_rows(&self) -> usize {

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::float8::{self, QuotientDtype};
+use crate::float8::QuotientDtype;
 use crate::kernels::MxElement;
 use crate::microscaling::Microscaled;
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 macro_rules! register {
-    ($name:literal, $activations:literal, $summary:literal) => {
+    ($name:literal, $activations:literal, $summary:literal, $gpu:literal) => {
         crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
@@ -18,16 +18,19 @@ macro_rules! register {
             options: |generator| Options::json_schema(generator),
             make: Make::Quantize(make::<$activations>),
             from_arguments: from_arguments::<$activations>,
-            servers: ServerSupport {
-                servers: "vLLM",
-                gpu: "Blackwell (SM 10.0); older ones from Ampere (SM 8.0) on through Marlin"
-            },
+            servers: ServerSupport { servers: &["vLLM"], gpu: $gpu },
+            golden: include_bytes!(concat!("golden/", $name, ".safetensors")),
         });
     };
 }
 
-register!("MXFP4", true, "activations are quantized alike while the model runs.");
-register!("MXFP4A16", false, "activations are not quantized.");
+register!(
+    "MXFP4",
+    true,
+    "activations are quantized alike while the model runs.",
+    "Ampere (SM 8.0) through Marlin, weights only"
+);
+register!("MXFP4A16", false, "activations are not quantized.", "Ampere (SM 8.0) through Marlin");
 
 /// Options of `MXFP4` and `MXFP4A16`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,7 +46,7 @@ struct Options {
 
 fn make<const ACTIVATIONS: bool>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { quotient_dtype } = float8::options(options)?;
+    let Options { quotient_dtype } = read_options(options)?;
     Ok(Box::new(scheme(quotient_dtype, ACTIVATIONS)))
 }
 

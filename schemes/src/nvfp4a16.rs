@@ -7,12 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::float8;
 use crate::kernels::{NVFP4_GROUP, quantize_nvfp4};
 use crate::microscaling::whole_groups;
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec,
+    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec, read_options,
 };
 
 crate::register_scheme!(Registration {
@@ -23,10 +22,8 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport {
-        servers: "vLLM",
-        gpu: "Blackwell (SM 10.0); older ones from Turing (SM 7.5) on through Marlin",
-    },
+    servers: ServerSupport { servers: &["vLLM"], gpu: "Turing (SM 7.5) through Marlin" },
+    golden: include_bytes!("golden/NVFP4A16.safetensors"),
 });
 
 /// Options of `NVFP4A16`: none, since the format leaves nothing open.
@@ -36,7 +33,7 @@ struct Options {}
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options {} = float8::options(options)?;
+    let Options {} = read_options(options)?;
     Ok(Box::new(Nvfp4))
 }
 
@@ -70,11 +67,10 @@ impl Scheme for Nvfp4 {
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
         let Matrix { rows, columns, .. } = source;
         let groups = whole_groups(columns, NVFP4_GROUP)?;
-        let spec = |suffix, dtype, shape, extent| TensorSpec { suffix, dtype, shape, extent };
         Ok(vec![
-            spec("weight_packed", Dtype::U8, vec![rows, columns / 2], Extent::Rows(1)),
-            spec("weight_scale", Dtype::F8_E4M3, vec![rows, groups], Extent::Rows(1)),
-            spec("weight_global_scale", Dtype::F32, vec![1], Extent::Whole),
+            TensorSpec::per_row("weight_packed", Dtype::U8, [rows, columns / 2]),
+            TensorSpec::per_row("weight_scale", Dtype::F8_E4M3, [rows, groups]),
+            TensorSpec { suffix: "weight_global_scale", dtype: Dtype::F32, shape: vec![1], extent: Extent::Whole },
         ])
     }
 

@@ -11,7 +11,8 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Keep,
     from_arguments: |_, _| None,
-    servers: ServerSupport { servers: "all", gpu: "all" },
+    servers: ServerSupport { servers: &["vLLM", "SGLang", "transformers"], gpu: "any" },
+    golden: &[],
 });
 
 /// `PASSTHROUGH` has no options.

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use schemars::{Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{Format, QuantizationArgs, Scheme};
 
 /// What a scheme submits about itself; see [`register_scheme!`](crate::register_scheme).
+#[derive(Clone, Copy)]
 pub struct Registration {
     /// The name written in recipes, such as `FP8_BLOCK`; matched without regard to case.
     pub name: &'static str,
@@ -22,9 +24,13 @@ pub struct Registration {
     /// activations) ask for; `None` when its arithmetic is another.
     pub from_arguments: fn(&QuantizationArgs, Option<&QuantizationArgs>) -> Option<Value>,
     pub servers: ServerSupport,
+    /// A safetensors file of weights and of what the scheme must make of them, as
+    /// [`conformance::golden`](crate::conformance::golden) reads it; empty where there is none.
+    pub golden: &'static [u8],
 }
 
 /// What a rule with this scheme does to a tensor.
+#[derive(Clone, Copy)]
 pub enum Make {
     /// The tensor is copied byte for byte, an FP8 layer of a quantized source with its scales.
     Keep,
@@ -35,10 +41,12 @@ pub enum Make {
 }
 
 /// Where the scheme's output can be served, for people.
+#[derive(Clone, Copy)]
 pub struct ServerSupport {
-    /// Servers and versions, such as `vLLM, SGLang, transformers`.
-    pub servers: &'static str,
-    /// The oldest GPU generation, such as `Ada (SM 8.9); older ones through Marlin`.
+    /// Those that have kernels for it, such as `vLLM`, `SGLang`, `transformers`; empty where nothing is known.
+    pub servers: &'static [&'static str],
+    /// The oldest GPU generation, and what newer ones do better, such as `Turing (SM 7.5) through Marlin, weights only;
+    /// Ada (SM 8.9) for FP8 arithmetic`.
     pub gpu: &'static str,
 }
 
@@ -53,7 +61,10 @@ pub struct BuildError {
 
 impl BuildError {
     /// Refuses the `fp8` format, which has no words for anything but E4M3 weights under scales of a float dtype.
-    pub(crate) fn unless_compressed_tensors(format: Format) -> Result<(), Self> {
+    ///
+    /// # Errors
+    /// The format is `fp8`.
+    pub fn unless_compressed_tensors(format: Format) -> Result<(), Self> {
         match format {
             Format::CompressedTensors => Ok(()),
             Format::Fp8 => {
@@ -62,6 +73,14 @@ impl BuildError {
             }
         }
     }
+}
+
+/// Reads a scheme's options, which the recipe's schema has admitted already.
+///
+/// # Errors
+/// The options do not fit `T`.
+pub fn read_options<T: DeserializeOwned>(options: Value) -> Result<T, BuildError> {
+    serde_json::from_value(options).map_err(|error| BuildError { option: None, reason: error.to_string() })
 }
 
 impl fmt::Debug for Registration {

@@ -24,10 +24,14 @@ pub trait Scheme: Debug + Send + Sync {
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError>;
 
     /// A band starts at a multiple of this many rows; its last rows may be fewer only at the end of the matrix.
-    fn band_rows(&self) -> usize;
+    fn band_rows(&self) -> usize {
+        1
+    }
 
     /// Over which elements an absolute maximum is needed before the first band can be quantized.
-    fn amax_scope(&self) -> AmaxScope;
+    fn amax_scope(&self) -> AmaxScope {
+        AmaxScope::Band
+    }
 
     /// Quantizes one band of rows into `outputs`, one slice per entry of [`Scheme::outputs`] and in its order.
     ///
@@ -143,6 +147,11 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    /// A matrix each of whose rows comes from the source row of that number.
+    pub fn per_row(suffix: &'static str, dtype: Dtype, shape: [usize; 2]) -> Self {
+        Self { suffix, dtype, shape: shape.to_vec(), extent: Extent::Rows(1) }
+    }
+
     /// Bytes of the whole tensor.
     pub fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
@@ -203,6 +212,17 @@ pub struct Band<'a> {
     /// [`Scheme::quantize_keeping`].
     pub amax: Option<f32>,
     pub simd: Simd,
+}
+
+impl<'a> Band<'a> {
+    /// The bytes of row `index` of the band.
+    ///
+    /// # Panics
+    /// The band has no such row.
+    pub fn row(&self, index: usize) -> &'a [u8] {
+        assert!(index < self.rows, "a band of {} rows has no row {index}", self.rows);
+        &self.bytes[index * self.source.row_bytes()..][..self.source.row_bytes()]
+    }
 }
 
 /// A NaN or infinity in a weight that is to be quantized.

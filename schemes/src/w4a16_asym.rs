@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8;
 use crate::integer::{self, GroupOptions, Inputs, Integer, QuotientOptions};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 crate::register_scheme!(Registration {
     name: "W4A16_ASYM",
@@ -15,7 +14,8 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "vLLM, SGLang, transformers", gpu: "Ampere (SM 8.0)" },
+    servers: ServerSupport { servers: &["vLLM", "SGLang", "transformers"], gpu: "Ampere (SM 8.0)" },
+    golden: include_bytes!("golden/W4A16_ASYM.safetensors"),
 });
 
 /// Options of `W4A16_ASYM`.
@@ -31,7 +31,7 @@ struct Options {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { group, quotient } = float8::options(options)?;
+    let Options { group, quotient } = read_options(options)?;
     Integer::build(4, group.size(), false, Inputs::Kept, quotient)
 }
 

@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8;
 use crate::integer::{self, GroupOptions, Inputs, Integer, QuotientOptions, SymmetryOptions};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 crate::register_scheme!(Registration {
     name: "W4AFP8",
@@ -16,7 +15,8 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "transformers", gpu: "any: computed in the dtype of the model" },
+    servers: ServerSupport { servers: &["transformers"], gpu: "any: computed in the dtype of the model" },
+    golden: include_bytes!("golden/W4AFP8.safetensors"),
 });
 
 /// Options of `W4AFP8`.
@@ -35,7 +35,7 @@ struct Options {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { group, symmetry, quotient } = float8::options(options)?;
+    let Options { group, symmetry, quotient } = read_options(options)?;
     Integer::build(4, group.size(), symmetry.symmetric(), Inputs::Float8, quotient)
 }
 

@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8;
 use crate::integer::{self, ActivationOptions, GroupSize, Inputs, Integer, QuotientOptions, SymmetryOptions};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 crate::register_scheme!(Registration {
     name: "W8A8",
@@ -15,7 +14,11 @@ crate::register_scheme!(Registration {
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
-    servers: ServerSupport { servers: "vLLM, SGLang, transformers", gpu: "Turing (SM 7.5) to Hopper (SM 9.0)" },
+    servers: ServerSupport {
+        servers: &["vLLM", "SGLang", "transformers"],
+        gpu: "Turing (SM 7.5), and none after Hopper (SM 9.0)",
+    },
+    golden: include_bytes!("golden/W8A8.safetensors"),
 });
 
 /// Options of `W8A8`.
@@ -44,7 +47,7 @@ fn channel() -> GroupSize {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { group_size, symmetry, quotient, activations } = float8::options(options)?;
+    let Options { group_size, symmetry, quotient, activations } = read_options(options)?;
     Integer::build(8, group_size, symmetry.symmetric(), Inputs::integer(8, activations), quotient)
 }
 

@@ -4,12 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8;
 use crate::integer::{self, GroupOptions, Inputs, Integer, QuotientOptions, SymmetryOptions};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 macro_rules! register {
-    ($name:literal, $bits:literal, $servers:literal, $gpu:literal) => {
+    ($name:literal, $bits:literal, $servers:expr, $gpu:literal) => {
         crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
@@ -22,17 +21,18 @@ macro_rules! register {
             make: Make::Quantize(make::<$bits>),
             from_arguments: from_arguments::<$bits>,
             servers: ServerSupport { servers: $servers, gpu: $gpu },
+            golden: include_bytes!(concat!("golden/", $name, ".safetensors")),
         });
     };
 }
 
-register!("W2A16", 2, "transformers", "any: unpacked to the dtype of the model");
-register!("W3A16", 3, "transformers", "any: unpacked to the dtype of the model");
-register!("W4A16", 4, "vLLM, SGLang, transformers", "Ampere (SM 8.0); Turing (SM 7.5) with symmetric weights");
-register!("W5A16", 5, "transformers", "any: unpacked to the dtype of the model");
-register!("W6A16", 6, "transformers", "any: unpacked to the dtype of the model");
-register!("W7A16", 7, "transformers", "any: unpacked to the dtype of the model");
-register!("W8A16", 8, "vLLM, SGLang, transformers", "Ampere (SM 8.0); Turing (SM 7.5) with symmetric weights");
+register!("W2A16", 2, &["transformers"], "any: unpacked to the dtype of the model");
+register!("W3A16", 3, &["transformers"], "any: unpacked to the dtype of the model");
+register!("W4A16", 4, &["vLLM", "SGLang", "transformers"], "Turing (SM 7.5); Ampere (SM 8.0) with `symmetric: false`");
+register!("W5A16", 5, &["transformers"], "any: unpacked to the dtype of the model");
+register!("W6A16", 6, &["transformers"], "any: unpacked to the dtype of the model");
+register!("W7A16", 7, &["transformers"], "any: unpacked to the dtype of the model");
+register!("W8A16", 8, &["vLLM", "SGLang", "transformers"], "Turing (SM 7.5); Ampere (SM 8.0) with `symmetric: false`");
 
 /// Options of `W2A16` to `W8A16`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,7 +50,7 @@ struct Options {
 
 fn make<const BITS: u8>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { group, symmetry, quotient } = float8::options(options)?;
+    let Options { group, symmetry, quotient } = read_options(options)?;
     Integer::build(BITS, group.size(), symmetry.symmetric(), Inputs::Kept, quotient)
 }
 

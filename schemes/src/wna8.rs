@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8;
 use crate::integer::{self, ActivationOptions, GroupOptions, Inputs, Integer, QuotientOptions, SymmetryOptions};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport};
+use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, read_options};
 
 macro_rules! register {
     ($name:literal, $bits:literal) => {
@@ -21,7 +20,8 @@ macro_rules! register {
             options: |generator| Options::json_schema(generator),
             make: Make::Quantize(make::<$bits>),
             from_arguments: from_arguments::<$bits>,
-            servers: ServerSupport { servers: "transformers", gpu: "any: computed in the dtype of the model" },
+            servers: ServerSupport { servers: &["transformers"], gpu: "any: computed in the dtype of the model" },
+            golden: include_bytes!(concat!("golden/", $name, ".safetensors")),
         });
     };
 }
@@ -52,7 +52,7 @@ struct Options {
 
 fn make<const BITS: u8>(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options { group, symmetry, quotient, activations } = float8::options(options)?;
+    let Options { group, symmetry, quotient, activations } = read_options(options)?;
     Integer::build(BITS, group.size(), symmetry.symmetric(), Inputs::integer(8, activations), quotient)
 }
 

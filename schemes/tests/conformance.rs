@@ -1,5 +1,7 @@
 //! Every registered scheme keeps the contract, and the suite notices one that does not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use qwen_fp8_schemes::conformance::{self, Broken};
 use qwen_fp8_schemes::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
@@ -9,74 +11,100 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 #[test]
-fn every_registered_scheme_conforms() {
-    for registration in registered() {
-        let mut options = vec![json!({})];
-        if registration.name.starts_with("FP8") {
-            options.push(json!({ "scale_dtype": "f32" }));
-            options.push(json!({ "scale_dtype": "bf16", "quotient_dtype": "source" }));
-            options.push(json!({ "activations": "none" }));
-        }
-        if registration.name == "FP8_DYNAMIC" {
-            options.push(json!({ "block_size": 128 }));
-            options.push(json!({ "scale_search": "mse" }));
-        }
-        if registration.name == "FP8_BLOCK" {
-            options.push(json!({ "block_size": [3, 5] }));
-            options.push(json!({ "block_size": [1000, 20] }));
-            options.push(json!({ "scale_search": "mse", "scale_dtype": "f32" }));
-        }
-        // Integers of all widths are one kernel: what varies is spread over them.
-        options.extend(match registration.name {
-            "W8A8" => {
-                vec![json!({ "group_size": "tensor", "quotient_dtype": "source" }), json!({ "symmetric": false })]
-            }
-            "W2A16" => vec![json!({ "group_size": 8, "symmetric": false })],
-            "W3A16" => vec![json!({ "group_size": 50, "symmetric": false, "quotient_dtype": "source" })],
-            "W6A16" => vec![json!({ "group_size": "channel", "symmetric": false })],
-            "W7A16" => vec![json!({ "group_size": "channel", "quotient_dtype": "source" })],
-            "W8A16" => vec![json!({ "group_size": "tensor" })],
-            _ => Vec::new(),
-        });
-        let report = conformance::check(registration, &options).unwrap_or_else(|failure| panic!("{failure}"));
-        assert_eq!(report.cases > 0, matches!(registration.make, Make::Quantize(_)));
+fn every_fp8_scheme_conforms() {
+    conforms(|name| name.starts_with("FP8"));
+}
+
+#[test]
+fn every_other_scheme_conforms() {
+    conforms(|name| !name.starts_with("FP8"));
+}
+
+fn conforms(picks: impl Fn(&str) -> bool) {
+    for registration in registered().into_iter().filter(|registration| picks(registration.name)) {
+        let report = conformance::check(registration).unwrap_or_else(|failure| panic!("{failure}"));
+        let quantizes = matches!(registration.make, Make::Quantize(_));
+        assert_eq!((report.cases > 0, report.golden > 0), (quantizes, quantizes), "{}", registration.name);
+    }
+}
+
+/// Options in company, and values that no schema offers.
+#[test]
+fn other_options_conform() {
+    for (name, options) in [
+        ("FP8", json!({ "scale_dtype": "bf16", "quotient_dtype": "source" })),
+        ("FP8_DYNAMIC", json!({ "block_size": [3, 5], "scale_dtype": "f32" })),
+        ("FP8_BLOCK", json!({ "block_size": [1000, 20] })),
+        ("FP8_BLOCK", json!({ "block_size": [3, 5], "scale_search": "mse", "scale_dtype": "f32" })),
+        ("W8A8", json!({ "group_size": "tensor", "quotient_dtype": "source" })),
+        ("W2A16", json!({ "group_size": 8, "symmetric": false })),
+        ("W3A16", json!({ "group_size": 50, "symmetric": false, "quotient_dtype": "source" })),
+        ("W6A16", json!({ "group_size": "channel", "symmetric": false })),
+    ] {
+        let report =
+            conformance::check_with(find(name).unwrap(), &[options]).unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.cases > 0, "{name}");
     }
 }
 
 #[test]
 fn broken_promises_are_found() {
     type Expected = fn(&Broken) -> bool;
-    let faults: [(&str, Expected); 9] = [
+    let faults: [(&str, Expected); 15] = [
         ("skips the last byte", |broken| matches!(broken, Broken::NotWritten { .. })),
         ("depends on the band", |broken| matches!(broken, Broken::Differs { .. })),
         ("depends on the instruction set", |broken| matches!(broken, Broken::Differs { .. })),
+        (
+            "remembers the band before",
+            |broken| matches!(broken, Broken::Differs { way, .. } if way.contains("several threads")),
+        ),
         ("takes NaN", |broken| matches!(broken, Broken::Poison { .. })),
         ("misplaces NaN", |broken| matches!(broken, Broken::Poison { .. })),
         ("refuses zero", |broken| matches!(broken, Broken::Refused { .. })),
+        ("makes NaN of zero", |broken| matches!(broken, Broken::NotFinite { suffix: "weight", .. })),
+        ("panics on one column", |broken| {
+            let Broken::Panics { place, message } = broken else { return false };
+            place.contains("x 1 Bf16") && message == "one column"
+        }),
         ("declares a suffix twice", |broken| matches!(broken, Broken::Output { .. })),
         ("declares too few rows", |broken| matches!(broken, Broken::Output { .. })),
         ("has no rows in a band", |broken| matches!(broken, Broken::NoBandRows)),
+        ("refuses every shape", |broken| matches!(broken, Broken::NoShape { .. })),
+        ("refuses without a reason", |broken| matches!(broken, Broken::Unclear { .. })),
+        ("answers to what it does not do", |broken| matches!(broken, Broken::Arguments { .. })),
     ];
     for (fault, expected) in faults {
-        let failure = conformance::check(&FAULTY, &[json!({ "fault": fault })]);
+        let failure = conformance::check_with(&FAULTY, &[json!({ "fault": fault })]);
         match failure {
             Err(failure) => assert!(expected(&failure.broken), "{fault}: {failure}"),
             // With one instruction set there is nothing to tell apart.
             Ok(_) => assert!(fault.contains("instruction set") && Simd::available().len() == 1, "{fault}: not found"),
         }
     }
-    conformance::check(&FAULTY, &[json!({ "fault": "none" })]).unwrap_or_else(|failure| panic!("{failure}"));
+    let report = conformance::check(&FAULTY).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(report.schemes, 2);
 }
 
 #[test]
-fn open_options_are_found() {
-    let open = Registration { options: |_| json_schema!({ "type": "object" }), ..FAULTY };
-    assert!(matches!(conformance::check(&open, &[]).unwrap_err().broken, Broken::OpenOptions));
-    let bare = Registration {
-        options: |_| json_schema!({ "properties": { "fault": {} }, "additionalProperties": false }),
-        ..FAULTY
+fn poor_schemas_are_found() {
+    let broken = |options| conformance::check(&Registration { options, ..FAULTY }).unwrap_err().broken;
+    assert!(matches!(broken(|_| json_schema!({ "type": "object" })), Broken::OpenOptions));
+    let bare = |_: &mut SchemaGenerator| {
+        json_schema!({
+            "properties": { "fault": { "default": 1 } },
+            "additionalProperties": false
+        })
     };
-    assert!(matches!(conformance::check(&bare, &[]).unwrap_err().broken, Broken::NoDescription { .. }));
+    assert!(matches!(broken(bare), Broken::NoDescription { .. }));
+    let nothing_to_try = |_: &mut SchemaGenerator| {
+        json_schema!({
+            "properties": { "fault": { "description": "What it does wrong." } },
+            "additionalProperties": false
+        })
+    };
+    assert!(matches!(broken(nothing_to_try), Broken::NoExample { .. }));
+    let other = |_: &mut SchemaGenerator| json_schema!({ "additionalProperties": false });
+    assert!(matches!(broken(other), Broken::Options(_)), "an option is needed that the schema does not have");
 }
 
 /// FP8_DYNAMIC with a fault that can be chosen.
@@ -86,14 +114,19 @@ const FAULTY: Registration = Registration {
     summary: "Does one thing wrong.",
     options: faulty_options,
     make: Make::Quantize(make_faulty),
-    from_arguments: |_, _| None,
-    servers: ServerSupport { servers: "none", gpu: "none" },
+    from_arguments: |weights, _| {
+        // What only the fault of this name describes in such a way.
+        (weights.scale_dtype == Some("nonsense")).then(|| json!({ "fault": "none" }))
+    },
+    servers: ServerSupport { servers: &[], gpu: "none" },
+    golden: &[],
 };
 
 fn faulty_options(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "properties": { "fault": { "description": "What it does wrong.", "type": "string" } },
+        "properties": { "fault": { "description": "What it does wrong.", "type": "string", "examples": ["none"] } },
+        "required": ["fault"],
         "additionalProperties": false
     })
 }
@@ -103,18 +136,27 @@ fn make_faulty(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildE
         return Err(BuildError { option: Some("fault"), reason: "`fault` is missing".to_owned() });
     };
     let Make::Quantize(make) = find("FP8_DYNAMIC").unwrap().make else { panic!("FP8_DYNAMIC quantizes") };
-    Ok(Box::new(Faulty { fault, right: make(json!({}), format)? }))
+    let right = make(json!({}), format)?;
+    if options.as_object().is_some_and(|options| options.len() > 1) {
+        return Err(BuildError { option: None, reason: "there is one option".to_owned() });
+    }
+    Ok(Box::new(Faulty { fault, right, last_row: AtomicUsize::new(0) }))
 }
 
 #[derive(Debug)]
 struct Faulty {
     fault: String,
     right: Box<dyn Scheme>,
+    last_row: AtomicUsize,
 }
 
 impl Scheme for Faulty {
     fn weights(&self) -> QuantizationArgs {
-        self.right.weights()
+        let weights = self.right.weights();
+        match &*self.fault {
+            "answers to what it does not do" => QuantizationArgs { scale_dtype: Some("nonsense"), ..weights },
+            _ => weights,
+        }
     }
 
     fn input_activations(&self) -> Option<QuantizationArgs> {
@@ -130,6 +172,11 @@ impl Scheme for Faulty {
         match &*self.fault {
             "declares a suffix twice" => specs[1].suffix = specs[0].suffix,
             "declares too few rows" => specs[1].shape[0] /= 2,
+            "refuses every shape" if source.rows * source.columns > 0 => {
+                return Err(ShapeError { reason: format!("{} columns", source.columns) });
+            }
+            "refuses without a reason" if source.columns == 1 => return Err(ShapeError { reason: "odd".to_owned() }),
+            "panics on one column" if source.columns == 1 => panic!("one column"),
             _ => {}
         }
         Ok(specs)
@@ -145,12 +192,15 @@ impl Scheme for Faulty {
 
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         let before = outputs[0].last().copied();
+        let row_before = self.last_row.swap(band.first_row, Ordering::Relaxed);
         let result = self.right.quantize(band, outputs);
         let Some(last) = outputs[0].last_mut() else { return result };
         match &*self.fault {
             "skips the last byte" => *last = before.unwrap(),
             "depends on the band" => *last = band.rows as u8,
             "depends on the instruction set" => *last = band.simd.name().len() as u8,
+            "remembers the band before" if band.first_row > 0 && row_before > band.first_row => *last ^= 1,
+            "makes NaN of zero" if *last == 0 => *last = 0x7F,
             "takes NaN" => return Ok(()),
             "misplaces NaN" => return result.map_err(|error| NonFinite { row: error.row + 1, ..error }),
             "refuses zero" if *last == 0 => return Err(NonFinite { row: 0, column: 0, value: 0.0 }),

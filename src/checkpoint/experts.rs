@@ -32,12 +32,14 @@ pub enum ExpertsError {
     Dtype { tensor: String, dtype: Dtype },
     #[error("{} belongs to experts with biases, whose gate and up projections may be interleaved", shown(.tensor))]
     Biases { tensor: String },
+    #[error("there would be up to {matrices} matrices, more than the limit of {MAX_MATRICES}")]
+    TooMany { matrices: usize },
     #[error("{} is no `gate_up_proj` or `down_proj`", shown(.tensor))]
     Unknown { tensor: String },
 }
 
-/// More experts than any model has: a header can claim any number of them that hold nothing.
-const MAX_EXPERTS: usize = 1 << 16;
+/// More matrices than any model has: small headers can claim any number of them that hold next to nothing.
+const MAX_MATRICES: usize = 1 << 19;
 
 /// How the matrices of a stack are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,11 @@ impl Checkpoint {
     /// The first stack whose layout cannot be told.
     pub fn split_experts(mut self) -> Result<Self, ExpertsError> {
         let layouts = layouts(&self.tensors)?;
+        let stacks = self.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts);
+        let matrices = stacks.map(|stack| stack.shape[0].saturating_mul(2)).fold(0, usize::saturating_add);
+        if matrices > MAX_MATRICES {
+            return Err(ExpertsError::TooMany { matrices });
+        }
         let mut tensors = Vec::with_capacity(self.tensors.len());
         for tensor in self.tensors {
             match layouts.get(experts_of(&tensor.name).0) {
@@ -113,7 +120,6 @@ fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
     let sides = |tensor: &Tensor| <[usize; 3]>::try_from(tensor.shape.as_slice()).ok();
     if let (Some([experts, a, b]), Some([same, c, d])) = (sides(gate_up), sides(down))
         && experts == same
-        && experts <= MAX_EXPERTS
         && ![a, b, c, d].contains(&0)
     {
         // Without zeros, no shapes do both.
@@ -246,5 +252,26 @@ mod tests {
         assert!(refused(&[gate_up.clone(), down.clone(), bias]).contains("biases"));
         let codes = Tensor { dtype: Dtype::F8_E4M3, ..gate_up };
         assert!(refused(&[codes, down]).contains("is F8_E4M3"));
+    }
+
+    #[test]
+    fn a_header_cannot_claim_experts_without_end() {
+        let stacks = |layer: usize| {
+            [("gate_up_proj", [1 << 16, 2, 2]), ("down_proj", [1 << 16, 1, 2])]
+                .map(|(name, shape)| stack(&format!("m.{layer}.experts.{name}"), &shape))
+        };
+        assert_eq!(layouts(&stacks(0)).unwrap().len(), 1);
+        let checkpoint = |layers: usize| Checkpoint {
+            dir: "m".into(),
+            shards: Vec::new(),
+            tensors: (0..layers).flat_map(stacks).collect(),
+            config: crate::checkpoint::config::Config::parse(br#"{"model_type": "m"}"#).unwrap(),
+            quantized: None,
+            side_files: Vec::new(),
+            left_out: Vec::new(),
+        };
+        assert_eq!(checkpoint(1).split_experts().unwrap().tensors.len(), 3 << 16);
+        let said = checkpoint(3).split_experts().unwrap_err().to_string();
+        assert_eq!(said, "there would be up to 786432 matrices, more than the limit of 524288");
     }
 }

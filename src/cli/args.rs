@@ -200,10 +200,39 @@ pub(super) struct Validate {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct Schemes {
+    #[command(subcommand)]
+    pub(super) command: Option<SchemesCommand>,
+
     /// Show this scheme's options, layout and servers
     #[arg(value_name = "NAME")]
     pub(super) name: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SchemesCommand {
+    /// Put schemes to the test: golden vectors, edge values, odd shapes, bands and threads
+    Test(SchemesTest),
+}
+
+pub(super) type JsonObject = serde_json::Map<String, serde_json::Value>;
+
+#[derive(Debug, Args)]
+pub(super) struct SchemesTest {
+    /// The schemes to test [default: all]
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+
+    /// Try these options alone, such as '{"block_size": 64}' [default: every value that the options' schema offers].
+    /// May be given again
+    #[arg(long, value_name = "JSON", requires = "names")]
+    #[arg(value_parser = |text: &str| serde_json::from_str::<JsonObject>(text))]
+    pub(super) options: Vec<JsonObject>,
 
     /// Print JSON
     #[arg(long)]

@@ -1,10 +1,12 @@
 //! `qwen-fp8 schemes` and `qwen-fp8 schema`: what this build can do, for people and for editors.
 
+mod test;
+
 use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, find, registered};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::args;
+use super::args::{self, SchemesCommand};
 use super::screen::{Failure, Screen};
 use crate::plan::format::{format_name, wire_format};
 use crate::recipe::schema::{options_schema, recipe_schema};
@@ -22,6 +24,9 @@ pub(super) fn schema(screen: &Screen) -> Result<(), Failure> {
 }
 
 pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failure> {
+    if let Some(SchemesCommand::Test(args)) = &args.command {
+        return test::test(args, screen);
+    }
     match &args.name {
         None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
         None => {
@@ -35,10 +40,14 @@ pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failu
             screen.data(&texts.collect::<String>())
         }
         Some(name) => {
-            let scheme = find(name).ok_or_else(|| unknown(name))?;
+            let scheme = named(name)?;
             if args.json { screen.json(&described(scheme)) } else { screen.data(&render(scheme)) }
         }
     }
+}
+
+fn named(name: &str) -> Result<&'static Registration, Failure> {
+    find(name).ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> Failure {
@@ -70,7 +79,13 @@ fn render(scheme: &Registration) -> String {
     if !scheme.aliases.is_empty() {
         text.push_str(&format!("  also called {}\n", scheme.aliases.join(", ")));
     }
-    text.push_str(&format!("  servers: {}\n  GPU: {}\n", scheme.servers.servers, scheme.servers.gpu));
+    let servers = match scheme.servers.servers {
+        [] => "none known".to_owned(),
+        servers => servers.join(", "),
+    };
+    text.push_str(&format!("  servers: {servers}\n"));
+    // What follows the first line stands a step further in.
+    text.push_str(&indented(&format!("GPU: {}", scheme.servers.gpu), 4)[2..]);
     text.push_str(&render_layout(&layout(scheme)));
     let schema = options_schema(scheme);
     let Some(options) = schema.get("properties").and_then(Value::as_object).filter(|options| !options.is_empty())

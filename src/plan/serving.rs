@@ -13,7 +13,7 @@ use crate::shown::shown;
 use super::merged::{self, Whole};
 use super::modules::{Modules, Quantized, same};
 use super::resolve::count;
-use super::{Decision, format, selection};
+use super::{Decision, format, kernels, selection};
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
@@ -42,6 +42,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Finding> {
     blocks_fit(served, &mut findings);
     head_is_there(served, &mut findings);
     list_hits_no_quantized_module(served, &mut findings);
+    findings.extend(kernels::check(served));
     findings
 }
 

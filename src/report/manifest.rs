@@ -99,7 +99,10 @@ pub struct OutputTensor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     pub tensor: String,
-    /// The scheme that quantized it; `None` where it was copied.
+    /// The tensor of the source that it is a part of, where experts were split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<String>,
+    /// The scheme that quantized or decoded it; `None` where it was copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
     /// The rule that decided; `None` where no rule took the tensor.

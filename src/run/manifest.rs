@@ -131,6 +131,7 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
         Action {
             non_finite: kept.map(|kept| kept.numbers.clone()),
             tensor: tensor.name.clone(),
+            part_of: tensor.part_of.as_deref().map(str::to_owned),
             scheme,
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),

@@ -190,10 +190,12 @@ fn width(tensor: &Tensor) -> usize {
     tensor.dtype.bitsize() / 8
 }
 
-/// Elements that are transposed together, so that they stay in the first cache.
+/// The side of a tile that is transposed at once: a cache line of elements of two bytes.
 const TILE: usize = 32;
 
 /// Writes `strip` rows of `rows` elements each, `pitch` bytes apart, as columns of rows that are `row_bytes` apart.
+///
+/// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of it.
 fn transpose<const WIDTH: usize>(
     strip_bytes: &[u8],
     pitch: usize,
@@ -202,15 +204,20 @@ fn transpose<const WIDTH: usize>(
     out: &mut [u8],
     row_bytes: usize,
 ) {
+    let mut tile = [[[0; WIDTH]; TILE]; TILE];
     for first_row in (0..rows).step_by(TILE) {
-        let end = rows.min(first_row + TILE);
+        let height = TILE.min(rows - first_row);
         for first_column in (0..strip).step_by(TILE) {
-            let columns = TILE.min(strip - first_column);
-            for row in first_row..end {
-                let out = &mut out[row * row_bytes + first_column * WIDTH..][..columns * WIDTH];
-                for (column, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-                    let at = (first_column + column) * pitch + row * WIDTH;
-                    out.copy_from_slice(&strip_bytes[at..at + WIDTH]);
+            let width = TILE.min(strip - first_column);
+            for (column, line) in tile[..width].iter_mut().enumerate() {
+                let at = (first_column + column) * pitch + first_row * WIDTH;
+                line[..height].copy_from_slice(strip_bytes[at..at + height * WIDTH].as_chunks().0);
+            }
+            for row in 0..height {
+                let at = (first_row + row) * row_bytes + first_column * WIDTH;
+                let out = out[at..at + width * WIDTH].as_chunks_mut::<WIDTH>().0;
+                for (out, line) in out.iter_mut().zip(&tile) {
+                    *out = line[row];
                 }
             }
         }

@@ -1,6 +1,6 @@
-"""Tries schemas/recipe.schema.json in real editor servers. Run it through `tests/editor/run`.
+"""Tries a recipe schema in real editor servers: the checked-in one, or another's. Run it through `tests/editor/run`.
 
-    check.py YAML-LANGUAGE-SERVER TOMBI TAPLO
+    check.py YAML-LANGUAGE-SERVER TOMBI TAPLO [SCHEMA]
 
 What is expected of a scheme is read from the schema, so that a new scheme needs no change here.
 """
@@ -14,11 +14,14 @@ from lsp import Server, cursor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
-HEAD = "# yaml-language-server: $schema=../schemas/recipe.schema.json\n"
+OWN = ROOT / "schemas/recipe.schema.json"
+PATH = pathlib.Path(sys.argv[4]).resolve() if len(sys.argv) > 4 else OWN
+# Recipes name the checked-in schema as it lies beside them.
+HEAD = f"# yaml-language-server: $schema={'../schemas/recipe.schema.json' if PATH == OWN else PATH.as_uri()}\n"
 SETTINGS = {"yaml": {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}}}
 RULE_KEYS = {"scheme", "targets", "ignore", "optional"}
 
-SCHEMA = json.loads((ROOT / "schemas/recipe.schema.json").read_text())
+SCHEMA = json.loads(PATH.read_text())
 RULES = next(form for form in SCHEMA["oneOf"] if form["title"] == "rules")["properties"]["rules"]["items"]["oneOf"]
 SCHEMES = {branch["title"]: branch for branch in RULES}
 
@@ -134,7 +137,7 @@ def check_toml(linters):
 
 
 def main():
-    yaml_server, tombi, taplo = sys.argv[1:]
+    yaml_server, tombi, taplo = sys.argv[1:4]
     yaml = Yaml(yaml_server)
     try:
         check_completion(yaml)
@@ -142,7 +145,8 @@ def main():
         check_complaints(yaml)
     finally:
         yaml.server.stop()
-    check_toml([[tombi, "lint", "--offline"], [taplo, "lint"]])
+    if PATH == OWN:
+        check_toml([[tombi, "lint", "--offline"], [taplo, "lint"]])
     print(f"editors: {len(SCHEMES)} schemes complete, hover and complain as they should")
 
 

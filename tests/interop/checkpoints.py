@@ -41,7 +41,8 @@ SIDE_FILES = {
 }
 
 
-def qwen3_vl(directory: Path, dtype: str, seed: int, sizes: Sizes, *, hostile: bool) -> None:
+def qwen3_vl(directory: Path, dtype: str, seed: int, sizes: Sizes, *, hostile: bool,
+             avoid: tuple[str, ...] = ()) -> None:
     """A Qwen3-VL with a vision tower, an output head of its own, three shards and an index."""
     rng = torch.Generator().manual_seed(seed)
     weights = {"lm_head.weight": _plain(rng, sizes.vocabulary, sizes.hidden)}
@@ -65,14 +66,15 @@ def qwen3_vl(directory: Path, dtype: str, seed: int, sizes: Sizes, *, hostile: b
         "vision_end_token_id": 303,
         "vision_start_token_id": 302,
     }
-    _write(directory, weights, config, dtype, rng, shards=3, hostile=hostile)
+    _write(directory, weights, config, dtype, rng, shards=3, hostile=hostile, avoid=avoid)
 
 
-def qwen3(directory: Path, dtype: str, seed: int, sizes: Sizes, *, hostile: bool) -> None:
+def qwen3(directory: Path, dtype: str, seed: int, sizes: Sizes, *, hostile: bool,
+          avoid: tuple[str, ...] = ()) -> None:
     """A text-only Qwen3 with tied embeddings, in one file without an index."""
     rng = torch.Generator().manual_seed(seed)
     config = {"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": True} | _text_config("qwen3", dtype, sizes)
-    _write(directory, _language("model.", sizes, rng), config, dtype, rng, shards=1, hostile=hostile)
+    _write(directory, _language("model.", sizes, rng), config, dtype, rng, shards=1, hostile=hostile, avoid=avoid)
 
 
 def is_language_linear(name: str) -> bool:
@@ -165,13 +167,13 @@ def _norm(rng: torch.Generator, length: int) -> torch.Tensor:
     return 1 + torch.randn(length, generator=rng) * 0.1
 
 
-def _write(directory, weights, config, dtype, rng, *, shards: int, hostile: bool) -> None:
+def _write(directory, weights, config, dtype, rng, *, shards: int, hostile: bool, avoid: tuple[str, ...]) -> None:
     directory.mkdir(parents=True)
     torch_dtype = values.DTYPES[dtype]
     weights = {name: weight.to(torch_dtype) for name, weight in weights.items()}
     if hostile:
         # Another order for each seed, so that every kind meets every shape sooner or later.
-        kinds = list(values.KINDS)
+        kinds = [kind for kind in values.KINDS if kind not in avoid]
         kinds = [kinds[at] for at in torch.randperm(len(kinds), generator=rng)]
         for place, name in enumerate(name for name in weights if is_language_linear(name)):
             weights[name] = values.fill(kinds[place % len(kinds)], *weights[name].shape, torch_dtype, rng)

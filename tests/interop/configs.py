@@ -79,9 +79,9 @@ def _quantization_config(directory: Path) -> dict:
     return json.loads((directory / "config.json").read_text())["quantization_config"]
 
 
-def _argument_faults(which: str, expected: QuantizationArgs, found: QuantizationArgs | None) -> list[str]:
-    if found is None:
-        return [f"{which}: missing"]
+def _argument_faults(which: str, expected: QuantizationArgs | None, found: QuantizationArgs | None) -> list[str]:
+    if expected is None or found is None:
+        return [f"{which}: expected {expected!r}, found {found!r}"] * (expected is not found)
     return [f"{which}.{field}: expected {getattr(expected, field)!r}, found {getattr(found, field)!r}"
             for field in MEANINGFUL if getattr(expected, field) != getattr(found, field)]
 
@@ -101,7 +101,7 @@ def _linear_layers(output: Path, found: dict[str, Tensor], scale: str) -> list[t
         model = automatic.from_config(config)
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     layers = [name for name in linear if name != "lm_head"]
-    missing = [name for name in layers if f"{name}.weight" not in found]
+    missing = [name for name in layers if f"{name}.weight" not in found and f"{name}.weight_packed" not in found]
     assert layers and not missing, f"no weight is stored for {missing}"
     return [(name, f"{name}.{scale}" in found) for name in layers]
 

@@ -43,6 +43,8 @@ WRITTEN_HERE = {
     "fp8 FP8_BLOCK scale f32": tool.recipe("fp8", tool.Rule("FP8_BLOCK", scale_dtype="f32")),
 }
 
+DECODE = (RECIPES / "from_fp8" / "dequantize.yaml").read_text()
+
 # How far the logits of a model with FP8 weights may be from the BF16 model's, relative and in the Euclidean norm: one
 # tenth is usual for random weights, one whole would be another model.
 LOGITS = 0.3
@@ -69,6 +71,9 @@ def main() -> int:
                 with report.case(f"{model.name:14} {name}") as faults:
                     tool.apply(arguments.tool, recipe, model, output)
                     faults += compare(model, output, searched="scale_search: mse" in recipe)
+                    decoded = output.with_name(output.name + "-decoded")
+                    tool.apply(arguments.tool, DECODE, output, decoded)
+                    faults += decoded_faults(output, decoded)
     return report.close()
 
 
@@ -108,6 +113,13 @@ def compare(source: Path, output: Path, searched: bool) -> list[str]:
         elif (distance := (found - expected).norm() / expected.norm()) > LOGITS:
             faults.append(f"{what}: the logits are off by {distance:.2f} of their norm")
     return faults
+
+
+def decoded_faults(quantized: Path, decoded: Path) -> list[str]:
+    """Whether the tool decodes an FP8 checkpoint to what transformers and compressed-tensors do, bit for bit."""
+    weights, found = load(quantized).state_dict(), tensors.read_checkpoint(decoded)
+    return [f"`{name}` is decoded to something else than by transformers"
+            for name, tensor in found.items() if not torch.equal(weights[name], checkpoints.loaded(tensor))]
 
 
 def load(directory: Path) -> PreTrainedModel:

@@ -58,15 +58,19 @@ def run_oneshot(model: Path, output: Path, recipe: Path) -> None:
 
 
 def quantize(
-    weight: torch.Tensor, name: str, *, quotient: str = "source", scale: str = "source"
+    weight: torch.Tensor, name: str, *, quotient: str = "source", scale: str = "source", symmetric: bool | None = None
 ) -> dict[str, torch.Tensor]:
     """One weight under one scheme: what is stored, by what follows `<module>.`.
 
     With everything at `source` this is the reference as it runs on a CPU, which rounds the quotient to the dtype of
     the weight before it rounds it to the narrow one. `quotient="f32"` is the reference as it runs on a GPU: the scale
-    is the reference's, the division is done here in f32 and rounded once. `scale` is the dtype of the stored scale.
+    is the reference's, the division is done here in f32 and rounded once. `scale` is the dtype of the stored scale,
+    `symmetric` whether integers have no zero point, where the preset is not to decide.
     """
     arguments = scheme(name)
+    if symmetric is not None:
+        update = {"symmetric": symmetric, "zp_dtype": None if symmetric else torch.int8}
+        arguments.weights = arguments.weights.model_copy(update=update)
     observed = weight
     if scale != "source":
         arguments.weights = arguments.weights.model_copy(update={"scale_dtype": values.DTYPES[scale]})
@@ -76,13 +80,15 @@ def quantize(
     if quotient == "source" and scale == "source":
         compress_module(module)
         return {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}
-    if arguments.weights.type == "int":
+    if arguments.weights.type == "int" or arguments.weights.strategy == QuantizationStrategy.GROUP:
         # In f32, but under the scale of the weight's own dtype.
         module.weight.data = weight.float()
         module.weight_scale.data = module.weight_scale.data.float()
         compress_module(module)
         made = {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}
-        return made | {"weight_scale": made["weight_scale"].to(weight.dtype)}
+        if made["weight_scale"].is_floating_point():
+            made["weight_scale"] = made["weight_scale"].to(weight.dtype)
+        return made
     stored_scale = module.weight_scale.detach()
     if scale != "source":
         stored_scale = stored_scale.to(values.DTYPES[scale])

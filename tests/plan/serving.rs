@@ -292,6 +292,39 @@ fn a_small_block_is_a_warning_where_servers_have_slow_kernels() {
 }
 
 #[test]
+fn what_a_server_has_no_kernel_for_is_a_warning() {
+    let warned = |rule: &str| {
+        let recipe = format!("format: compressed-tensors\nrules:\n  - {rule}\n    targets: [Linear]\n");
+        let warnings = plan(&recipe, &shapes::small_text()).warnings;
+        assert!(warnings.iter().all(|warning| warning.span.is_some()), "{warnings:#?}");
+        warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>()
+    };
+    for fine in [
+        "scheme: FP8_DYNAMIC",
+        "scheme: FP8",
+        "scheme: W4A16",
+        "scheme: W8A16\n    group_size: channel",
+        "scheme: W4A16_ASYM\n    group_size: 32",
+        "scheme: W8A8\n    group_size: tensor",
+    ] {
+        assert_eq!(warned(fine), [""; 0], "{fine}");
+    }
+    for (rule, message) in [
+        ("scheme: NVFP4A16", "vLLM serves `NVFP4A16`; SGLang does not"),
+        ("scheme: MXFP8", "vLLM serves `MXFP8`; SGLang does not"),
+        ("scheme: W3A16", "neither vLLM nor SGLang serves `W3A16`: it is for transformers"),
+        ("scheme: W4A16\n    group_size: 16", "vLLM has no kernel for packed integers with a scale per 16 columns"),
+        (
+            "scheme: W8A16\n    group_size: tensor",
+            "vLLM has no kernel for packed integers with one scale for the tensor",
+        ),
+        ("scheme: W8A8\n    group_size: 64", "vLLM has no kernel for INT8 with a scale per 64 columns"),
+    ] {
+        assert_eq!(warned(rule), [message], "{rule}");
+    }
+}
+
+#[test]
 fn the_official_layout_has_one_scheme() {
     let recipe = "
 format: fp8

@@ -374,5 +374,6 @@ static REGISTRATION: Registration = Registration {
     options: |generator| generator.subschema_for::<()>(),
     make: Make::Keep,
     from_arguments: |_, _| None,
-    servers: ServerSupport { servers: "none", gpu: "none" },
+    servers: ServerSupport { servers: &[], gpu: "none" },
+    golden: &[],
 };

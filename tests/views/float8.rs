@@ -160,7 +160,7 @@ fn a_round_trip_keeps_every_byte() {
         let mut row: Vec<bf16> =
             (0..128).map(|_| bf16::from_f32(largest.to_f32() * random.weight().clamp(-1.0, 1.0))).collect();
         let at = random.next() as usize % row.len();
-        row[at] = if random.next() % 2 == 0 { largest } else { -largest };
+        row[at] = if random.next().is_multiple_of(2) { largest } else { -largest };
         row.into_iter().flat_map(bf16::to_le_bytes).collect::<Vec<u8>>()
     };
     let bytes = (0..384).map(|index| index % 128).flat_map(row).collect();

@@ -40,7 +40,7 @@ impl Random {
     /// Bell-shaped around zero, of either sign, some of them much larger than others.
     pub(crate) fn weight(&mut self) -> f32 {
         let sum: f32 = (0..6).map(|_| self.next() as f32 / (1u32 << 31) as f32 - 0.5).sum();
-        if self.next() % 500 == 0 { sum } else { sum * 0.03 }
+        if self.next().is_multiple_of(500) { sum } else { sum * 0.03 }
     }
 
     /// A BF16 tensor.

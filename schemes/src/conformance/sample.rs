@@ -6,39 +6,61 @@ use crate::{Matrix, SourceDtype};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Normal,
+    /// Normal, and one that is thousands of times larger.
+    Outlier,
     Zero,
     NegativeZero,
     /// Zero but for every third tile of 32 rows and columns.
     Sparse,
     Constant,
+    /// The largest number of the dtype and those next to it.
     Large,
-    /// The smallest numbers of the dtype, subnormal ones among them.
+    /// The smallest numbers of the dtype and all subnormal ones.
     Tiny,
+    /// Every value halfway between two neighbours of E4M3, under a scale that is a power of two.
+    TiesOfE4m3,
+    /// The same for E2M1.
+    TiesOfE2m1,
+    /// The same for integers of 8 bits in the first row, of 7 in the second, down to 2, and again.
+    TiesOfIntegers,
     /// Any finite bit pattern.
     Bits,
 }
 
 impl Content {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Normal,
+        Self::Outlier,
         Self::Zero,
         Self::NegativeZero,
         Self::Sparse,
         Self::Constant,
         Self::Large,
         Self::Tiny,
+        Self::TiesOfE4m3,
+        Self::TiesOfE2m1,
+        Self::TiesOfIntegers,
         Self::Bits,
     ];
+
+    /// Whether the difference of two such numbers may be infinite.
+    pub(super) fn is_vast(self) -> bool {
+        matches!(self, Self::Large | Self::Bits)
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
+            Self::Outlier => "normal but for one",
             Self::Zero => "zero",
             Self::NegativeZero => "negative zero",
             Self::Sparse => "mostly zero",
             Self::Constant => "constant",
             Self::Large => "large",
             Self::Tiny => "tiny",
+            Self::TiesOfE4m3 => "ties of E4M3",
+            Self::TiesOfE2m1 => "ties of E2M1",
+            Self::TiesOfIntegers => "ties of integers",
             Self::Bits => "any finite bits",
         }
     }
@@ -46,24 +68,66 @@ impl Content {
 
 /// The bytes of a weight.
 pub(super) fn sample(source: Matrix, content: Content) -> Vec<u8> {
-    let mut random = Random(0x5EED ^ (source.rows as u64) << 32 ^ source.columns as u64);
-    let mut bytes = vec![0; source.rows * source.row_bytes()];
-    for index in 0..source.rows * source.columns {
-        let (row, column) = (index / source.columns, index % source.columns);
+    let Matrix { dtype, rows, columns } = source;
+    let mut random = Random::new(0x5EED ^ (rows as u64) << 32 ^ columns as u64);
+    let mut bytes = vec![0; rows * source.row_bytes()];
+    for index in 0..rows * columns {
+        let (row, column) = (index / columns, index % columns);
         let bits = match content {
-            Content::Normal => encode(source.dtype, random.normal() * 0.02),
+            Content::Outlier if index == rows * columns / 2 => encode(dtype, -60.0),
+            Content::Normal | Content::Outlier => encode(dtype, random.normal() * 0.02),
             Content::Zero => 0,
-            Content::NegativeZero => encode(source.dtype, -0.0),
-            Content::Sparse if (row / 32 + column / 32) % 3 == 0 => encode(source.dtype, random.normal()),
+            Content::NegativeZero => encode(dtype, -0.0),
+            Content::Sparse if (row / 32 + column / 32) % 3 == 0 => encode(dtype, random.normal()),
             Content::Sparse => 0,
-            Content::Constant => encode(source.dtype, -0.375),
-            Content::Large => (largest(source.dtype) - (random.next() as u32 & 0x3F)) | sign(source.dtype, &mut random),
-            Content::Tiny => (random.next() as u32 & 0x3F) | sign(source.dtype, &mut random),
-            Content::Bits => (random.next() as u32 % (largest(source.dtype) + 1)) | sign(source.dtype, &mut random),
+            Content::Constant => encode(dtype, -0.375),
+            Content::Large if index == 0 => largest(dtype),
+            Content::Large => (largest(dtype) - (random.next() as u32 & 0x3F)) | sign(dtype, &mut random),
+            // Rows of fewer and fewer digits.
+            Content::Tiny => {
+                let subnormal = random.next() as u32 & ((1 << significand(dtype)) - 1);
+                (subnormal >> (row as u32 % significand(dtype))) | sign(dtype, &mut random)
+            }
+            Content::TiesOfE4m3 => encode(dtype, tie(column, row, 448.0, e4m3_tie) * 2f32.powi(-14)),
+            Content::TiesOfE2m1 => encode(dtype, tie(column, row, 6.0, e2m1_tie) * 2f32.powi(-6)),
+            Content::TiesOfIntegers => {
+                let levels = 1 << (8 - row % 7);
+                let tie = tie(column, row, (levels - 1) as f32 / 2.0, |number| (number % (levels / 2)) as f32 + 0.5);
+                encode(dtype, tie * 2f32.powi(-6))
+            }
+            Content::Bits => (random.next() as u32 % (largest(dtype) + 1)) | sign(dtype, &mut random),
         };
         put(source, &mut bytes, index, bits);
     }
     bytes
+}
+
+/// Every 16 columns begin with the largest number of both signs, so that it is in every group; then come ties.
+fn tie(column: usize, row: usize, largest: f32, nth: impl Fn(usize) -> f32) -> f32 {
+    match column % 16 {
+        0 => largest,
+        1 => -largest,
+        place => {
+            // Each tie with both signs.
+            let number = column / 16 * 14 + place - 2 + row;
+            if number.is_multiple_of(2) { nth(number / 2) } else { -nth(number / 2) }
+        }
+    }
+}
+
+/// The value halfway between two neighbours of E4M3.
+fn e4m3_tie(number: usize) -> f32 {
+    let value = |code: usize| match (code / 8, code % 8) {
+        (0, step) => step as f32 * 2f32.powi(-9),
+        (exponent, step) => (8 + step) as f32 * 2f32.powi(exponent as i32 - 10),
+    };
+    let code = number % 0x7E;
+    (value(code) + value(code + 1)) / 2.0
+}
+
+/// The value halfway between two neighbours of E2M1.
+fn e2m1_tie(number: usize) -> f32 {
+    [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0][number % 7]
 }
 
 /// Puts `value`, a NaN or an infinity, at an element.
@@ -92,23 +156,74 @@ fn largest(dtype: SourceDtype) -> u32 {
     }
 }
 
+/// The stored bits of the significand: numbers that have no others are subnormal.
+fn significand(dtype: SourceDtype) -> u32 {
+    match dtype {
+        SourceDtype::Bf16 => 7,
+        SourceDtype::F16 => 10,
+        SourceDtype::F32 => 23,
+    }
+}
+
 fn sign(dtype: SourceDtype, random: &mut Random) -> u32 {
     (random.next() as u32 & 1) << (8 * dtype.bytes() - 1)
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31
     }
 
-    /// The sum of twelve uniform numbers, less its mean: normal enough.
+    /// The sum of four uniform numbers, less its mean, of unit variance: normal enough.
     fn normal(&mut self) -> f32 {
-        (0..12).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32).sum::<f32>() - 6.0
+        let uniform = self.next();
+        let sum: u32 = (0..4).map(|part| (uniform >> (16 * part)) as u16 as u32).sum();
+        (sum as f32 / 65536.0 - 2.0) * 3f32.sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn one_row_holds_every_tie_of_e4m3_and_of_8_bits() {
+        let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 300 };
+        let distinct = |content, scale: f32| {
+            let bytes = sample(source, content);
+            let values = bytes.as_chunks().0.iter().map(|&value| (f32::from_le_bytes(value).abs() / scale).to_bits());
+            values.collect::<BTreeSet<u32>>()
+        };
+        let e4m3 = distinct(Content::TiesOfE4m3, 2f32.powi(-14));
+        assert!((0..0x7E).all(|number| e4m3.contains(&e4m3_tie(number).to_bits())));
+        let integers = distinct(Content::TiesOfIntegers, 2f32.powi(-6));
+        assert!((0..128).all(|number| integers.contains(&(number as f32 + 0.5).to_bits())));
+        assert_eq!(distinct(Content::TiesOfE2m1, 2f32.powi(-6)).len(), 8);
+    }
+
+    #[test]
+    fn ties_are_exact_in_every_dtype() {
+        for content in [Content::TiesOfE4m3, Content::TiesOfE2m1, Content::TiesOfIntegers] {
+            let of = |dtype| sample(Matrix { dtype, rows: 7, columns: 300 }, content);
+            let exact: Vec<f32> = of(SourceDtype::F32).as_chunks().0.iter().map(|&f| f32::from_le_bytes(f)).collect();
+            let bf16 = of(SourceDtype::Bf16);
+            assert!(
+                bf16.as_chunks().0.iter().map(|&f| half::bf16::from_le_bytes(f).to_f32()).eq(exact.iter().copied())
+            );
+            let f16 = of(SourceDtype::F16);
+            assert!(f16.as_chunks().0.iter().map(|&f| half::f16::from_le_bytes(f).to_f32()).eq(exact.iter().copied()));
+        }
     }
 }

@@ -1,0 +1,5 @@
+use custom_scheme as _;
+
+fn main() -> std::process::ExitCode {
+    qwen_fp8::main()
+}

@@ -1,0 +1,134 @@
+//! What the schema of a scheme's options promises, and which options follow from it.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+
+use super::{Broken, MakeScheme};
+use crate::{Format, Registration, Scheme};
+
+/// A set of options to try.
+pub(super) struct Variant {
+    pub(super) options: Value,
+    /// The option one of whose values this tries, which may be refused.
+    pub(super) tries: Option<String>,
+}
+
+impl Variant {
+    /// The schemes that these options make: one for each format, or, of those that try a value, one at all.
+    pub(super) fn make(&self, make: MakeScheme) -> Result<Vec<Box<dyn Scheme>>, Broken> {
+        let made = [Format::CompressedTensors, Format::Fp8].map(|format| make(self.options.clone(), format));
+        if let [Err(error), Err(_)] = &made {
+            return match error.option {
+                Some(option) if self.tries.as_deref() == Some(option) => Ok(Vec::new()),
+                _ => Err(Broken::Options(error.clone())),
+            };
+        }
+        let mut schemes: Vec<_> = made.into_iter().flatten().collect();
+        if self.tries.is_some() {
+            schemes.truncate(1);
+        }
+        Ok(schemes)
+    }
+}
+
+/// The options are a closed object, each with a description.
+pub(super) fn check_schema(registration: &Registration) -> Result<(), Broken> {
+    let schema = schema(registration);
+    if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+        return Err(Broken::OpenOptions);
+    }
+    for (property, schema) in properties(&schema) {
+        if schema.get("description").is_none() {
+            return Err(Broken::NoDescription { property: property.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// An option that is none is refused beside those that are.
+pub(super) fn check_unknown(make: MakeScheme, variants: &[Variant]) -> Result<(), Broken> {
+    let unknown = "no_scheme_has_an_option_of_this_name";
+    let mut options = variants.first().and_then(|variant| variant.options.as_object()).cloned().unwrap_or_default();
+    options.insert(unknown.to_owned(), 1.into());
+    match make(options.into(), Format::CompressedTensors) {
+        Ok(_) => Err(Broken::UnknownOption(unknown)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What the scheme answers to its own arguments makes a scheme of the same arguments; it need not answer.
+pub(super) fn check_arguments(
+    registration: &Registration,
+    make: MakeScheme,
+    scheme: &dyn Scheme,
+) -> Result<(), Broken> {
+    let arguments = |scheme: &dyn Scheme| (scheme.weights(), scheme.input_activations());
+    let asked = arguments(scheme);
+    let Some(options) = (registration.from_arguments)(&asked.0, asked.1.as_ref()) else { return Ok(()) };
+    match make(options.clone(), Format::CompressedTensors) {
+        Ok(made) if arguments(&*made) == asked => Ok(()),
+        _ => Err(Broken::Arguments { asked: Box::new(asked.0), options }),
+    }
+}
+
+/// As few options as the scheme can do with, and then each value that the schema offers for one of them.
+pub(super) fn variants(registration: &Registration) -> Result<Vec<Variant>, Broken> {
+    let schema = schema(registration);
+    let mut least = Map::new();
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    for property in required.filter_map(Value::as_str) {
+        let offered = properties(&schema).find(|(name, _)| *name == property).map(|(_, schema)| offered(schema));
+        let Some(value) = offered.into_iter().flatten().next() else {
+            return Err(Broken::NoExample { property: property.to_owned() });
+        };
+        least.insert(property.to_owned(), value);
+    }
+    let mut variants = vec![Variant { options: least.clone().into(), tries: None }];
+    for (property, schema) in properties(&schema) {
+        let values = offered(schema);
+        if values.is_empty() && schema.get("default").is_none() {
+            return Err(Broken::NoExample { property: property.clone() });
+        }
+        for value in values {
+            if Some(&value) == least.get(property).or(schema.get("default")) {
+                continue;
+            }
+            let mut options = least.clone();
+            options.insert(property.clone(), value);
+            variants.push(Variant { options: options.into(), tries: Some(property.clone()) });
+        }
+    }
+    Ok(variants)
+}
+
+fn schema(registration: &Registration) -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    (registration.options)(&mut settings.into_generator()).to_value()
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+/// The values that a schema names: its examples and choices, and those of its alternatives; both of a switch.
+fn offered(schema: &Value) -> Vec<Value> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut offer = |value: &Value| {
+        if !values.contains(value) {
+            values.push(value.clone());
+        }
+    };
+    for list in ["examples", "enum"] {
+        schema.get(list).and_then(Value::as_array).into_iter().flatten().for_each(&mut offer);
+    }
+    schema.get("const").into_iter().for_each(&mut offer);
+    if schema.get("type").is_some_and(|kind| kind == "boolean") {
+        [false, true].map(Value::from).iter().for_each(&mut offer);
+    }
+    for list in ["oneOf", "anyOf"] {
+        for alternative in schema.get(list).and_then(Value::as_array).into_iter().flatten() {
+            offered(alternative).iter().for_each(&mut offer);
+        }
+    }
+    values
+}
