@@ -12,7 +12,7 @@ use crate::check::coded::{Coded, Steps};
 use crate::check::element::round;
 use crate::check::quality::Sums;
 use crate::check::shards::Piece;
-use crate::check::storage::Step;
+use crate::check::storage::{Extremes, Step};
 
 /// Relative slack of a boundary: a few roundings of F32, which quotients go through.
 const SLACK: f32 = 1e-6;
@@ -150,10 +150,10 @@ impl Matrix<'_> {
 
     fn compare(&self, run: &Run<'_>, weights: &[f32], dtype: Dtype, part: &mut Part, group: &mut Group) {
         let Step { scale, zero } = run.step;
-        let mut sums = Sums::default();
+        let (mut sums, mut extremes, mut spoilt) = (Sums::default(), Extremes::default(), false);
         for (index, (&code, &weight)) in run.codes.iter().zip(weights).enumerate() {
             let number = self.book.value[usize::from(code)];
-            group.spoilt |= !weight.is_finite();
+            spoilt |= !weight.is_finite();
             if number.is_nan() {
                 part.nans.add(run.place(index));
                 // Under a scale that is NaN everything is; under an infinite one only infinity.
@@ -177,7 +177,7 @@ impl Matrix<'_> {
             if !weight.is_finite() || !scale.is_finite() {
                 continue;
             }
-            group.extremes.add(weight);
+            extremes.add(weight);
             sums.saturated += u64::from(quotient > self.book.largest || quotient < self.book.least);
             sums.flushed += u64::from(number == zero && weight != 0.0);
             let (source, decoded) = (f64::from(weight), f64::from(number - zero) * f64::from(scale));
@@ -191,6 +191,8 @@ impl Matrix<'_> {
             }
         }
         sums.elements = run.codes.len() as u64;
+        group.extremes.merge(extremes);
+        group.spoilt |= spoilt;
         group.source += sums.source;
         group.error += sums.error;
         part.sums.merge(&sums);
