@@ -18,7 +18,7 @@ impl Packing {
         match self {
             Self::Bytes => codes,
             Self::Nibbles => codes.div_ceil(2),
-            Self::Words(bits) => words(codes, bits) * 4,
+            Self::Words(bits) => words(codes, bits).saturating_mul(4),
         }
     }
 
@@ -32,9 +32,9 @@ impl Packing {
     }
 }
 
-/// Words of 32 bits that so many integers fill.
+/// Words of 32 bits that so many integers fill; of more than there can be, too few to fit anything.
 pub(super) fn words(integers: usize, bits: u32) -> usize {
-    (integers * bits as usize).div_ceil(32)
+    integers.saturating_mul(bits as usize).div_ceil(32)
 }
 
 /// The integer whose bits begin at `bit`.

@@ -148,3 +148,34 @@ fn a_format_that_is_not_checked_says_so() {
     folder.quantization()["config_groups"]["group_0"]["format"] = json!("mxfp8-quantized");
     assert_eq!(codes(&folder), [("Q102", Severity::Note)]);
 }
+
+/// Matrices without rows or without columns, as many as a header can say of the others: nothing to read, and nothing to count.
+#[test]
+fn matrices_of_no_weight_end_soon() {
+    const HUGE: usize = 1 << 60;
+    let dir = tempfile::tempdir().unwrap();
+    for base in
+        [Base::Block, Base::Channel, Base::Int4, Base::Packed, Base::Shifted, Base::Mxfp8, Base::Mxfp4, Base::Nvfp4]
+    {
+        for sides in [[HUGE, 0], [0, HUGE], [0, 0]] {
+            let mut folder = Folder::read(base.dir());
+            for (name, tensor) in folder.shards.values_mut().flatten() {
+                let Some(parameter) = name.strip_prefix("model.language_model.layers.0.mlp.up_proj.") else { continue };
+                // One number each: they say how the others are read.
+                if parameter == "weight_global_scale" {
+                    continue;
+                }
+                if parameter == "weight_shape" {
+                    tensor.bytes = sides.map(|side| (side as i64).to_le_bytes()).concat();
+                    continue;
+                }
+                (tensor.shape, tensor.bytes) = (sides.to_vec(), Vec::new());
+            }
+            folder.write(dir.path());
+            let findings = lint(dir.path()).unwrap();
+            let verification = qwen_fp8::check::verify(dir.path(), Some(&source()), &[]).unwrap();
+            assert!(!verification.sound, "{base:?} {sides:?}: {findings:?}");
+            qwen_fp8::check::diff(&source(), dir.path()).unwrap();
+        }
+    }
+}

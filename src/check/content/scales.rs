@@ -96,7 +96,9 @@ impl Bad {
 
 /// Rows of the weight that end where groups do, with a bounded number of groups.
 fn stretches(coded: &Coded<'_>) -> impl Iterator<Item = Range<usize>> {
-    let (rows, height) = (coded.matrix[0], coded.sides()[0]);
+    let height = coded.sides()[0];
+    // A matrix without columns may have any number of rows, and no groups.
+    let rows = if coded.across() == 0 { 0 } else { coded.matrix[0] };
     let step = (PIECE / coded.across().max(1)).max(1).saturating_mul(height);
     (0..rows).step_by(step).map(move |first| first..rows.min(first.saturating_add(step)))
 }

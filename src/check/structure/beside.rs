@@ -78,10 +78,8 @@ pub(super) fn declared_shape(
     let sides: Vec<usize> = said.iter().filter_map(|&side| usize::try_from(side).ok()).collect();
     let packing = Packing::Words(bits);
     match sides[..] {
-        // More columns than there are bits would overflow nothing but the sum.
-        [rows, columns]
-            if rows == packed[0] && columns <= packed[1] * 32 && packing.bytes(columns) == packed[1] * 4 =>
-        {
+        // A matrix without rows may have any number of words, and of columns.
+        [rows, columns] if rows == packed[0] && packing.bytes(columns) == packed[1].saturating_mul(4) => {
             Ok(Some([rows, columns]))
         }
         _ => {

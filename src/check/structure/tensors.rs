@@ -146,7 +146,8 @@ fn unpacked(
 ) -> Result<Option<[usize; 2]>, SourceError> {
     match form.storage().codes().packing {
         Packing::Bytes => Ok(Some([rows, columns])),
-        Packing::Nibbles => Ok(Some([rows, columns * 2])),
+        // A matrix without rows may have any number of columns.
+        Packing::Nibbles => Ok(Some([rows, columns.saturating_mul(2)])),
         Packing::Words(_) => beside::declared_shape(view, module, form, [rows, columns], findings),
     }
 }
