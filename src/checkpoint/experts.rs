@@ -80,7 +80,7 @@ impl Checkpoint {
 }
 
 /// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
-fn experts_of(name: &str) -> (&str, &str) {
+pub(crate) fn experts_of(name: &str) -> (&str, &str) {
     split_name(name.strip_suffix(".weight").unwrap_or(name))
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use qwen_fp8_schemes::Scheme;
 
+use crate::checkpoint::experts::experts_of;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::layer::{self, LayerKind};
 use crate::recipe::Recipe;
@@ -45,11 +46,11 @@ impl<'a> Modules<'a> {
                     let scheme = tensor.view.float8().map(|float8| float8.scheme.as_ref());
                     quantized.extend(scheme.map(|scheme| Quantized { tensor, scheme, rule, target }));
                 }
-                _ if is_listed(tensor) => kept.push(tensor.module()),
+                _ if is_listed(tensor) => kept.push(listed_as(tensor)),
                 _ => {}
             }
             if tensor.kind() == LayerKind::Experts {
-                stacked_experts.push(tensor.module());
+                stacked_experts.push(listed_as(tensor));
             }
         }
         // A tied head has no tensor of its own, and a server builds it all the same.
@@ -98,6 +99,14 @@ pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
     a.weights() == b.weights()
         && a.input_activations() == b.input_activations()
         && a.storage_format() == b.storage_format()
+}
+
+/// The module that servers know: a stack belongs to its experts, whether its name ends in `.weight` or not.
+fn listed_as(tensor: &Tensor) -> &str {
+    match tensor.kind() {
+        LayerKind::Experts => experts_of(&tensor.name).0,
+        _ => tensor.module(),
+    }
 }
 
 fn is_listed(tensor: &Tensor) -> bool {

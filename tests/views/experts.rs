@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scene::{Random, Scene, Tensor, Tensors};
+use crate::scene::{Output, Random, Scene, Tensor, Tensors};
 
 const EXPERTS: usize = 3;
 const HIDDEN: usize = 256;
@@ -130,6 +130,10 @@ fn without_a_policy_stacks_are_an_error_and_with_keep_they_stay() {
     let output = scene.apply(&format!("experts: keep\n{rules}"), &source, "kept", &[]);
     let name = "model.layers.0.mlp.experts.gate_up_proj";
     assert_eq!(output.tensor(name), &tensors[name]);
+    // The list says the same of stacks that are called `.weight`.
+    let named = scene.checkpoint("named", &[stacked(&one_by_one(), true, ".weight")], json!({}));
+    let lists = |output: Output| output.config["quantization_config"]["ignored_layers"].clone();
+    assert!(lists(scene.apply(&format!("experts: keep\n{rules}"), &named, "named-kept", &[])) == lists(output));
     let said = scene.refused(&format!("experts: splt\n{rules}"), &source);
     assert!(said.contains("recipe.yaml:1:10") && said.contains("split"), "{said}");
 }
