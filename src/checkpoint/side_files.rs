@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::INDEX_FILE;
-use super::source::{SourceError, SourceFile, Stamp};
+use super::source::{self, SourceError, SourceFile, Stamp};
 use crate::shown::shown;
 
 /// A file that is copied byte for byte.
@@ -60,7 +60,7 @@ enum Fate {
 /// The names in a directory, sorted.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    for entry in source::entries(dir)? {
         let name = entry?.file_name();
         let path = dir.join(&name);
         files.push(Listed { is_utf8: name.to_str().is_some(), name: name.to_string_lossy().into_owned(), path });

@@ -178,6 +178,16 @@ impl Stamp {
     }
 }
 
+/// The entries of a directory; asked for again where a signal interrupts that, as network file systems may.
+pub(crate) fn entries(dir: &Path) -> io::Result<fs::ReadDir> {
+    loop {
+        match fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            entries => return entries,
+        }
+    }
+}
+
 fn open_error(path: &Path, errno: Errno) -> SourceError {
     match (errno, fs::read_link(path)) {
         (Errno::NOENT, Ok(target)) => SourceError::Dangling { path: path.into(), target },

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, StatxAttributes, StatxFlags};
 use rustix::process::{Resource, geteuid, getrlimit};
 
+use crate::checkpoint::source::entries;
 use crate::plan::Plan;
 use crate::run::RunError;
 
@@ -62,7 +63,7 @@ impl Destination {
             Err(error) => Err(RunError::file("look at", &self.path)(error)),
             Ok(found) if !found.is_dir() => Err(self.occupied()),
             Ok(found) => {
-                let mut entries = fs::read_dir(&self.path).map_err(RunError::file("list", &self.path))?;
+                let mut entries = entries(&self.path).map_err(RunError::file("list", &self.path))?;
                 if entries.next().is_some() { Err(self.occupied()) } else { self.check_makes_way(&found) }
             }
         }

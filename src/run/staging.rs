@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::checkpoint::layout::INDEX_FILE;
+use crate::checkpoint::source::entries;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
 use crate::run::journal::{Finished, Journal, Past};
@@ -203,7 +204,7 @@ impl Staging {
                 _ => {}
             }
         }
-        for entry in fs::read_dir(&self.dir)? {
+        for entry in entries(&self.dir)? {
             let entry = entry?;
             if !finished.iter().any(|name| entry.file_name() == name.as_str()) {
                 fs::remove_file(entry.path())?;
