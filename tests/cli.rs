@@ -106,6 +106,8 @@ fn plan_as_json_is_complete() {
             "documents",
             "side_files",
             "quantized_tensors",
+            "carried_tensors",
+            "dequantized_tensors",
             "copied_tensors",
             "source_bytes",
             "output_bytes",

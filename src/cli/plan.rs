@@ -27,17 +27,24 @@ fn render(summary: &Summary) -> String {
     }
     text.push_str(&files(summary));
     text.push_str(&format!(
-        "\n{} quantized, {} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % saved\n{}",
+        "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % {}\n{}",
         count(summary.quantized_tensors, "tensor"),
+        if_any(summary.carried_tensors, "carried over"),
+        if_any(summary.dequantized_tensors, "decoded"),
         summary.copied_tensors,
         summary.format,
         if summary.on_nonfinite == NonFinitePolicy::Keep { "; NaN and infinities are kept" } else { "" },
         grouped(summary.source_bytes),
         grouped(summary.output_bytes),
-        summary.saved_share * 100.0,
+        summary.saved_share.abs() * 100.0,
+        if summary.saved_share < 0.0 { "more" } else { "saved" },
         parallel(&summary.tensor_parallel),
     ));
     text
+}
+
+fn if_any(number: usize, what: &str) -> String {
+    if number == 0 { String::new() } else { format!("{number} {what}, ") }
 }
 
 /// The rows of one action and rule: those of a common stem stand below it, a copied bias beside its weight.

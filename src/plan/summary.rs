@@ -30,6 +30,8 @@ pub struct Summary {
     /// Files that are copied byte for byte.
     pub side_files: Vec<FileSize>,
     pub quantized_tensors: usize,
+    pub carried_tensors: usize,
+    pub dequantized_tensors: usize,
     pub copied_tensors: usize,
     /// Bytes of all tensors, before and after.
     pub source_bytes: u64,
@@ -102,7 +104,7 @@ impl Summary {
         let rows = rows(plan);
         let source_bytes: u64 = rows.iter().map(|row| row.source_bytes).sum();
         let output_bytes: u64 = rows.iter().map(|row| row.output_bytes).sum();
-        let quantized_tensors = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
+        let tensors = |action: Action| rows.iter().filter(|row| row.action == action).map(|row| row.count).sum();
         let shards = plan.shards.iter().map(|shard| ShardSize {
             name: shard.file_name.clone(),
             tensors: shard.tensors.len(),
@@ -121,11 +123,13 @@ impl Summary {
             on_nonfinite: plan.recipe.on_nonfinite,
             split_stacks: stacks.len(),
             split_matrices,
+            quantized_tensors: tensors(Action::Quantize),
+            carried_tensors: tensors(Action::Carry),
+            dequantized_tensors: tensors(Action::Dequantize),
+            copied_tensors: tensors(Action::Copy),
             rows,
             shards: shards.collect(),
             documents: documents.collect(),
-            quantized_tensors,
-            copied_tensors: plan.jobs.len() - quantized_tensors,
             source_bytes,
             output_bytes,
             saved_share: if source_bytes == 0 { 0.0 } else { 1.0 - output_bytes as f64 / source_bytes as f64 },
