@@ -285,6 +285,14 @@ mod tests {
         assert_eq!(found("org/name@pr/1"), other);
         assert_eq!(found("org/name@bbbb"), other);
         assert_eq!(found("gpt2"), only);
+        // A name for the newest commit that is no file, or without end, is none.
+        fs::create_dir(hub.join("models--gpt2/refs")).unwrap();
+        let main = hub.join("models--gpt2/refs/main");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &main, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(found("gpt2"), only);
+        fs::remove_file(&main).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &main).unwrap();
+        assert_eq!(found("gpt2"), only);
         assert_eq!(found(hub.to_str().unwrap()), hub);
     }
 

@@ -30,7 +30,7 @@ pub enum RunError {
     #[error("output {} lies inside the source {}", shown_path(output), shown_path(source_dir))]
     OutputInSource { output: PathBuf, source_dir: PathBuf },
 
-    #[error("output {} holds the source {}", shown_path(output), shown_path(source_dir))]
+    #[error("the source {} lies inside the output {}", shown_path(source_dir), shown_path(output))]
     SourceInOutput { output: PathBuf, source_dir: PathBuf },
 
     #[error("another run is writing {} (it holds {})", shown_path(output), shown_path(lock))]

@@ -38,9 +38,13 @@ pub(crate) const CASES: &[Case] = &[
         },
         Refuse(INSIDE),
     ),
-    Case("the folder that holds the input", |s| s.output = ".".into(), Refuse(&["output `.` holds the source"])),
-    Case("the folder above", |s| s.output = "..".into(), Refuse(&["output `..` holds the source"])),
-    Case("the root", |s| s.output = "/".into(), Refuse(&["output `/` holds the source"])),
+    Case(
+        "the folder that holds the input",
+        |s| s.output = ".".into(),
+        Refuse(&["the source `model` lies inside the output `.`"]),
+    ),
+    Case("the folder above", |s| s.output = "..".into(), Refuse(&["the source `model` lies inside the output `..`"])),
+    Case("the root", |s| s.output = "/".into(), Refuse(&["the source `model` lies inside the output `/`"])),
     Case(
         "a folder that holds the input by a link",
         |s| {
@@ -53,7 +57,7 @@ pub(crate) const CASES: &[Case] = &[
             s.link("store/model", "model");
             s.output = "store".into()
         },
-        Refuse(&["output `store` holds the source"]),
+        Refuse(&["the source `model` lies inside the output `store`"]),
     ),
     Case(
         "a folder with a file",
