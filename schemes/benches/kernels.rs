@@ -1,40 +1,51 @@
 //! How long a cast takes over a plain narrowing copy of the same bytes, data in memory, one thread.
 //!
-//! `cargo bench -p qwen-fp8-schemes` first prints that ratio for each instruction set, as the median of rounds in which
-//! all contenders take turns, and then runs criterion over the same work. `-- --ratios` stops after the ratios.
+//! `cargo bench -p qwen-fp8-schemes` first prints that ratio for every registered scheme and instruction set, and then
+//! runs criterion over the same work. `-- --ratios` stops after the ratios, `-- --simd NAME` leaves the other instruction
+//! sets out, `-- --only TEXT` the schemes whose name and options do not contain it. Without `--simd` the portable path is
+//! left out where there is another.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use qwen_fp8_schemes::{AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, absmax, find};
+use qwen_fp8_schemes::{
+    AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, absmax, registered,
+};
 use serde_json::{Value, json};
 
 /// 256 MiB of BF16: far more than a cache holds.
 const SOURCE: Matrix = Matrix { dtype: SourceDtype::Bf16, rows: 32768, columns: 4096 };
 
 /// So many rows at a time, as a worker of the engine has them.
-const BAND: usize = 512;
+const BAND: usize = 256;
+
+/// An odd number, for the median.
+const ROUNDS: usize = 11;
 
 fn main() {
     let bytes = weights();
-    let mut out = vec![1; SOURCE.rows * SOURCE.columns];
-    let mut rest = vec![vec![1; SOURCE.rows * 256]; 3];
-    let mut contenders = contenders();
-    ratios(&mut contenders, &bytes, &mut out, &mut rest);
+    let mut contenders = contenders(argument("--simd").as_deref(), argument("--only").as_deref());
+    let mut outputs = outputs(&contenders);
+    ratios(&mut contenders, &bytes, &mut outputs);
     if std::env::args().any(|argument| argument == "--ratios") {
         return;
     }
-    let mut criterion = Criterion::default().configure_from_args().sample_size(10);
+    let mut criterion = Criterion::default().sample_size(10);
     let mut group = criterion.benchmark_group("kernels");
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     for contender in &mut contenders {
         group.bench_function(&contender.name, |bencher| {
-            bencher.iter(|| (contender.work)(&bytes, &mut out, &mut rest));
+            bencher.iter(|| (contender.work)(&bytes, &mut outputs));
         });
     }
     group.finish();
     criterion.final_summary();
+}
+
+/// What follows `flag` on the command line.
+fn argument(flag: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != flag).nth(1)
 }
 
 /// Normally distributed weights, as in a real layer: some fall below the normal range of E4M3.
@@ -56,107 +67,148 @@ fn weights() -> Vec<u8> {
 
 struct Contender {
     name: String,
+    /// The bytes of each tensor it writes.
+    sizes: Vec<usize>,
     work: Work,
+    /// The copy it is held against.
+    copy: fn(&[u8], &mut [u8]),
 }
 
 /// From weights to codes, and to scales and what else there is.
-type Work = Box<dyn FnMut(&[u8], &mut [u8], &mut [Vec<u8>])>;
+type Work = Box<dyn FnMut(&[u8], &mut [Vec<u8>])>;
 
-fn contenders() -> Vec<Contender> {
+/// What runs besides the registered schemes under their default options.
+const VARIANTS: [(&str, fn() -> Value); 6] = [
+    ("FP8_BLOCK", || json!({ "scale_dtype": "f32" })),
+    ("FP8_BLOCK", || json!({ "quotient_dtype": "source" })),
+    ("FP8_DYNAMIC", || json!({ "quotient_dtype": "source" })),
+    ("W8A8", || json!({ "symmetric": false })),
+    ("W8A8", || json!({ "quotient_dtype": "source" })),
+    ("W4A16", || json!({ "quotient_dtype": "source" })),
+];
+
+fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
+    let chosen = |candidate: &Simd| match simd {
+        Some(name) => candidate.name() == name,
+        None => *candidate != Simd::PORTABLE || Simd::detect() == Simd::PORTABLE,
+    };
     let mut all = Vec::new();
-    let mut add = |name: String, work: Work| all.push(Contender { name, work });
-    add("narrowing copy".to_owned(), Box::new(|bytes, out, _| narrow(bytes, out)));
-    add("narrowing copy to half bytes".to_owned(), Box::new(|bytes, out, _| narrow_to_half_bytes(bytes, out)));
-    add("memcpy of as many bytes out".to_owned(), Box::new(|bytes, out, _| out.copy_from_slice(&bytes[..out.len()])));
-    for simd in Simd::available() {
-        add(
-            format!("absolute maximum, {simd}"),
-            Box::new(move |bytes, _, _| {
-                black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
-            }),
-        );
-        for (name, options, what) in [
-            ("FP8_DYNAMIC", json!({ "block_size": 128 }), "block 128"),
-            ("FP8_DYNAMIC", json!({}), "channel"),
-            ("FP8_DYNAMIC", json!({ "block_size": 128, "scale_dtype": "f32" }), "block 128, f32 scales"),
-            ("FP8_DYNAMIC", json!({ "block_size": 128, "quotient_dtype": "source" }), "block 128, source quotient"),
-            ("W8A8", json!({}), "W8A8"),
-            ("W8A8", json!({ "quotient_dtype": "source" }), "W8A8, source quotient"),
-            ("W8A16", json!({}), "W8A16"),
-            ("W4A16", json!({}), "W4A16"),
-            ("W4A16_ASYM", json!({}), "W4A16_ASYM"),
-            ("W3A16", json!({}), "W3A16"),
-            ("W4A8", json!({}), "W4A8"),
-            ("MXFP8", json!({}), "MXFP8"),
-            ("MXFP4", json!({}), "MXFP4"),
-            ("NVFP4A16", json!({}), "NVFP4A16"),
-        ] {
-            let scheme = scheme(name, options);
-            add(
-                format!("{what}, {simd}"),
-                Box::new(move |bytes, out, rest| quantize(&*scheme, bytes, out, rest, simd)),
-            );
+    for simd in Simd::available().into_iter().filter(chosen) {
+        let work: Work = Box::new(move |bytes, _| {
+            black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
+        });
+        all.push(Contender { name: format!("absolute maximum, {simd}"), sizes: vec![0], work, copy: narrow::<8> });
+        for registration in registered() {
+            let Make::Quantize(make) = registration.make else { continue };
+            let variants = VARIANTS.iter().filter(|(name, _)| *name == registration.name).map(|(_, options)| options());
+            for options in std::iter::once(json!({})).chain(variants) {
+                let name = format!("{} {options}", registration.name).replace(" {}", "");
+                if only.is_some_and(|only| !name.contains(only)) {
+                    continue;
+                }
+                let scheme = make(options, Format::CompressedTensors).expect("the options are right");
+                all.push(contender(format!("{name}, {simd}"), scheme, simd));
+            }
         }
     }
     all
 }
 
-/// Two bytes in, one byte out, and nothing else.
-#[inline(never)]
-fn narrow(bytes: &[u8], out: &mut [u8]) {
-    for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *out = (u16::from_le_bytes(*raw) >> 8) as u8;
-    }
-}
-
-/// As [`narrow`], but to four bits.
-#[inline(never)]
-fn narrow_to_half_bytes(bytes: &[u8], out: &mut [u8]) {
-    for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        let pair = u32::from_le_bytes(*raw);
-        *out = (pair >> 12 & 0xF | pair >> 24 & 0xF0) as u8;
-    }
-}
-
-fn scheme(name: &str, options: Value) -> Box<dyn Scheme> {
-    let Some(Make::Quantize(make)) = find(name).map(|registration| &registration.make) else {
-        panic!("the scheme is registered")
-    };
-    make(options, Format::CompressedTensors).expect("the options are right")
-}
-
-fn quantize(scheme: &dyn Scheme, bytes: &[u8], out: &mut [u8], rest: &mut [Vec<u8>], simd: Simd) {
+fn contender(name: String, scheme: Box<dyn Scheme>, simd: Simd) -> Contender {
     let specs = scheme.outputs(SOURCE).expect("the shape fits");
+    let copy = match specs[0].bytes() * 8 / (SOURCE.rows * SOURCE.columns) {
+        2 => narrow::<2>,
+        3 => narrow::<3>,
+        4 => narrow::<4>,
+        5 => narrow::<5>,
+        6 => narrow::<6>,
+        7 => narrow::<7>,
+        8 => narrow::<8>,
+        bits => panic!("there is no copy to {bits} bits"),
+    };
+    let sizes = specs.iter().map(TensorSpec::bytes).collect();
+    let work = Box::new(move |bytes: &[u8], out: &mut [Vec<u8>]| quantize(&*scheme, &specs, bytes, out, simd));
+    Contender { name, sizes, work, copy }
+}
+
+/// Room for what any of them writes. It is not zero, so that the pages are there.
+fn outputs(contenders: &[Contender]) -> Vec<Vec<u8>> {
+    let mut outputs = vec![vec![1; SOURCE.rows * SOURCE.columns]];
+    for sizes in contenders.iter().map(|contender| &contender.sizes) {
+        outputs.resize(outputs.len().max(sizes.len()), Vec::new());
+        for (output, &size) in outputs.iter_mut().zip(sizes) {
+            output.resize(output.len().max(size), 1);
+        }
+    }
+    outputs
+}
+
+/// Reads two bytes and writes so many bits for each element, and nothing else: eight stretches of elements become as
+/// many stretches of bytes, for which there are no faster instructions.
+#[inline(never)]
+fn narrow<const BITS: usize>(bytes: &[u8], out: &mut [u8]) {
+    const STRETCH: usize = 64;
+    let stretches = bytes.as_chunks::<{ 2 * STRETCH }>().0.as_chunks::<8>().0;
+    let narrowed = out.as_chunks_mut::<STRETCH>().0.as_chunks_mut::<BITS>().0;
+    for (stretches, narrowed) in stretches.iter().zip(narrowed) {
+        for (first, out) in narrowed.iter_mut().enumerate() {
+            let mut sum = [0; STRETCH];
+            for stretch in stretches.iter().skip(first).step_by(BITS) {
+                for (sum, raw) in sum.iter_mut().zip(stretch.as_chunks::<2>().0) {
+                    *sum ^= (u16::from_le_bytes(*raw) >> 8) as u8;
+                }
+            }
+            *out = sum;
+        }
+    }
+}
+
+fn quantize(scheme: &dyn Scheme, specs: &[TensorSpec], bytes: &[u8], out: &mut [Vec<u8>], simd: Simd) {
+    // What a first pass finds is handed in: that pass is the row of the absolute maximum.
     let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(0.1);
     for first_row in (0..SOURCE.rows).step_by(BAND) {
         let bytes = &bytes[first_row * SOURCE.row_bytes()..][..BAND * SOURCE.row_bytes()];
         let band = Band { source: SOURCE, first_row, rows: BAND, bytes, amax, simd };
-        let buffers = std::iter::once(&mut *out).chain(rest.iter_mut().map(Vec::as_mut_slice));
         let mut outputs: Vec<&mut [u8]> =
-            specs.iter().zip(buffers).map(|(spec, buffer)| &mut buffer[spec.band_range(first_row, BAND)]).collect();
+            specs.iter().zip(&mut *out).map(|(spec, buffer)| &mut buffer[spec.band_range(first_row, BAND)]).collect();
         scheme.quantize(&band, &mut outputs).expect("the weights are finite");
     }
 }
 
-fn ratios(contenders: &mut [Contender], bytes: &[u8], out: &mut [u8], rest: &mut [Vec<u8>]) {
-    const ROUNDS: usize = 11;
-    let mut times = vec![Vec::new(); contenders.len()];
+/// Each contender takes its turn right after its copy: what else the machine does meanwhile slows both.
+fn ratios(contenders: &mut [Contender], bytes: &[u8], outputs: &mut [Vec<u8>]) {
+    let mut times = vec![(Vec::new(), Vec::new()); contenders.len()];
     for _ in 0..ROUNDS {
-        for (contender, times) in contenders.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            (contender.work)(bytes, out, rest);
-            times.push(start.elapsed());
+        for (contender, (copies, works)) in contenders.iter_mut().zip(&mut times) {
+            copies.push(timed(|| (contender.copy)(bytes, &mut outputs[0])));
+            works.push(timed(|| (contender.work)(bytes, outputs)));
         }
     }
-    let median = |times: &[Duration]| {
-        let mut sorted = times.to_vec();
-        sorted.sort();
-        sorted[ROUNDS / 2].as_secs_f64()
-    };
-    let copy = median(&times[0]);
-    println!("{:40} {:>10} {:>16}", "median of 11", "GB/s in", "time over copy");
-    for (contender, times) in contenders.iter().zip(&times) {
-        let time = median(times);
-        println!("{:40} {:10.2} {:16.2}", contender.name, bytes.len() as f64 / time / 1e9, time / copy);
+    let title = format!("over {ROUNDS} rounds");
+    println!("{title:52} {:>10} {:>10} {:>14} {:>14}", "GB/s in", "its copy", "time over copy", "of the fastest");
+    for (contender, (copies, works)) in contenders.iter().zip(&times) {
+        let speed = |times: &[f64]| bytes.len() as f64 / median(times) / 1e9;
+        let ratios: Vec<f64> = works.iter().zip(copies).map(|(work, copy)| work / copy).collect();
+        let fastest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+        println!(
+            "{:52} {:10.2} {:10.2} {:14.2} {:14.2}",
+            contender.name,
+            speed(works),
+            speed(copies),
+            median(&ratios),
+            fastest(works) / fastest(copies)
+        );
     }
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    Duration::as_secs_f64(&start.elapsed())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
