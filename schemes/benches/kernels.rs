@@ -77,8 +77,11 @@ struct Contender {
 /// From weights to codes, and to scales and what else there is.
 type Work = Box<dyn FnMut(&[u8], &mut [Vec<u8>])>;
 
+/// Options of a scheme, which are no constants.
+type Options = fn() -> Value;
+
 /// What runs besides the registered schemes under their default options.
-const VARIANTS: [(&str, fn() -> Value); 6] = [
+const VARIANTS: [(&str, Options); 6] = [
     ("FP8_BLOCK", || json!({ "scale_dtype": "f32" })),
     ("FP8_BLOCK", || json!({ "quotient_dtype": "source" })),
     ("FP8_DYNAMIC", || json!({ "quotient_dtype": "source" })),
