@@ -73,6 +73,12 @@ impl Ground {
         self.user("sh", &[&["-c", &line, "sh"][..], &APPLY, more].concat())
     }
 
+    /// The run with the signals heard that whoever started these tests may have had ignored, as `nohup` and `&` do.
+    pub(crate) fn apply_heard(&self, more: &[&str]) -> Command {
+        let program = ["--default-signal=HUP,INT,TERM", "./qwen-fp8"];
+        self.user("env", &[&program[..], &APPLY, more].concat())
+    }
+
     /// What lies where the output goes.
     pub(crate) fn home(&self) -> Vec<String> {
         let names = fs::read_dir(self.at("home")).unwrap().map(|entry| entry.unwrap().file_name());

@@ -73,7 +73,7 @@ impl Stalled {
 }
 
 fn run(ground: &Ground) -> Command {
-    ground.apply_after("true", &["-v", "--max-memory", "1M"])
+    ground.apply_heard(&["-v", "--max-memory", "1M"])
 }
 
 const SIGNALS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
