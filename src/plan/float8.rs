@@ -88,7 +88,7 @@ fn weight(
     let stored = ScaleTensor { name: scale_name, dtype: scale_dtype, shape, shard, offset, len };
     Ok(Tensor {
         dtype: dtype.into(),
-        // The header's reader has proven that the codes are in memory's reach; their numbers may not be.
+        // The header's reader has proven that the codes are in the file; their numbers may be too many for a count of bytes.
         len: codes.len.checked_mul(dtype.bytes() as u64).ok_or_else(|| format!("{name} is too large"))?,
         view: View::Float8(Arc::new(Float8 { scale: stored, group, scheme })),
         ..codes

@@ -39,7 +39,7 @@ pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[De
         let taken = of(Some(index));
         match taken.first() {
             Some(first) if rule.scheme.is_some() && !rule.requantize => {
-                findings.push(twice(recipe, checkpoint, rule, first, &taken))
+                findings.push(twice(recipe, checkpoint, index, first, &taken))
             }
             None if !rule.optional && (rule.requantize || decodes(rule)) => findings.push(
                 Finding::error(format!("{} takes no layer that is FP8", rule.label)).at(rule.span.clone()).help(
@@ -60,11 +60,11 @@ fn decodes(rule: &Rule) -> bool {
     matches!(rule.registration.make, Make::Dequantize)
 }
 
-fn twice(recipe: &Recipe, checkpoint: &Checkpoint, rule: &Rule, first: &Tensor, taken: &[&Tensor]) -> Finding {
+fn twice(recipe: &Recipe, checkpoint: &Checkpoint, index: usize, first: &Tensor, taken: &[&Tensor]) -> Finding {
+    let rule = &recipe.rules[index];
     let how = checkpoint.quantized.as_deref().unwrap_or("its layers are FP8");
     let number = count(taken.len(), "FP8 layer");
     let modules = selection::modules(taken.iter().copied());
-    let index = recipe.rules.iter().position(|other| std::ptr::eq(other, rule)).unwrap_or_default();
     Finding::error(format!("the checkpoint is quantized already: {how}"))
         .at(rule.span.clone())
         .label(format!("{} takes {number}, such as {}", rule.label, shown(first.module())))

@@ -17,14 +17,6 @@ use crate::run::timings::{Stages, timed};
 use crate::run::view::{Failure, From, Rows};
 use crate::run::work::{self, MAX_OUTPUTS, Task};
 
-/// Rows of the source that one row of scales is for.
-fn rows_of_a_scale(spec: &TensorSpec) -> usize {
-    match spec.extent {
-        Extent::Rows(rows) => rows,
-        Extent::Packed { .. } | Extent::Whole => 0,
-    }
-}
-
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
     shared: &'a Pipeline<'a>,
@@ -242,5 +234,13 @@ impl<'a> Worker<'a> {
     fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.from_shard).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
+    }
+}
+
+/// Rows of the source that one row of scales is for.
+fn rows_of_a_scale(spec: &TensorSpec) -> usize {
+    match spec.extent {
+        Extent::Rows(rows) => rows,
+        Extent::Packed { .. } | Extent::Whole => 0,
     }
 }
