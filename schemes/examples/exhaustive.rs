@@ -1,8 +1,10 @@
-//! Proves the casts of BF16 by BF16 scales: all weights, all scales, both roundings of the quotient, every instruction
-//! set of this machine, against a division and the `float8` crate's rounding.
+//! Proves the casts of BF16 to E4M3: both roundings of the quotient, every instruction set of this machine, against a
+//! division and the `float8` crate's rounding.
 //!
-//! Of the 2^32 pairs of bit patterns these are the ones that can occur: finite weights, and scales that a finite maximum
-//! leads to. Each instruction set and rounding takes about 20 seconds.
+//! Under BF16 scales these are all pairs that can occur: finite weights, and scales that a finite maximum leads to. F32
+//! scales have 2^23 significands, and each weight has one of 128: these are all their pairs, in one octave.
+//!
+//! Each instruction set and rounding takes about half a minute.
 //!
 //! `cargo run --release -p qwen-fp8-schemes --example exhaustive [-- --simd avx2]`
 
@@ -11,7 +13,7 @@ mod all;
 
 use std::time::Instant;
 
-use all::{Quotient, Weights, scales, scheme};
+use all::{Cast, Quotient, ScaleDtype, Weights, maxima, maxima_of_an_octave};
 use qwen_fp8_schemes::Simd;
 
 fn main() {
@@ -31,10 +33,16 @@ fn main() {
     }
     for quotient in [Quotient::F32, Quotient::Source] {
         for &simd in &paths {
-            let (start, scheme) = (Instant::now(), scheme(quotient));
-            let mut weights = Weights::new();
-            let pairs: u64 = scales().map(|scale| weights.check(&*scheme, quotient, scale, &[simd])).sum();
-            println!("{simd}, quotient {quotient:?}: {pairs} pairs equal, {:.1} s", start.elapsed().as_secs_f64());
+            let (start, cast) = (Instant::now(), Cast::new(quotient, ScaleDtype::Bf16));
+            let mut weights = Weights::all();
+            let pairs: u64 = maxima().map(|amax| weights.check(&cast, amax, &[simd])).sum();
+            let under_bf16 = start.elapsed().as_secs_f64();
+            println!("{simd}, quotient {quotient:?}, BF16 scales: {pairs} pairs equal, {under_bf16:.1} s");
+            let (start, cast) = (Instant::now(), Cast::new(quotient, ScaleDtype::F32));
+            let mut weights = Weights::significands();
+            let pairs: u64 = maxima_of_an_octave().map(|amax| weights.check(&cast, amax, &[simd])).sum();
+            let under_f32 = start.elapsed().as_secs_f64();
+            println!("{simd}, quotient {quotient:?}, F32 scales: {pairs} pairs equal, {under_f32:.1} s");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The numerics: pure functions from the bytes of a weight to the bytes of narrow numbers and their scales.
 //!
 //! The loops are scalar code that LLVM vectorizes, compiled once per instruction set, but for the cast that real
-//! checkpoints need ([`multiply`]), which is written out. All instruction sets give identical bytes.
+//! checkpoints need ([`table`]), which is written out. All instruction sets give identical bytes.
 
 mod absmax;
 mod band;
@@ -15,8 +15,6 @@ mod group;
 mod integer;
 mod keep;
 mod microscaling;
-#[cfg(target_arch = "x86_64")]
-mod multiply;
 mod nvfp4;
 mod odd_scales;
 mod pack;
@@ -25,6 +23,7 @@ mod rows;
 mod scale;
 mod search;
 mod signed;
+mod table;
 mod thresholds;
 
 pub use absmax::{absmax, non_finite};

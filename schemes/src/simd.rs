@@ -13,10 +13,13 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Simd {
-    /// The path that every machine has: the target's baseline, which is SSE2 on x86-64 and NEON on aarch64.
+    /// The path that every machine has: scalar code for the target's baseline, which LLVM vectorizes for SSE2 on x86-64 and
+    /// for NEON on aarch64.
     pub const PORTABLE: Self = Self(Level::Portable);
 
     /// All that this machine has, the fastest first.
@@ -28,6 +31,7 @@ impl Simd {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vbmi")
                 && is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
             {
@@ -37,6 +41,8 @@ impl Simd {
                 found.push(Self(Level::Avx2));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Self(Level::Neon));
         found.push(Self::PORTABLE);
         found
     }
@@ -46,7 +52,7 @@ impl Simd {
         Self::available()[0]
     }
 
-    /// `portable`, `avx2`, `avx512`.
+    /// `portable`, `avx2`, `avx512`, `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
@@ -54,6 +60,8 @@ impl Simd {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
         }
     }
 
@@ -71,6 +79,9 @@ impl Simd {
             // SAFETY: only `available` makes this value, after it found all that `run_avx512` enables.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(work) },
+            // NEON is in the baseline of the target.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => work.run(Self(Level::Neon)),
         }
     }
 }
@@ -91,7 +102,7 @@ fn run_avx2<W: Vectorized>(work: W) -> W::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx2,fma")]
 fn run_avx512<W: Vectorized>(work: W) -> W::Output {
     work.run(Simd(Level::Avx512))
 }

@@ -1,24 +1,49 @@
-//! A slice of all pairs of a BF16 weight and a BF16 scale; `cargo run --release -p qwen-fp8-schemes --example exhaustive`
-//! does them all.
+//! A slice of all pairs of a BF16 weight and a scale; `cargo run --release -p qwen-fp8-schemes --example exhaustive` does
+//! them all.
 
 #[path = "pairs/mod.rs"]
 mod all;
 
-use all::{Quotient, Weights, scales, scheme};
+use all::{Cast, Quotient, ScaleDtype, Weights, maxima, maxima_of_an_octave};
 use qwen_fp8_schemes::Simd;
 
 #[test]
-fn every_97th_scale_and_those_at_the_ends() {
+fn every_97th_bf16_scale_and_those_at_the_ends() {
     let paths = Simd::available();
-    let mut weights = Weights::new();
-    let count = scales().count();
+    let mut weights = Weights::all();
+    let count = maxima().count();
     for quotient in [Quotient::F32, Quotient::Source] {
-        let scheme = scheme(quotient);
+        let cast = Cast::new(quotient, ScaleDtype::Bf16);
         // 97 has no factor in common with the 128 significands: all of them come.
-        for (index, scale) in scales().enumerate() {
+        for (index, amax) in maxima().enumerate() {
             if index % 97 == 0 || index < 10 || index + 10 > count {
-                weights.check(&*scheme, quotient, scale, &paths);
+                weights.check(&cast, amax, &paths);
             }
+        }
+    }
+}
+
+#[test]
+fn f32_scales_of_all_sizes() {
+    let paths = Simd::available();
+    let mut weights = Weights::all();
+    for quotient in [Quotient::F32, Quotient::Source] {
+        let cast = Cast::new(quotient, ScaleDtype::F32);
+        // The first of these leads to a subnormal scale.
+        for bits in (1000..f32::MAX.to_bits()).step_by(10_000_019) {
+            weights.check(&cast, f32::from_bits(bits), &paths);
+        }
+    }
+}
+
+#[test]
+fn f32_scales_of_every_97th_significand() {
+    let paths = Simd::available();
+    let mut weights = Weights::significands();
+    for quotient in [Quotient::F32, Quotient::Source] {
+        let cast = Cast::new(quotient, ScaleDtype::F32);
+        for amax in maxima_of_an_octave().step_by(97) {
+            weights.check(&cast, amax, &paths);
         }
     }
 }

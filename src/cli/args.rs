@@ -123,7 +123,7 @@ pub(super) struct Apply {
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(super) max_memory: Option<u64>,
 
-    /// The instruction set: portable, avx2, avx512 [default: the best this machine has]
+    /// The instruction set: portable, avx2, avx512, neon [default: the best this machine has]
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
     pub(super) simd: Option<String>,
 

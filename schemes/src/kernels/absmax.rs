@@ -44,11 +44,66 @@ pub(super) fn maximum<E: Element>(elements: &[E::Raw]) -> E::Magnitude {
     elements.iter().fold(E::Magnitude::default(), |maximum, &raw| maximum.max(E::magnitude(raw)))
 }
 
-/// Raises the running maximum of each column by one more row.
+/// The running maxima of a row of blocks, while rows are added.
+pub(super) struct Maxima<E: Element> {
+    /// Columns of a block.
+    width: usize,
+    running: Vec<Lanes<E::Magnitude>>,
+}
+
+/// Those of the lanes of a block or a part of it, where no vector of them crosses a cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Lanes<M>([M; LANES]);
+
+/// Few enough for registers, and enough to fill them.
+const LANES: usize = 64;
+
+impl<E: Element> Maxima<E> {
+    /// For rows of so many columns in blocks of `width`.
+    pub(super) fn of(columns: usize, width: usize) -> Self {
+        Self { width, running: vec![Lanes([E::Magnitude::default(); LANES]); columns.div_ceil(width)] }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.running.fill(Lanes([E::Magnitude::default(); LANES]));
+    }
+
+    /// Raises the maxima by one more row.
+    #[inline(always)]
+    pub(super) fn add(&mut self, row: &[E::Raw]) {
+        if self.width != TILE {
+            return raise::<E>(&mut self.running, row.chunks(self.width));
+        }
+        let (tiles, rest) = row.as_chunks::<TILE>();
+        raise::<E>(&mut self.running, tiles.iter().map(|tile| &tile[..]));
+        raise::<E>(&mut self.running[tiles.len()..], std::iter::once(rest));
+    }
+
+    /// The maximum of each block.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = E::Magnitude> {
+        self.running.iter().map(|lanes| lanes.0.iter().copied().max().unwrap_or_default())
+    }
+}
+
+/// The columns of the blocks that servers have kernels for; where their number is known here, loops over them are shorter.
+pub(super) const TILE: usize = 128;
+
+/// Raises the maxima of some blocks by a row of each.
 #[inline(always)]
-pub(super) fn accumulate<E: Element>(columns: &mut [E::Magnitude], row: &[E::Raw]) {
-    for (column, &raw) in columns.iter_mut().zip(row) {
-        *column = E::magnitude(raw).max(*column);
+fn raise<'a, E: Element>(running: &mut [Lanes<E::Magnitude>], blocks: impl Iterator<Item = &'a [E::Raw]>)
+where
+    E::Raw: 'a,
+{
+    for (Lanes(running), block) in running.iter_mut().zip(blocks) {
+        let (parts, rest) = block.as_chunks::<LANES>();
+        // In registers, since the store of one part and the load of the next would wait for one another.
+        *running = parts
+            .iter()
+            .fold(*running, |running, part| std::array::from_fn(|lane| E::magnitude(part[lane]).max(running[lane])));
+        for (maximum, &raw) in running.iter_mut().zip(rest) {
+            *maximum = E::magnitude(raw).max(*maximum);
+        }
     }
 }
 

@@ -1,13 +1,12 @@
 //! Walks a band of rows group by group: absolute maxima, scales, then the cast.
 
-use super::absmax::{accumulate, first_non_finite, maximum};
+use super::absmax::{Maxima, first_non_finite, maximum};
 use super::division::Division;
 use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};
-#[cfg(target_arch = "x86_64")]
-use super::multiply::Multiply;
 use super::scale;
 use super::search::BySearch;
+use super::table::ByTable;
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -34,16 +33,14 @@ pub(crate) struct Cast {
 
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
-    match (band.source.dtype, cast.round_quotient, cast.scale_dtype) {
-        #[cfg(target_arch = "x86_64")]
-        (SourceDtype::Bf16, false, SourceDtype::Bf16) if band.simd != Simd::PORTABLE => {
-            run::<Multiply>(cast, band, weight, scales)
-        }
-        (SourceDtype::Bf16, false, _) => run::<Division<Bf16, false>>(cast, band, weight, scales),
-        (SourceDtype::Bf16, true, _) => run::<Division<Bf16, true>>(cast, band, weight, scales),
-        (SourceDtype::F16, false, _) => run::<Division<F16, false>>(cast, band, weight, scales),
-        (SourceDtype::F16, true, _) => run::<Division<F16, true>>(cast, band, weight, scales),
-        (SourceDtype::F32, ..) => run::<Division<F32, false>>(cast, band, weight, scales),
+    match (band.source.dtype, cast.round_quotient) {
+        (SourceDtype::Bf16, false) if band.simd != Simd::PORTABLE => run::<ByTable<false>>(cast, band, weight, scales),
+        (SourceDtype::Bf16, true) if band.simd != Simd::PORTABLE => run::<ByTable<true>>(cast, band, weight, scales),
+        (SourceDtype::Bf16, false) => run::<Division<Bf16, false>>(cast, band, weight, scales),
+        (SourceDtype::Bf16, true) => run::<Division<Bf16, true>>(cast, band, weight, scales),
+        (SourceDtype::F16, false) => run::<Division<F16, false>>(cast, band, weight, scales),
+        (SourceDtype::F16, true) => run::<Division<F16, true>>(cast, band, weight, scales),
+        (SourceDtype::F32, _) => run::<Division<F32, false>>(cast, band, weight, scales),
     }
 }
 
@@ -52,32 +49,19 @@ pub(super) trait Caster {
     type Source: Element;
 
     /// A scale, made ready to be divided by.
-    type Divisor: Copy;
+    type Divisor;
 
+    /// Inlined into code that was compiled for an instruction set, as [`Caster::cast`] is.
     fn divisor(scale: f32) -> Self::Divisor;
 
-    /// Casts the finite elements of a tile; inlined into code that was compiled for `simd`.
-    fn cast(tile: Tile<'_, Self::Source>, divisor: Self::Divisor, simd: Simd);
-}
-
-/// Elements under one scale, and where their codes go: some columns of some rows.
-pub(super) struct Tile<'a, E: Element> {
-    source: &'a [E::Raw],
-    out: &'a mut [u8],
-    /// From the start of a row to that of the next.
-    stride: usize,
-    columns: usize,
-}
-
-impl<E: Element> Tile<'_, E> {
-    /// The rows, each with its codes.
-    #[inline(always)]
-    pub(super) fn rows(&mut self) -> impl Iterator<Item = (&[E::Raw], &mut [u8])> {
-        let columns = self.columns;
-        // The last row ends with the tile, and not after a whole stride.
-        let source = self.source.chunks(self.stride).map(move |row| &row[..columns]);
-        source.zip(self.out.chunks_mut(self.stride).map(move |row| &mut row[..columns]))
-    }
+    /// Casts finite elements of a row, each `width` of them under a divisor of their own.
+    fn cast(
+        source: &[<Self::Source as Element>::Raw],
+        divisors: &[Self::Divisor],
+        width: usize,
+        out: &mut [u8],
+        simd: Simd,
+    );
 }
 
 fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
@@ -152,24 +136,25 @@ impl<C: Caster> Walk<'_, C> {
         &self.weight[row * self.columns + first..][..columns]
     }
 
+    /// Casts such a part, each `width` columns of it under a divisor of their own.
     #[inline(always)]
     pub(super) fn cast(
         &mut self,
         row: usize,
-        rows: usize,
         first: usize,
         columns: usize,
-        divisor: C::Divisor,
+        divisors: &[C::Divisor],
+        width: usize,
         simd: Simd,
     ) {
-        if rows == 0 || columns == 0 {
-            return;
-        }
         let place = row * self.columns + first;
-        let length = (rows - 1) * self.columns + columns;
-        let source = &self.elements[place..][..length];
-        let out = &mut self.weight[place..][..length];
-        C::cast(Tile { source, out, stride: self.columns, columns }, divisor, simd);
+        C::cast(&self.elements[place..][..columns], divisors, width, &mut self.weight[place..][..columns], simd);
+    }
+
+    /// Casts a whole row under one divisor.
+    #[inline(always)]
+    fn cast_row(&mut self, row: usize, divisor: &C::Divisor, simd: Simd) {
+        self.cast(row, 0, self.columns, std::slice::from_ref(divisor), self.columns.max(1), simd);
     }
 }
 
@@ -194,7 +179,7 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
             if maximum::<C::Source>(walk.part(row, 0, walk.columns)) >= C::Source::INFINITE {
                 return Err(Poisoned);
             }
-            walk.cast(row, 1, 0, walk.columns, divisor, simd);
+            walk.cast_row(row, &divisor, simd);
         }
         Ok(())
     }
@@ -211,13 +196,7 @@ impl<C: Caster> Vectorized for ByChannel<'_, C> {
         for row in 0..walk.rows {
             let maximum = maximum::<C::Source>(walk.part(row, 0, walk.columns));
             let divisor = walk.scale(row, maximum)?;
-            for first in (0..walk.columns).step_by(PART) {
-                let columns = PART.min(walk.columns - first);
-                if row + AHEAD < walk.rows {
-                    prefetch(walk.part(row + AHEAD, first, columns));
-                }
-                walk.cast(row, 1, first, columns, divisor, simd);
-            }
+            walk.cast_row(row, &divisor, simd);
         }
         Ok(())
     }
@@ -228,103 +207,32 @@ struct ByBlock<'a, C: Caster> {
     shape: [usize; 2],
 }
 
-/// The part of a row of blocks that is walked twice in a row: once for the maxima, and once for the cast.
-#[derive(Clone, Copy)]
-struct Strip {
-    first_row: usize,
-    rows: usize,
-    first_column: usize,
-    columns: usize,
-    /// The number of its first block, in the order in which scales are stored.
-    first_block: usize,
-}
-
-/// About so many columns make a strip: 128 rows of BF16 are then 512 KiB, so that two strips fit an L2 cache.
-const STRIP: usize = 2048;
-
-/// So many rows of a block are cast before those of the block beside it.
-const TILE: usize = 8;
-
-/// A channel is cast in parts of so many columns; before each, as much of a row further on is asked for.
-const PART: usize = 128;
-
-/// How many rows further on that is: far enough for the memory to answer, near enough to be in the cache still.
-const AHEAD: usize = 2;
-
 impl<C: Caster> Vectorized for ByBlock<'_, C> {
     type Output = Result<(), Poisoned>;
 
+    /// A row of blocks is read twice from end to end, once for the maxima and once for the cast: that is what the memory
+    /// is fastest at, and what is read again is in a cache still.
     #[inline(always)]
     fn run(self, simd: Simd) -> Result<(), Poisoned> {
-        let Self { mut walk, shape } = self;
-        let [_, width] = shape;
-        let mut maxima = Vec::new();
-        let mut divisors = Vec::new();
-        let mut strips = strips(walk.rows, walk.columns, shape).peekable();
-        while let Some(strip) = strips.next() {
+        let Self { mut walk, shape: [height, width] } = self;
+        let mut maxima = Maxima::<C::Source>::of(walk.columns, width);
+        let mut divisors = Vec::with_capacity(walk.columns.div_ceil(width));
+        let mut block = 0;
+        for first_row in (0..walk.rows).step_by(height) {
+            let rows = first_row..walk.rows.min(first_row.saturating_add(height));
             maxima.clear();
-            maxima.resize(strip.columns, Default::default());
-            for row in 0..strip.rows {
-                accumulate::<C::Source>(
-                    &mut maxima,
-                    walk.part(strip.first_row + row, strip.first_column, strip.columns),
-                );
+            for row in rows.clone() {
+                maxima.add(walk.part(row, 0, walk.columns));
             }
             divisors.clear();
-            for (block, maxima) in maxima.chunks(width).enumerate() {
-                let maximum = maxima.iter().copied().max().unwrap_or_default();
-                divisors.push(walk.scale(strip.first_block + block, maximum)?);
+            for maximum in maxima.blocks() {
+                divisors.push(walk.scale(block, maximum)?);
+                block += 1;
             }
-            let next = strips.peek().copied();
-            for row in (0..strip.rows).step_by(TILE) {
-                let rows = TILE.min(strip.rows - row);
-                let mut first = 0;
-                for &divisor in &divisors {
-                    let columns = width.min(strip.columns - first);
-                    walk.cast(strip.first_row + row, rows, strip.first_column + first, columns, divisor, simd);
-                    // The memory delivers the next strip while this one is computed.
-                    if let Some(next) = next {
-                        let columns = columns.min(next.columns.saturating_sub(first));
-                        for row in row..next.rows.min(row + rows) {
-                            prefetch(walk.part(
-                                next.first_row + row,
-                                next.first_column + first.min(next.columns),
-                                columns,
-                            ));
-                        }
-                    }
-                    first += columns;
-                }
+            for row in rows {
+                walk.cast(row, 0, walk.columns, &divisors, width, simd);
             }
         }
         Ok(())
     }
-}
-
-/// The strips of a band, in the order of its bytes as far as rows of blocks go.
-fn strips(rows: usize, columns: usize, [height, width]: [usize; 2]) -> impl Iterator<Item = Strip> {
-    let per_row = columns.div_ceil(width);
-    let step = (STRIP / width).max(1);
-    (0..rows).step_by(height).enumerate().flat_map(move |(block_row, first_row)| {
-        (0..per_row).step_by(step).map(move |block| Strip {
-            first_row,
-            rows: height.min(rows - first_row),
-            first_column: block * width,
-            columns: width.saturating_mul(step).min(columns - block * width),
-            first_block: block_row * per_row + block,
-        })
-    })
-}
-
-/// Asks for the cache lines of `elements`, which changes nothing but the time it takes to read them.
-#[inline(always)]
-fn prefetch<T>(elements: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in elements.chunks(64 / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 has SSE, and a prefetch reads nothing that the program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = elements;
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::band::{Caster, Tile};
+use super::band::Caster;
 use super::e4m3;
 use super::element::Element;
 use crate::Simd;
@@ -14,13 +14,14 @@ impl<E: Element, const ROUNDED: bool> Caster for Division<E, ROUNDED> {
     type Source = E;
     type Divisor = f32;
 
+    #[inline(always)]
     fn divisor(scale: f32) -> f32 {
         scale
     }
 
     #[inline(always)]
-    fn cast(mut tile: Tile<'_, E>, scale: f32, _: Simd) {
-        for (source, out) in tile.rows() {
+    fn cast(source: &[E::Raw], scales: &[f32], width: usize, out: &mut [u8], _: Simd) {
+        for ((source, out), &scale) in source.chunks(width).zip(out.chunks_mut(width)).zip(scales) {
             divide::<E, ROUNDED>(source, scale, out);
         }
     }

@@ -94,7 +94,10 @@ impl Group {
 
     #[inline(always)]
     fn cast<C: Caster>(self, walk: &mut Walk<'_, C>, scale: f32, simd: Simd) {
-        walk.cast(self.first_row, self.rows, self.first_column, self.columns, C::divisor(scale), simd);
+        let divisor = [C::divisor(scale)];
+        for row in self.first_row..self.first_row + self.rows {
+            walk.cast(row, self.first_column, self.columns, &divisor, self.columns.max(1), simd);
+        }
     }
 
     /// The sum of the squared differences between the elements and what their codes stand for.
