@@ -5,6 +5,7 @@ use super::group::group_maximum;
 use super::pack::pack_pairs;
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
+use super::table::{Place, cast_by_powers};
 use super::thresholds::Thresholds;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
@@ -31,6 +32,11 @@ pub(crate) fn quantize_microscaled(
     scales: &mut [u8],
 ) -> Result<(), NonFinite> {
     match band.source.dtype {
+        SourceDtype::Bf16 if element == MxElement::E4m3 && band.simd != Simd::PORTABLE => {
+            let columns = band.source.columns;
+            let scales = Scales::new(scales, columns, E4M3_EXPONENT);
+            by_row(band, BytesByTable { weight, scales, places: Vec::with_capacity(columns / MX_GROUP) })
+        }
         SourceDtype::Bf16 => run::<Bf16>(element, band, weight, scales),
         SourceDtype::F16 => run::<F16>(element, band, weight, scales),
         SourceDtype::F32 => run::<F32>(element, band, weight, scales),
@@ -39,10 +45,13 @@ pub(crate) fn quantize_microscaled(
 
 fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     let columns = band.source.columns;
-    let scales = Scales::<E> { bytes: scales, infinite: E::INFINITE };
     match element {
-        MxElement::E4m3 => by_row(band, Bytes { weight, scales, reciprocals: vec![0.0; columns] }),
+        MxElement::E4m3 => {
+            let scales = Scales::<E>::new(scales, columns, E4M3_EXPONENT);
+            by_row(band, Bytes { weight, scales, reciprocals: vec![0.0; columns] })
+        }
         MxElement::E2m1 { round_quotient } => {
+            let scales = Scales::<E>::new(scales, columns, E2M1_EXPONENT);
             let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
             by_row(band, Nibbles { weight, scales, unpacked: vec![0; columns], vanishing })
         }
@@ -52,26 +61,37 @@ fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales
 /// The scales of a band.
 struct Scales<'a, E: Signed> {
     bytes: &'a mut [u8],
-    infinite: E::Magnitude,
+    element_exponent: i32,
+    /// Those of the groups of a row.
+    maxima: Vec<E::Magnitude>,
+    /// What the elements of each of them are to be multiplied by.
+    reciprocals: Vec<f32>,
 }
 
-impl<E: Signed> Scales<'_, E> {
-    /// Computes and stores the scale of a group; returns what each of its elements is to be multiplied by.
+impl<'a, E: Signed> Scales<'a, E> {
+    fn new(bytes: &'a mut [u8], columns: usize, element_exponent: i32) -> Self {
+        let groups = columns / MX_GROUP;
+        let (maxima, reciprocals) = (vec![E::Magnitude::default(); groups], vec![0.0; groups]);
+        Self { bytes, element_exponent, maxima, reciprocals }
+    }
+
+    /// Computes and stores the scales of a row; returns their reciprocals.
     #[inline(always)]
-    fn group(
-        &mut self,
-        index: usize,
-        elements: &[E::Raw; MX_GROUP],
-        element_exponent: i32,
-        simd: Simd,
-    ) -> Result<f32, Poisoned> {
-        let maximum = group_maximum::<E, MX_GROUP>(elements, simd);
-        if maximum >= self.infinite {
+    fn row(&mut self, row: usize, groups: &[[E::Raw; MX_GROUP]], simd: Simd) -> Result<&[f32], Poisoned> {
+        let mut highest = E::Magnitude::default();
+        for (maximum, group) in self.maxima.iter_mut().zip(groups) {
+            *maximum = group_maximum::<E, MX_GROUP>(group, simd);
+            highest = highest.max(*maximum);
+        }
+        if highest >= E::INFINITE {
             return Err(Poisoned);
         }
-        let scale = Scale::of::<E>(maximum, element_exponent);
-        self.bytes[index] = scale.byte;
-        Ok(scale.reciprocal)
+        let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
+        for ((byte, reciprocal), &maximum) in bytes.iter_mut().zip(&mut self.reciprocals).zip(&self.maxima) {
+            let scale = Scale::of::<E>(maximum, self.element_exponent);
+            (*byte, *reciprocal) = (scale.byte, scale.reciprocal);
+        }
+        Ok(&self.reciprocals)
     }
 }
 
@@ -89,15 +109,35 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
-        let groups = elements.as_chunks::<MX_GROUP>().0;
-        let spread = self.reciprocals.as_chunks_mut::<MX_GROUP>().0;
-        for (index, (group, reciprocals)) in (row * groups.len()..).zip(groups.iter().zip(spread)) {
-            *reciprocals = [self.scales.group(index, group, E4M3_EXPONENT, simd)?; MX_GROUP];
+        let reciprocals = self.scales.row(row, elements.as_chunks().0, simd)?;
+        for (spread, &reciprocal) in self.reciprocals.as_chunks_mut().0.iter_mut().zip(reciprocals) {
+            *spread = [reciprocal; MX_GROUP];
         }
         let codes = &mut self.weight[row * elements.len()..][..elements.len()];
         for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(&self.reciprocals) {
             *code = e4m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw);
         }
+        Ok(())
+    }
+}
+
+/// MXFP8 of BF16, without a product.
+struct BytesByTable<'a> {
+    weight: &'a mut [u8],
+    scales: Scales<'a, Bf16>,
+    /// Per group of a row.
+    places: Vec<Place>,
+}
+
+impl RowKernel for BytesByTable<'_> {
+    type Source = Bf16;
+
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[[u8; 2]], simd: Simd) -> Result<(), Poisoned> {
+        let reciprocals = self.scales.row(row, elements.as_chunks().0, simd)?;
+        self.places.clear();
+        self.places.extend(reciprocals.iter().map(|&reciprocal| Place::of_power(reciprocal)));
+        cast_by_powers(elements, &self.places, &mut self.weight[row * elements.len()..][..elements.len()], simd);
         Ok(())
     }
 }
@@ -118,9 +158,9 @@ impl<E: Signed> RowKernel for Nibbles<'_, E> {
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
         let groups = elements.as_chunks::<MX_GROUP>().0;
+        let reciprocals = self.scales.row(row, groups, simd)?;
         let unpacked = self.unpacked.as_chunks_mut::<MX_GROUP>().0;
-        for (index, (group, codes)) in (row * groups.len()..).zip(groups.iter().zip(unpacked)) {
-            let reciprocal = self.scales.group(index, group, E2M1_EXPONENT, simd)?;
+        for ((&reciprocal, group), codes) in reciprocals.iter().zip(groups).zip(unpacked) {
             if let Some(thresholds) = Thresholds::<E>::of_power(1.0 / reciprocal) {
                 thresholds.encode(group, codes, simd);
                 continue;

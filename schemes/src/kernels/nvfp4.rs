@@ -40,10 +40,9 @@ fn run<E: Signed>(
         global.copy_from_slice(&global_scale.to_le_bytes());
     }
     let columns = band.source.columns;
-    let groups = vec![0.0; columns / NVFP4_GROUP];
-    let unpacked = vec![0; columns];
-    let infinite = E::INFINITE;
-    by_row(band, Nvfp4::<E> { global_scale, weight, scales, groups, unpacked, infinite })
+    let steps = std::array::from_fn(|code| Step::of(e4m3::decode(code as u8) / global_scale));
+    let (maxima, unpacked) = (vec![0.0; columns / NVFP4_GROUP], vec![0; columns]);
+    by_row(band, Nvfp4::<E> { global_scale, weight, scales, maxima, steps, unpacked })
 }
 
 /// What takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
@@ -58,11 +57,27 @@ struct Nvfp4<'a, E: Signed> {
     global_scale: f32,
     weight: &'a mut [u8],
     scales: &'a mut [u8],
-    /// Per group of a row: first the maximum, then what its elements are divided by.
-    groups: Vec<f32>,
+    /// Those of the groups of a row.
+    maxima: Vec<f32>,
+    /// Per code of a scale.
+    steps: [Step<E>; SCALES],
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
-    infinite: E::Magnitude,
+}
+
+/// The finite E4M3 that have no sign.
+const SCALES: usize = 127;
+
+/// What the elements of a group are divided by.
+struct Step<E: Signed> {
+    divisor: f32,
+    thresholds: Option<Thresholds<E>>,
+}
+
+impl<E: Signed> Step<E> {
+    fn of(divisor: f32) -> Self {
+        Self { divisor, thresholds: Thresholds::of(divisor) }
+    }
 }
 
 impl<E: Signed> RowKernel for Nvfp4<'_, E> {
@@ -70,31 +85,32 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
-        for (group, elements) in self.groups.iter_mut().zip(elements.as_chunks::<NVFP4_GROUP>().0) {
-            let maximum = group_maximum::<E, NVFP4_GROUP>(elements, simd);
-            if maximum >= self.infinite {
-                return Err(Poisoned);
-            }
-            *group = E::widen(maximum);
+        let groups = elements.as_chunks::<NVFP4_GROUP>().0;
+        let mut highest = E::Magnitude::default();
+        for (maximum, group) in self.maxima.iter_mut().zip(groups) {
+            let magnitude = group_maximum::<E, NVFP4_GROUP>(group, simd);
+            highest = highest.max(magnitude);
+            *maximum = E::widen(magnitude);
         }
-        let groups = self.groups.len();
-        let scales = &mut self.scales[row * groups..][..groups];
-        for (group, scale) in self.groups.iter_mut().zip(scales) {
-            let code = e4m3::encode(self.global_scale * E::round(*group / e2m1::MAX));
+        if highest >= E::INFINITE {
+            return Err(Poisoned);
+        }
+        let scales = &mut self.scales[row * groups.len()..][..groups.len()];
+        for (scale, &maximum) in scales.iter_mut().zip(&self.maxima) {
+            let code = e4m3::encode(self.global_scale * E::round(maximum / e2m1::MAX));
             // A scale of zero is replaced by an eighth.
-            let code = if code == 0 { EIGHTH } else { code };
-            *scale = code;
-            *group = e4m3::decode(code) / self.global_scale;
+            *scale = if code == 0 { EIGHTH } else { code };
         }
-        let elements_of_groups = elements.as_chunks::<NVFP4_GROUP>().0;
         let unpacked = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
-        for ((&step, elements), codes) in self.groups.iter().zip(elements_of_groups).zip(unpacked) {
-            if let Some(thresholds) = Thresholds::<E>::of(step) {
-                thresholds.encode(elements, codes, simd);
-                continue;
-            }
-            for (code, &raw) in codes.iter_mut().zip(elements) {
-                *code = e2m1::encode(E::signed(raw) / step);
+        for ((&scale, group), codes) in scales.iter().zip(groups).zip(unpacked) {
+            let step = &self.steps[usize::from(scale)];
+            match &step.thresholds {
+                Some(thresholds) => thresholds.encode(group, codes, simd),
+                None => {
+                    for (code, &raw) in codes.iter_mut().zip(group) {
+                        *code = e2m1::encode(E::signed(raw) / step.divisor);
+                    }
+                }
             }
         }
         let bytes = elements.len() / 2;

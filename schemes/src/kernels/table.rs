@@ -115,6 +115,16 @@ impl<const ROUNDED: bool> Caster for ByTable<ROUNDED> {
     }
 }
 
+/// Casts finite elements, of which each half of a chunk is under a power of two of its own.
+#[inline(always)]
+pub(super) fn cast_by_powers(source: &[[u8; 2]], places: &[Place], out: &mut [u8], simd: Simd) {
+    let table = Table::of::<false>(1.0);
+    cast_by_chunk::<false>(source, out, simd, |chunk| {
+        let former = places[2 * chunk];
+        (&table, [former, *places.get(2 * chunk + 1).unwrap_or(&former)])
+    });
+}
+
 /// Casts elements, of which each chunk has a divisor.
 #[inline(always)]
 fn cast<'a, const ROUNDED: bool>(
@@ -123,13 +133,23 @@ fn cast<'a, const ROUNDED: bool>(
     simd: Simd,
     divisor: impl Fn(usize) -> &'a Divisor,
 ) {
-    let under = |chunk| {
+    cast_by_chunk::<ROUNDED>(source, out, simd, |chunk| {
         let Divisor { table, place } = divisor(chunk);
         (table, [*place; 2])
-    };
+    });
+}
+
+/// Casts elements, of which each chunk is under a table that applies at one place for each of its halves.
+#[inline(always)]
+fn cast_by_chunk<'a, const ROUNDED: bool>(
+    source: &[[u8; 2]],
+    out: &mut [u8],
+    simd: Simd,
+    under: impl Fn(usize) -> (&'a Table, [Place; 2]),
+) {
     let (chunks, rest) = source.as_chunks();
     let (codes, last) = out.as_chunks_mut();
-    cast_chunks::<ROUNDED>(chunks, codes, simd, under);
+    cast_chunks::<ROUNDED>(chunks, codes, simd, &under);
     if !rest.is_empty() {
         let (mut padded, mut codes) = ([[0; 2]; CHUNK], [0; CHUNK]);
         padded[..rest.len()].copy_from_slice(rest);
@@ -140,7 +160,7 @@ fn cast<'a, const ROUNDED: bool>(
 
 /// Casts chunks, each under a table that applies at one place for each of its halves.
 #[inline(always)]
-pub(super) fn cast_chunks<'a, const ROUNDED: bool>(
+fn cast_chunks<'a, const ROUNDED: bool>(
     chunks: &[Chunk],
     codes: &mut [Codes],
     simd: Simd,
@@ -196,6 +216,15 @@ impl Place {
         match ((scale.to_bits() >> 23) as u8).checked_sub(DEPTH) {
             Some(base) => Self { scale, base, divided: 0 },
             None => Self { scale, base: 0, divided: u64::MAX },
+        }
+    }
+
+    /// That of a power of two, given as its reciprocal; under one of zero all is zero.
+    #[inline(always)]
+    pub(super) fn of_power(reciprocal: f32) -> Self {
+        match reciprocal > 0.0 {
+            true => Self::of(1.0 / reciprocal),
+            false => Self { scale: f32::INFINITY, base: u8::MAX, divided: 0 },
         }
     }
 }

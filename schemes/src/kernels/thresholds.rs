@@ -5,7 +5,12 @@ use crate::Simd;
 use crate::simd::Level;
 
 /// For one step between codes, the largest magnitudes that are still below each of the codes from 1 to 7.
-pub(super) struct Thresholds<E: Signed>([E::Magnitude; 7]);
+#[derive(Clone, Copy)]
+pub(super) struct Thresholds<E: Signed> {
+    limits: [E::Magnitude; 7],
+    /// What magnitudes, as integers, are raised by before they are compared.
+    raised: i32,
+}
 
 /// The quotients at which the codes change, as far as they can be told apart once they are rounded to `f32`.
 ///
@@ -37,18 +42,18 @@ impl<E: Signed> Thresholds<E> {
     #[inline(always)]
     pub(super) fn of(step: f32) -> Option<Self> {
         Self::has(step).then(|| {
-            Self(QUOTIENTS.map(|(quotient, side)| {
-                E::from_integer(magnitude::<E>((quotient * step as f64).to_bits() - side as u64))
-            }))
+            let limit =
+                |(quotient, side): (f64, Side)| magnitude::<E>((quotient * step as f64).to_bits() - side as u64);
+            Self { limits: QUOTIENTS.map(|at| E::from_integer(limit(at))), raised: 0 }
         })
     }
 
-    /// The same for a power of two, which is added to the exponents.
+    /// The same for a power of two, which is taken off the exponents of elements: the limits are constants.
     #[inline(always)]
     pub(super) fn of_power(step: f32) -> Option<Self> {
         Self::has(step).then(|| {
-            let octaves = (step.to_bits() >> 23) as i32 - 127;
-            Self(Self::OF_ONE.map(|threshold| E::from_integer(threshold + (octaves << E::SIGNIFICAND))))
+            let octaves = 127 - (step.to_bits() >> 23) as i32;
+            Self { limits: Self::OF_ONE.map(E::from_integer), raised: octaves << E::SIGNIFICAND }
         })
     }
 
@@ -73,17 +78,21 @@ impl<E: Signed> Thresholds<E> {
     pub(super) fn encode<const N: usize>(&self, elements: &[E::Raw; N], codes: &mut [u8; N], simd: Simd) {
         #[cfg(target_arch = "x86_64")]
         if size_of::<E::Raw>() == 2 && N.is_multiple_of(16) && simd.level() != Level::Portable {
-            let thresholds = self.0.map(|threshold| E::integer(threshold) as i16);
+            let limits = self.limits.map(|limit| E::integer(limit) as i16);
             // SAFETY: a `Simd` of another level is the proof that the machine has AVX2. The elements are `N` times two
             // bytes, and the codes `N` bytes.
-            unsafe { words::encode(elements.as_ptr().cast(), codes.as_mut_ptr().cast(), N / 16, thresholds) };
+            unsafe {
+                let (words, codes) = (elements.as_ptr().cast(), codes.as_mut_ptr().cast());
+                words::encode(words, codes, N / 16, limits, self.raised as i16);
+            }
             return;
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (simd, Level::Portable);
         for (code, &raw) in codes.iter_mut().zip(elements) {
             let magnitude = E::magnitude(raw);
-            let passed = self.0.iter().map(|&threshold| u8::from(magnitude > threshold)).sum::<u8>();
+            let raised = E::integer(magnitude).saturating_add(self.raised);
+            let passed = self.limits.iter().map(|&limit| u8::from(raised > E::integer(limit))).sum::<u8>();
             let sign = if magnitude > E::Magnitude::default() { E::sign(raw) >> 4 } else { 0 };
             *code = passed | sign;
         }
@@ -108,15 +117,22 @@ mod words {
     /// So many words can be read at `words`, and so many bytes written at `codes`; neither needs an alignment.
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub(super) unsafe fn encode(words: *const __m256i, codes: *mut __m128i, vectors: usize, thresholds: [i16; 7]) {
+    pub(super) unsafe fn encode(
+        words: *const __m256i,
+        codes: *mut __m128i,
+        vectors: usize,
+        limits: [i16; 7],
+        raised: i16,
+    ) {
         for vector in 0..vectors {
             // SAFETY: the caller's promise; this load needs no alignment.
             let word = unsafe { _mm256_loadu_si256(words.add(vector)) };
             let magnitude = _mm256_and_si256(word, _mm256_set1_epi16(i16::MAX));
+            let raised = _mm256_adds_epi16(magnitude, _mm256_set1_epi16(raised));
             // What is true is -1.
             let mut passed = _mm256_setzero_si256();
-            for threshold in thresholds {
-                passed = _mm256_sub_epi16(passed, _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(threshold)));
+            for limit in limits {
+                passed = _mm256_sub_epi16(passed, _mm256_cmpgt_epi16(raised, _mm256_set1_epi16(limit)));
             }
             let zero = _mm256_cmpeq_epi16(magnitude, _mm256_setzero_si256());
             let sign = _mm256_and_si256(_mm256_srli_epi16::<12>(word), _mm256_set1_epi16(8));
@@ -181,14 +197,33 @@ mod tests {
 
     #[test]
     fn powers_of_two_need_no_product() {
-        for exponent in -124..=0 {
-            let step = 2f32.powi(exponent);
-            assert_eq!(Thresholds::<Bf16>::of_power(step).unwrap().0, Thresholds::<Bf16>::of(step).unwrap().0);
-            assert_eq!(
-                Thresholds::<F16>::of_power(step).map(|all| all.0),
-                Thresholds::<F16>::of(step).map(|all| all.0)
-            );
-            assert_eq!(Thresholds::<F32>::of_power(step).unwrap().0, Thresholds::<F32>::of(step).unwrap().0);
+        fn agree<E: Signed>(elements: &[E::Raw], step: f32) {
+            let both = [Thresholds::<E>::of(step), Thresholds::<E>::of_power(step)];
+            let [Some(product), Some(power)] = both else {
+                return assert!(both.iter().all(Option::is_none), "{step:e}");
+            };
+            for (simd, elements) in Simd::available().into_iter().flat_map(|simd| {
+                let all = elements.as_chunks::<16>().0;
+                all.iter().map(move |elements| (simd, elements))
+            }) {
+                // Those of a group are at most in the octave after that of the largest code.
+                if elements.iter().any(|&raw| E::signed(raw).abs() >= 16.0 * step) {
+                    continue;
+                }
+                let mut codes = [[0xA5; 16]; 2];
+                product.encode(elements, &mut codes[0], simd);
+                power.encode(elements, &mut codes[1], simd);
+                assert_eq!(codes[0], codes[1], "{:e} and further / {step:e}, {simd}", E::signed(elements[0]));
+            }
+        }
+
+        let finite = |infinite| (0..=u16::MAX).filter(move |bits| bits & 0x7FFF < infinite).map(u16::to_le_bytes);
+        let [bf16, f16]: [Vec<_>; 2] = [0x7F80, 0x7C00].map(|infinite| finite(infinite).collect());
+        let f32: Vec<_> = (0..0x7F80_0000u32).step_by(65_521).map(u32::to_le_bytes).collect();
+        for step in (-124..=0).map(|exponent| 2f32.powi(exponent)) {
+            agree::<Bf16>(&bf16, step);
+            agree::<F16>(&f16, step);
+            agree::<F32>(&f32, step);
         }
     }
 
