@@ -3,14 +3,15 @@
 //! `cargo bench -p qwen-fp8-schemes` first prints that ratio for every registered scheme and instruction set, and then
 //! runs criterion over the same work. `-- --ratios` stops after the ratios, `-- --simd NAME` leaves the other instruction
 //! sets out, `-- --only TEXT` the schemes whose name and options do not contain it. Without `--simd` the portable path is
-//! left out where there is another.
+//! left out where there is another. `-- --threads` prints how much faster two threads are than one instead, for FP8 by
+//! blocks and by channels, and for the copy.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use qwen_fp8_schemes::{
-    AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, absmax, registered,
+    AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, absmax, find, registered,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ const ROUNDS: usize = 11;
 
 fn main() {
     let bytes = weights();
+    if std::env::args().any(|argument| argument == "--threads") {
+        return scaling(&bytes, argument("--simd").as_deref());
+    }
     let mut contenders = contenders(argument("--simd").as_deref(), argument("--only").as_deref());
     let mut outputs = outputs(&contenders);
     ratios(&mut contenders, &bytes, &mut outputs);
@@ -90,13 +94,17 @@ const VARIANTS: [(&str, Options); 6] = [
     ("W4A16", || json!({ "quotient_dtype": "source" })),
 ];
 
-fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
-    let chosen = |candidate: &Simd| match simd {
+/// The instruction sets to measure.
+fn chosen(simd: Option<&str>) -> impl Iterator<Item = Simd> {
+    Simd::available().into_iter().filter(move |candidate| match simd {
         Some(name) => candidate.name() == name,
         None => *candidate != Simd::PORTABLE || Simd::detect() == Simd::PORTABLE,
-    };
+    })
+}
+
+fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
     let mut all = Vec::new();
-    for simd in Simd::available().into_iter().filter(chosen) {
+    for simd in chosen(simd) {
         let work: Work = Box::new(move |bytes, _| {
             black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
         });
@@ -130,7 +138,9 @@ fn contender(name: String, scheme: Box<dyn Scheme>, simd: Simd) -> Contender {
         bits => panic!("there is no copy to {bits} bits"),
     };
     let sizes = specs.iter().map(TensorSpec::bytes).collect();
-    let work = Box::new(move |bytes: &[u8], out: &mut [Vec<u8>]| quantize(&*scheme, &specs, bytes, out, simd));
+    let work = Box::new(move |bytes: &[u8], out: &mut [Vec<u8>]| {
+        quantize(&*scheme, SOURCE, &specs, bytes, out, simd);
+    });
     Contender { name, sizes, work, copy }
 }
 
@@ -166,12 +176,12 @@ fn narrow<const BITS: usize>(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-fn quantize(scheme: &dyn Scheme, specs: &[TensorSpec], bytes: &[u8], out: &mut [Vec<u8>], simd: Simd) {
+fn quantize(scheme: &dyn Scheme, source: Matrix, specs: &[TensorSpec], bytes: &[u8], out: &mut [Vec<u8>], simd: Simd) {
     // What a first pass finds is handed in: that pass is the row of the absolute maximum.
     let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(0.1);
-    for first_row in (0..SOURCE.rows).step_by(BAND) {
-        let bytes = &bytes[first_row * SOURCE.row_bytes()..][..BAND * SOURCE.row_bytes()];
-        let band = Band { source: SOURCE, first_row, rows: BAND, bytes, amax, simd };
+    for first_row in (0..source.rows).step_by(BAND) {
+        let bytes = &bytes[first_row * source.row_bytes()..][..BAND * source.row_bytes()];
+        let band = Band { source, first_row, rows: BAND, bytes, amax, simd };
         let mut outputs: Vec<&mut [u8]> =
             specs.iter().zip(&mut *out).map(|(spec, buffer)| &mut buffer[spec.band_range(first_row, BAND)]).collect();
         scheme.quantize(&band, &mut outputs).expect("the weights are finite");
@@ -202,6 +212,49 @@ fn ratios(contenders: &mut [Contender], bytes: &[u8], outputs: &mut [Vec<u8>]) {
             fastest(works) / fastest(copies)
         );
     }
+}
+
+/// What a thread does with half of the weights.
+type Half<'a> = &'a (dyn Fn(&[u8], &mut [Vec<u8>]) + Sync);
+
+/// How much faster two threads cast the halves of the weights than one casts both, and the same for the copy.
+fn scaling(bytes: &[u8], simd: Option<&str>) {
+    const HALF: Matrix = Matrix { rows: SOURCE.rows / 2, ..SOURCE };
+    println!("{:52} {:>10}", format!("over {ROUNDS} rounds"), "two to one");
+    report(bytes, "the copy", &[HALF.rows * HALF.columns], &|bytes, out| narrow::<8>(bytes, &mut out[0]));
+    for simd in chosen(simd) {
+        for name in ["FP8_BLOCK", "FP8_DYNAMIC"] {
+            let registration = find(name).expect("it is registered");
+            let Make::Quantize(make) = registration.make else { continue };
+            let scheme = make(json!({}), Format::CompressedTensors).expect("the options are right");
+            let specs = scheme.outputs(HALF).expect("the shape fits");
+            let sizes: Vec<usize> = specs.iter().map(TensorSpec::bytes).collect();
+            let name = format!("{name}, {simd}");
+            report(bytes, &name, &sizes, &|bytes, out| quantize(&*scheme, HALF, &specs, bytes, out, simd));
+        }
+    }
+}
+
+fn report(bytes: &[u8], name: &str, sizes: &[usize], work: Half<'_>) {
+    let (former, latter) = bytes.split_at(bytes.len() / 2);
+    let mut outputs = [(); 2].map(|()| sizes.iter().map(|&size| vec![1; size]).collect::<Vec<_>>());
+    let [out, other] = &mut outputs;
+    let ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let one = timed(|| {
+                work(former, out);
+                work(latter, other);
+            });
+            let two = timed(|| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| work(former, out));
+                    work(latter, other);
+                });
+            });
+            one / two
+        })
+        .collect();
+    println!("{name:52} {:10.2}", median(&ratios));
 }
 
 fn timed(work: impl FnOnce()) -> f64 {
