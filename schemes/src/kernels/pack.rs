@@ -42,16 +42,18 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 /// Packs eight codes into as many bytes as a code has bits.
 #[inline(always)]
 fn pack_eights<const BITS: usize>(codes: &[u8], out: &mut [u8]) {
-    let (eights, rest) = codes.as_chunks::<8>();
+    let (stretches, rest) = codes.as_chunks::<STRETCH>();
     let mut place = 0;
-    for &eight in eights {
-        let joined = joined::<BITS>(eight);
-        // All eight bytes make one store; what is too much is overwritten by the next.
-        match out.get_mut(place..place + 8) {
-            Some(bytes) => bytes.copy_from_slice(&joined),
-            None => out[place..][..BITS].copy_from_slice(&joined[..BITS]),
+    for stretch in stretches {
+        let mut joined = [0; STRETCH / 8];
+        for (joined, eight) in joined.iter_mut().zip(stretch.as_chunks::<8>().0) {
+            *joined = join::<BITS>(*eight);
         }
-        place += BITS;
+        place = store::<BITS>(&joined, out, place);
+    }
+    let (eights, rest) = rest.as_chunks::<8>();
+    for &eight in eights {
+        place = store::<BITS>(&[join::<BITS>(eight)], out, place);
     }
     let last = &mut out[place..];
     last.fill(0);
@@ -59,17 +61,40 @@ fn pack_eights<const BITS: usize>(codes: &[u8], out: &mut [u8]) {
         let mut eight = [0; 8];
         eight[..rest.len()].copy_from_slice(rest);
         let used = (rest.len() * BITS).div_ceil(8);
-        last[..used].copy_from_slice(&joined::<BITS>(eight)[..used]);
+        last[..used].copy_from_slice(&join::<BITS>(eight).to_le_bytes()[..used]);
     }
 }
 
-/// Eight codes next to one another in the first bytes: pairs first, then pairs of pairs.
+/// So many codes are joined with one another, which is vectorized, before they are stored, which is not.
+const STRETCH: usize = 128;
+
+/// Eight codes next to one another in the low bits: pairs first, then pairs of pairs.
 #[inline(always)]
-fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
+fn join<const BITS: usize>(eight: [u8; 8]) -> u64 {
     let codes = u64::from_le_bytes(eight);
     let pairs = codes & 0x00FF_00FF_00FF_00FF | (codes & 0xFF00_FF00_FF00_FF00) >> (8 - BITS);
     let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * BITS);
-    (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
+    fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)
+}
+
+/// Stores the low `BITS` bytes of each from `place` on, and tells where the next ones go.
+#[inline(always)]
+fn store<const BITS: usize>(joined: &[u64], out: &mut [u8], place: usize) -> usize {
+    let end = place + joined.len() * BITS;
+    // All eight bytes make one store; what is too much is overwritten by the next.
+    match out.get_mut(place..end - BITS + 8) {
+        Some(out) => {
+            for (index, joined) in joined.iter().enumerate() {
+                out[index * BITS..][..8].copy_from_slice(&joined.to_le_bytes());
+            }
+        }
+        None => {
+            for (out, joined) in out[place..end].chunks_exact_mut(BITS).zip(joined) {
+                out.copy_from_slice(&joined.to_le_bytes()[..BITS]);
+            }
+        }
+    }
+    end
 }
 
 #[cfg(test)]
