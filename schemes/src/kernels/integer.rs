@@ -157,7 +157,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
             }
         }
         if cast.packed {
-            pack(&self.unpacked, cast.bits, weight);
+            pack(&mut self.unpacked, cast.bits, weight);
         }
         Ok(())
     }
@@ -275,16 +275,16 @@ fn integers<E: Signed, const ROUNDED: bool>(
         let shifted = quotient.plus::<E, ROUNDED>(element, zero);
         let raised = if shifted > least { shifted } else { least };
         let clamped = if raised < largest { raised } else { largest };
-        (clamped + magic).to_bits() as u8
+        (clamped + magic).to_bits()
     };
     let (pairs, last) = elements.as_chunks::<2>();
     let (codes, last_code) = codes.as_chunks_mut::<2>();
     for (codes, &pair) in codes.iter_mut().zip(pairs) {
         let [first, second] = E::signed_pair(pair).map(code);
-        *codes = (u16::from(first) | u16::from(second) << 8).to_le_bytes();
+        *codes = ((first & 0xFF | second << 8) as u16).to_le_bytes();
     }
     for (last_code, &last) in last_code.iter_mut().zip(last) {
-        *last_code = code(E::signed(last));
+        *last_code = code(E::signed(last)) as u8;
     }
 }
 

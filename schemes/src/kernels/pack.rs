@@ -5,9 +5,9 @@ pub(crate) fn packed_bytes(columns: usize, bits: u32) -> usize {
     (columns * bits as usize).div_ceil(32) * 4
 }
 
-/// Packs codes below `2^bits`; what `out` has beyond them becomes zero.
+/// Packs codes below `2^bits` and leaves nothing of use in their place; what `out` has beyond them becomes zero.
 #[inline(always)]
-pub(super) fn pack(codes: &[u8], bits: u32, out: &mut [u8]) {
+pub(super) fn pack(codes: &mut [u8], bits: u32, out: &mut [u8]) {
     match bits {
         8 => {
             let (codes_out, rest) = out.split_at_mut(codes.len());
@@ -41,60 +41,37 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 
 /// Packs eight codes into as many bytes as a code has bits.
 #[inline(always)]
-fn pack_eights<const BITS: usize>(codes: &[u8], out: &mut [u8]) {
-    let (stretches, rest) = codes.as_chunks::<STRETCH>();
-    let mut place = 0;
-    for stretch in stretches {
-        let mut joined = [0; STRETCH / 8];
-        for (joined, eight) in joined.iter_mut().zip(stretch.as_chunks::<8>().0) {
-            *joined = join::<BITS>(*eight);
-        }
-        place = store::<BITS>(&joined, out, place);
+fn pack_eights<const BITS: usize>(codes: &mut [u8], out: &mut [u8]) {
+    let (eights, rest) = codes.as_chunks_mut::<8>();
+    // All are joined before the first is stored: this loop is vectorized, and that of the stores is not.
+    for eight in &mut *eights {
+        *eight = joined::<BITS>(*eight);
     }
-    let (eights, rest) = rest.as_chunks::<8>();
-    for &eight in eights {
-        place = store::<BITS>(&[join::<BITS>(eight)], out, place);
+    let (packed, last) = out.split_at_mut(eights.len() * BITS);
+    let (whole, ends) = eights.split_at(packed.len().saturating_sub(8 - BITS) / BITS);
+    for (index, eight) in whole.iter().enumerate() {
+        // All eight bytes make one store; what is too much is overwritten by the next.
+        packed[index * BITS..][..8].copy_from_slice(eight);
     }
-    let last = &mut out[place..];
+    for (packed, end) in packed.as_chunks_mut::<BITS>().0[whole.len()..].iter_mut().zip(ends) {
+        packed.copy_from_slice(&end[..BITS]);
+    }
     last.fill(0);
     if !rest.is_empty() {
         let mut eight = [0; 8];
         eight[..rest.len()].copy_from_slice(rest);
         let used = (rest.len() * BITS).div_ceil(8);
-        last[..used].copy_from_slice(&join::<BITS>(eight).to_le_bytes()[..used]);
+        last[..used].copy_from_slice(&joined::<BITS>(eight)[..used]);
     }
 }
 
-/// So many codes are joined with one another, which is vectorized, before they are stored, which is not.
-const STRETCH: usize = 128;
-
-/// Eight codes next to one another in the low bits: pairs first, then pairs of pairs.
+/// Eight codes next to one another in the first bytes: pairs first, then pairs of pairs.
 #[inline(always)]
-fn join<const BITS: usize>(eight: [u8; 8]) -> u64 {
+fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
     let codes = u64::from_le_bytes(eight);
     let pairs = codes & 0x00FF_00FF_00FF_00FF | (codes & 0xFF00_FF00_FF00_FF00) >> (8 - BITS);
     let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * BITS);
-    fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)
-}
-
-/// Stores the low `BITS` bytes of each from `place` on, and tells where the next ones go.
-#[inline(always)]
-fn store<const BITS: usize>(joined: &[u64], out: &mut [u8], place: usize) -> usize {
-    let end = place + joined.len() * BITS;
-    // All eight bytes make one store; what is too much is overwritten by the next.
-    match out.get_mut(place..end - BITS + 8) {
-        Some(out) => {
-            for (index, joined) in joined.iter().enumerate() {
-                out[index * BITS..][..8].copy_from_slice(&joined.to_le_bytes());
-            }
-        }
-        None => {
-            for (out, joined) in out[place..end].chunks_exact_mut(BITS).zip(joined) {
-                out.copy_from_slice(&joined.to_le_bytes()[..BITS]);
-            }
-        }
-    }
-    end
+    (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -105,7 +82,8 @@ mod tests {
     fn bits_follow_one_another_for_every_width_and_length() {
         for bits in 2..=8 {
             for columns in 0..70 {
-                let codes: Vec<u8> = (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
+                let mut codes: Vec<u8> =
+                    (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
                 let mut expected = vec![0u8; packed_bytes(columns, bits)];
                 for (index, code) in codes.iter().enumerate() {
                     for bit in (0..bits as usize).filter(|bit| code >> bit & 1 == 1) {
@@ -114,7 +92,7 @@ mod tests {
                     }
                 }
                 let mut out = vec![0xA5; expected.len()];
-                pack(&codes, bits, &mut out);
+                pack(&mut codes, bits, &mut out);
                 assert_eq!(out, expected, "{columns} codes of {bits} bits");
             }
         }
@@ -123,7 +101,7 @@ mod tests {
     #[test]
     fn words_are_filled_from_their_low_end() {
         let mut out = [0; 4];
-        pack(&[1, 2, 3, 4, 5, 6, 7, 8], 4, &mut out);
+        pack(&mut [1, 2, 3, 4, 5, 6, 7, 8], 4, &mut out);
         assert_eq!(u32::from_le_bytes(out), 0x8765_4321);
     }
 }
