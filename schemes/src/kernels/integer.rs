@@ -66,10 +66,8 @@ fn run<E: Signed, const ROUNDED: bool>(
         zero_points.fill(0);
     }
     let columns = band.source.columns;
-    let (stride, unpacked) = match cast.packed {
-        true => (packed_bytes(columns, cast.bits), vec![0; columns]),
-        false => (columns, Vec::new()),
-    };
+    let stride = if cast.packed { packed_bytes(columns, cast.bits) } else { columns };
+    let unpacked = vec![0; if cast.packed && cast.bits < 8 { columns } else { 0 }];
     let groups = Groups {
         above: vec![E::Magnitude::default(); cast.groups],
         below: vec![E::Magnitude::default(); if outputs.zero_points.is_some() { cast.groups } else { 0 }],
@@ -122,7 +120,7 @@ struct Integers<'a, E: Signed, const ROUNDED: bool> {
     tensor: bool,
     /// Bytes of a row of the weight.
     stride: usize,
-    /// The integers of a row before they are packed.
+    /// The integers of a row before they are packed; empty where they are a byte each.
     unpacked: Vec<u8>,
     groups: Groups<E::Magnitude>,
 }
@@ -140,7 +138,10 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
             self.store_zeros(row);
         }
         let weight = &mut self.outputs.weight[row * self.stride..][..self.stride];
-        let codes = if cast.packed { &mut self.unpacked[..] } else { &mut *weight };
+        let codes = match self.unpacked.is_empty() {
+            true => &mut weight[..elements.len()],
+            false => &mut self.unpacked[..],
+        };
         for (group, (&scale, &zero)) in self.groups.scales.iter().zip(&self.groups.zeros).enumerate() {
             let (first, end) = (group * cast.width, (group + 1) * cast.width);
             let (elements, codes) = (&elements[first..end], &mut codes[first..end]);
@@ -156,8 +157,9 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
                 integers::<E, ROUNDED>(elements, Divided(scale), zero, cast, codes);
             }
         }
-        if cast.packed {
-            pack(&mut self.unpacked, cast.bits, weight);
+        match self.unpacked.is_empty() {
+            true => weight[elements.len()..].fill(0),
+            false => pack(&mut self.unpacked, cast.bits, weight),
         }
         Ok(())
     }

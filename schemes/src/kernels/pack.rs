@@ -9,18 +9,13 @@ pub(crate) fn packed_bytes(columns: usize, bits: u32) -> usize {
 #[inline(always)]
 pub(super) fn pack(codes: &mut [u8], bits: u32, out: &mut [u8]) {
     match bits {
-        8 => {
-            let (codes_out, rest) = out.split_at_mut(codes.len());
-            codes_out.copy_from_slice(codes);
-            rest.fill(0);
-        }
         4 => pack_pairs(codes, out),
         2 => pack_eights::<2>(codes, out),
         3 => pack_eights::<3>(codes, out),
         5 => pack_eights::<5>(codes, out),
         6 => pack_eights::<6>(codes, out),
         7 => pack_eights::<7>(codes, out),
-        _ => unreachable!("codes have from 2 to 8 bits"),
+        _ => unreachable!("codes that are packed have from 2 to 7 bits"),
     }
 }
 
@@ -77,13 +72,26 @@ fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Simd;
+    use crate::simd::Vectorized;
+
+    /// [`pack`] as it is compiled for an instruction set.
+    struct Pack<'a>(&'a mut [u8], u32, &'a mut [u8]);
+
+    impl Vectorized for Pack<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self, _: Simd) {
+            pack(self.0, self.1, self.2);
+        }
+    }
 
     #[test]
     fn bits_follow_one_another_for_every_width_and_length() {
-        for bits in 2..=8 {
-            for columns in 0..70 {
-                let mut codes: Vec<u8> =
-                    (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
+        for bits in 2..8 {
+            for columns in 0..300 {
+                let codes: Vec<u8> = (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
                 let mut expected = vec![0u8; packed_bytes(columns, bits)];
                 for (index, code) in codes.iter().enumerate() {
                     for bit in (0..bits as usize).filter(|bit| code >> bit & 1 == 1) {
@@ -91,9 +99,11 @@ mod tests {
                         expected[place / 8] |= 1 << (place % 8);
                     }
                 }
-                let mut out = vec![0xA5; expected.len()];
-                pack(&mut codes, bits, &mut out);
-                assert_eq!(out, expected, "{columns} codes of {bits} bits");
+                for simd in Simd::available() {
+                    let mut out = vec![0xA5; expected.len()];
+                    simd.run(Pack(&mut codes.clone(), bits, &mut out));
+                    assert_eq!(out, expected, "{columns} codes of {bits} bits, {simd}");
+                }
             }
         }
     }
