@@ -38,19 +38,12 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 #[inline(always)]
 fn pack_eights<const BITS: usize>(codes: &mut [u8], out: &mut [u8]) {
     let (eights, rest) = codes.as_chunks_mut::<8>();
-    // All are joined before the first is stored: this loop is vectorized, and that of the stores is not.
+    // All are joined before the first is stored: this loop is vectorized, and the one over the gaps is not.
     for eight in &mut *eights {
         *eight = joined::<BITS>(*eight);
     }
     let (packed, last) = out.split_at_mut(eights.len() * BITS);
-    let (whole, ends) = eights.split_at(packed.len().saturating_sub(8 - BITS) / BITS);
-    for (index, eight) in whole.iter().enumerate() {
-        // All eight bytes make one store; what is too much is overwritten by the next.
-        packed[index * BITS..][..8].copy_from_slice(eight);
-    }
-    for (packed, end) in packed.as_chunks_mut::<BITS>().0[whole.len()..].iter_mut().zip(ends) {
-        packed.copy_from_slice(&end[..BITS]);
-    }
+    close_gaps::<BITS>(eights, packed);
     last.fill(0);
     if !rest.is_empty() {
         let mut eight = [0; 8];
@@ -68,6 +61,27 @@ fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
     let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * BITS);
     (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
 }
+
+/// Stores the first `BITS` bytes of each eight next to one another.
+#[inline(always)]
+fn close_gaps<const BITS: usize>(eights: &[[u8; 8]], packed: &mut [u8]) {
+    let (stretches, few) = eights.as_chunks::<STRETCH>();
+    let (whole, ends) = packed.split_at_mut(stretches.len() * STRETCH * BITS);
+    let mut closed = [0; STRETCH * 8];
+    for (stretch, packed) in stretches.iter().zip(whole.chunks_exact_mut(STRETCH * BITS)) {
+        // All eight bytes make one store; what is too much is overwritten by the next.
+        for (index, eight) in stretch.iter().enumerate() {
+            closed[index * BITS..][..8].copy_from_slice(eight);
+        }
+        packed.copy_from_slice(&closed[..STRETCH * BITS]);
+    }
+    for (packed, eight) in ends.as_chunks_mut::<BITS>().0.iter_mut().zip(few) {
+        packed.copy_from_slice(&eight[..BITS]);
+    }
+}
+
+/// So many eights go to memory together: as many small stores would wait for it longer.
+const STRETCH: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -90,7 +104,7 @@ mod tests {
     #[test]
     fn bits_follow_one_another_for_every_width_and_length() {
         for bits in 2..8 {
-            for columns in 0..300 {
+            for columns in (0..300).chain([512, 555]) {
                 let codes: Vec<u8> = (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
                 let mut expected = vec![0u8; packed_bytes(columns, bits)];
                 for (index, code) in codes.iter().enumerate() {
