@@ -3,7 +3,7 @@
 use super::absmax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{pack, packed_bytes};
-use super::quotient::{Corrected, Divided, Quotient};
+use super::quotient::{Corrected, Divided, Multiplied, Quotient};
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::scale;
 use super::signed::Signed;
@@ -59,18 +59,22 @@ fn run<E: Signed, const ROUNDED: bool>(
         if !outputs.scales.is_empty() {
             scale::store(scale, dtype, outputs.scales);
         }
-        Step { scale, zero: 0.0 }
+        scale
     });
     if let Some(zero_points) = &mut outputs.zero_points {
         // Packed ones are put in bit by bit.
         zero_points.fill(0);
     }
     let columns = band.source.columns;
-    let (stride, unpacked) = match cast.packed {
-        true => (packed_bytes(columns, cast.bits), vec![0; columns]),
-        false => (columns, Vec::new()),
+    let stride = if cast.packed { packed_bytes(columns, cast.bits) } else { columns };
+    let unpacked = vec![0; if cast.packed && cast.bits < 8 { columns } else { 0 }];
+    let groups = Groups {
+        above: vec![E::Magnitude::default(); cast.groups],
+        below: vec![E::Magnitude::default(); if outputs.zero_points.is_some() { cast.groups } else { 0 }],
+        scales: vec![tensor.unwrap_or_default(); cast.groups],
+        zeros: vec![0.0; cast.groups],
     };
-    by_row(band, Integers::<E, ROUNDED> { cast, dtype, outputs, tensor, stride, unpacked, highest: E::INFINITE })
+    by_row(band, Integers::<E, ROUNDED> { cast, dtype, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
 }
 
 impl IntegerCast {
@@ -97,24 +101,28 @@ impl IntegerCast {
     }
 }
 
-/// What a group is divided by, and the integer that stands for zero.
-#[derive(Clone, Copy)]
-struct Step {
-    scale: f32,
-    zero: f32,
+/// The groups of a row, as far as they are known.
+struct Groups<M> {
+    /// The greatest magnitudes: of positive elements if there are zero points, else of all.
+    above: Vec<M>,
+    /// The greatest magnitudes of negative elements, if there are zero points.
+    below: Vec<M>,
+    scales: Vec<f32>,
+    /// The integers that stand for zero.
+    zeros: Vec<f32>,
 }
 
 struct Integers<'a, E: Signed, const ROUNDED: bool> {
     cast: IntegerCast,
     dtype: SourceDtype,
     outputs: IntegerOutputs<'a>,
-    /// The one step of a tensor.
-    tensor: Option<Step>,
+    /// Whether the scale is one for the tensor.
+    tensor: bool,
     /// Bytes of a row of the weight.
     stride: usize,
-    /// The integers of a row before they are packed.
+    /// The integers of a row before they are packed; empty where they are a byte each.
     unpacked: Vec<u8>,
-    highest: E::Magnitude,
+    groups: Groups<E::Magnitude>,
 }
 
 impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
@@ -123,102 +131,133 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
         let cast = self.cast;
-        for group in 0..cast.groups {
+        self.groups.measure::<E>(cast, elements)?;
+        if !self.tensor {
+            self.groups.step::<E>(cast, self.dtype);
+            self.store_scales(row);
+            self.store_zeros(row);
+        }
+        let weight = &mut self.outputs.weight[row * self.stride..][..self.stride];
+        let codes = match self.unpacked.is_empty() {
+            true => &mut weight[..elements.len()],
+            false => &mut self.unpacked[..],
+        };
+        for (group, (&scale, &zero)) in self.groups.scales.iter().zip(&self.groups.zeros).enumerate() {
             let (first, end) = (group * cast.width, (group + 1) * cast.width);
-            let elements = &elements[first..end];
-            let step = self.step(row, group, elements)?;
-            let codes = match cast.packed {
-                true => &mut self.unpacked[first..end],
-                false => &mut self.outputs.weight[row * self.stride..][first..end],
-            };
-            match Corrected::by(step.scale, E::SHORT, simd) {
-                Some(corrected) => integers::<E, ROUNDED>(elements, corrected, step.zero, cast, codes),
-                None => integers::<E, ROUNDED>(elements, Divided(step.scale), step.zero, cast, codes),
+            let (elements, codes) = (&elements[first..end], &mut codes[first..end]);
+            let zero = (zero != 0.0).then_some(zero);
+            if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
+                match zero {
+                    None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, cast, codes),
+                    _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), cast, codes),
+                }
+            } else if let (false, Some(corrected)) = (E::SHORT, Corrected::by(scale, simd)) {
+                integers::<E, ROUNDED>(elements, corrected, zero, cast, codes);
+            } else {
+                integers::<E, ROUNDED>(elements, Divided(scale), zero, cast, codes);
             }
         }
-        if cast.packed {
-            pack(&self.unpacked, cast.bits, &mut self.outputs.weight[row * self.stride..][..self.stride]);
+        match self.unpacked.is_empty() {
+            true => weight[elements.len()..].fill(0),
+            false => pack(&mut self.unpacked, cast.bits, weight),
         }
         Ok(())
     }
 }
 
 impl<E: Signed, const ROUNDED: bool> Integers<'_, E, ROUNDED> {
-    /// Computes the step of a group and stores what of it is stored.
     #[inline(always)]
-    fn step(&mut self, row: usize, group: usize, elements: &[E::Raw]) -> Result<Step, Poisoned> {
-        let step = if self.outputs.zero_points.is_some() {
-            let (least, greatest) = extremes::<E>(elements);
-            let negative = if least < E::Magnitude::default() { E::negated(least) } else { E::Magnitude::default() };
-            if negative >= self.highest || greatest >= self.highest {
-                return Err(Poisoned);
-            }
-            let step = shifted::<E>(-E::widen(negative), E::widen(greatest), self.cast, self.dtype);
-            self.store_zero(row, group, step.zero);
-            step
-        } else {
-            let maximum = maximum::<E>(elements);
-            if maximum >= self.highest {
-                return Err(Poisoned);
-            }
-            if let Some(step) = self.tensor {
-                return Ok(step);
-            }
-            Step { scale: scale::scale(E::widen(maximum), self.cast.symmetric_range(), self.dtype), zero: 0.0 }
-        };
-        let bytes = self.dtype.bytes();
-        let place = (row * self.cast.groups + group) * bytes;
-        scale::store(step.scale, self.dtype, &mut self.outputs.scales[place..][..bytes]);
-        Ok(step)
+    fn store_scales(&mut self, row: usize) {
+        let bytes = self.dtype.bytes() * self.cast.groups;
+        let stored = self.outputs.scales[row * bytes..][..bytes].chunks_exact_mut(self.dtype.bytes());
+        for (stored, &scale) in stored.zip(&self.groups.scales) {
+            scale::store(scale, self.dtype, stored);
+        }
     }
 
-    /// Stores a zero point as a byte, or packed with those of the rows above and below.
-    fn store_zero(&mut self, row: usize, group: usize, zero: f32) {
+    /// Stores zero points a byte each, or packed with those of the rows above and below.
+    #[inline(always)]
+    fn store_zeros(&mut self, row: usize) {
         let Some(zero_points) = &mut self.outputs.zero_points else { return };
-        let zero = zero as i8 as u8;
+        let zeros = self.groups.zeros.iter().map(|&zero| zero as i8 as u8);
         let IntegerCast { bits, packed, groups, .. } = self.cast;
         if !packed {
-            zero_points[row * groups + group] = zero;
+            zero_points[row * groups..][..groups].iter_mut().zip(zeros).for_each(|(stored, zero)| *stored = zero);
             return;
         }
-        let code = zero.wrapping_add(self.cast.half()) & (u8::MAX >> (8 - bits));
-        let (word, shift) = (row * bits as usize / 32, row * bits as usize % 32);
         // A code may begin in one word and end in the next, which is a row further.
-        let halves = (u64::from(code) << shift).to_le_bytes();
-        for (index, half) in halves.as_chunks::<4>().0.iter().enumerate() {
-            if *half == [0; 4] {
-                continue;
-            }
-            let place = ((word + index) * groups + group) * 4;
-            for (byte, bits) in zero_points[place..][..4].iter_mut().zip(half) {
-                *byte |= bits;
+        let (word, shift) = (row * bits as usize / 32, row * bits as usize % 32);
+        let words = &mut zero_points.as_chunks_mut::<4>().0[word * groups..];
+        let (first, second) = words.split_at_mut(groups);
+        let codes = zeros.map(|zero| u64::from(zero.wrapping_add(self.cast.half()) & (u8::MAX >> (8 - bits))) << shift);
+        for (stored, code) in first.iter_mut().zip(codes.clone()) {
+            *stored = (u32::from_le_bytes(*stored) | code as u32).to_le_bytes();
+        }
+        if shift + bits as usize > 32 {
+            for (stored, code) in second.iter_mut().zip(codes) {
+                *stored = (u32::from_le_bytes(*stored) | (code >> 32) as u32).to_le_bytes();
             }
         }
     }
 }
 
-/// The least and the greatest element, as their order has them; zero counts as one of them.
+impl<M: Copy + Ord + Default> Groups<M> {
+    /// Looks for the extremes of the groups of a row.
+    #[inline(always)]
+    fn measure<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast, elements: &[E::Raw]) -> Result<(), Poisoned> {
+        let groups = elements.chunks_exact(cast.width.max(1));
+        if self.below.is_empty() {
+            for (above, elements) in self.above.iter_mut().zip(groups) {
+                *above = maximum::<E>(elements);
+            }
+        } else {
+            for ((above, below), elements) in self.above.iter_mut().zip(&mut self.below).zip(groups) {
+                (*above, *below) = extremes::<E>(elements);
+            }
+        }
+        let greatest = self.above.iter().chain(&self.below).max();
+        if greatest.is_some_and(|&greatest| greatest >= E::INFINITE) { Err(Poisoned) } else { Ok(()) }
+    }
+
+    /// Turns extremes into scales and zero points.
+    #[inline(always)]
+    fn step<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast, dtype: SourceDtype) {
+        let epsilon = scale::epsilon(dtype);
+        if self.below.is_empty() {
+            for (scale, &above) in self.scales.iter_mut().zip(&self.above) {
+                let rounded = E::round(E::widen(above) / cast.symmetric_range());
+                *scale = if rounded == 0.0 { epsilon } else { rounded };
+            }
+            return;
+        }
+        let steps = self.scales.iter_mut().zip(&mut self.zeros);
+        for ((scale, zero), (&below, &above)) in steps.zip(self.below.iter().zip(&self.above)) {
+            (*scale, *zero) = shifted::<E>(-E::widen(below), E::widen(above), cast, epsilon);
+        }
+    }
+}
+
+/// The greatest magnitudes of the positive and of the negative elements; zero counts as both.
 #[inline(always)]
 fn extremes<E: Signed>(elements: &[E::Raw]) -> (E::Magnitude, E::Magnitude) {
-    elements.iter().fold(Default::default(), |(least, greatest): (E::Magnitude, E::Magnitude), &raw| {
-        let ordered = E::ordered(raw);
-        (least.min(ordered), greatest.max(ordered))
+    elements.iter().fold(Default::default(), |(above, below): (E::Magnitude, E::Magnitude), &raw| {
+        (above.max(E::above(raw)), below.max(E::below(raw)))
     })
 }
 
-/// The step of a group between `least`, which is not positive, and `greatest`, which is not negative.
+/// Scale and zero point of a group between `least`, which is not positive, and `greatest`, which is not negative.
 ///
 /// Every operation is rounded to the dtype of the weight. A difference beyond that dtype gives an infinite scale, as in
 /// compressed-tensors.
-fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, dtype: SourceDtype) -> Step {
+#[inline(always)]
+fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, epsilon: f32) -> (f32, f32) {
     let scale = E::round(E::round(greatest - least) / cast.range());
     // The zero point is that of the scale before the epsilon stands in for it, and of nothing divided by nothing it is 0.
-    let zero = match scale == 0.0 && least == 0.0 {
-        true => 0.0,
-        false => E::round(cast.least() - E::round(least / scale)).clamp(cast.least(), cast.largest()),
-    };
-    let scale = if scale == 0.0 { scale::epsilon(dtype) } else { scale };
-    Step { scale, zero: zero.round_ties_even() }
+    let zero = E::round(cast.least() - E::round(least / scale));
+    let zero = if zero > cast.least() { zero } else { cast.least() };
+    let zero = if zero < cast.largest() { zero } else { cast.largest() };
+    let zero = if scale == 0.0 && least == 0.0 { 0.0 } else { zero };
+    (if scale == 0.0 { epsilon } else { scale }, zero.round_ties_even())
 }
 
 /// Divides finite elements, adds the zero point and rounds.
@@ -226,7 +265,7 @@ fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, dtype: Sourc
 fn integers<E: Signed, const ROUNDED: bool>(
     elements: &[E::Raw],
     quotient: impl Quotient,
-    zero: f32,
+    zero: Option<f32>,
     cast: IntegerCast,
     codes: &mut [u8],
 ) {
@@ -234,15 +273,20 @@ fn integers<E: Signed, const ROUNDED: bool>(
     // Next to this number `f32` steps by 1, so that the adder rounds, and its lowest byte is 0, or what packed integers
     // are raised by.
     let magic = MAGIC + if cast.packed { f32::from(cast.half()) } else { 0.0 };
-    for (code, &raw) in codes.iter_mut().zip(elements) {
-        let quotient = quotient.of(E::signed(raw));
-        let shifted = match ROUNDED {
-            true => E::round(E::round(quotient) + zero),
-            false => quotient + zero,
-        };
+    let code = |element: f32| {
+        let shifted = quotient.plus::<E, ROUNDED>(element, zero);
         let raised = if shifted > least { shifted } else { least };
         let clamped = if raised < largest { raised } else { largest };
-        *code = (clamped + magic).to_bits() as u8;
+        (clamped + magic).to_bits()
+    };
+    let (pairs, last) = elements.as_chunks::<2>();
+    let (codes, last_code) = codes.as_chunks_mut::<2>();
+    for (codes, &pair) in codes.iter_mut().zip(pairs) {
+        let [first, second] = E::signed_pair(pair).map(code);
+        *codes = ((first & 0xFF | second << 8) as u16).to_le_bytes();
+    }
+    for (last_code, &last) in last_code.iter_mut().zip(last) {
+        *last_code = code(E::signed(last)) as u8;
     }
 }
 
@@ -257,16 +301,13 @@ mod tests {
 
     #[test]
     fn a_group_lies_between_its_extremes() {
-        let step = shifted::<F32>(-1.0, 2.0, CAST, SourceDtype::F32);
-        assert_eq!((step.scale, step.zero), (0.2, -3.0));
+        assert_eq!(shifted::<F32>(-1.0, 2.0, CAST, f32::EPSILON), (0.2, -3.0));
         // Of one sign, the range begins at zero.
-        let step = shifted::<F32>(0.0, 3.0, CAST, SourceDtype::F32);
-        assert_eq!((step.scale, step.zero), (0.2, -8.0));
-        let step = shifted::<F32>(0.0, 0.0, CAST, SourceDtype::F32);
-        assert_eq!((step.scale, step.zero), (f32::EPSILON, 0.0));
+        assert_eq!(shifted::<F32>(0.0, 3.0, CAST, f32::EPSILON), (0.2, -8.0));
+        assert_eq!(shifted::<F32>(0.0, 0.0, CAST, f32::EPSILON), (f32::EPSILON, 0.0));
         // Too small for a scale, and still below zero.
-        let step = shifted::<F16>(-f32::from_bits((127 - 24) << 23), 0.0, CAST, SourceDtype::F16);
-        assert_eq!((step.scale, step.zero), (2f32.powi(-10), 7.0));
+        let epsilon = scale::epsilon(SourceDtype::F16);
+        assert_eq!(shifted::<F16>(-f32::from_bits((127 - 24) << 23), 0.0, CAST, epsilon), (2f32.powi(-10), 7.0));
     }
 
     #[test]
@@ -274,9 +315,9 @@ mod tests {
         let values = [0.5f32, 1.5, -0.5, -1.5, 7.5, -8.5, 100.0, -100.0, -7.5, 6.5];
         let raw: Vec<[u8; 4]> = values.iter().map(|value| value.to_le_bytes()).collect();
         let mut codes = [0; 10];
-        integers::<F32, false>(&raw, Divided(1.0), 0.0, CAST, &mut codes);
+        integers::<F32, false>(&raw, Divided(1.0), None, CAST, &mut codes);
         assert_eq!(codes.map(|code| code as i8), [0, 2, 0, -2, 7, -8, 7, -8, -8, 6]);
-        integers::<F32, false>(&raw, Divided(1.0), 0.0, IntegerCast { packed: true, ..CAST }, &mut codes);
+        integers::<F32, false>(&raw, Divided(1.0), None, IntegerCast { packed: true, ..CAST }, &mut codes);
         assert_eq!(codes, [8, 10, 8, 6, 15, 0, 15, 0, 0, 14]);
     }
 }

@@ -5,22 +5,17 @@ pub(crate) fn packed_bytes(columns: usize, bits: u32) -> usize {
     (columns * bits as usize).div_ceil(32) * 4
 }
 
-/// Packs codes below `2^bits`; what `out` has beyond them becomes zero.
+/// Packs codes below `2^bits` and leaves nothing of use in their place; what `out` has beyond them becomes zero.
 #[inline(always)]
-pub(super) fn pack(codes: &[u8], bits: u32, out: &mut [u8]) {
+pub(super) fn pack(codes: &mut [u8], bits: u32, out: &mut [u8]) {
     match bits {
-        8 => {
-            let (codes_out, rest) = out.split_at_mut(codes.len());
-            codes_out.copy_from_slice(codes);
-            rest.fill(0);
-        }
         4 => pack_pairs(codes, out),
         2 => pack_eights::<2>(codes, out),
         3 => pack_eights::<3>(codes, out),
         5 => pack_eights::<5>(codes, out),
         6 => pack_eights::<6>(codes, out),
         7 => pack_eights::<7>(codes, out),
-        _ => unreachable!("codes have from 2 to 8 bits"),
+        _ => unreachable!("codes that are packed have from 2 to 7 bits"),
     }
 }
 
@@ -41,19 +36,14 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 
 /// Packs eight codes into as many bytes as a code has bits.
 #[inline(always)]
-fn pack_eights<const BITS: usize>(codes: &[u8], out: &mut [u8]) {
-    let (eights, rest) = codes.as_chunks::<8>();
-    let mut place = 0;
-    for &eight in eights {
-        let joined = joined::<BITS>(eight);
-        // All eight bytes make one store; what is too much is overwritten by the next.
-        match out.get_mut(place..place + 8) {
-            Some(bytes) => bytes.copy_from_slice(&joined),
-            None => out[place..][..BITS].copy_from_slice(&joined[..BITS]),
-        }
-        place += BITS;
+fn pack_eights<const BITS: usize>(codes: &mut [u8], out: &mut [u8]) {
+    let (eights, rest) = codes.as_chunks_mut::<8>();
+    // All are joined before the first is stored: this loop is vectorized, and the one over the gaps is not.
+    for eight in &mut *eights {
+        *eight = joined::<BITS>(*eight);
     }
-    let last = &mut out[place..];
+    let (packed, last) = out.split_at_mut(eights.len() * BITS);
+    close_gaps::<BITS>(eights, packed);
     last.fill(0);
     if !rest.is_empty() {
         let mut eight = [0; 8];
@@ -72,14 +62,49 @@ fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
     (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
 }
 
+/// Stores the first `BITS` bytes of each eight next to one another.
+#[inline(always)]
+fn close_gaps<const BITS: usize>(eights: &[[u8; 8]], packed: &mut [u8]) {
+    let (stretches, few) = eights.as_chunks::<STRETCH>();
+    let (whole, ends) = packed.split_at_mut(stretches.len() * STRETCH * BITS);
+    let mut closed = [0; STRETCH * 8];
+    for (stretch, packed) in stretches.iter().zip(whole.chunks_exact_mut(STRETCH * BITS)) {
+        // All eight bytes make one store; what is too much is overwritten by the next.
+        for (index, eight) in stretch.iter().enumerate() {
+            closed[index * BITS..][..8].copy_from_slice(eight);
+        }
+        packed.copy_from_slice(&closed[..STRETCH * BITS]);
+    }
+    for (packed, eight) in ends.as_chunks_mut::<BITS>().0.iter_mut().zip(few) {
+        packed.copy_from_slice(&eight[..BITS]);
+    }
+}
+
+/// So many eights go to memory together: as many small stores would wait for it longer.
+const STRETCH: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Simd;
+    use crate::simd::Vectorized;
+
+    /// [`pack`] as it is compiled for an instruction set.
+    struct Pack<'a>(&'a mut [u8], u32, &'a mut [u8]);
+
+    impl Vectorized for Pack<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self, _: Simd) {
+            pack(self.0, self.1, self.2);
+        }
+    }
 
     #[test]
     fn bits_follow_one_another_for_every_width_and_length() {
-        for bits in 2..=8 {
-            for columns in 0..70 {
+        for bits in 2..8 {
+            for columns in (0..300).chain([512, 555]) {
                 let codes: Vec<u8> = (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
                 let mut expected = vec![0u8; packed_bytes(columns, bits)];
                 for (index, code) in codes.iter().enumerate() {
@@ -88,9 +113,11 @@ mod tests {
                         expected[place / 8] |= 1 << (place % 8);
                     }
                 }
-                let mut out = vec![0xA5; expected.len()];
-                pack(&codes, bits, &mut out);
-                assert_eq!(out, expected, "{columns} codes of {bits} bits");
+                for simd in Simd::available() {
+                    let mut out = vec![0xA5; expected.len()];
+                    simd.run(Pack(&mut codes.clone(), bits, &mut out));
+                    assert_eq!(out, expected, "{columns} codes of {bits} bits, {simd}");
+                }
             }
         }
     }
@@ -98,7 +125,7 @@ mod tests {
     #[test]
     fn words_are_filled_from_their_low_end() {
         let mut out = [0; 4];
-        pack(&[1, 2, 3, 4, 5, 6, 7, 8], 4, &mut out);
+        pack(&mut [1, 2, 3, 4, 5, 6, 7, 8], 4, &mut out);
         assert_eq!(u32::from_le_bytes(out), 0x8765_4321);
     }
 }

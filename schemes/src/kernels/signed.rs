@@ -10,8 +10,7 @@ pub(super) trait Signed: Element {
     /// What the stored exponent of 1 is.
     const BIAS: i32;
 
-    /// Whether a quotient of two values differs so much from the middle between any two `f32` that an error of some
-    /// `2^-45` cannot carry it there.
+    /// Whether values have at most 11 significant bits, which [`Multiplied`](super::quotient::Multiplied) counts on.
     const SHORT: bool;
 
     /// The smallest normal value.
@@ -26,11 +25,17 @@ pub(super) trait Signed: Element {
     /// The value of a finite element, exactly, zero with its sign.
     fn signed(raw: Self::Raw) -> f32;
 
-    /// Bits as an integer that orders as the values do; infinities and NaN are beyond `INFINITE` and its complement.
-    fn ordered(raw: Self::Raw) -> Self::Magnitude;
+    /// The values of two finite elements beside each other, which is less work than one after the other.
+    #[inline(always)]
+    fn signed_pair(pair: [Self::Raw; 2]) -> [f32; 2] {
+        pair.map(Self::signed)
+    }
 
-    /// The magnitude of a negative value, given as `ordered` gives it.
-    fn negated(ordered: Self::Magnitude) -> Self::Magnitude;
+    /// The magnitude of a positive element; of a negative one a number below zero.
+    fn above(raw: Self::Raw) -> Self::Magnitude;
+
+    /// The magnitude of a negative element; of a positive one a number below zero.
+    fn below(raw: Self::Raw) -> Self::Magnitude;
 
     /// A magnitude as an integer.
     fn integer(magnitude: Self::Magnitude) -> i32;
@@ -40,6 +45,14 @@ pub(super) trait Signed: Element {
 
     /// Rounds any number to this dtype, nearest even, with its subnormals and with infinity for what is too large.
     fn round(value: f32) -> f32;
+
+    /// The same for a number that lies in the middle between no two of this dtype; what is below the smallest normal
+    /// value stays more exact.
+    #[inline(always)]
+    fn round_untied(value: f32) -> f32 {
+        let dropped = 23 - Self::SIGNIFICAND;
+        f32::from_bits((value.to_bits() + (1 << dropped >> 1)) >> dropped << dropped)
+    }
 }
 
 impl Signed for Bf16 {
@@ -56,14 +69,19 @@ impl Signed for Bf16 {
     }
 
     #[inline(always)]
-    fn ordered(raw: [u8; 2]) -> i16 {
-        let bits = i16::from_le_bytes(raw);
-        bits ^ (bits >> 15 & i16::MAX)
+    fn signed_pair(pair: [[u8; 2]; 2]) -> [f32; 2] {
+        let bits = word_of(pair);
+        [bits << 16, bits & 0xFFFF_0000].map(f32::from_bits)
     }
 
     #[inline(always)]
-    fn negated(ordered: i16) -> i16 {
-        !ordered
+    fn above(raw: [u8; 2]) -> i16 {
+        i16::from_le_bytes(raw)
+    }
+
+    #[inline(always)]
+    fn below(raw: [u8; 2]) -> i16 {
+        i16::from_le_bytes(raw) ^ i16::MIN
     }
 
     #[inline(always)]
@@ -93,18 +111,23 @@ impl Signed for F16 {
 
     #[inline(always)]
     fn signed(raw: [u8; 2]) -> f32 {
-        let sign = (raw[1] as u32 & 0x80) << 24;
-        f32::from_bits(Self::widen(Self::magnitude(raw)).to_bits() | sign)
+        Self::in_high_half((u16::from_le_bytes(raw) as u32) << 16)
     }
 
     #[inline(always)]
-    fn ordered(raw: [u8; 2]) -> i16 {
-        Bf16::ordered(raw)
+    fn signed_pair(pair: [[u8; 2]; 2]) -> [f32; 2] {
+        let bits = word_of(pair);
+        [bits << 16, bits].map(Self::in_high_half)
     }
 
     #[inline(always)]
-    fn negated(ordered: i16) -> i16 {
-        !ordered
+    fn above(raw: [u8; 2]) -> i16 {
+        Bf16::above(raw)
+    }
+
+    #[inline(always)]
+    fn below(raw: [u8; 2]) -> i16 {
+        Bf16::below(raw)
     }
 
     #[inline(always)]
@@ -129,6 +152,21 @@ impl Signed for F16 {
     }
 }
 
+impl F16 {
+    /// The value of the element in the high half of `bits`.
+    #[inline(always)]
+    fn in_high_half(bits: u32) -> f32 {
+        // The exponent moves into place with a bias that is 112 short; the multiplication is exact, subnormals included.
+        f32::from_bits((bits as i32 >> 3) as u32 & 0x8FFF_E000) * f32::from_bits((127 + 112) << 23)
+    }
+}
+
+/// Two elements as one word, the first in its low half.
+#[inline(always)]
+fn word_of([[a, b], [c, d]]: [[u8; 2]; 2]) -> u32 {
+    u32::from_le_bytes([a, b, c, d])
+}
+
 impl Signed for F32 {
     const SIGNIFICAND: u32 = 23;
     const BIAS: i32 = 127;
@@ -143,14 +181,13 @@ impl Signed for F32 {
     }
 
     #[inline(always)]
-    fn ordered(raw: [u8; 4]) -> i32 {
-        let bits = i32::from_le_bytes(raw);
-        bits ^ (bits >> 31 & i32::MAX)
+    fn above(raw: [u8; 4]) -> i32 {
+        i32::from_le_bytes(raw)
     }
 
     #[inline(always)]
-    fn negated(ordered: i32) -> i32 {
-        !ordered
+    fn below(raw: [u8; 4]) -> i32 {
+        i32::from_le_bytes(raw) ^ i32::MIN
     }
 
     #[inline(always)]
@@ -176,22 +213,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_element_has_its_value_and_its_place() {
-        let (mut last_bf16, mut last_f16) = (None, None);
-        // From the least to the greatest: negative ones fall with their bits.
-        for bits in (0x8000..=0xFFFFu16).rev().chain(0..0x8000) {
-            let raw = bits.to_le_bytes();
+    fn every_element_has_its_value() {
+        for bits in 0..=u16::MAX {
+            let (raw, other) = (bits.to_le_bytes(), (!bits).to_le_bytes());
             if bf16::from_bits(bits).is_finite() {
-                assert_eq!(Bf16::signed(raw).to_bits(), bf16::from_bits(bits).to_f32().to_bits());
-                assert!(last_bf16.replace(Bf16::ordered(raw)).is_none_or(|last| last < Bf16::ordered(raw)));
+                let value = bf16::from_bits(bits).to_f32().to_bits();
+                assert_eq!(Bf16::signed(raw).to_bits(), value);
+                assert_eq!(Bf16::signed_pair([raw, other])[0].to_bits(), value);
+                assert_eq!(Bf16::signed_pair([other, raw])[1].to_bits(), value);
             }
             if f16::from_bits(bits).is_finite() {
-                assert_eq!(F16::signed(raw).to_bits(), f16::from_bits(bits).to_f32().to_bits());
-                assert!(last_f16.replace(F16::ordered(raw)).is_none_or(|last| last < F16::ordered(raw)));
+                let value = f16::from_bits(bits).to_f32().to_bits();
+                assert_eq!(F16::signed(raw).to_bits(), value);
+                assert_eq!(F16::signed_pair([raw, other])[0].to_bits(), value);
+                assert_eq!(F16::signed_pair([other, raw])[1].to_bits(), value);
             }
         }
-        assert_eq!(F16::negated(F16::ordered(f16::from_f32(-1.5).to_le_bytes())), F16::magnitude([0x00, 0x3E]));
-        assert_eq!(F32::negated(F32::ordered((-1.5f32).to_le_bytes())), 1.5f32.to_bits() as i32);
+        assert_eq!(F32::signed_pair([1.5f32, -2.5].map(f32::to_le_bytes)), [1.5, -2.5]);
+    }
+
+    #[test]
+    fn an_element_lies_above_or_below_zero() {
+        for bits in 0..=i16::MAX {
+            let [positive, negative] = [bits, bits | i16::MIN].map(i16::to_le_bytes);
+            assert_eq!((Bf16::above(positive), Bf16::below(negative)), (bits, bits));
+            assert!(Bf16::above(negative) < 0 && Bf16::below(positive) < 0);
+        }
+        let [positive, negative] = [1.5f32, -1.5].map(f32::to_le_bytes);
+        assert_eq!([F32::above(positive), F32::below(negative)], [F32::magnitude(positive); 2]);
+        assert!(F32::above(negative) < 0 && F32::below(positive) < 0);
     }
 
     #[test]
@@ -203,6 +253,12 @@ mod tests {
             for value in [f32::from_bits(bits), -f32::from_bits(bits)] {
                 assert_eq!(Bf16::round(value).to_bits(), bf16::from_f32(value).to_f32().to_bits(), "{value:e}");
                 assert_eq!(F16::round(value).to_bits(), f16::from_f32(value).to_f32().to_bits(), "{value:e}");
+                if bits & 0xFFFF != 0x8000 {
+                    assert_eq!(Bf16::round_untied(value).to_bits(), Bf16::round(value).to_bits(), "{value:e}");
+                }
+                if bits & 0x1FFF != 0x1000 && (F16::SMALLEST_NORMAL..65520.0).contains(&value.abs()) {
+                    assert_eq!(F16::round_untied(value).to_bits(), F16::round(value).to_bits(), "{value:e}");
+                }
             }
         }
         assert_eq!((Bf16::round(f32::INFINITY), F16::round(f32::NEG_INFINITY)), (f32::INFINITY, f32::NEG_INFINITY));
