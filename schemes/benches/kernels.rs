@@ -109,6 +109,9 @@ fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
             black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
         });
         all.push(Contender { name: format!("absolute maximum, {simd}"), sizes: vec![0], work, copy: narrow::<8> });
+        let work: Work = Box::new(move |bytes, out| two_passes(bytes, &mut out[0], simd));
+        let sizes = vec![SOURCE.rows * SOURCE.columns];
+        all.push(Contender { name: format!("two passes over 128 rows, {simd}"), sizes, work, copy: narrow::<8> });
         for registration in registered() {
             let Make::Quantize(make) = registration.make else { continue };
             let variants = VARIANTS.iter().filter(|(name, _)| *name == registration.name).map(|(_, options)| options());
@@ -173,6 +176,16 @@ fn narrow<const BITS: usize>(bytes: &[u8], out: &mut [u8]) {
             }
             *out = sum;
         }
+    }
+}
+
+/// The least that a cast in blocks does: the maximum of some rows, and then a copy of them for a cast.
+fn two_passes(bytes: &[u8], out: &mut [u8], simd: Simd) {
+    const BLOCK: Matrix = Matrix { rows: 128, ..SOURCE };
+    let blocks = bytes.chunks_exact(BLOCK.rows * BLOCK.row_bytes());
+    for (bytes, out) in blocks.zip(out.chunks_exact_mut(BLOCK.rows * BLOCK.columns)) {
+        black_box(absmax(BLOCK, 0, bytes, simd)).expect("the weights are finite");
+        narrow::<8>(bytes, out);
     }
 }
 
