@@ -76,16 +76,21 @@ def apply(source, output, *more):
     return timed([TOOL, "apply", "-q", RECIPE, "--model", source, "--output", output, *more])
 
 
+def copied(source, copy):
+    """Seconds of a `cp -r` to a directory that is not there, and then is removed."""
+    took, _ = timed(["cp", "-r", source, copy])
+    remove(copy)
+    return took
+
+
 def warm_against_cp(table, source, work, rounds):
     ratios, ours, theirs, peaks = [], [], [], []
     for _ in range(rounds):
         warm(source)
         took, peak = apply(source, work / "out")
-        remove(work / "copy")
         warm(source)
-        copied, _ = timed(["cp", "-r", source, work / "copy"])
-        remove(work / "copy")
-        ratios.append(took / copied), ours.append(took), theirs.append(copied), peaks.append(peak / 1024)
+        copy = copied(source, work / "copy")
+        ratios.append(took / copy), ours.append(took), theirs.append(copy), peaks.append(peak / 1024)
     table.row("apply, warm cache: wall over `cp -r`", ratios, "×", "≤ 0.85")
     table.row("  apply", ours, "s", "")
     table.row("  cp -r (which does not wait for the disk, as apply does)", theirs, "s", "")
@@ -97,11 +102,10 @@ def warm_against_synced_cp(table, source, work, rounds):
     for _ in range(rounds):
         warm(source)
         took, _ = apply(source, work / "out")
-        remove(work / "copy")
         warm(source)
-        copied, _ = timed(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', source, work / "copy"])
+        copy, _ = timed(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', source, work / "copy"])
         remove(work / "copy")
-        ratios.append(took / copied)
+        ratios.append(took / copy)
     table.row("apply, warm cache: wall over `cp -r` and `sync`", ratios, "×", "")
 
 
@@ -175,12 +179,6 @@ def in_memory(table, python, rounds):
             against_llmcompressor(table, python, source, work, min(rounds, 3), "in memory: ")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def copied(source, copy):
-    took, _ = timed(["cp", "-r", source, copy])
-    remove(copy)
-    return took
 
 
 def dd_in_memory(source, work, processes):

@@ -225,6 +225,7 @@ impl<M: Copy + Ord + Default> Groups<M> {
         let epsilon = scale::epsilon(dtype);
         if self.below.is_empty() {
             for (scale, &above) in self.scales.iter_mut().zip(&self.above) {
+                // As `scale::scale`, but with a rounding that is vectorized.
                 let rounded = E::round(E::widen(above) / cast.symmetric_range());
                 *scale = if rounded == 0.0 { epsilon } else { rounded };
             }

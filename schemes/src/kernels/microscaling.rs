@@ -1,7 +1,7 @@
 //! MXFP8 and MXFP4: E4M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
 
 use super::element::{Bf16, F16, F32};
-use super::group::group_maximum;
+use super::group::group_maxima;
 use super::pack::pack_pairs;
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
@@ -78,14 +78,7 @@ impl<'a, E: Signed> Scales<'a, E> {
     /// Computes and stores the scales of a row; returns their reciprocals.
     #[inline(always)]
     fn row(&mut self, row: usize, groups: &[[E::Raw; MX_GROUP]], simd: Simd) -> Result<&[f32], Poisoned> {
-        let mut highest = E::Magnitude::default();
-        for (maximum, group) in self.maxima.iter_mut().zip(groups) {
-            *maximum = group_maximum::<E, MX_GROUP>(group, simd);
-            highest = highest.max(*maximum);
-        }
-        if highest >= E::INFINITE {
-            return Err(Poisoned);
-        }
+        group_maxima::<E, MX_GROUP>(groups, &mut self.maxima, simd)?;
         let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
         for ((byte, reciprocal), &maximum) in bytes.iter_mut().zip(&mut self.reciprocals).zip(&self.maxima) {
             let scale = Scale::of::<E>(maximum, self.element_exponent);

@@ -1,7 +1,7 @@
 //! NVFP4: E2M1 with an E4M3 scale for every 16 columns, under an F32 scale for the tensor.
 
 use super::element::{Bf16, F16, F32};
-use super::group::group_maximum;
+use super::group::group_maxima;
 use super::pack::pack_pairs;
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::signed::Signed;
@@ -41,7 +41,7 @@ fn run<E: Signed>(
     }
     let columns = band.source.columns;
     let steps = std::array::from_fn(|code| Step::of(e4m3::decode(code as u8) / global_scale));
-    let (maxima, unpacked) = (vec![0.0; columns / NVFP4_GROUP], vec![0; columns]);
+    let (maxima, unpacked) = (vec![E::Magnitude::default(); columns / NVFP4_GROUP], vec![0; columns]);
     by_row(band, Nvfp4::<E> { global_scale, weight, scales, maxima, steps, unpacked })
 }
 
@@ -58,7 +58,7 @@ struct Nvfp4<'a, E: Signed> {
     weight: &'a mut [u8],
     scales: &'a mut [u8],
     /// Those of the groups of a row.
-    maxima: Vec<f32>,
+    maxima: Vec<E::Magnitude>,
     /// Per code of a scale.
     steps: [Step<E>; SCALES],
     /// The codes of a row before they are packed.
@@ -86,18 +86,10 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
         let groups = elements.as_chunks::<NVFP4_GROUP>().0;
-        let mut highest = E::Magnitude::default();
-        for (maximum, group) in self.maxima.iter_mut().zip(groups) {
-            let magnitude = group_maximum::<E, NVFP4_GROUP>(group, simd);
-            highest = highest.max(magnitude);
-            *maximum = E::widen(magnitude);
-        }
-        if highest >= E::INFINITE {
-            return Err(Poisoned);
-        }
+        group_maxima::<E, NVFP4_GROUP>(groups, &mut self.maxima, simd)?;
         let scales = &mut self.scales[row * groups.len()..][..groups.len()];
         for (scale, &maximum) in scales.iter_mut().zip(&self.maxima) {
-            let code = e4m3::encode(self.global_scale * E::round(maximum / e2m1::MAX));
+            let code = e4m3::encode(self.global_scale * E::round(E::widen(maximum) / e2m1::MAX));
             // A scale of zero is replaced by an eighth.
             *scale = if code == 0 { EIGHTH } else { code };
         }

@@ -61,7 +61,7 @@ pub(super) struct Place {
 /// The codes of the significands under one significand of a scale, where no vector of them crosses a cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Table {
+struct Table {
     #[cfg(any(target_arch = "x86_64", test))]
     codes: [u8; 128],
     /// The first of each 8 codes.
@@ -71,10 +71,10 @@ pub(super) struct Table {
 }
 
 /// Elements that are looked at together, each half of them under one scale.
-pub(super) const CHUNK: usize = 64;
+const CHUNK: usize = 64;
 
-pub(super) type Chunk = [[u8; 2]; CHUNK];
-pub(super) type Codes = [u8; CHUNK];
+type Chunk = [[u8; 2]; CHUNK];
+type Codes = [u8; CHUNK];
 
 /// How many octaves below the scale elements are zero.
 const DEPTH: u8 = 12;
@@ -212,7 +212,7 @@ impl<'a, F: Fn(usize) -> (&'a Table, [Place; 2])> Vectorized for LookUp<'_, F> {
 
 impl Place {
     #[inline(always)]
-    pub(super) fn of(scale: f32) -> Self {
+    fn of(scale: f32) -> Self {
         match ((scale.to_bits() >> 23) as u8).checked_sub(DEPTH) {
             Some(base) => Self { scale, base, divided: 0 },
             None => Self { scale, base: 0, divided: u64::MAX },
@@ -239,7 +239,7 @@ fn divided(places: [Place; 2]) -> u64 {
 impl Table {
     /// That of a scale, of which the significand counts.
     #[inline(always)]
-    pub(super) fn of<const ROUNDED: bool>(scale: f32) -> Self {
+    fn of<const ROUNDED: bool>(scale: f32) -> Self {
         static OF_BF16: [LazyLock<Box<[Table]>>; 2] = [
             LazyLock::new(|| (0..128).map(|significand| Table::made::<false>(significand << 16)).collect()),
             LazyLock::new(|| (0..128).map(|significand| Table::made::<true>(significand << 16)).collect()),
@@ -287,7 +287,7 @@ const SIGNIFICANDS: [[u8; 2]; 128] = {
 /// Casts the finite elements of a chunk, whose halves have a base each, but for those that need a division: their bits are
 /// set in what is returned.
 #[inline(always)]
-pub(super) fn look_up(chunk: &Chunk, table: &Table, bases: [u8; 2], codes: &mut Codes, simd: Simd) -> u64 {
+fn look_up(chunk: &Chunk, table: &Table, bases: [u8; 2], codes: &mut Codes, simd: Simd) -> u64 {
     match simd.level() {
         Level::Portable => unreachable!("the portable path divides"),
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
@@ -305,13 +305,7 @@ pub(super) fn look_up(chunk: &Chunk, table: &Table, bases: [u8; 2], codes: &mut 
 /// Casts the elements of a chunk whose bits are set, each half under its scale.
 #[cold]
 #[inline(never)]
-pub(super) fn divide_small<const ROUNDED: bool>(
-    chunk: &Chunk,
-    mut small: u64,
-    places: [Place; 2],
-    codes: &mut Codes,
-    simd: Simd,
-) {
+fn divide_small<const ROUNDED: bool>(chunk: &Chunk, mut small: u64, places: [Place; 2], codes: &mut Codes, simd: Simd) {
     /// So many are done faster one by one than all of the chunk together.
     const FEW: u32 = 8;
 
