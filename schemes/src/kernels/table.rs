@@ -10,12 +10,13 @@
 //! exponent of an element and `base` that of the scale less [`DEPTH`]; that saturates too, so that 0 octaves are all
 //! elements below some power of two, zero and subnormal ones among them. The table makes up for both.
 //!
-//! - An element of 0 octaves has a quotient below `2 * 2^-DEPTH`. From `2^-10` down all is zero.
+//! - An element of 0 octaves has a quotient below `2 * 2^-DEPTH`, and so a code below that of `2^-10`, from where down all
+//!   is zero.
 //! - Codes of at least 8 are right: quotients that round to the smallest normal value are those from a 32nd of it below, as
 //!   if there were normal values below. Those that there are lie twice as far apart, and what goes up from them includes
 //!   these.
 //! - Elements between these two need a division. They are about one in ten thousand of a normal distribution, and the
-//!   only ones of their chunk to be divided.
+//!   only ones of their tile to be divided.
 //!
 //! Without an instruction that looks up 128 bytes there are two lookups among 16, one for each 8 mantissas: their first
 //! code, and the last mantissa that has it. That says it all, since no 8 mantissas have three codes: where the quotient is
@@ -54,8 +55,8 @@ pub(super) struct Place {
     scale: f32,
     /// What is taken off the stored exponents of elements.
     base: u8,
-    /// All bits for a scale so small that subnormal weights count, whose elements are divided; none for others.
-    divided: u64,
+    /// Whether the scale is so small that subnormal weights count, which all are divided by it.
+    divided: bool,
 }
 
 /// The codes of the significands under one significand of a scale, where no vector of them crosses a cache line.
@@ -70,11 +71,17 @@ struct Table {
     last: [u8; 16],
 }
 
-/// Elements that are looked at together, each half of them under one scale.
-const CHUNK: usize = 64;
+/// Elements that are looked at together, each quarter of them under one scale.
+type Tile = [[u8; 2]; TILE];
 
-type Chunk = [[u8; 2]; CHUNK];
-type Codes = [u8; CHUNK];
+/// Their codes.
+type Codes = [u8; TILE];
+
+/// Elements of a group of MX.
+const QUARTER: usize = TILE / 4;
+
+type Half = [[u8; 2]; TILE / 2];
+type HalfCodes = [u8; TILE / 2];
 
 /// How many octaves below the scale elements are zero.
 const DEPTH: u8 = 12;
@@ -82,8 +89,11 @@ const DEPTH: u8 = 12;
 /// By how much codes are lifted while they are computed: that of 448 is then the largest byte.
 const LIFT: u8 = u8::MAX - 0x7E;
 
-/// The smallest normal code, lifted.
-const LIFTED_NORMAL: u8 = 8 + LIFT;
+/// The code of `2^-10`, lifted, if there were normal values down to there: all below is zero.
+const LIFTED_LEAST: u8 = LIFT - 24;
+
+/// Codes from that on of elements that are neither zero nor normal.
+const SMALL: u8 = 32;
 
 /// As many octaves as eight times that still is a byte: more than there are below 448.
 const OCTAVES: u8 = 31;
@@ -101,121 +111,114 @@ impl<const ROUNDED: bool> Caster for ByTable<ROUNDED> {
     fn cast(source: &[[u8; 2]], divisors: &[Divisor], width: usize, out: &mut [u8], simd: Simd) {
         if width != TILE {
             for ((source, out), divisor) in source.chunks(width).zip(out.chunks_mut(width)).zip(divisors) {
-                cast::<ROUNDED>(source, out, simd, |_| divisor);
+                cast::<ROUNDED>(source, out, simd, move |_| divisor.everywhere());
             }
             return;
         }
-        let whole = source.len() / TILE;
-        let (tiles, rest) = source.split_at(whole * TILE);
-        let (codes, last) = out.split_at_mut(whole * TILE);
-        cast::<ROUNDED>(tiles, codes, simd, |chunk| &divisors[chunk / (TILE / CHUNK)]);
-        if let [divisor] = &divisors[whole..] {
-            cast::<ROUNDED>(rest, last, simd, |_| divisor);
-        }
+        cast::<ROUNDED>(source, out, simd, move |tile| divisors[tile].everywhere());
     }
 }
 
-/// Casts finite elements, of which each half of a chunk is under a power of two of its own.
-#[inline(always)]
-pub(super) fn cast_by_powers(source: &[[u8; 2]], places: &[Place], out: &mut [u8], simd: Simd) {
-    let table = Table::of::<false>(1.0);
-    cast_by_chunk::<false>(source, out, simd, |chunk| {
-        let former = places[2 * chunk];
-        (&table, [former, *places.get(2 * chunk + 1).unwrap_or(&former)])
-    });
+impl Divisor {
+    #[inline(always)]
+    fn everywhere(&self) -> (&Table, [Place; 4]) {
+        (&self.table, [self.place; 4])
+    }
 }
 
-/// Casts elements, of which each chunk has a divisor.
+/// Casts finite elements, of which each quarter of a tile is under a power of two of its own.
+#[inline(always)]
+pub(super) fn cast_by_powers(source: &[[u8; 2]], places: &[Place], out: &mut [u8], simd: Simd) {
+    let table = &Table::of::<false>(1.0);
+    let (all, rest) = places.as_chunks();
+    let mut last = [Place::NOWHERE; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    cast::<false>(source, out, simd, move |tile| (table, *all.get(tile).unwrap_or(&last)));
+}
+
+/// Casts elements, of which each tile is under a table that applies at one place for each of its quarters.
 #[inline(always)]
 fn cast<'a, const ROUNDED: bool>(
     source: &[[u8; 2]],
     out: &mut [u8],
     simd: Simd,
-    divisor: impl Fn(usize) -> &'a Divisor,
+    under: impl Fn(usize) -> (&'a Table, [Place; 4]) + Copy,
 ) {
-    cast_by_chunk::<ROUNDED>(source, out, simd, |chunk| {
-        let Divisor { table, place } = divisor(chunk);
-        (table, [*place; 2])
-    });
-}
-
-/// Casts elements, of which each chunk is under a table that applies at one place for each of its halves.
-#[inline(always)]
-fn cast_by_chunk<'a, const ROUNDED: bool>(
-    source: &[[u8; 2]],
-    out: &mut [u8],
-    simd: Simd,
-    under: impl Fn(usize) -> (&'a Table, [Place; 2]),
-) {
-    let (chunks, rest) = source.as_chunks();
+    let (tiles, rest) = source.as_chunks();
     let (codes, last) = out.as_chunks_mut();
-    cast_chunks::<ROUNDED>(chunks, codes, simd, &under);
+    for (run, (tiles, codes)) in tiles.chunks(RUN).zip(codes.chunks_mut(RUN)).enumerate() {
+        cast_run::<ROUNDED>(tiles, codes, simd, move |tile| under(run * RUN + tile));
+    }
     if !rest.is_empty() {
-        let (mut padded, mut codes) = ([[0; 2]; CHUNK], [0; CHUNK]);
+        let (mut padded, mut codes) = ([[0; 2]; TILE], [0; TILE]);
         padded[..rest.len()].copy_from_slice(rest);
-        cast_chunks::<ROUNDED>(&[padded], std::slice::from_mut(&mut codes), simd, |_| under(chunks.len()));
+        let tile = tiles.len();
+        cast_run::<ROUNDED>(&[padded], std::slice::from_mut(&mut codes), simd, move |_| under(tile));
         last.copy_from_slice(&codes[..rest.len()]);
     }
 }
 
-/// Casts chunks, each under a table that applies at one place for each of its halves.
+/// So many tiles are cast before the first of their elements is divided.
+const RUN: usize = u64::BITS as usize;
+
 #[inline(always)]
-fn cast_chunks<'a, const ROUNDED: bool>(
-    chunks: &[Chunk],
+fn cast_run<'a, const ROUNDED: bool>(
+    tiles: &[Tile],
     codes: &mut [Codes],
     simd: Simd,
-    under: impl Fn(usize) -> (&'a Table, [Place; 2]),
+    under: impl Fn(usize) -> (&'a Table, [Place; 4]) + Copy,
 ) {
-    for (run, (chunks, codes)) in chunks.chunks(RUN).zip(codes.chunks_mut(RUN)).enumerate() {
-        let under = |index| under(run * RUN + index);
-        let mut small = [0; RUN];
-        if look_up_all(LookUp { chunks, codes, under, small: &mut small }, simd) {
-            for (index, (chunk, codes)) in chunks.iter().zip(codes).enumerate().filter(|(index, _)| small[*index] != 0)
-            {
-                divide_small::<ROUNDED>(chunk, small[index], under(index).1, codes, simd);
-            }
-        }
+    let mut left = look_up_all(LookUp { tiles, codes, under }, simd);
+    while left != 0 {
+        let tile = left.trailing_zeros() as usize;
+        let (table, places) = under(tile);
+        divide_small::<ROUNDED>(&tiles[tile], table, places, &mut codes[tile], simd);
+        left &= left - 1;
     }
 }
 
-/// So many chunks are cast before the first of their elements is divided.
-const RUN: usize = 64;
-
-/// Casts chunks, and says whether any of them needs a division, and which of its elements do. It is not inlined and calls
+/// Casts a run of tiles, and sets the bits of those of which an element needs a division. It is not inlined and calls
 /// nothing, so that constants stay in registers.
 #[inline(never)]
-fn look_up_all<'a>(work: LookUp<'_, impl Fn(usize) -> (&'a Table, [Place; 2])>, simd: Simd) -> bool {
+fn look_up_all<'a>(work: LookUp<'_, impl Fn(usize) -> (&'a Table, [Place; 4])>, simd: Simd) -> u64 {
     simd.run(work)
 }
 
 struct LookUp<'a, F> {
-    chunks: &'a [Chunk],
+    tiles: &'a [Tile],
     codes: &'a mut [Codes],
     under: F,
-    small: &'a mut [u64; RUN],
 }
 
-impl<'a, F: Fn(usize) -> (&'a Table, [Place; 2])> Vectorized for LookUp<'_, F> {
-    type Output = bool;
+impl<'a, F: Fn(usize) -> (&'a Table, [Place; 4])> Vectorized for LookUp<'_, F> {
+    type Output = u64;
 
     #[inline(always)]
-    fn run(self, simd: Simd) -> bool {
-        let mut any = 0;
-        for (index, ((chunk, codes), small)) in self.chunks.iter().zip(self.codes).zip(self.small).enumerate() {
+    fn run(self, simd: Simd) -> u64 {
+        // In loops, since closures that are called elsewhere lose the instruction set.
+        let mut left = 0;
+        for (index, (tile, codes)) in self.tiles.iter().zip(self.codes).enumerate() {
             let (table, places) = (self.under)(index);
-            *small = look_up(chunk, table, places.map(|place| place.base), codes, simd) | divided(places);
-            any |= *small;
+            let mut any = places.iter().any(|place| place.divided);
+            let halves = tile.as_chunks().0.iter().zip(codes.as_chunks_mut().0);
+            for ((half, codes), places) in halves.zip(places.as_chunks::<2>().0) {
+                any |= look_up(half, table, places.map(|place| place.base), codes, simd);
+            }
+            left |= u64::from(any) << index;
         }
-        any != 0
+        left
     }
 }
 
 impl Place {
+    /// Where all is zero.
+    const NOWHERE: Self = Self { scale: f32::INFINITY, base: u8::MAX, divided: false };
+
     #[inline(always)]
     fn of(scale: f32) -> Self {
         match ((scale.to_bits() >> 23) as u8).checked_sub(DEPTH) {
-            Some(base) => Self { scale, base, divided: 0 },
-            None => Self { scale, base: 0, divided: u64::MAX },
+            Some(base) => Self { scale, base, divided: false },
+            None => Self { scale, base: 0, divided: true },
         }
     }
 
@@ -224,16 +227,9 @@ impl Place {
     pub(super) fn of_power(reciprocal: f32) -> Self {
         match reciprocal > 0.0 {
             true => Self::of(1.0 / reciprocal),
-            false => Self { scale: f32::INFINITY, base: u8::MAX, divided: 0 },
+            false => Self::NOWHERE,
         }
     }
-}
-
-/// The elements of a chunk that a table is not for.
-#[inline(always)]
-fn divided(places: [Place; 2]) -> u64 {
-    const FORMER: u64 = u64::MAX >> (CHUNK / 2);
-    places[0].divided & FORMER | places[1].divided & !FORMER
 }
 
 impl Table {
@@ -284,50 +280,69 @@ const SIGNIFICANDS: [[u8; 2]; 128] = {
     all
 };
 
-/// Casts the finite elements of a chunk, whose halves have a base each, but for those that need a division: their bits are
-/// set in what is returned.
+/// Casts the finite elements of half a tile, whose halves have a base each, and says whether any of them needs a division.
 #[inline(always)]
-fn look_up(chunk: &Chunk, table: &Table, bases: [u8; 2], codes: &mut Codes, simd: Simd) -> u64 {
+fn look_up(half: &Half, table: &Table, bases: [u8; 2], codes: &mut HalfCodes, simd: Simd) -> bool {
     match simd.level() {
         Level::Portable => unreachable!("the portable path divides"),
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2::look_up(chunk, table, bases, codes) },
+        Level::Avx2 => unsafe { avx2::look_up(half, table, bases, codes) },
         // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F, BW and VBMI.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::look_up(chunk, table, bases, codes) },
+        Level::Avx512 => unsafe { avx512::look_up(half, table, bases, codes) },
         // SAFETY: NEON is in the baseline of the target.
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => unsafe { neon::look_up(chunk, table, bases, codes) },
+        Level::Neon => unsafe { neon::look_up(half, table, bases, codes) },
     }
 }
 
-/// Casts the elements of a chunk whose bits are set, each half under its scale.
+/// The elements of half a tile that need a division, a bit each.
+#[inline(always)]
+fn small(half: &Half, table: &Table, bases: [u8; 2], simd: Simd) -> u64 {
+    match simd.level() {
+        Level::Portable => unreachable!("the portable path divides"),
+        // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::small(half, table, bases) },
+        // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F, BW and VBMI.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::small(half, table, bases) },
+        // SAFETY: NEON is in the baseline of the target.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => unsafe { neon::small(half, table, bases) },
+    }
+}
+
+/// Casts the elements of a tile that need a division.
 #[cold]
 #[inline(never)]
-fn divide_small<const ROUNDED: bool>(chunk: &Chunk, mut small: u64, places: [Place; 2], codes: &mut Codes, simd: Simd) {
-    /// So many are done faster one by one than all of the chunk together.
-    const FEW: u32 = 8;
+fn divide_small<const ROUNDED: bool>(tile: &Tile, table: &Table, places: [Place; 4], codes: &mut Codes, simd: Simd) {
+    /// So many are done faster one by one than all of a quarter together.
+    const FEW: u32 = 4;
 
-    if small.count_ones() <= FEW {
+    let [former, latter] = tile.as_chunks().0 else { unreachable!("a tile has two halves") };
+    let bases = places.map(|place| place.base);
+    let halves = [small(former, table, [bases[0], bases[1]], simd), small(latter, table, [bases[2], bases[3]], simd)];
+    let quarters = tile.as_chunks::<QUARTER>().0.iter().zip(codes.as_chunks_mut::<QUARTER>().0).zip(places);
+    for (index, ((source, out), Place { scale, divided, .. })) in quarters.enumerate() {
+        let mut small = (halves[index / 2] >> (index % 2 * QUARTER)) as u32;
+        if divided || small.count_ones() > FEW {
+            simd.run(Divide::<ROUNDED> { source, scale, out });
+            continue;
+        }
         while small != 0 {
             let place = small.trailing_zeros() as usize;
-            let one = place..=place;
-            divide::<Bf16, ROUNDED>(&chunk[one.clone()], places[place / (CHUNK / 2)].scale, &mut codes[one]);
+            divide::<Bf16, ROUNDED>(&source[place..=place], scale, &mut out[place..=place]);
             small &= small - 1;
         }
-        return;
-    }
-    let halves = chunk.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(codes.as_chunks_mut::<{ CHUNK / 2 }>().0);
-    for ((source, out), Place { scale, .. }) in halves.zip(places) {
-        simd.run(Divide::<ROUNDED> { source, scale, out });
     }
 }
 
 struct Divide<'a, const ROUNDED: bool> {
-    source: &'a [[u8; 2]; CHUNK / 2],
+    source: &'a [[u8; 2]; QUARTER],
     scale: f32,
-    out: &'a mut [u8; CHUNK / 2],
+    out: &'a mut [u8; QUARTER],
 }
 
 impl<const ROUNDED: bool> Vectorized for Divide<'_, ROUNDED> {
@@ -377,6 +392,6 @@ mod tests {
         }
         let base = |scale| (Place::of(scale).base, Place::of(scale).divided);
         let [smallest, smaller] = [-115, -116].map(|exponent| base(2f32.powi(exponent)));
-        assert_eq!((base(1.0), smallest, smaller), ((115, 0), (0, 0), (0, u64::MAX)));
+        assert_eq!((base(1.0), smallest, smaller), ((115, false), (0, false), (0, true)));
     }
 }
