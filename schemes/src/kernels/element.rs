@@ -1,9 +1,13 @@
 //! The source dtypes as the kernels see them: bit patterns in, exact `f32` values out.
 
+use crate::SourceDtype;
+
 /// One source dtype; every method is small enough to be inlined into a vectorized loop.
 pub(super) trait Element {
     /// The stored bytes of one element.
     type Raw: Copy;
+
+    const DTYPE: SourceDtype;
 
     /// The bits without the sign: they order as the absolute values do, with infinity and NaN at the top. As a signed
     /// integer, since every instruction set has the maximum of signed words.
@@ -37,6 +41,7 @@ pub(super) enum F32 {}
 impl Element for Bf16 {
     type Raw = [u8; 2];
     type Magnitude = i16;
+    const DTYPE: SourceDtype = SourceDtype::Bf16;
     const INFINITE: i16 = 0x7F80;
 
     #[inline(always)]
@@ -72,6 +77,7 @@ impl Element for Bf16 {
 impl Element for F16 {
     type Raw = [u8; 2];
     type Magnitude = i16;
+    const DTYPE: SourceDtype = SourceDtype::F16;
     const INFINITE: i16 = 0x7C00;
 
     #[inline(always)]
@@ -108,6 +114,7 @@ impl Element for F16 {
 impl Element for F32 {
     type Raw = [u8; 4];
     type Magnitude = i32;
+    const DTYPE: SourceDtype = SourceDtype::F32;
     const INFINITE: i32 = 0x7F80_0000;
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 
 use super::absmax::maximum;
 use super::element::{Bf16, F16, F32};
-use super::pack::{pack, packed_bytes};
-use super::quotient::{Corrected, Divided, Multiplied, Quotient};
+use super::pack::{join_pairs, pack, packed_bytes};
+use super::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};
 use super::rows::{Poisoned, RowKernel, by_row};
 use super::scale;
 use super::signed::Signed;
@@ -88,6 +88,11 @@ impl IntegerCast {
         ((1 << self.bits) - 1) as f32
     }
 
+    /// Whether no two codes that are packed as a pair belong to different groups.
+    fn pairs(self) -> bool {
+        self.groups == 1 || self.width.is_multiple_of(2)
+    }
+
     fn half(self) -> u8 {
         1 << (self.bits - 1)
     }
@@ -142,24 +147,30 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
             true => &mut weight[..elements.len()],
             false => &mut self.unpacked[..],
         };
+        let form = Form::of(cast, simd);
         for (group, (&scale, &zero)) in self.groups.scales.iter().zip(&self.groups.zeros).enumerate() {
             let (first, end) = (group * cast.width, (group + 1) * cast.width);
             let (elements, codes) = (&elements[first..end], &mut codes[first..end]);
             let zero = (zero != 0.0).then_some(zero);
             if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
                 match zero {
-                    None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, cast, codes),
-                    _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), cast, codes),
+                    None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, form, codes),
+                    _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), form, codes),
                 }
             } else if let (false, Some(corrected)) = (E::SHORT, Corrected::by(scale, simd)) {
-                integers::<E, ROUNDED>(elements, corrected, zero, cast, codes);
+                integers::<E, ROUNDED>(elements, corrected, zero, form, codes);
             } else {
-                integers::<E, ROUNDED>(elements, Divided(scale), zero, cast, codes);
+                integers::<E, ROUNDED>(elements, Divided(scale), zero, form, codes);
             }
         }
         match self.unpacked.is_empty() {
             true => weight[elements.len()..].fill(0),
-            false => pack(&mut self.unpacked, cast.bits, weight),
+            false => {
+                if !cast.pairs() {
+                    join_pairs(&mut self.unpacked, cast.bits);
+                }
+                pack(&mut self.unpacked, cast.bits, weight);
+            }
         }
         Ok(())
     }
@@ -168,10 +179,10 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
 impl<E: Signed, const ROUNDED: bool> Integers<'_, E, ROUNDED> {
     #[inline(always)]
     fn store_scales(&mut self, row: usize) {
-        let bytes = self.dtype.bytes() * self.cast.groups;
-        let stored = self.outputs.scales[row * bytes..][..bytes].chunks_exact_mut(self.dtype.bytes());
+        let bytes = E::DTYPE.bytes() * self.cast.groups;
+        let stored = self.outputs.scales[row * bytes..][..bytes].chunks_exact_mut(E::DTYPE.bytes());
         for (stored, &scale) in stored.zip(&self.groups.scales) {
-            scale::store(scale, self.dtype, stored);
+            scale::store(scale, E::DTYPE, stored);
         }
     }
 
@@ -261,33 +272,60 @@ fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, epsilon: f32
     (if scale == 0.0 { epsilon } else { scale }, zero.round_ties_even())
 }
 
-/// Divides finite elements, adds the zero point and rounds.
+/// What codes are made of integers.
+#[derive(Clone, Copy)]
+struct Form {
+    least: f32,
+    largest: f32,
+    /// What is added to integers, so that none is below zero.
+    raise: f32,
+    /// What a code counts next to the one before it, of which it is the pair.
+    next: f32,
+    /// The bits of a pair that are turned in the end, which takes off what was added.
+    flip: u16,
+    fused: bool,
+}
+
+impl Form {
+    #[inline(always)]
+    fn of(cast: IntegerCast, simd: Simd) -> Self {
+        let (raise, flip) = if cast.packed { (f32::from(cast.half()), 0) } else { (128.0, 0x8080) };
+        let bits = if cast.packed && cast.pairs() { cast.bits } else { 8 };
+        let next = f32::from(1u16 << bits);
+        Self { least: cast.least(), largest: cast.largest(), raise, next, flip, fused: has_fused(simd) }
+    }
+}
+
+/// Divides finite elements, adds the zero point, rounds, and stores two codes in two bytes.
 #[inline(always)]
 fn integers<E: Signed, const ROUNDED: bool>(
     elements: &[E::Raw],
     quotient: impl Quotient,
     zero: Option<f32>,
-    cast: IntegerCast,
+    form: Form,
     codes: &mut [u8],
 ) {
-    let (least, largest) = (cast.least(), cast.largest());
-    // Next to this number `f32` steps by 1, so that the adder rounds, and its lowest byte is 0, or what packed integers
-    // are raised by.
-    let magic = MAGIC + if cast.packed { f32::from(cast.half()) } else { 0.0 };
+    let Form { raise, next, flip, fused, .. } = form;
+    let origin = quotient.origin::<ROUNDED>(zero);
+    let (least, largest) = (form.least + origin, form.largest + origin);
+    // `MAGIC` and, in its lowest bits, the code: next to that number `f32` steps by 1, so that the adder rounds.
+    let magic = MAGIC + (raise - origin);
     let code = |element: f32| {
         let shifted = quotient.plus::<E, ROUNDED>(element, zero);
         let raised = if shifted > least { shifted } else { least };
         let clamped = if raised < largest { raised } else { largest };
-        (clamped + magic).to_bits()
+        clamped + magic
     };
     let (pairs, last) = elements.as_chunks::<2>();
     let (codes, last_code) = codes.as_chunks_mut::<2>();
     for (codes, &pair) in codes.iter_mut().zip(pairs) {
+        // In `f32`, where this is exact: of two integers LLVM would make narrow vectors before it joins them.
         let [first, second] = E::signed_pair(pair).map(code);
-        *codes = ((first & 0xFF | second << 8) as u16).to_le_bytes();
+        let both = product_plus(second - MAGIC, next, first, fused);
+        *codes = (both.to_bits() as u16 ^ flip).to_le_bytes();
     }
     for (last_code, &last) in last_code.iter_mut().zip(last) {
-        *last_code = code(E::signed(last)) as u8;
+        *last_code = (code(E::signed(last)).to_bits() as u16 ^ flip) as u8;
     }
 }
 
@@ -297,6 +335,8 @@ const MAGIC: f32 = 12_582_912.0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Matrix;
+    use crate::kernels::pack::bit_by_bit;
 
     const CAST: IntegerCast = IntegerCast { bits: 4, round_quotient: false, packed: false, groups: 1, width: 4 };
 
@@ -316,9 +356,41 @@ mod tests {
         let values = [0.5f32, 1.5, -0.5, -1.5, 7.5, -8.5, 100.0, -100.0, -7.5, 6.5];
         let raw: Vec<[u8; 4]> = values.iter().map(|value| value.to_le_bytes()).collect();
         let mut codes = [0; 10];
-        integers::<F32, false>(&raw, Divided(1.0), None, CAST, &mut codes);
+        let form = |packed, width| Form::of(IntegerCast { packed, groups: 2, width, ..CAST }, Simd::detect());
+        integers::<F32, false>(&raw, Divided(1.0), None, form(false, 5), &mut codes);
         assert_eq!(codes.map(|code| code as i8), [0, 2, 0, -2, 7, -8, 7, -8, -8, 6]);
-        integers::<F32, false>(&raw, Divided(1.0), None, IntegerCast { packed: true, ..CAST }, &mut codes);
+        integers::<F32, false>(&raw, Divided(1.0), None, form(true, 5), &mut codes);
         assert_eq!(codes, [8, 10, 8, 6, 15, 0, 15, 0, 0, 14]);
+        integers::<F32, false>(&raw, Divided(1.0), None, form(true, 10), &mut codes);
+        assert_eq!(codes, [0xA8, 0, 0x68, 0, 0x0F, 0, 0x0F, 0, 0xE0, 0]);
+    }
+
+    /// The integers of one row.
+    fn quantized(cast: IntegerCast, bytes: &[u8], simd: Simd) -> Vec<u8> {
+        let columns = cast.groups * cast.width;
+        let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns };
+        let band = Band { source, first_row: 0, rows: 1, bytes, amax: None, simd };
+        let mut weight = vec![0; if cast.packed { packed_bytes(columns, cast.bits) } else { columns }];
+        let mut scales = vec![0; 4 * cast.groups];
+        let outputs = IntegerOutputs { weight: &mut weight, scales: &mut scales, zero_points: None };
+        assert!(quantize_integers(cast, &band, outputs).is_ok());
+        weight
+    }
+
+    #[test]
+    fn packed_codes_are_those_of_a_byte_each_whatever_the_groups() {
+        for (bits, groups, width) in
+            (2..8).flat_map(|bits| (1..5).flat_map(move |g| (1..14).map(move |w| (bits, g, w))))
+        {
+            let cast = IntegerCast { bits, groups, width, ..CAST };
+            let bytes: Vec<u8> =
+                (0..groups * width).flat_map(|index| ((index * 29 % 31) as f32 - 15.0).to_le_bytes()).collect();
+            for simd in Simd::available() {
+                let packed = quantized(IntegerCast { packed: true, ..cast }, &bytes, simd);
+                let codes: Vec<u8> =
+                    quantized(cast, &bytes, simd).iter().map(|code| code.wrapping_add(cast.half())).collect();
+                assert_eq!(packed, bit_by_bit(&codes, bits), "{bits} bits, {groups} groups of {width}, {simd}");
+            }
+        }
     }
 }

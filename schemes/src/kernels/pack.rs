@@ -5,28 +5,49 @@ pub(crate) fn packed_bytes(columns: usize, bits: u32) -> usize {
     (columns * bits as usize).div_ceil(32) * 4
 }
 
-/// Packs codes below `2^bits` and leaves nothing of use in their place; what `out` has beyond them becomes zero.
+/// Packs codes below `2^bits`, two of which are a number of `2 * bits` bits in two bytes (of an odd number of codes the last
+/// is a byte), and leaves nothing of use in their place; what `out` has beyond them becomes zero.
 #[inline(always)]
-pub(super) fn pack(codes: &mut [u8], bits: u32, out: &mut [u8]) {
+pub(super) fn pack(pairs: &mut [u8], bits: u32, out: &mut [u8]) {
     match bits {
-        4 => pack_pairs(codes, out),
-        2 => pack_eights::<2>(codes, out),
-        3 => pack_eights::<3>(codes, out),
-        5 => pack_eights::<5>(codes, out),
-        6 => pack_eights::<6>(codes, out),
-        7 => pack_eights::<7>(codes, out),
+        4 => narrow_pairs(pairs, out),
+        2 => pack_eights::<2>(pairs, out),
+        3 => pack_eights::<3>(pairs, out),
+        5 => pack_eights::<5>(pairs, out),
+        6 => pack_eights::<6>(pairs, out),
+        7 => pack_eights::<7>(pairs, out),
         _ => unreachable!("codes that are packed have from 2 to 7 bits"),
+    }
+}
+
+/// Makes the pairs that [`pack`] takes of codes that stand in a byte each.
+#[inline(always)]
+pub(super) fn join_pairs(codes: &mut [u8], bits: u32) {
+    for pair in codes.as_chunks_mut::<2>().0 {
+        let codes = u16::from_le_bytes(*pair);
+        *pair = (codes & 0xFF | codes >> 8 << bits).to_le_bytes();
     }
 }
 
 /// Packs two codes into each byte.
 #[inline(always)]
 pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
+    each_pair(codes, out, |pair| (pair | pair >> 4) as u8);
+}
+
+/// Packs pairs that are a byte already.
+#[inline(always)]
+fn narrow_pairs(pairs: &[u8], out: &mut [u8]) {
+    each_pair(pairs, out, |pair| pair as u8);
+}
+
+/// Makes a byte of every two; the last of an odd number stays as it is.
+#[inline(always)]
+fn each_pair(codes: &[u8], out: &mut [u8], packed: impl Fn(u16) -> u8) {
     let (pairs, rest) = codes.as_chunks::<2>();
     let (bytes, last) = out.split_at_mut(pairs.len());
     for (byte, &pair) in bytes.iter_mut().zip(pairs) {
-        let pair = u16::from_le_bytes(pair);
-        *byte = (pair | pair >> 4) as u8;
+        *byte = packed(u16::from_le_bytes(pair));
     }
     last.fill(0);
     if let (Some(byte), [code]) = (last.first_mut(), rest) {
@@ -36,8 +57,8 @@ pub(super) fn pack_pairs(codes: &[u8], out: &mut [u8]) {
 
 /// Packs eight codes into as many bytes as a code has bits.
 #[inline(always)]
-fn pack_eights<const BITS: usize>(codes: &mut [u8], out: &mut [u8]) {
-    let (eights, rest) = codes.as_chunks_mut::<8>();
+fn pack_eights<const BITS: usize>(pairs: &mut [u8], out: &mut [u8]) {
+    let (eights, rest) = pairs.as_chunks_mut::<8>();
     // All are joined before the first is stored: this loop is vectorized, and the one over the gaps is not.
     for eight in &mut *eights {
         *eight = joined::<BITS>(*eight);
@@ -53,11 +74,10 @@ fn pack_eights<const BITS: usize>(codes: &mut [u8], out: &mut [u8]) {
     }
 }
 
-/// Eight codes next to one another in the first bytes: pairs first, then pairs of pairs.
+/// Four pairs next to one another in the first bytes: two and two first, then both.
 #[inline(always)]
 fn joined<const BITS: usize>(eight: [u8; 8]) -> [u8; 8] {
-    let codes = u64::from_le_bytes(eight);
-    let pairs = codes & 0x00FF_00FF_00FF_00FF | (codes & 0xFF00_FF00_FF00_FF00) >> (8 - BITS);
+    let pairs = u64::from_le_bytes(eight);
     let fours = pairs & 0x0000_FFFF_0000_FFFF | (pairs & 0xFFFF_0000_FFFF_0000) >> (16 - 2 * BITS);
     (fours & 0x0000_0000_FFFF_FFFF | (fours & 0xFFFF_FFFF_0000_0000) >> (32 - 4 * BITS)).to_le_bytes()
 }
@@ -83,13 +103,26 @@ fn close_gaps<const BITS: usize>(eights: &[[u8; 8]], packed: &mut [u8]) {
 /// So many eights go to memory together: as many small stores would wait for it longer.
 const STRETCH: usize = 32;
 
+/// What packing makes of codes.
+#[cfg(test)]
+pub(super) fn bit_by_bit(codes: &[u8], bits: u32) -> Vec<u8> {
+    let mut packed = vec![0; packed_bytes(codes.len(), bits)];
+    for (index, code) in codes.iter().enumerate() {
+        for bit in (0..bits as usize).filter(|bit| code >> bit & 1 == 1) {
+            let place = index * bits as usize + bit;
+            packed[place / 8] |= 1 << (place % 8);
+        }
+    }
+    packed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Simd;
     use crate::simd::Vectorized;
 
-    /// [`pack`] as it is compiled for an instruction set.
+    /// [`join_pairs`] and [`pack`] as they are compiled for an instruction set.
     struct Pack<'a>(&'a mut [u8], u32, &'a mut [u8]);
 
     impl Vectorized for Pack<'_> {
@@ -97,6 +130,7 @@ mod tests {
 
         #[inline(always)]
         fn run(self, _: Simd) {
+            join_pairs(self.0, self.1);
             pack(self.0, self.1, self.2);
         }
     }
@@ -106,13 +140,7 @@ mod tests {
         for bits in 2..8 {
             for columns in (0..300).chain([512, 555]) {
                 let codes: Vec<u8> = (0..columns).map(|i| (i as u32 * 37 + 11) as u8 & (0xFF >> (8 - bits))).collect();
-                let mut expected = vec![0u8; packed_bytes(columns, bits)];
-                for (index, code) in codes.iter().enumerate() {
-                    for bit in (0..bits as usize).filter(|bit| code >> bit & 1 == 1) {
-                        let place = index * bits as usize + bit;
-                        expected[place / 8] |= 1 << (place % 8);
-                    }
-                }
+                let expected = bit_by_bit(&codes, bits);
                 for simd in Simd::available() {
                     let mut out = vec![0xA5; expected.len()];
                     simd.run(Pack(&mut codes.clone(), bits, &mut out));
@@ -125,7 +153,7 @@ mod tests {
     #[test]
     fn words_are_filled_from_their_low_end() {
         let mut out = [0; 4];
-        pack(&mut [1, 2, 3, 4, 5, 6, 7, 8], 4, &mut out);
+        pack(&mut [0x21, 0, 0x43, 0, 0x65, 0, 0x87, 0], 4, &mut out);
         assert_eq!(u32::from_le_bytes(out), 0x8765_4321);
     }
 }

@@ -8,10 +8,17 @@ use crate::simd::Level;
 
 /// A way to divide elements by a number, on the way to integers.
 pub(super) trait Quotient: Copy {
-    /// A number with the same nearest integer, ties to even, as the quotient plus `whole`, an integer of at most 8 bits.
+    /// A number that lies [`Quotient::origin`] above one with the same nearest integer, ties to even, as the quotient plus
+    /// `whole`, an integer of at most 8 bits.
     ///
     /// If `ROUNDED`, quotient and sum are first rounded to `E`, the dtype of the dividend. Without `whole` there is no sum.
     fn plus<E: Signed, const ROUNDED: bool>(self, dividend: f32, whole: Option<f32>) -> f32;
+
+    /// An integer that the sums of all dividends contain.
+    #[inline(always)]
+    fn origin<const ROUNDED: bool>(self, _whole: Option<f32>) -> f32 {
+        0.0
+    }
 }
 
 /// Divides.
@@ -65,11 +72,12 @@ impl Quotient for Multiplied {
             let quotient = E::round_untied(dividend * self.reciprocal);
             return whole.map_or(quotient, |whole| E::round(quotient + whole));
         }
-        let on_grid = match self.fused {
-            true => dividend.mul_add(self.reciprocal, GRID),
-            false => dividend * self.reciprocal + GRID,
-        };
-        on_grid - (GRID - whole.unwrap_or_default())
+        product_plus(dividend, self.reciprocal, GRID, self.fused)
+    }
+
+    #[inline(always)]
+    fn origin<const ROUNDED: bool>(self, whole: Option<f32>) -> f32 {
+        if ROUNDED { 0.0 } else { GRID - whole.unwrap_or_default() }
     }
 }
 
@@ -122,9 +130,15 @@ fn sum<E: Signed, const ROUNDED: bool>(quotient: f32, whole: Option<f32>) -> f32
     if ROUNDED { E::round(quotient + whole) } else { quotient + whole }
 }
 
+/// A product plus a number, in one operation if `fused`, for where that makes no difference.
+#[inline(always)]
+pub(super) fn product_plus(factor: f32, other: f32, number: f32, fused: bool) -> f32 {
+    if fused { factor.mul_add(other, number) } else { factor * other + number }
+}
+
 /// Whether there are fused multiply-adds: `mul_add` is exact without, only slower.
 #[inline(always)]
-fn has_fused(simd: Simd) -> bool {
+pub(super) fn has_fused(simd: Simd) -> bool {
     simd.level() != Level::Portable
 }
 
@@ -141,8 +155,8 @@ mod tests {
         for fused in [false, true] {
             let multiplied = Multiplied { reciprocal: 1.0 / divisor, fused };
             for whole in [None, Some(-8.0), Some(127.0)] {
-                let [product, quotient] =
-                    [multiplied.plus::<E, false>(dividend, whole), divided.plus::<E, false>(dividend, whole)];
+                let product = multiplied.plus::<E, false>(dividend, whole) - multiplied.origin::<false>(whole);
+                let quotient = divided.plus::<E, false>(dividend, whole);
                 assert_eq!(product.round_ties_even(), quotient.round_ties_even(), "{dividend:e} {divisor:e} {whole:?}");
                 let [product, quotient] =
                     [multiplied.plus::<E, true>(dividend, whole), divided.plus::<E, true>(dividend, whole)];

@@ -28,6 +28,7 @@ pub(super) fn epsilon(dtype: SourceDtype) -> f32 {
 }
 
 /// Writes a scale that [`scale`] made as one little-endian `dtype`.
+#[inline(always)]
 pub(super) fn store(scale: f32, dtype: SourceDtype, out: &mut [u8]) {
     match dtype {
         SourceDtype::Bf16 => out.copy_from_slice(&bf16::from_f32(scale).to_le_bytes()),
