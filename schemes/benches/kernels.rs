@@ -4,7 +4,7 @@
 //! runs criterion over the same work. `-- --ratios` stops after the ratios, `-- --simd NAME` leaves the other instruction
 //! sets out, `-- --only TEXT` the schemes whose name and options do not contain it. Without `--simd` the portable path is
 //! left out where there is another. `-- --threads` prints how much faster two threads are than one instead, for FP8 by
-//! blocks and by channels, and for the copy.
+//! blocks and by channels, for the copy, and for the passes of blocks.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -236,6 +236,8 @@ fn scaling(bytes: &[u8], simd: Option<&str>) {
     println!("{:52} {:>10}", format!("over {ROUNDS} rounds"), "two to one");
     report(bytes, "the copy", &[HALF.rows * HALF.columns], &|bytes, out| narrow::<8>(bytes, &mut out[0]));
     for simd in chosen(simd) {
+        let name = format!("two passes over 128 rows, {simd}");
+        report(bytes, &name, &[HALF.rows * HALF.columns], &|bytes, out| two_passes(bytes, &mut out[0], simd));
         for name in ["FP8_BLOCK", "FP8_DYNAMIC"] {
             let registration = find(name).expect("it is registered");
             let Make::Quantize(make) = registration.make else { continue };

@@ -107,6 +107,22 @@ fn run_avx512<W: Vectorized>(work: W) -> W::Output {
     work.run(Simd(Level::Avx512))
 }
 
+/// Asks for what lies so many bytes after the beginning of `value`, and is as large, to be brought into the cache. There may
+/// be nothing.
+#[inline(always)]
+pub(crate) fn prefetch_after<T>(value: &T, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of::<T>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let pointer = std::ptr::from_ref(value).cast::<i8>().wrapping_add(bytes + line);
+        // SAFETY: SSE is in the baseline of the target, and a prefetch reads nothing that the program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer) };
+    }
+    // Elsewhere there is no stable way to ask.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (value, bytes);
+}
+
 impl fmt::Display for Simd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

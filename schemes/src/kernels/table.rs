@@ -30,6 +30,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod small;
 
 use std::sync::LazyLock;
 
@@ -38,7 +39,7 @@ use super::band::Caster;
 use super::division::divide;
 use super::element::Bf16;
 use crate::Simd;
-use crate::simd::{Level, Vectorized};
+use crate::simd::{Level, Vectorized, prefetch_after};
 
 /// See the module; `ROUNDED` rounds the quotient to BF16 on its way.
 pub(super) enum ByTable<const ROUNDED: bool> {}
@@ -83,6 +84,10 @@ const QUARTER: usize = TILE / 4;
 type Half = [[u8; 2]; TILE / 2];
 type HalfCodes = [u8; TILE / 2];
 
+/// So many bytes ahead blocks ask for the places of their codes, which Intel's processors are late to look for where the
+/// source comes from a cache. Where it comes from memory they are not, and AMD's are slower for it.
+const AHEAD: usize = 4096;
+
 /// How many octaves below the scale elements are zero.
 const DEPTH: u8 = 12;
 
@@ -111,11 +116,11 @@ impl<const ROUNDED: bool> Caster for ByTable<ROUNDED> {
     fn cast(source: &[[u8; 2]], divisors: &[Divisor], width: usize, out: &mut [u8], simd: Simd) {
         if width != TILE {
             for ((source, out), divisor) in source.chunks(width).zip(out.chunks_mut(width)).zip(divisors) {
-                cast::<ROUNDED>(source, out, simd, move |_| divisor.everywhere());
+                cast::<ROUNDED>(source, out, None, simd, move |_| divisor.everywhere());
             }
             return;
         }
-        cast::<ROUNDED>(source, out, simd, move |tile| divisors[tile].everywhere());
+        cast::<ROUNDED>(source, out, Some(AHEAD), simd, move |tile| divisors[tile].everywhere());
     }
 }
 
@@ -133,7 +138,7 @@ pub(super) fn cast_by_powers(source: &[[u8; 2]], places: &[Place], out: &mut [u8
     let (all, rest) = places.as_chunks();
     let mut last = [Place::NOWHERE; 4];
     last[..rest.len()].copy_from_slice(rest);
-    cast::<false>(source, out, simd, move |tile| (table, *all.get(tile).unwrap_or(&last)));
+    cast::<false>(source, out, None, simd, move |tile| (table, *all.get(tile).unwrap_or(&last)));
 }
 
 /// Casts elements, of which each tile is under a table that applies at one place for each of its quarters.
@@ -141,19 +146,20 @@ pub(super) fn cast_by_powers(source: &[[u8; 2]], places: &[Place], out: &mut [u8
 fn cast<'a, const ROUNDED: bool>(
     source: &[[u8; 2]],
     out: &mut [u8],
+    ahead: Option<usize>,
     simd: Simd,
     under: impl Fn(usize) -> (&'a Table, [Place; 4]) + Copy,
 ) {
     let (tiles, rest) = source.as_chunks();
     let (codes, last) = out.as_chunks_mut();
     for (run, (tiles, codes)) in tiles.chunks(RUN).zip(codes.chunks_mut(RUN)).enumerate() {
-        cast_run::<ROUNDED>(tiles, codes, simd, move |tile| under(run * RUN + tile));
+        cast_run::<ROUNDED>(tiles, codes, ahead, simd, move |tile| under(run * RUN + tile));
     }
     if !rest.is_empty() {
         let (mut padded, mut codes) = ([[0; 2]; TILE], [0; TILE]);
         padded[..rest.len()].copy_from_slice(rest);
         let tile = tiles.len();
-        cast_run::<ROUNDED>(&[padded], std::slice::from_mut(&mut codes), simd, move |_| under(tile));
+        cast_run::<ROUNDED>(&[padded], std::slice::from_mut(&mut codes), None, simd, move |_| under(tile));
         last.copy_from_slice(&codes[..rest.len()]);
     }
 }
@@ -165,14 +171,15 @@ const RUN: usize = u64::BITS as usize;
 fn cast_run<'a, const ROUNDED: bool>(
     tiles: &[Tile],
     codes: &mut [Codes],
+    ahead: Option<usize>,
     simd: Simd,
     under: impl Fn(usize) -> (&'a Table, [Place; 4]) + Copy,
 ) {
-    let mut left = look_up_all(LookUp { tiles, codes, under }, simd);
+    let mut left = look_up_all(LookUp { tiles, codes, under, ahead }, simd);
     while left != 0 {
         let tile = left.trailing_zeros() as usize;
         let (table, places) = under(tile);
-        divide_small::<ROUNDED>(&tiles[tile], table, places, &mut codes[tile], simd);
+        small::divide::<ROUNDED>(&tiles[tile], table, places, &mut codes[tile], simd);
         left &= left - 1;
     }
 }
@@ -188,6 +195,8 @@ struct LookUp<'a, F> {
     tiles: &'a [Tile],
     codes: &'a mut [Codes],
     under: F,
+    /// How far ahead the places of codes are asked for, if they are.
+    ahead: Option<usize>,
 }
 
 impl<'a, F: Fn(usize) -> (&'a Table, [Place; 4])> Vectorized for LookUp<'_, F> {
@@ -198,6 +207,9 @@ impl<'a, F: Fn(usize) -> (&'a Table, [Place; 4])> Vectorized for LookUp<'_, F> {
         // In loops, since closures that are called elsewhere lose the instruction set.
         let mut left = 0;
         for (index, (tile, codes)) in self.tiles.iter().zip(self.codes).enumerate() {
+            if let Some(ahead) = self.ahead {
+                prefetch_after(codes, ahead);
+            }
             let (table, places) = (self.under)(index);
             let mut any = places.iter().any(|place| place.divided);
             let halves = tile.as_chunks().0.iter().zip(codes.as_chunks_mut().0);
@@ -294,63 +306,6 @@ fn look_up(half: &Half, table: &Table, bases: [u8; 2], codes: &mut HalfCodes, si
         // SAFETY: NEON is in the baseline of the target.
         #[cfg(target_arch = "aarch64")]
         Level::Neon => unsafe { neon::look_up(half, table, bases, codes) },
-    }
-}
-
-/// The elements of half a tile that need a division, a bit each.
-#[inline(always)]
-fn small(half: &Half, table: &Table, bases: [u8; 2], simd: Simd) -> u64 {
-    match simd.level() {
-        Level::Portable => unreachable!("the portable path divides"),
-        // SAFETY: a `Simd` of this level is the proof that the machine has AVX2.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2::small(half, table, bases) },
-        // SAFETY: a `Simd` of this level is the proof that the machine has AVX-512 F, BW and VBMI.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::small(half, table, bases) },
-        // SAFETY: NEON is in the baseline of the target.
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => unsafe { neon::small(half, table, bases) },
-    }
-}
-
-/// Casts the elements of a tile that need a division.
-#[cold]
-#[inline(never)]
-fn divide_small<const ROUNDED: bool>(tile: &Tile, table: &Table, places: [Place; 4], codes: &mut Codes, simd: Simd) {
-    /// So many are done faster one by one than all of a quarter together.
-    const FEW: u32 = 4;
-
-    let [former, latter] = tile.as_chunks().0 else { unreachable!("a tile has two halves") };
-    let bases = places.map(|place| place.base);
-    let halves = [small(former, table, [bases[0], bases[1]], simd), small(latter, table, [bases[2], bases[3]], simd)];
-    let quarters = tile.as_chunks::<QUARTER>().0.iter().zip(codes.as_chunks_mut::<QUARTER>().0).zip(places);
-    for (index, ((source, out), Place { scale, divided, .. })) in quarters.enumerate() {
-        let mut small = (halves[index / 2] >> (index % 2 * QUARTER)) as u32;
-        if divided || small.count_ones() > FEW {
-            simd.run(Divide::<ROUNDED> { source, scale, out });
-            continue;
-        }
-        while small != 0 {
-            let place = small.trailing_zeros() as usize;
-            divide::<Bf16, ROUNDED>(&source[place..=place], scale, &mut out[place..=place]);
-            small &= small - 1;
-        }
-    }
-}
-
-struct Divide<'a, const ROUNDED: bool> {
-    source: &'a [[u8; 2]; QUARTER],
-    scale: f32,
-    out: &'a mut [u8; QUARTER],
-}
-
-impl<const ROUNDED: bool> Vectorized for Divide<'_, ROUNDED> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, _: Simd) {
-        divide::<Bf16, ROUNDED>(self.source, self.scale, self.out);
     }
 }
 
