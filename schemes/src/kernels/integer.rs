@@ -53,11 +53,10 @@ fn run<E: Signed, const ROUNDED: bool>(
     band: &Band<'_>,
     mut outputs: IntegerOutputs<'_>,
 ) -> Result<(), NonFinite> {
-    let dtype = band.source.dtype;
     let tensor = band.amax.map(|amax| {
-        let scale = scale::scale(amax, cast.symmetric_range(), dtype);
+        let scale = scale::scale(amax, cast.symmetric_range(), E::DTYPE);
         if !outputs.scales.is_empty() {
-            scale::store(scale, dtype, outputs.scales);
+            scale::store(scale, E::DTYPE, outputs.scales);
         }
         scale
     });
@@ -74,7 +73,7 @@ fn run<E: Signed, const ROUNDED: bool>(
         scales: vec![tensor.unwrap_or_default(); cast.groups],
         zeros: vec![0.0; cast.groups],
     };
-    by_row(band, Integers::<E, ROUNDED> { cast, dtype, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
+    by_row(band, Integers::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
 }
 
 impl IntegerCast {
@@ -119,7 +118,6 @@ struct Groups<M> {
 
 struct Integers<'a, E: Signed, const ROUNDED: bool> {
     cast: IntegerCast,
-    dtype: SourceDtype,
     outputs: IntegerOutputs<'a>,
     /// Whether the scale is one for the tensor.
     tensor: bool,
@@ -138,7 +136,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
         let cast = self.cast;
         self.groups.measure::<E>(cast, elements)?;
         if !self.tensor {
-            self.groups.step::<E>(cast, self.dtype);
+            self.groups.step::<E>(cast);
             self.store_scales(row);
             self.store_zeros(row);
         }
@@ -232,8 +230,8 @@ impl<M: Copy + Ord + Default> Groups<M> {
 
     /// Turns extremes into scales and zero points.
     #[inline(always)]
-    fn step<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast, dtype: SourceDtype) {
-        let epsilon = scale::epsilon(dtype);
+    fn step<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast) {
+        let epsilon = scale::epsilon(E::DTYPE);
         if self.below.is_empty() {
             for (scale, &above) in self.scales.iter_mut().zip(&self.above) {
                 // As `scale::scale`, but with a rounding that is vectorized.
