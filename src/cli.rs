@@ -15,6 +15,8 @@ mod progress;
 mod schemes;
 mod screen;
 mod source;
+mod table;
+mod timings;
 mod validate;
 mod verify;
 

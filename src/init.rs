@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::text::shown;
 use crate::plan::summary::Summary;
 use crate::plan::{Plan, Refused};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
-use crate::shown::shown;
 
 mod family;
 mod layers;

@@ -5,20 +5,13 @@
 
 #![forbid(unsafe_code)]
 
-pub mod check;
-pub mod checkpoint;
-pub mod checksum;
 mod cli;
-pub mod finding;
 pub mod init;
-pub mod layer;
 pub mod plan;
 pub mod recipe;
-mod remedy;
-pub mod report;
 pub mod run;
-pub mod shown;
-pub mod size;
 
 pub use cli::main;
+pub use qwen_fp8_check as check;
+pub use qwen_fp8_checkpoint as checkpoint;
 pub use qwen_fp8_schemes as schemes;

@@ -22,7 +22,7 @@ use qwen_fp8_schemes::TensorSpec;
 
 use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::{Finding, Severity};
+use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Recipe, ServingPolicy};
 
 pub(crate) use merged::with_partners;
@@ -48,7 +48,7 @@ pub struct Plan {
     /// Over how many GPUs the result can be served.
     pub alignments: Vec<Alignment>,
     /// What is worth knowing and stops nothing.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// What decided one tensor.
@@ -90,10 +90,10 @@ pub struct Slot {
 /// A recipe and a checkpoint that do not go together.
 #[derive(Debug)]
 pub struct Refused {
-    /// The recipe whose text the findings point into.
+    /// The recipe whose text the diagnostics point into.
     pub recipe: Recipe,
     /// Errors and warnings, in the order in which they were found.
-    pub findings: Vec<Finding>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Plan {
@@ -102,32 +102,32 @@ impl Plan {
     /// # Errors
     /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
     pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
-        let mut findings = Vec::new();
-        findings.extend(non_finite::refusals(&recipe));
+        let mut diagnostics = Vec::new();
+        diagnostics.extend(non_finite::refusals(&recipe));
         let checkpoint = match seen::seen(&recipe, checkpoint) {
             Ok(checkpoint) => checkpoint,
-            Err(finding) => {
-                findings.push(finding);
-                return Err(Box::new(Refused { recipe, findings }));
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                return Err(Box::new(Refused { recipe, diagnostics }));
             }
         };
-        let decisions = resolve::resolve(&recipe, &checkpoint, &mut findings);
-        findings.extend(requantized::refusals(&recipe, &checkpoint, &decisions));
-        if has_error(&findings) {
-            return Err(Box::new(Refused { recipe, findings }));
+        let decisions = resolve::resolve(&recipe, &checkpoint, &mut diagnostics);
+        diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &decisions));
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
         }
         let wire = format::wire_format(recipe.format);
-        let (jobs, shards) = output::lay_out(&recipe, &checkpoint, &decisions, wire, &mut findings);
-        if has_error(&findings) {
-            return Err(Box::new(Refused { recipe, findings }));
+        let (jobs, shards) = output::lay_out(&recipe, &checkpoint, &decisions, wire, &mut diagnostics);
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
         }
         let modules = Modules::of(&recipe, &checkpoint, &decisions, &jobs);
         let served =
             serving::Served { recipe: &recipe, checkpoint: &checkpoint, decisions: &decisions, modules: &modules };
         let policy = recipe.serving;
-        findings.extend(serving::check(&served).into_iter().map(|finding| under(policy, finding)));
+        diagnostics.extend(serving::check(&served).into_iter().map(|diagnostic| under(policy, diagnostic)));
         if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
-            findings.push(Finding::warning("no tensor is quantized: the output is a copy of the checkpoint"));
+            diagnostics.push(Diagnostic::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }
         let alignments = tensor_parallel::alignments(
             modules.quantized.iter().map(|module| (module.tensor, module.scheme.weights().strategy)),
@@ -142,21 +142,22 @@ impl Plan {
             checkpoint.config.with_quantization_config(&wire.quantization_config(&modules))
         };
         drop(modules);
-        if has_error(&findings) {
-            return Err(Box::new(Refused { recipe, findings }));
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
         }
         let mut documents = Vec::new();
         if shards.len() > 1 {
             documents.push(("model.safetensors.index.json".to_owned(), index_json(&shards).into_bytes()));
         }
         documents.push(("config.json".to_owned(), config.into_bytes()));
-        Ok(Self { recipe, checkpoint, decisions, jobs, shards, documents, alignments, warnings: findings })
+        Ok(Self { recipe, checkpoint, decisions, jobs, shards, documents, alignments, warnings: diagnostics })
     }
 
     /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe, or that cannot
     /// keep what it wants kept.
-    pub fn check_recipe(recipe: &Recipe) -> Vec<Finding> {
-        let format = serving::format_holds_schemes(recipe).into_iter().map(|finding| under(recipe.serving, finding));
+    pub fn check_recipe(recipe: &Recipe) -> Vec<Diagnostic> {
+        let format =
+            serving::format_holds_schemes(recipe).into_iter().map(|diagnostic| under(recipe.serving, diagnostic));
         format.chain(non_finite::refusals(recipe)).collect()
     }
 
@@ -178,14 +179,14 @@ impl Plan {
     }
 }
 
-/// The finding as heavy as the recipe wants it.
-fn under(policy: ServingPolicy, finding: Finding) -> Finding {
+/// The diagnostic as heavy as the recipe wants it.
+fn under(policy: ServingPolicy, diagnostic: Diagnostic) -> Diagnostic {
     match policy {
-        ServingPolicy::Enforce => finding,
-        ServingPolicy::Warn => Finding { severity: Severity::Warning, ..finding },
+        ServingPolicy::Enforce => diagnostic,
+        ServingPolicy::Warn => Diagnostic { level: Level::Warning, ..diagnostic },
     }
 }
 
-fn has_error(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity == Severity::Error)
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error)
 }

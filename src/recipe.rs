@@ -1,23 +1,23 @@
 //! A recipe: which scheme takes which layers, in which order, and into which layout.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use qwen_fp8_schemes::{Format, Registration, Scheme};
 use serde_json::{Map, Value};
 
-use crate::finding::{self, Finding};
+use crate::checkpoint::pattern::Pattern;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::Document;
-use crate::recipe::pattern::Pattern;
 use crate::recipe::text::Language;
 
 mod build;
+pub mod diagnostic;
 mod document;
 mod explain;
 mod fields;
 mod llmcompressor;
 mod nearest;
-pub mod pattern;
 pub mod schema;
 mod suggest;
 mod text;
@@ -25,6 +25,7 @@ mod validate;
 
 pub use nearest::nearest;
 pub use schema::recipe_schema;
+pub use text::RecipeText;
 
 /// A recipe that was read, validated against the schema and understood.
 #[derive(Debug)]
@@ -43,13 +44,6 @@ pub struct Recipe {
     pub experts: ExpertsPolicy,
     /// In order of precedence: the first rule that takes a tensor decides.
     pub rules: Vec<Rule>,
-}
-
-/// The text of a recipe and the path it was read from, for messages.
-#[derive(Clone, Debug)]
-pub struct RecipeText {
-    pub path: PathBuf,
-    pub text: String,
 }
 
 /// Whose grammar a recipe follows, which decides how strictly its patterns are held to the checkpoint.
@@ -123,16 +117,16 @@ pub struct Located<T> {
     pub span: Range<usize>,
 }
 
-/// Why a file is no recipe: every finding, and the text that they point into.
+/// Why a file is no recipe: every diagnostic, and the text that they point into.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", finding::render(.findings, .text, false))]
+#[error("{}", diagnostic::render(.diagnostics, .text, false))]
 pub struct RecipeError {
     pub text: RecipeText,
     /// In the order of the text.
-    pub findings: Vec<Finding>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
-/// More findings than this help nobody.
+/// More diagnostics than this help nobody.
 const MAX_FINDINGS: usize = 50;
 
 impl Recipe {
@@ -143,7 +137,9 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
         match RecipeText::read(path) {
             Ok(text) => Self::parse(text),
-            Err(finding) => Err(RecipeError { text: RecipeText::new(path, String::new()), findings: vec![finding] }),
+            Err(diagnostic) => {
+                Err(RecipeError { text: RecipeText::new(path, String::new()), diagnostics: vec![diagnostic] })
+            }
         }
     }
 
@@ -154,20 +150,20 @@ impl Recipe {
     pub fn parse(text: RecipeText) -> Result<Self, RecipeError> {
         let document = match Language::of(&text.path).and_then(|language| Document::parse(&text.text, language)) {
             Ok(document) => document,
-            Err(finding) => return Err(RecipeError { text, findings: vec![finding] }),
+            Err(diagnostic) => return Err(RecipeError { text, diagnostics: vec![diagnostic] }),
         };
         let checked = validate::check(&document);
-        let mut findings = checked.findings;
+        let mut diagnostics = checked.diagnostics;
         let built = checked.form.map(|form| build::build(&document, form, &checked.broken));
         if let Some(built) = &built
             && built.rules.is_empty()
-            && built.findings.is_empty()
-            && findings.is_empty()
+            && built.diagnostics.is_empty()
+            && diagnostics.is_empty()
         {
-            findings.push(Finding::error("the recipe has no rules: it would quantize nothing"));
+            diagnostics.push(Diagnostic::error("the recipe has no rules: it would quantize nothing"));
         }
         match built {
-            Some(built) if findings.is_empty() && built.findings.is_empty() => Ok(Self {
+            Some(built) if diagnostics.is_empty() && built.diagnostics.is_empty() => Ok(Self {
                 text,
                 dialect: built.dialect,
                 model: built.header.model,
@@ -180,20 +176,20 @@ impl Recipe {
                 rules: built.rules,
             }),
             built => {
-                findings.extend(built.into_iter().flat_map(|built| built.findings));
-                Err(RecipeError { text, findings: in_order(findings) })
+                diagnostics.extend(built.into_iter().flat_map(|built| built.diagnostics));
+                Err(RecipeError { text, diagnostics: in_order(diagnostics) })
             }
         }
     }
 }
 
-fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.start, span.end)));
-    findings.dedup();
-    let rest = findings.len().saturating_sub(MAX_FINDINGS);
-    findings.truncate(MAX_FINDINGS);
+fn in_order(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| (span.start, span.end)));
+    diagnostics.dedup();
+    let rest = diagnostics.len().saturating_sub(MAX_FINDINGS);
+    diagnostics.truncate(MAX_FINDINGS);
     if rest > 0 {
-        findings.push(Finding::error(format!("{rest} more errors are not shown")));
+        diagnostics.push(Diagnostic::error(format!("{rest} more errors are not shown")));
     }
-    findings
+    diagnostics
 }

@@ -14,9 +14,9 @@ use std::time::Instant;
 use qwen_fp8_schemes::Simd;
 
 use crate::checkpoint::Tensor;
-use crate::checksum::Crc64;
+use crate::checkpoint::checksum::Crc64;
+use crate::checkpoint::manifest::MANIFEST_FILE;
 use crate::plan::{Job, Plan};
-use crate::report::manifest::MANIFEST_FILE;
 use crate::run::checksums::Checksums;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;

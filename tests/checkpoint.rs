@@ -7,8 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::layout::{ShardLayout, TensorEntry, index_json};
+use qwen_fp8::checkpoint::models::LayerKind;
 use qwen_fp8::checkpoint::{Checkpoint, CheckpointError};
-use qwen_fp8::layer::LayerKind;
 use qwen_fp8::schemes::Dtype;
 use tempfile::TempDir;
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use qwen_fp8::check::{Finding, lint, verify};
 use qwen_fp8::checkpoint::Checkpoint;
-use qwen_fp8::finding::Severity;
+use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, NonFinite};
 use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::diagnostic::Level;
 use qwen_fp8::recipe::{Recipe, RecipeText};
-use qwen_fp8::report::manifest::{MANIFEST_FILE, Manifest, NonFinite};
 use qwen_fp8::run::{Observer, OddScales, Options, Report, RunError, run};
 use qwen_fp8::schemes::{Make, registered};
 use safetensors::SafeTensors;
@@ -250,15 +250,15 @@ fn a_scheme_that_cannot_keep_them_is_refused_before_anything_is_read() {
         let parsed = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), &text)).unwrap();
         let keeps = parsed.rules[0].scheme.as_ref().unwrap().keeps_non_finite();
         assert_eq!(keeps, ["FP8", "FP8_BLOCK", "FP8_DYNAMIC"].contains(&registration.name), "{}", registration.name);
-        let findings = Plan::check_recipe(&parsed);
-        let refused = findings.iter().find(|finding| finding.message.contains("on_nonfinite"));
+        let diagnostics = Plan::check_recipe(&parsed);
+        let refused = diagnostics.iter().find(|diagnostic| diagnostic.message.contains("on_nonfinite"));
         assert_eq!(refused.is_none(), keeps, "{}", registration.name);
         if let Some(refused) = refused {
-            assert_eq!(refused.severity, Severity::Error);
+            assert_eq!(refused.level, Level::Error);
             assert!(refused.message.contains(registration.name), "{}", refused.message);
             let checkpoint = Checkpoint::open(&fixture()).unwrap();
             let planned = Plan::build(parsed, checkpoint).unwrap_err();
-            assert!(planned.findings.contains(refused), "{}", registration.name);
+            assert!(planned.diagnostics.contains(refused), "{}", registration.name);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use qwen_fp8::finding::render;
+use qwen_fp8::recipe::diagnostic::render;
 use qwen_fp8::recipe::{Recipe, RecipeError, RecipeText};
 
 const GOOD: &str = "scheme: FP8_DYNAMIC\ntargets: [Linear]\n";
@@ -19,7 +19,7 @@ fn refused(name: &str, text: &str) -> String {
         Ok(_) => panic!("accepted: {}", &text[..text.len().min(200)]),
         Err(error) => error,
     };
-    let shown = render(&error.findings, &error.text, false);
+    let shown = render(&error.diagnostics, &error.text, false);
     assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     assert!(shown.len() < 40_000, "{} bytes of message", shown.len());
     assert!(shown.lines().all(|line| line.chars().count() < 420), "{shown}");
@@ -122,7 +122,7 @@ fn crlf_does_not_move_the_mark() {
 
 fn read(path: &Path) -> String {
     let error = Recipe::read(path).unwrap_err();
-    render(&error.findings, &error.text, false).replace(&*path.to_string_lossy(), "PATH")
+    render(&error.diagnostics, &error.text, false).replace(&*path.to_string_lossy(), "PATH")
 }
 
 #[test]
@@ -210,21 +210,21 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
-    /// Whatever the text: a recipe, or findings whose places are in the text.
+    /// Whatever the text: a recipe, or diagnostics whose places are in the text.
     #[test]
     fn any_text_is_a_recipe_or_findings(text in pieces(), toml in any::<bool>()) {
         let name = if toml { "a.toml" } else { "a.yaml" };
         match parse(name, &text) {
             Ok(recipe) => prop_assert!(!recipe.rules.is_empty()),
             Err(error) => {
-                prop_assert!(!error.findings.is_empty());
-                for finding in &error.findings {
-                    if let Some(span) = &finding.span {
-                        prop_assert!(span.start <= span.end && span.end <= error.text.text.len(), "{finding:?}");
+                prop_assert!(!error.diagnostics.is_empty());
+                for diagnostic in &error.diagnostics {
+                    if let Some(span) = &diagnostic.span {
+                        prop_assert!(span.start <= span.end && span.end <= error.text.text.len(), "{diagnostic:?}");
                     }
-                    prop_assert!(!finding.message.contains(char::is_control), "{finding:?}");
+                    prop_assert!(!diagnostic.message.contains(char::is_control), "{diagnostic:?}");
                 }
-                let shown = render(&error.findings, &error.text, false);
+                let shown = render(&error.diagnostics, &error.text, false);
                 prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
             }
         }

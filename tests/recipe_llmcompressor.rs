@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen_fp8::layer::LayerKind;
+use qwen_fp8::checkpoint::models::LayerKind;
 use qwen_fp8::recipe::{Dialect, Recipe, RecipeText, Rule};
 use qwen_fp8::schemes::Format;
 
@@ -12,7 +12,7 @@ fn parse(text: &str) -> Recipe {
 
 /// The rule that takes a linear layer: the first whose targets match and whose ignores do not.
 fn taken<'a>(recipe: &'a Recipe, module: &str) -> Option<&'a Rule> {
-    let any = |patterns: &[qwen_fp8::recipe::Located<qwen_fp8::recipe::pattern::Pattern>]| {
+    let any = |patterns: &[qwen_fp8::recipe::Located<qwen_fp8::checkpoint::pattern::Pattern>]| {
         patterns.iter().any(|pattern| pattern.value.matches(module, LayerKind::Linear).unwrap())
     };
     recipe.rules.iter().find(|rule| any(&rule.targets) && !any(&rule.ignore))

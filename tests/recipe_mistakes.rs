@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use qwen_fp8::finding::render;
+use qwen_fp8::recipe::diagnostic::render;
 use qwen_fp8::recipe::{Recipe, RecipeText};
 
 fn said(name: &str, text: &str) -> String {
     match Recipe::parse(RecipeText::new(Path::new(name), text)) {
         Ok(recipe) => panic!("{name} was accepted: {recipe:?}"),
-        Err(error) => render(&error.findings, &error.text, false),
+        Err(error) => render(&error.diagnostics, &error.text, false),
     }
 }
 

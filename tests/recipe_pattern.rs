@@ -1,9 +1,9 @@
 //! The pattern language, and what is suggested for a pattern that matches nothing.
 
 use proptest::prelude::*;
-use qwen_fp8::layer::LayerKind;
+use qwen_fp8::checkpoint::models::LayerKind;
+use qwen_fp8::checkpoint::pattern::{CLASSES, Pattern, PatternError};
 use qwen_fp8::recipe::nearest;
-use qwen_fp8::recipe::pattern::{CLASSES, Pattern, PatternError};
 
 const UP: &str = "model.language_model.layers.0.mlp.up_proj";
 

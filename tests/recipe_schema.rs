@@ -257,10 +257,10 @@ proptest! {
             Ok(_) => prop_assert!(by_schema, "{recipe}"),
             // A scheme may refuse options that do not go together, which it says itself.
             Err(error) if by_schema => {
-                let said = error.findings.iter().all(|finding| !finding.message.contains("does not follow"));
-                prop_assert!(said && error.findings.len() == 1, "{recipe}: {error}");
+                let said = error.diagnostics.iter().all(|diagnostic| !diagnostic.message.contains("does not follow"));
+                prop_assert!(said && error.diagnostics.len() == 1, "{recipe}: {error}");
             }
-            Err(error) => prop_assert!(!error.findings.is_empty()),
+            Err(error) => prop_assert!(!error.diagnostics.is_empty()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen_fp8::finding::render;
+use qwen_fp8::recipe::diagnostic::render;
 use qwen_fp8::recipe::{Recipe, RecipeError, RecipeText, recipe_schema};
 use qwen_fp8::schemes::{
     AmaxScope, Band, BuildError, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs, Registration, Scheme,
@@ -87,7 +87,7 @@ fn parse(text: &str) -> Result<Recipe, RecipeError> {
 
 fn refused(text: &str) -> String {
     let error = parse(text).unwrap_err();
-    render(&error.findings, &error.text, false)
+    render(&error.diagnostics, &error.text, false)
 }
 
 #[test]
@@ -139,9 +139,9 @@ fn llm_compressor_files_reach_it_by_name_and_by_arguments() {
     assert_eq!(format!("{:?}", recipe.rules[0].scheme), "Some(Acme { wheels: 2, format: CompressedTensors })");
     // As a preset it has no options, which it refuses itself.
     let error = modifier("scheme: roadrunner").unwrap_err();
-    assert_eq!(error.findings[0].message, "missing field `wheels`");
-    assert_eq!(&error.text.text[error.findings[0].span.clone().unwrap()], "scheme");
+    assert_eq!(error.diagnostics[0].message, "missing field `wheels`");
+    assert_eq!(&error.text.text[error.diagnostics[0].span.clone().unwrap()], "scheme");
     let stored = group.replace("group_size: 77}", "group_size: 77}, format: pack-quantized");
     let error = modifier(&stored).unwrap_err();
-    assert_eq!(error.findings[0].message, "this group is stored as `acme-quantized`, not as `pack-quantized`");
+    assert_eq!(error.diagnostics[0].message, "this group is stored as `acme-quantized`, not as `pack-quantized`");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use qwen_fp8::recipe::{Dialect, Recipe};
 use qwen_fp8::schemes::Format;
 
-/// Each file's outcome: its rules, or its findings with their lines.
+/// Each file's outcome: its rules, or its diagnostics with their lines.
 #[test]
 fn every_file_works_or_is_refused_at_its_line() {
     let mut paths: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recipes-upstream"))
@@ -31,9 +31,9 @@ fn outcome(path: &Path) -> String {
             }
         }
         Err(error) => {
-            for finding in &error.findings {
-                let line = error.text.text[..finding.span.clone().unwrap().start].matches('\n').count() + 1;
-                lines.push(format!("  line {line}: {}", finding.message));
+            for diagnostic in &error.diagnostics {
+                let line = error.text.text[..diagnostic.span.clone().unwrap().start].matches('\n').count() + 1;
+                lines.push(format!("  line {line}: {}", diagnostic.message));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Patterns: reading and matching end, soon, with an answer that what is written explains.
 
-use qwen_fp8::layer::LayerKind;
-use qwen_fp8::recipe::pattern::{CLASSES, Pattern, PatternError};
+use qwen_fp8::checkpoint::models::LayerKind;
+use qwen_fp8::checkpoint::pattern::{CLASSES, Pattern, PatternError};
 
 use crate::message::message;
 

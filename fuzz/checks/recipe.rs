@@ -1,11 +1,11 @@
-//! The recipe front end: a recipe or findings, and every place in the text.
+//! The recipe front end: a recipe or diagnostics, and every place in the text.
 
 use std::ops::Range;
 use std::path::Path;
 
-use qwen_fp8::finding::render;
-use qwen_fp8::layer::LayerKind;
-use qwen_fp8::recipe::pattern::Pattern;
+use qwen_fp8::checkpoint::models::LayerKind;
+use qwen_fp8::checkpoint::pattern::Pattern;
+use qwen_fp8::recipe::diagnostic::render;
 use qwen_fp8::recipe::{Located, Recipe, RecipeError, RecipeText};
 
 use crate::fit::is_unfit;
@@ -16,7 +16,7 @@ pub(crate) fn check(bytes: &[u8]) {
     for name in ["fuzz.yaml", "fuzz.toml"] {
         match parse(name, text) {
             Ok(recipe) => check_recipe(&recipe, &parse(name, text).expect("it was a recipe a moment ago")),
-            Err(error) => check_findings(&error),
+            Err(error) => check_diagnostics(&error),
         }
     }
 }
@@ -42,17 +42,17 @@ fn check_pattern(text: &RecipeText, pattern: &Located<Pattern>) {
     let _ = pattern.value.matches("model.language_model.layers.0.self_attn.q_proj", LayerKind::Linear);
 }
 
-fn check_findings(error: &RecipeError) {
-    assert!(!error.findings.is_empty(), "refused without a reason");
-    for finding in &error.findings {
-        finding.span.iter().for_each(|span| check_span(&error.text, span));
-        let mut lines = finding.help.iter().chain([&finding.message, &finding.label]);
-        assert!(!lines.any(|line| line.contains(is_unfit)), "{finding:?}");
+fn check_diagnostics(error: &RecipeError) {
+    assert!(!error.diagnostics.is_empty(), "refused without a reason");
+    for diagnostic in &error.diagnostics {
+        diagnostic.span.iter().for_each(|span| check_span(&error.text, span));
+        let mut lines = diagnostic.help.iter().chain([&diagnostic.message, &diagnostic.label]);
+        assert!(!lines.any(|line| line.contains(is_unfit)), "{diagnostic:?}");
     }
-    let shown = render(&error.findings, &error.text, false);
+    let shown = render(&error.diagnostics, &error.text, false);
     assert!(!shown.contains(|c| is_unfit(c) && c != '\n'), "{shown:?}");
     assert!(shown.len() < 200_000, "{} bytes of message", shown.len());
-    render(&error.findings, &error.text, true);
+    render(&error.diagnostics, &error.text, true);
 }
 
 fn check_span(text: &RecipeText, span: &Range<usize>) {

@@ -6,8 +6,8 @@ use super::declared::Form;
 use super::packing::{self, Packing};
 use super::shards::{Piece, Shards};
 use super::storage::{Beside, Rounding, Step};
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
 
 /// A weight in codes and the tensors beside it; their names, shapes and dtypes fit.
 #[derive(Clone, Debug)]

@@ -28,11 +28,11 @@ use super::rules;
 use super::shards::Shards;
 use super::source::Source;
 use super::structure::Structure;
-use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::shown::shown;
 use carried::Carried;
 use group::{Held, ScaleCount};
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// A tensor of the result and what was found of it.
 #[derive(Clone, Debug, Serialize)]

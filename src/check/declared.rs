@@ -12,10 +12,10 @@ use super::grid::Grid;
 use super::names::served_name;
 use super::rules;
 use super::storage::{Kind, Storage};
-use crate::checkpoint::config::Config;
-use crate::layer::LayerKind;
-use crate::recipe::pattern::Pattern;
-use crate::shown::{sentence, shown};
+use qwen_fp8_checkpoint::config::Config;
+use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::pattern::Pattern;
+use qwen_fp8_checkpoint::text::{sentence, shown};
 
 pub(super) use list::{Entry, IgnoreList, Reads};
 

@@ -16,7 +16,7 @@ use super::open::CheckError;
 use super::quality::{Figures, Sums};
 use super::shards::Shards;
 use super::structure::{self, Structure};
-use crate::checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::Checkpoint;
 
 pub use config::ConfigDifference;
 pub use summary::{KindDifference, LayerDifference};

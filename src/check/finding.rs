@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::rules::{Rule, Severity};
-use crate::checkpoint::Checkpoint;
-use crate::shown::shown;
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::text::shown;
 
 /// A rule that is broken, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// Parameters that only a quantized weight has beside it.
 const COMPANIONS: &[&str] = &[
@@ -69,7 +69,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
     let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
     for tensor in &checkpoint.tensors {
         let Some((owner, is_weight)) = owner(tensor) else { continue };
-        let name = if is_stack(owner) { layer::split_name(owner).0 } else { owner };
+        let name = if is_stack(owner) { models::split_name(owner).0 } else { owner };
         let empty = Module { name, kind: LayerKind::Other, weight: None, companions: Vec::new() };
         let module = modules.entry(owner).or_insert(empty);
         if is_weight {
@@ -107,7 +107,7 @@ fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
 
 /// Whether a name is that of a stack of experts' weights, which has no `.weight`.
 fn is_stack(name: &str) -> bool {
-    let (module, parameter) = layer::split_name(name);
+    let (module, parameter) = models::split_name(name);
     matches!(parameter, "gate_up_proj" | "down_proj") && module.ends_with("experts")
 }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::rules;
-use crate::checkpoint::header::HeaderError;
-use crate::checkpoint::side_files::SideFileError;
-use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use qwen_fp8_checkpoint::header::HeaderError;
+use qwen_fp8_checkpoint::side_files::SideFileError;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,8 @@ use safetensors::Dtype;
 use super::coded::{Coded, Scratch};
 use super::element::{self, narrow, widen};
 use super::shards::{Piece, Shards};
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
 
 /// A tensor of the source, or a matrix that is a part of one, or what codes of it stand for.
 #[derive(Clone, Copy, Debug)]

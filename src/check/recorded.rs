@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::report::manifest::Manifest;
+use qwen_fp8_checkpoint::manifest::Manifest;
 
 /// What the manifest says of weights that are not as others; nothing where there is none that can be read.
 #[derive(Debug, Default)]

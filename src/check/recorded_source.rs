@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::source::{SourceError, SourceFile};
-use crate::checkpoint::{Checkpoint, header::MAX_HEADER};
-use crate::report::manifest::{InputFile, Manifest, Source};
-use crate::shown::{shown, shown_path};
+use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, Source};
+use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
+use qwen_fp8_checkpoint::text::{shown, shown_path};
+use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
 
 /// Why the source of a result is not at hand.
 #[derive(Debug, PartialEq, Eq)]

@@ -85,7 +85,7 @@ fn encoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::rules;
+    use crate::rules;
 
     #[test]
     fn a_finding_has_its_rule_level_and_place() {

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Checkpoint, ShardFile, Tensor};
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::{Checkpoint, ShardFile, Tensor};
 
 /// Bytes that are read at a time.
 const PIECE: u64 = 1 << 20;

@@ -16,9 +16,9 @@ use super::rules;
 use super::shards::Shards;
 use super::storage::Kind;
 use super::structure::{self, Structure};
-use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Checkpoint, Tensor};
 use experts::Experts;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// A source, opened.
 pub(super) struct Source<'a> {

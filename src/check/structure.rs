@@ -13,10 +13,10 @@ use super::finding::Finding;
 use super::modules::{self, Module, Stored};
 use super::rules;
 use super::shards::Shards;
-use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer::LayerKind;
-use crate::shown::shown;
+use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// What the structure of a checkpoint shows.
 #[derive(Debug)]

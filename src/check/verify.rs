@@ -16,8 +16,8 @@ use super::shards::Shards;
 use super::source::Source;
 use super::structure;
 use super::threshold::Threshold;
-use crate::checkpoint::Checkpoint;
-use crate::shown::shown;
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::text::shown;
 
 pub use summary::KindQuality;
 

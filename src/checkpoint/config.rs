@@ -10,7 +10,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::shown::sentence;
+use crate::text::sentence;
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG: u64 = 64 << 20;

@@ -9,8 +9,8 @@ use super::index::IndexError;
 use super::layout::INDEX_FILE;
 use super::side_files::SideFileError;
 use super::source::SourceError;
-use crate::remedy;
-use crate::shown::{Sample, shown, shown_path};
+use crate::text::os_hints;
+use crate::text::{Sample, shown, shown_path};
 
 /// Why a directory is refused as a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ impl CheckpointError {
                 "the index does not belong to these shards: get both from one place"
             }
             Self::Unreadable { error, .. } => {
-                return remedy::for_reading(error).map(str::to_owned).into_iter().collect();
+                return os_hints::for_reading(error).map(str::to_owned).into_iter().collect();
             }
             Self::Source(error)
             | Self::SideFile(SideFileError::Source(error))

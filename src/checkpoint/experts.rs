@@ -13,8 +13,8 @@ use safetensors::Dtype;
 
 use super::view::View;
 use super::{Checkpoint, Tensor};
-use crate::layer::{LayerKind, split_name};
-use crate::shown::shown;
+use crate::models::{LayerKind, split_name};
+use crate::text::shown;
 
 /// Why a stack of experts cannot be taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +80,7 @@ impl Checkpoint {
 }
 
 /// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
-pub(crate) fn experts_of(name: &str) -> (&str, &str) {
+pub fn experts_of(name: &str) -> (&str, &str) {
     split_name(name.strip_suffix(".weight").unwrap_or(name))
 }
 
@@ -265,7 +265,7 @@ mod tests {
             dir: "m".into(),
             shards: Vec::new(),
             tensors: (0..layers).flat_map(stacks).collect(),
-            config: crate::checkpoint::config::Config::parse(br#"{"model_type": "m"}"#).unwrap(),
+            config: crate::config::Config::parse(br#"{"model_type": "m"}"#).unwrap(),
             quantized: None,
             side_files: Vec::new(),
             left_out: Vec::new(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::source::{SourceError, SourceFile};
-use crate::shown::{sentence, shown};
+use crate::text::{sentence, shown};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;

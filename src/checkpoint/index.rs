@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::shown::{sentence, shown};
+use crate::text::{sentence, shown};
 
 /// The largest index that is read, in bytes.
 pub const MAX_INDEX: u64 = 256 << 20;

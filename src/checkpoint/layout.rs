@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde::Serialize;
 
 use super::header::MAX_HEADER;
-use crate::shown::shown;
+use crate::text::shown;
 
 /// The file name of a checkpoint with a single shard.
 pub const SINGLE_FILE: &str = "model.safetensors";

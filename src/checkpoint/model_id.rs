@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::source::SourceFile;
-use crate::shown::{shown, shown_path};
+use crate::text::{shown, shown_path};
 
 /// The name of a commit is 40 characters.
 const MAX_REF: u64 = 1024;

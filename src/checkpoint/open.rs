@@ -12,7 +12,7 @@ use super::layout::{INDEX_FILE, SINGLE_FILE};
 use super::side_files::{self, Listed, Sorted};
 use super::source::SourceFile;
 use super::{Checkpoint, CheckpointError, Shard, Tensor, View, quantized};
-use crate::shown::Sample;
+use crate::text::Sample;
 
 /// Reads and checks everything about a checkpoint but its tensor data.
 pub(super) fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Tensor;
 use super::config::Config;
-use crate::shown::shown;
+use crate::text::shown;
 
 /// Parameter names that only quantized layers have.
 const MARKS: &[&str] = &[
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
-        let view = crate::checkpoint::View::Stored;
+        let view = crate::View::Stored;
         Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0, view, part_of: None }
     }
 

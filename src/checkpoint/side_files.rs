@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::INDEX_FILE;
 use super::source::{self, SourceError, SourceFile, Stamp};
-use crate::shown::shown;
+use crate::text::shown;
 
 /// A file that is copied byte for byte.
 #[derive(Clone, Debug)]

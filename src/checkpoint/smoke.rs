@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Checkpoint;
-use crate::layer;
+use crate::models;
 
 /// Why a checkpoint cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ impl Checkpoint {
 
 /// The number of the language-model layer that a tensor belongs to; none for those of other parts.
 fn layer_number(name: &str) -> Option<u64> {
-    if layer::is_vision(name) || name.split('.').any(|part| matches!(part, "mtp" | "audio_tower" | "encoder")) {
+    if models::is_vision(name) || name.split('.').any(|part| matches!(part, "mtp" | "audio_tower" | "encoder")) {
         return None;
     }
     let mut parts = name.split('.');

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::remedy;
-use crate::shown::shown_path;
+use crate::text::os_hints;
+use crate::text::shown_path;
 
 /// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl SourceError {
             Self::Changed { .. } => {
                 Some("wait until nothing writes to the checkpoint, and give the same command again")
             }
-            Self::Io { error, .. } => remedy::for_reading(error),
+            Self::Io { error, .. } => os_hints::for_reading(error),
             _ => None,
         }
     }
@@ -179,7 +179,7 @@ impl Stamp {
 }
 
 /// The entries of a directory; asked for again where a signal interrupts that, as network file systems may.
-pub(crate) fn entries(dir: &Path) -> io::Result<fs::ReadDir> {
+pub fn entries(dir: &Path) -> io::Result<fs::ReadDir> {
     loop {
         match fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

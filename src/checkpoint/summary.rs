@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::Dtype;
 
 use super::Tensor;
-use crate::layer::LayerKind;
+use crate::models::LayerKind;
 
 /// The tensors of one layer kind and dtype, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use super::interrupt::Interrupt;
 use super::met;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
+use crate::checkpoint::text::human;
+use crate::checkpoint::text::{shown, shown_path};
+use crate::cli::timings;
 use crate::plan::Plan;
-use crate::report::timings;
 use crate::run::{LeftBehind, Options, Report, RunError, Sha256Of, run};
-use crate::shown::{shown, shown_path};
-use crate::size::human;
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
     let simd = simd(args.simd.as_deref())?;

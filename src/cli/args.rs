@@ -120,7 +120,7 @@ pub(super) struct Apply {
     pub(super) threads: Option<u16>,
 
     /// Memory for buffers over all threads, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::checkpoint::text::parse)]
     pub(super) max_memory: Option<u64>,
 
     /// The instruction set: portable, avx2, avx512, neon [default: the best this machine has]

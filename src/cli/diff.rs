@@ -6,8 +6,8 @@ use super::args;
 use super::findings::directory;
 use super::screen::{Failure, Screen};
 use crate::check::{self, Described, Difference, Stored, TensorDifference};
-use crate::report::table::{Align, Table};
-use crate::shown::{sentence, shown};
+use crate::checkpoint::text::{sentence, shown};
+use crate::cli::table::{Align, Table};
 
 /// Names in a list, and characters of a value, after which the rest is a number or dots.
 const NAMES: usize = 10;

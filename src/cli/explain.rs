@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::args;
 use super::screen::{Failure, Screen};
+use crate::checkpoint::text::{shown, unquoted};
 use crate::plan::explain::{Explanation, explain as explain_tensor};
-use crate::shown::{shown, unquoted};
 
 pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failure> {
     let plan = super::source::plan(&args.source, screen)?;

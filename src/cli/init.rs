@@ -8,9 +8,9 @@ use std::path::Path;
 use super::args::{Init, InitScheme};
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
-use crate::finding::Severity;
+use crate::checkpoint::text::shown_path;
 use crate::init::{InitError, Request, Scales, draft};
-use crate::shown::shown_path;
+use crate::recipe::diagnostic::Level;
 
 pub(super) fn init(args: &Init, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;
@@ -32,9 +32,9 @@ pub(super) fn init(args: &Init, screen: &Screen) -> Result<(), Failure> {
 
 fn refused(error: &InitError, screen: &Screen) -> Failure {
     if let InitError::Refused(refused) = error {
-        let findings: Vec<_> =
-            refused.findings.iter().filter(|finding| finding.severity == Severity::Error).cloned().collect();
-        screen.findings(&findings, &refused.recipe.text);
+        let diagnostics: Vec<_> =
+            refused.diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).cloned().collect();
+        screen.diagnostics(&diagnostics, &refused.recipe.text);
     }
     Failure::input(error).with_help(&error.help())
 }

@@ -5,10 +5,10 @@ use serde_json::json;
 use super::args;
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
-use crate::plan::resolve::count;
-use crate::report::table::{Align, Table};
-use crate::shown::unquoted;
-use crate::size::{grouped, human};
+use crate::checkpoint::text::count;
+use crate::checkpoint::text::unquoted;
+use crate::checkpoint::text::{grouped, human};
+use crate::cli::table::{Align, Table};
 
 pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;

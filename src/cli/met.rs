@@ -1,11 +1,11 @@
 //! What `apply` says of the numbers that it met: a line for all of them, and one for each of the first few weights.
 
 use super::screen::Screen;
-use crate::plan::resolve::count;
-use crate::report::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::text::count;
+use crate::checkpoint::text::grouped;
+use crate::checkpoint::text::shown;
 use crate::run::{Met, OddScales, Report};
-use crate::shown::shown;
-use crate::size::grouped;
 
 /// Weights that are named; `--json` names all.
 const MOST: usize = 5;

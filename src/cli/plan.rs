@@ -2,13 +2,13 @@
 
 use super::args;
 use super::screen::{Failure, Screen};
-use crate::plan::resolve::count;
+use crate::checkpoint::text::count;
+use crate::checkpoint::text::unquoted;
+use crate::checkpoint::text::{grouped, human};
+use crate::cli::table::{Align, Table};
 use crate::plan::summary::{Action, Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
-use crate::report::table::{Align, Table};
-use crate::shown::unquoted;
-use crate::size::{grouped, human};
 
 pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
     let summary = Summary::of(&super::source::plan(&args.source, screen)?);

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
+use crate::checkpoint::text::human;
 use crate::run::{LeftBehind, Observer, Phase, TensorTime};
-use crate::size::human;
 
 /// A plain line is printed after each of so many equal parts of a run.
 const PARTS: u64 = 10;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::args::{self, SchemesCommand};
 use super::screen::{Failure, Screen};
+use crate::checkpoint::text::shown;
+use crate::cli::table::{Align, Table};
 use crate::plan::format::{format_name, wire_format};
 use crate::recipe::schema::{options_schema, recipe_schema};
-use crate::report::table::{Align, Table};
-use crate::shown::shown;
 
 /// Columns of a terminal that prose fills.
 const WIDTH: usize = 100;

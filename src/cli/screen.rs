@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::{ColorWhen, Global};
-use crate::finding::{self, Finding, Severity};
 use crate::recipe::RecipeText;
+use crate::recipe::diagnostic::{self, Diagnostic, Level};
 
 /// How much is said, and in which colours.
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +97,11 @@ impl Screen {
     }
 
     /// Findings, each where it stands in the recipe; warnings only unless `--quiet`.
-    pub(super) fn findings(&self, findings: &[Finding], text: &RecipeText) {
-        let shown: Vec<Finding> =
-            findings.iter().filter(|finding| !self.quiet || finding.severity == Severity::Error).cloned().collect();
+    pub(super) fn diagnostics(&self, diagnostics: &[Diagnostic], text: &RecipeText) {
+        let shown: Vec<Diagnostic> =
+            diagnostics.iter().filter(|diagnostic| !self.quiet || diagnostic.level == Level::Error).cloned().collect();
         if !shown.is_empty() {
-            say_anyway(finding::render(&shown, text, self.color).trim_end());
+            say_anyway(diagnostic::render(&shown, text, self.color).trim_end());
         }
     }
 

@@ -10,7 +10,7 @@ use crate::recipe::Recipe;
 /// Reads a recipe and shows what is wrong with it.
 pub(super) fn read_recipe(path: &std::path::Path, screen: &Screen) -> Result<Recipe, Failure> {
     Recipe::read(path).map_err(|refused| {
-        screen.findings(&refused.findings, &refused.text);
+        screen.diagnostics(&refused.diagnostics, &refused.text);
         Failure::Said
     })
 }
@@ -36,11 +36,11 @@ pub(super) fn plan(source: &Source, screen: &Screen) -> Result<Plan, Failure> {
     }
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
-            screen.findings(&plan.warnings, &plan.recipe.text);
+            screen.diagnostics(&plan.warnings, &plan.recipe.text);
             Ok(plan)
         }
         Err(refused) => {
-            screen.findings(&refused.findings, &refused.recipe.text);
+            screen.diagnostics(&refused.diagnostics, &refused.recipe.text);
             Err(Failure::Said)
         }
     }

@@ -3,18 +3,18 @@
 use super::args::Validate;
 use super::screen::{Failure, Screen};
 use super::source::read_recipe;
-use crate::finding::Severity;
+use crate::checkpoint::text::shown_path;
 use crate::plan::Plan;
-use crate::shown::shown_path;
+use crate::recipe::diagnostic::Level;
 
 pub(super) fn validate(args: &Validate, screen: &Screen) -> Result<(), Failure> {
     let mut failed = false;
     for path in &args.recipes {
         match read_recipe(path, screen) {
             Ok(recipe) => {
-                let findings = Plan::check_recipe(&recipe);
-                screen.findings(&findings, &recipe.text);
-                if findings.iter().any(|finding| finding.severity == Severity::Error) {
+                let diagnostics = Plan::check_recipe(&recipe);
+                screen.diagnostics(&diagnostics, &recipe.text);
+                if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
                     failed = true;
                 } else {
                     let rules = recipe.rules.len();

@@ -9,11 +9,11 @@ use super::args;
 use super::findings::{directory, fail_on_errors, render, verdict};
 use super::screen::{Failure, Screen};
 use crate::check::{self, Checked, CheckedTensor, Verification};
+use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::model_id::HubEnvironment;
-use crate::report::manifest::{Manifest, Mismatch};
-use crate::report::table::{Align, Table};
-use crate::shown::{shown, shown_path};
-use crate::size::{grouped, human};
+use crate::checkpoint::text::{grouped, human};
+use crate::checkpoint::text::{shown, shown_path};
+use crate::cli::table::{Align, Table};
 
 /// Tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;

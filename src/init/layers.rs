@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer::{self, LayerKind};
 use crate::plan::{is_cut, with_partners};
 
 use super::{Scales, family};
@@ -96,11 +96,11 @@ impl<'a> Layers<'a> {
 /// The modules that hold a token embedding and, beside it, the layers of a language model.
 fn stems(checkpoint: &Checkpoint) -> Vec<&str> {
     let embeddings = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Embedding);
-    embeddings.map(|tensor| layer::split_name(tensor.module()).0).collect()
+    embeddings.map(|tensor| models::split_name(tensor.module()).0).collect()
 }
 
 fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
-    let (parent, last) = layer::split_name(module);
+    let (parent, last) = models::split_name(module);
     let is_in = |stem: &&str| {
         let below = match stem.is_empty() {
             true => Some(module),
@@ -108,7 +108,7 @@ fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
         };
         below.is_some_and(|below| below.split('.').any(|part| part.parse::<u32>().is_ok()))
     };
-    if layer::is_vision(module) {
+    if models::is_vision(module) {
         return Some(Why::Vision);
     }
     if mtp_part(module).is_some() || last == "eh_proj" || parent.ends_with(".shared_head") {

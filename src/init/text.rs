@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::Checkpoint;
-use crate::layer::{self, LayerKind};
-use crate::plan::resolve::count;
+use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::text::count;
+use crate::checkpoint::text::human;
+use crate::checkpoint::text::unquoted;
 use crate::plan::summary::Summary;
 use crate::plan::{patterns, quoted};
-use crate::shown::unquoted;
-use crate::size::human;
 
 use super::layers::{Layers, Why, mtp_part};
 use super::{Request, Scales};
@@ -112,7 +112,7 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
 fn targets(checkpoint: &Checkpoint, why: Why, modules: &[&str]) -> Vec<String> {
     match why {
         Why::Vision => {
-            let towers: BTreeSet<&str> = modules.iter().filter_map(|module| layer::vision_part(module)).collect();
+            let towers: BTreeSet<&str> = modules.iter().filter_map(|module| models::vision_part(module)).collect();
             towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
         }
         Why::NextTokens => {

@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::resolve::{Verdict, judge};
 use super::{Job, Plan};
 use crate::checkpoint::Tensor;
-use crate::layer;
-use crate::recipe::{Located, Rule, pattern::Pattern};
-use crate::shown::shown;
+use crate::checkpoint::models;
+use crate::checkpoint::pattern::Pattern;
+use crate::checkpoint::text::shown;
+use crate::recipe::{Located, Rule};
 
 /// How many near names are shown.
 const SHOWN: usize = 3;
@@ -90,7 +91,7 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .iter()
                 .map(|(_, slot)| {
                     let entry = &plan.shards[slot.shard].tensors[slot.tensor].entry;
-                    format!("{} {:?} {:?}", shown(layer::split_name(&entry.name).1), entry.dtype, entry.shape)
+                    format!("{} {:?} {:?}", shown(models::split_name(&entry.name).1), entry.dtype, entry.shape)
                 })
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy};
 
+use crate::checkpoint::text::shown;
 use crate::checkpoint::view::{Float8, ScaleTensor};
 use crate::checkpoint::{Checkpoint, Tensor, View};
-use crate::shown::shown;
 
 use declared::Declared;
 

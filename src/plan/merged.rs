@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::AmaxScope;
 
+use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer::{self, LayerKind};
 use crate::plan::{Job, Plan};
 
 /// The parts of a merged layer, in the order in which they lie in it.
@@ -30,7 +30,7 @@ pub(super) fn whole(module: &str) -> Option<Whole<'_>> {
     if let Some((layer, _)) = module.split_once(".experts.") {
         return Some(Whole::Experts(layer));
     }
-    let (parent, last) = layer::split_name(module);
+    let (parent, last) = models::split_name(module);
     let set = MERGED.iter().position(|set| set.contains(&last))?;
     Some(Whole::Layer { parent, set })
 }
@@ -61,7 +61,7 @@ pub(crate) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str])
 
 /// Whether another part of the same merged layer lies behind this one, so that it must end where a block does.
 pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) -> bool {
-    let (parent, last) = layer::split_name(module);
+    let (parent, last) = models::split_name(module);
     let Some(set) = MERGED.iter().find(|set| set.contains(&last)) else { return false };
     set.iter().skip_while(|part| **part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
 }
@@ -78,7 +78,7 @@ pub(super) fn amax_leaders(plan: &Plan) -> Vec<usize> {
         if scheme.is_none_or(|scheme| scheme.amax_scope() != AmaxScope::Fused) {
             return index;
         }
-        let (parent, last) = layer::split_name(tensor.module());
+        let (parent, last) = models::split_name(tensor.module());
         let Some(set) = MERGED.iter().position(|set| set.contains(&last)) else { return index };
         *leaders.entry((parent.to_owned(), set)).or_insert(index)
     };

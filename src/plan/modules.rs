@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use qwen_fp8_schemes::Scheme;
 
 use crate::checkpoint::experts::experts_of;
+use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer::{self, LayerKind};
 use crate::recipe::Recipe;
 
 use super::{Decision, Job};
@@ -115,7 +115,7 @@ fn is_listed(tensor: &Tensor) -> bool {
         LayerKind::Linear | LayerKind::LmHead | LayerKind::Router | LayerKind::Experts => true,
         LayerKind::Conv | LayerKind::PositionEmbedding => true,
         // The official lists name the norms of the mergers, though no server would quantize them.
-        LayerKind::Norm => tensor.parameter() == "weight" && layer::is_vision(module) && module.contains("merger"),
+        LayerKind::Norm => tensor.parameter() == "weight" && models::is_vision(module) && module.contains("merger"),
         LayerKind::Embedding | LayerKind::Bias | LayerKind::Other => false,
     }
 }

@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use qwen_fp8_schemes::{Dtype, Make, Matrix, SourceDtype, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
+use crate::checkpoint::text::shown;
 use crate::checkpoint::view::Float8;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::Finding;
 use crate::recipe::Recipe;
-use crate::shown::shown;
+use crate::recipe::diagnostic::Diagnostic;
 
 use super::format::WireFormat;
-use super::resolve::count;
 use super::{Decision, Job, Slot, has_error, selection};
+use crate::checkpoint::text::count;
 
-/// The jobs and shards that carry out `decisions`; problems go to `findings`.
+/// The jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
     recipe: &Recipe,
     checkpoint: &Checkpoint,
     decisions: &[Decision],
     wire: &dyn WireFormat,
-    findings: &mut Vec<Finding>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> (Vec<Job>, Vec<ShardLayout>) {
     let mut unfit = Unfit::default();
     let parts: Vec<Part> = checkpoint
@@ -35,8 +35,8 @@ pub(super) fn lay_out(
             })
         })
         .collect();
-    unfit.report(recipe, checkpoint, findings);
-    refuse_collisions(checkpoint, &parts, findings);
+    unfit.report(recipe, checkpoint, diagnostics);
+    refuse_collisions(checkpoint, &parts, diagnostics);
 
     let (bins, sources) = match recipe.max_shard_size {
         Some(limit) => (by_size(&parts, limit), None),
@@ -58,10 +58,10 @@ pub(super) fn lay_out(
         };
         match ShardLayout::new(name, entries) {
             Ok(shard) => shards.push(shard),
-            Err(error) => findings.push(Finding::error(error.to_string())),
+            Err(error) => diagnostics.push(Diagnostic::error(error.to_string())),
         }
     }
-    if has_error(findings) {
+    if has_error(diagnostics) {
         return (Vec::new(), Vec::new());
     }
     let places: Vec<BTreeMap<&str, usize>> = shards
@@ -200,15 +200,15 @@ impl<'a> Unfit<'a> {
         }
     }
 
-    fn report(self, recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    fn report(self, recipe: &Recipe, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) {
         for ((rule, target, _), (reason, tensors)) in self.0 {
             let mut message = format!("{} cannot be quantized: {reason}", shown(&tensors[0].name));
             if tensors.len() > 1 {
                 message.push_str(&format!("; {} like it", count(tensors.len() - 1, "more tensor")));
             }
             let modules = selection::modules(tensors);
-            findings.push(
-                Finding::error(message)
+            diagnostics.push(
+                Diagnostic::error(message)
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
                     .help(selection::keep(recipe, checkpoint, rule, &modules)),
@@ -245,13 +245,13 @@ fn by_size(parts: &[Part], limit: u64) -> Vec<usize> {
         .collect()
 }
 
-fn refuse_collisions(checkpoint: &Checkpoint, parts: &[Part], findings: &mut Vec<Finding>) {
+fn refuse_collisions(checkpoint: &Checkpoint, parts: &[Part], diagnostics: &mut Vec<Diagnostic>) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (tensor, part) in checkpoint.tensors.iter().zip(parts) {
         for entry in &part.entries {
             if let Some(other) = owners.insert(&entry.name, &tensor.name) {
-                findings.push(
-                    Finding::error(format!(
+                diagnostics.push(
+                    Diagnostic::error(format!(
                         "two tensors would be called {}: one from {}, one from {}",
                         shown(&entry.name),
                         shown(other),

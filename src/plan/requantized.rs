@@ -2,17 +2,17 @@
 
 use qwen_fp8_schemes::Make;
 
+use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::Finding;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Rule};
-use crate::shown::shown;
 
 use super::Decision;
-use super::resolve::count;
 use super::selection;
+use crate::checkpoint::text::count;
 
 /// What a recipe leaves unsaid of FP8 layers, and rules that speak of FP8 layers where there are none.
-pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[Decision]) -> Vec<Finding> {
+pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[Decision]) -> Vec<Diagnostic> {
     let layers: Vec<(&Tensor, Option<usize>)> = checkpoint
         .tensors
         .iter()
@@ -23,12 +23,12 @@ pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[De
     let of = |wanted: Option<usize>| {
         layers.iter().filter(|(_, rule)| *rule == wanted).map(|(tensor, _)| *tensor).collect::<Vec<_>>()
     };
-    let mut findings = Vec::new();
+    let mut diagnostics = Vec::new();
     if let Some((first, how)) = of(None).first().zip(checkpoint.quantized.as_ref()) {
         let number = count(of(None).len(), "FP8 layer");
         let such = shown(first.module());
-        findings.push(
-            Finding::error(format!(
+        diagnostics.push(
+            Diagnostic::error(format!(
                 "the checkpoint is quantized already: {how}; no rule takes {number}, such as {such}"
             ))
             .help("a rule of `PASSTHROUGH` carries FP8 layers over as they are, one of `DEQUANTIZE` decodes them")
@@ -39,10 +39,10 @@ pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[De
         let taken = of(Some(index));
         match taken.first() {
             Some(first) if rule.scheme.is_some() && !rule.requantize => {
-                findings.push(twice(recipe, checkpoint, index, first, &taken))
+                diagnostics.push(twice(recipe, checkpoint, index, first, &taken))
             }
-            None if !rule.optional && (rule.requantize || decodes(rule)) => findings.push(
-                Finding::error(format!("{} takes no layer that is FP8", rule.label)).at(rule.span.clone()).help(
+            None if !rule.optional && (rule.requantize || decodes(rule)) => diagnostics.push(
+                Diagnostic::error(format!("{} takes no layer that is FP8", rule.label)).at(rule.span.clone()).help(
                     match (&checkpoint.quantized, decodes(rule)) {
                         (None, true) => "the checkpoint is not quantized: there is nothing to decode",
                         (None, false) => "the checkpoint is not quantized: leave `requantize` out",
@@ -53,19 +53,19 @@ pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[De
             _ => {}
         }
     }
-    findings
+    diagnostics
 }
 
 fn decodes(rule: &Rule) -> bool {
     matches!(rule.registration.make, Make::Dequantize)
 }
 
-fn twice(recipe: &Recipe, checkpoint: &Checkpoint, index: usize, first: &Tensor, taken: &[&Tensor]) -> Finding {
+fn twice(recipe: &Recipe, checkpoint: &Checkpoint, index: usize, first: &Tensor, taken: &[&Tensor]) -> Diagnostic {
     let rule = &recipe.rules[index];
     let how = checkpoint.quantized.as_deref().unwrap_or("its layers are FP8");
     let number = count(taken.len(), "FP8 layer");
     let modules = selection::modules(taken.iter().copied());
-    Finding::error(format!("the checkpoint is quantized already: {how}"))
+    Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
         .at(rule.span.clone())
         .label(format!("{} takes {number}, such as {}", rule.label, shown(first.module())))
         .help("start from its BF16 original; quantizing twice loses what the first pass kept")

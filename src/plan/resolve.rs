@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::checkpoint::models::LayerKind;
+use crate::checkpoint::pattern::{MatchError, Pattern};
+use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::{Finding, Severity};
-use crate::layer::LayerKind;
-use crate::recipe::pattern::{MatchError, Pattern};
+use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
-use crate::shown::shown;
 
 use super::Decision;
 
@@ -48,14 +48,14 @@ pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, MatchError> {
 }
 
 /// Decides every tensor, in the order of the checkpoint.
-pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut Vec<Finding>) -> Vec<Decision> {
+pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) -> Vec<Decision> {
     let mut usage: Vec<Usage> = recipe.rules.iter().map(Usage::new).collect();
     let mut decisions = Vec::with_capacity(checkpoint.tensors.len());
     for tensor in &checkpoint.tensors {
         let mut decision = Decision { rule: None };
         for (index, rule) in recipe.rules.iter().enumerate() {
             if let Err(error) = usage[index].note(rule, tensor) {
-                findings.push(gives_up(rule, &error));
+                diagnostics.push(gives_up(rule, &error));
                 return decisions;
             }
             match judge(rule, tensor) {
@@ -71,7 +71,7 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut V
                 Ok(Verdict::Ignored(_)) => usage[index].ignored += 1,
                 Ok(Verdict::WrongKind(_) | Verdict::NoTarget) => {}
                 Err(error) => {
-                    findings.push(gives_up(rule, &error));
+                    diagnostics.push(gives_up(rule, &error));
                     return decisions;
                 }
             }
@@ -82,19 +82,19 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, findings: &mut V
     for (rule, usage) in recipe.rules.iter().zip(&usage) {
         // A result that is a copy after all is an error of each rule that was to quantize.
         let idle = match rule.scheme.is_some() && !rule.optional && !takes_any {
-            true => Severity::Error,
-            false => Severity::Warning,
+            true => Level::Error,
+            false => Level::Warning,
         };
-        usage.report(rule, recipe, checkpoint, idle, findings);
+        usage.report(rule, recipe, checkpoint, idle, diagnostics);
     }
     decisions
 }
 
 /// A regex of the rule that takes too long, at the place where it stands.
-fn gives_up(rule: &Rule, error: &MatchError) -> Finding {
+fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
     let mut patterns = rule.targets.iter().chain(&rule.ignore);
     let span = patterns.find(|pattern| pattern.value.text() == error.pattern).map_or(&rule.span, |found| &found.span);
-    Finding::error(format!("{}: {error}", rule.label)).at(span.clone())
+    Diagnostic::error(format!("{}: {error}", rule.label)).at(span.clone())
 }
 
 /// Whether a target of a quantizing rule quantizes a tensor of this kind when it matches by name.
@@ -177,19 +177,19 @@ impl Usage {
         rule: &Rule,
         recipe: &Recipe,
         checkpoint: &Checkpoint,
-        idle: Severity,
-        findings: &mut Vec<Finding>,
+        idle: Level,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let unmatched = match recipe.dialect {
-            Dialect::Native => Severity::Error,
-            Dialect::LlmCompressor => Severity::Warning,
+            Dialect::Native => Level::Error,
+            Dialect::LlmCompressor => Level::Warning,
         };
         if !rule.optional {
             let targets = self.targets.iter().zip(&rule.targets).map(|met| (met, unmatched.min(idle)));
             let ignore = self.ignore.iter().zip(&rule.ignore).map(|met| (met, unmatched));
-            for ((met, pattern), severity) in targets.chain(ignore) {
+            for ((met, pattern), level) in targets.chain(ignore) {
                 if met.useful == 0 && !(self.may_lack_head(rule, pattern) && names_head(&pattern.value)) {
-                    findings.push(Finding { severity, ..matches_nothing(pattern, met, checkpoint, recipe.dialect) });
+                    diagnostics.push(Diagnostic { level, ..matches_nothing(pattern, met, checkpoint, recipe.dialect) });
                 }
             }
         }
@@ -198,10 +198,10 @@ impl Usage {
         }
         if self.would_take > 0 {
             let earlier: Vec<&str> = self.shadowed_by.iter().map(|&rule| recipe.rules[rule].label.as_str()).collect();
-            findings.push(
-                Finding {
-                    severity: idle,
-                    ..Finding::warning(format!(
+            diagnostics.push(
+                Diagnostic {
+                    level: idle,
+                    ..Diagnostic::warning(format!(
                         "{} takes nothing: {} went to {}",
                         rule.label,
                         if self.would_take == 1 {
@@ -218,10 +218,10 @@ impl Usage {
         } else if self.ignored > 0 {
             let mut ignoring = self.ignore.iter().zip(&rule.ignore).filter(|(met, _)| met.by_name > 0);
             let at = ignoring.next().map_or(&rule.span, |(_, pattern)| &pattern.span);
-            findings.push(
-                Finding {
-                    severity: idle,
-                    ..Finding::warning(format!(
+            diagnostics.push(
+                Diagnostic {
+                    level: idle,
+                    ..Diagnostic::warning(format!(
                         "{} takes nothing: its `ignore` leaves out {}",
                         rule.label,
                         if self.ignored == 1 {
@@ -252,26 +252,26 @@ fn names_head(pattern: &Pattern) -> bool {
     }
 }
 
-fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint, dialect: Dialect) -> Finding {
+fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint, dialect: Dialect) -> Diagnostic {
     let text = pattern.value.text();
     if let Some(kind) = met.wrong_kind {
-        return Finding::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
+        return Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
             .at(pattern.span.clone())
             .label(format!("matches {}, such as a `{kind}`", count(met.by_name, "tensor")))
             .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized");
     }
     let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
-    let mut finding =
-        Finding::error(format!("{} matches nothing in the checkpoint", shown(text))).at(pattern.span.clone());
+    let mut diagnostic =
+        Diagnostic::error(format!("{} matches nothing in the checkpoint", shown(text))).at(pattern.span.clone());
     let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| shown(near).to_string()).collect();
-    finding = match &near[..] {
-        [] => finding,
-        [only] => finding.help(format!("did you mean {only}?")),
-        several => finding.help(format!("the nearest names are {}", several.join(", "))),
+    diagnostic = match &near[..] {
+        [] => diagnostic,
+        [only] => diagnostic.help(format!("did you mean {only}?")),
+        several => diagnostic.help(format!("the nearest names are {}", several.join(", "))),
     };
     match dialect {
-        Dialect::Native => finding.help("`optional: true` on the rule allows patterns that match nothing"),
-        Dialect::LlmCompressor => finding,
+        Dialect::Native => diagnostic.help("`optional: true` on the rule allows patterns that match nothing"),
+        Dialect::LlmCompressor => diagnostic,
     }
 }
 

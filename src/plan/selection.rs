@@ -1,4 +1,4 @@
-//! What a finding tells people to write: patterns that select given modules and no others, and the lines that keep them.
+//! What a diagnostic tells people to write: patterns that select given modules and no others, and the lines that keep them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

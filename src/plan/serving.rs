@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
+use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::finding::{Finding, Severity};
-use crate::layer::{self, LayerKind};
+use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
-use crate::shown::shown;
 
 use super::merged::{self, Whole};
 use super::modules::{Modules, Quantized, same};
-use super::resolve::count;
 use super::{Decision, format, kernels, selection};
+use crate::checkpoint::text::count;
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
@@ -27,40 +27,40 @@ pub(super) struct Served<'a> {
 }
 
 /// Every serving rule that the plan breaks.
-pub(super) fn check(served: &Served<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
     if served.modules.quantized.is_empty() {
-        return findings;
+        return diagnostics;
     }
-    findings.extend(format_holds_schemes(served.recipe));
-    format_holds_one_scheme(served, &mut findings);
-    vision_stays(served, &mut findings);
-    routers_and_embeddings_stay(served, &mut findings);
-    head_is_loaded(served, &mut findings);
-    merged_parts_agree(served, &mut findings);
-    stacked_experts_are_kept(served, &mut findings);
-    blocks_fit(served, &mut findings);
-    head_is_there(served, &mut findings);
-    list_hits_no_quantized_module(served, &mut findings);
-    findings.extend(kernels::check(served));
-    findings
+    diagnostics.extend(format_holds_schemes(served.recipe));
+    format_holds_one_scheme(served, &mut diagnostics);
+    vision_stays(served, &mut diagnostics);
+    routers_and_embeddings_stay(served, &mut diagnostics);
+    head_is_loaded(served, &mut diagnostics);
+    merged_parts_agree(served, &mut diagnostics);
+    stacked_experts_are_kept(served, &mut diagnostics);
+    blocks_fit(served, &mut diagnostics);
+    head_is_there(served, &mut diagnostics);
+    list_hits_no_quantized_module(served, &mut diagnostics);
+    diagnostics.extend(kernels::check(served));
+    diagnostics
 }
 
 /// The rules whose scheme the recipe's format cannot describe; no checkpoint is needed to see them.
-pub(super) fn format_holds_schemes(recipe: &Recipe) -> Vec<Finding> {
+pub(super) fn format_holds_schemes(recipe: &Recipe) -> Vec<Diagnostic> {
     let wire = format::wire_format(recipe.format);
     let refused = recipe.rules.iter().filter_map(|rule| {
         let refusal = wire.admits(rule.scheme.as_deref()?).err()?;
-        Some(Finding::error(refusal.reason).at(rule.span.clone()).label(&rule.label).help(refusal.help))
+        Some(Diagnostic::error(refusal.reason).at(rule.span.clone()).label(&rule.label).help(refusal.help))
     });
     refused.collect()
 }
 
-fn format_holds_one_scheme(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let groups = served.modules.groups();
     if let (Format::Fp8, [(_, first), (_, second), ..]) = (served.recipe.format, &groups[..]) {
-        findings.push(
-            Finding::error(format!(
+        diagnostics.push(
+            Diagnostic::error(format!(
                 "`format: fp8` describes one scheme for all layers, and {} and {} have different ones",
                 shown(first[0]),
                 shown(second[0])
@@ -70,12 +70,15 @@ fn format_holds_one_scheme(served: &Served<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn vision_stays(served: &Served<'_>, findings: &mut Vec<Finding>) {
-    for (rule, modules) in by_rule(served, |module| layer::is_vision(module.tensor.module())) {
-        let towers: BTreeSet<String> =
-            modules.iter().filter_map(|module| layer::vision_part(module.tensor.module())).map(tower_pattern).collect();
+fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for (rule, modules) in by_rule(served, |module| models::is_vision(module.tensor.module())) {
+        let towers: BTreeSet<String> = modules
+            .iter()
+            .filter_map(|module| models::vision_part(module.tensor.module()))
+            .map(tower_pattern)
+            .collect();
         let towers: Vec<String> = towers.into_iter().collect();
-        findings.push(
+        diagnostics.push(
             at_target(
                 served,
                 &modules,
@@ -91,13 +94,13 @@ fn tower_pattern(part: &str) -> String {
     format!("re:.*{part}.*")
 }
 
-fn routers_and_embeddings_stay(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn routers_and_embeddings_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for (kinds, what, why) in [
         (&[LayerKind::Router][..], "router", "servers build routers in BF16"),
         (&[LayerKind::Embedding, LayerKind::PositionEmbedding], "embedding", "no server reads a quantized embedding"),
     ] {
         for (rule, modules) in by_rule(served, |module| kinds.contains(&module.tensor.kind())) {
-            findings.push(
+            diagnostics.push(
                 at_target(served, &modules, format!("{} would be quantized", count(modules.len(), what)))
                     .help(why)
                     .help(keep(served, rule, &modules)),
@@ -106,27 +109,27 @@ fn routers_and_embeddings_stay(served: &Served<'_>, findings: &mut Vec<Finding>)
     }
 }
 
-fn head_is_loaded(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn head_is_loaded(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let tied = served.checkpoint.config.tie_word_embeddings() == Some(true);
     for (rule, modules) in by_rule(served, |module| module.tensor.kind() == LayerKind::LmHead) {
-        let finding = at_target(served, &modules, "the output head would be quantized".to_owned());
-        findings.push(match served.recipe.format {
+        let diagnostic = at_target(served, &modules, "the output head would be quantized".to_owned());
+        diagnostics.push(match served.recipe.format {
             Format::Fp8 => {
-                finding.help("`format: fp8` never loads a quantized head").help(keep(served, rule, &modules))
+                diagnostic.help("`format: fp8` never loads a quantized head").help(keep(served, rule, &modules))
             }
-            Format::CompressedTensors if tied => finding
+            Format::CompressedTensors if tied => diagnostic
                 .help("config.json ties it to the embedding, which stays as it is")
                 .help(keep(served, rule, &modules)),
             // vLLM finds it through the group's `re:.*lm_head` target.
             Format::CompressedTensors => {
-                Finding { severity: Severity::Warning, ..finding }.help("vLLM serves it; SGLang does not")
+                Diagnostic { level: Level::Warning, ..diagnostic }.help("vLLM serves it; SGLang does not")
             }
         });
     }
 }
 
 /// A layer that servers merge has one scheme, or none.
-fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let quantized: BTreeMap<&str, &Quantized<'_>> =
         served.modules.quantized.iter().map(|module| (module.tensor.name.as_str(), module)).collect();
     let fate = |tensor: &Tensor| quantized.get(tensor.name.as_str()).copied();
@@ -138,7 +141,7 @@ fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
     let torn: Vec<_> = wholes.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
     let Some((whole, parts)) = torn.first() else { return };
 
-    // One finding for all of them: they were torn by the same rules.
+    // One diagnostic for all of them: they were torn by the same rules.
     let other = parts.iter().find(|part| differ(parts[0], part)).unwrap_or(&parts[0]);
     let says = |part: &Tensor| match fate(part) {
         Some(quantized) => {
@@ -153,30 +156,34 @@ fn merged_parts_agree(served: &Served<'_>, findings: &mut Vec<Finding>) {
         Whole::Experts(_) => "servers run the experts of a layer as one, with one scheme",
         Whole::Layer { .. } => "servers merge them into one layer, which has one scheme",
     };
-    let mut finding = Finding::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
+    let mut diagnostic = Diagnostic::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
     if torn.len() > 1 {
-        finding = finding.label(format!("and {} like it", count(torn.len() - 1, "more layer")));
+        diagnostic = diagnostic.label(format!("and {} like it", count(torn.len() - 1, "more layer")));
     }
     let all = || torn.iter().flat_map(|(_, parts)| parts.iter().copied());
     let takers: BTreeMap<usize, usize> = all().filter_map(fate).map(|module| (module.rule, module.target)).collect();
     let Some((&first, &target)) = takers.first_key_value() else { return };
-    finding = finding.at(served.recipe.rules[first].targets[target].span.clone());
+    diagnostic = diagnostic.at(served.recipe.rules[first].targets[target].span.clone());
     let modules: Vec<&str> = selection::modules(all());
     let is_kept = all().any(|part| fate(part).is_none());
-    findings.push(match served.recipe.dialect {
-        _ if is_kept => finding.help(selection::keep(served.recipe, served.checkpoint, first, &modules)),
-        Dialect::LlmCompressor => finding.help("give all of them to one group"),
+    diagnostics.push(match served.recipe.dialect {
+        _ if is_kept => diagnostic.help(selection::keep(served.recipe, served.checkpoint, first, &modules)),
+        Dialect::LlmCompressor => diagnostic.help("give all of them to one group"),
         Dialect::Native => {
             let all = merged::with_partners(served.checkpoint, &modules);
             let patterns = selection::patterns(&all, served.checkpoint);
             let patterns: Vec<String> = patterns.iter().map(|pattern| selection::quoted(pattern)).collect();
-            finding.help(format!("add to `targets` of {}: {}", served.recipe.rules[first].label, patterns.join(", ")))
+            diagnostic.help(format!(
+                "add to `targets` of {}: {}",
+                served.recipe.rules[first].label,
+                patterns.join(", ")
+            ))
         }
     });
 }
 
 /// Stacks of experts are not quantized; a server must be told, and the user must have said so.
-fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn stacked_experts_are_kept(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if served.recipe.experts == ExpertsPolicy::Keep {
         return;
     }
@@ -195,8 +202,8 @@ fn stacked_experts_are_kept(served: &Served<'_>, findings: &mut Vec<Finding>) {
         .collect();
     let (Some(first), Some(quantized)) = (silent.first(), served.modules.quantized.first()) else { return };
     let experts = [LayerKind::Experts.name().to_owned()];
-    findings.push(
-        Finding::error(format!(
+    diagnostics.push(
+        Diagnostic::error(format!(
             "{} of stacked experts would stay as they are, such as {}",
             count(silent.len(), "tensor"),
             shown(&first.name)
@@ -230,18 +237,18 @@ pub(crate) fn is_cut(matrix: &Tensor, names: &BTreeSet<&str>) -> bool {
     CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, names))
 }
 
-fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let names: BTreeSet<&str> = served.checkpoint.tensors.iter().map(Tensor::module).collect();
     for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
-        let stays = |module: &Quantized<'_>| layer::is_vision(module.tensor.module());
+        let stays = |module: &Quantized<'_>| models::is_vision(module.tensor.module());
         let wrong = by_rule(served, |module| {
             !stays(module) && block(module).is_some_and(|size| is_cut(module.tensor, size, &names))
         });
         for (rule, modules) in wrong {
             let shape = &modules[0].tensor.shape;
             let n = count(modules.len(), "layer");
-            findings.push(
+            diagnostics.push(
                 at_target(served, &modules, format!("{n} would be cut inside a block"))
                     .label(format!("shape {shape:?}"))
                     .help(why)
@@ -254,8 +261,8 @@ fn blocks_fit(served: &Served<'_>, findings: &mut Vec<Finding>) {
     let odd = by_rule(served, |module| served.recipe.format == Format::CompressedTensors && odd(module));
     for (rule, modules) in odd {
         let [rows, columns] = block(modules[0]).unwrap_or(KERNEL_BLOCK);
-        findings.push(
-            Finding::warning(format!("servers have fast kernels for blocks of 128 × 128, not {rows} × {columns}"))
+        diagnostics.push(
+            Diagnostic::warning(format!("servers have fast kernels for blocks of 128 × 128, not {rows} × {columns}"))
                 .at(served.recipe.rules[rule].span.clone())
                 .help("write `block_size: 128`"),
         );
@@ -269,28 +276,30 @@ fn block(module: &Quantized<'_>) -> Option<[usize; 2]> {
     }
 }
 
-fn head_is_there(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn head_is_there(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let config = &served.checkpoint.config;
     let has_head = served.checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead);
     let generates = |name: &String| name.ends_with("ForCausalLM") || name.ends_with("ForConditionalGeneration");
     if !has_head && config.tie_word_embeddings() == Some(false) && config.architectures().iter().any(generates) {
-        findings.push(
-            Finding::error("config.json says `tie_word_embeddings: false`, and the checkpoint has no `lm_head.weight`")
-                .help("vLLM would load it with an uninitialised head: get the missing shard, or correct config.json"),
+        diagnostics.push(
+            Diagnostic::error(
+                "config.json says `tie_word_embeddings: false`, and the checkpoint has no `lm_head.weight`",
+            )
+            .help("vLLM would load it with an uninitialised head: get the missing shard, or correct config.json"),
         );
     }
 }
 
 /// transformers matches a list entry as a prefix or suffix of a name, and would then read FP8 bytes as weights.
-fn list_hits_no_quantized_module(served: &Served<'_>, findings: &mut Vec<Finding>) {
+fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if served.recipe.format != Format::Fp8 {
         return;
     }
     for module in &served.modules.quantized {
         let name = module.tensor.module();
         let Some(entry) = served.modules.kept().iter().find(|entry| transformers_hits(entry, name)) else { continue };
-        findings.push(
-            Finding::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
+        diagnostics.push(
+            Diagnostic::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
                 .help(
                     "it matches the entries of the list as prefixes and suffixes, and would read FP8 bytes as weights",
                 )
@@ -324,10 +333,10 @@ fn by_rule<'a>(served: &Served<'a>, wrong: impl Fn(&Quantized<'_>) -> bool) -> B
 }
 
 /// An error about modules of one rule, at the target that took the first, which it names.
-fn at_target(served: &Served<'_>, modules: &[&Quantized<'_>], what: String) -> Finding {
+fn at_target(served: &Served<'_>, modules: &[&Quantized<'_>], what: String) -> Diagnostic {
     let first = modules[0];
     let such = if modules.len() == 1 { ":" } else { ", such as" };
-    Finding::error(format!("{what}{such} {}", shown(first.tensor.module())))
+    Diagnostic::error(format!("{what}{such} {}", shown(first.tensor.module())))
         .at(served.recipe.rules[first.rule].targets[first.target].span.clone())
 }
 

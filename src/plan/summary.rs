@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::tensor_parallel::Alignment;
 use super::{Job, Plan, format};
 use crate::checkpoint::Tensor;
-use crate::finding::Finding;
-use crate::layer;
+use crate::checkpoint::models;
 use crate::recipe::NonFinitePolicy;
+use crate::recipe::diagnostic::Diagnostic;
 
 /// The plan as `plan` shows it and `plan --json` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -141,10 +141,10 @@ impl Summary {
     }
 }
 
-fn one_line(finding: &Finding) -> String {
-    match finding.label.is_empty() {
-        true => finding.message.clone(),
-        false => format!("{} ({})", finding.message, finding.label),
+fn one_line(diagnostic: &Diagnostic) -> String {
+    match diagnostic.label.is_empty() {
+        true => diagnostic.message.clone(),
+        false => format!("{} ({})", diagnostic.message, diagnostic.label),
     }
 }
 
@@ -193,7 +193,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
         after: placed
             .iter()
             .map(|placed| {
-                let suffix = layer::split_name(&placed.entry.name).1;
+                let suffix = models::split_name(&placed.entry.name).1;
                 Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),

@@ -4,8 +4,8 @@ use qwen_fp8_schemes::Strategy;
 
 use crate::checkpoint::Tensor;
 use crate::checkpoint::config::Config;
-use crate::layer;
-use crate::shown::shown;
+use crate::checkpoint::models;
+use crate::checkpoint::text::shown;
 
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -95,7 +95,7 @@ fn misfit(tensor: &Tensor, strategy: Strategy, size: usize, heads: Heads) -> Opt
 }
 
 fn split(module: &str) -> Split {
-    match layer::split_name(module).1 {
+    match models::split_name(module).1 {
         "o_proj" | "down_proj" | "out_proj" | "wo" | "w2" | "dense_4h_to_h" => Split::Columns,
         "k_proj" | "v_proj" => Split::KeyRows,
         "q_a_proj" | "kv_a_proj_with_mqa" => Split::Whole,

@@ -6,14 +6,14 @@ use std::ops::Range;
 use qwen_fp8_schemes::{Format, Make, Registration, Strategy, registered};
 use serde_json::{Map, Value};
 
-use crate::finding::Finding;
+use crate::checkpoint::pattern::Pattern;
+use crate::checkpoint::text::{sentence, unquoted};
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::fields::{Header, Patterns, RULE_KEYS, RuleKeys};
 use crate::recipe::llmcompressor;
-use crate::recipe::pattern::Pattern;
 use crate::recipe::validate::{Form, parts, unknown_scheme};
 use crate::recipe::{Dialect, Located, Rule};
-use crate::shown::{sentence, unquoted};
 
 /// What a vision tower is called in the checkpoints that have one.
 const VISION: [&str; 3] = ["re:.*visual.*", "re:.*vision_tower.*", "re:.*vision_model.*"];
@@ -22,7 +22,7 @@ const VISION: [&str; 3] = ["re:.*visual.*", "re:.*vision_tower.*", "re:.*vision_
 pub(super) struct Builder<'a> {
     pub(super) document: &'a Document,
     pub(super) format: Format,
-    pub(super) findings: Vec<Finding>,
+    pub(super) diagnostics: Vec<Diagnostic>,
     /// Pointers at which validation found something.
     broken: &'a BTreeSet<String>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Built {
     pub(super) header: Header,
     pub(super) format: Format,
     pub(super) rules: Vec<Rule>,
-    pub(super) findings: Vec<Finding>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 /// Builds everything in which validation found nothing.
@@ -46,22 +46,22 @@ pub(super) fn build(document: &Document, form: Form, broken: &BTreeSet<String>) 
     let header: Header = serde_json::from_value(document.value.clone()).unwrap_or_default();
     let dialect = if upstream { Dialect::LlmCompressor } else { Dialect::Native };
     let rules = |format| {
-        let mut builder = Builder { document, format, findings: Vec::new(), broken };
+        let mut builder = Builder { document, format, diagnostics: Vec::new(), broken };
         let rules = builder.rules(form, &modifiers);
-        (rules, builder.findings)
+        (rules, builder.diagnostics)
     };
     let format = match header.format {
         Some(name) => name.into(),
         None if upstream => Format::CompressedTensors,
         // Without a word on it, the official layout where it can hold every scheme.
         None => match rules(Format::Fp8) {
-            (fits, findings) if findings.is_empty() && fits.iter().all(fits_fp8) => Format::Fp8,
+            (fits, diagnostics) if diagnostics.is_empty() && fits.iter().all(fits_fp8) => Format::Fp8,
             _ if rules(Format::CompressedTensors).1.is_empty() => Format::CompressedTensors,
             _ => Format::Fp8,
         },
     };
-    let (rules, findings) = rules(format);
-    Built { dialect, header, format, rules, findings }
+    let (rules, diagnostics) = rules(format);
+    Built { dialect, header, format, rules, diagnostics }
 }
 
 /// Whether `format: fp8` has a place for the scales of this rule.
@@ -98,8 +98,8 @@ impl Builder<'_> {
         rules
     }
 
-    pub(super) fn report(&mut self, finding: Finding) {
-        self.findings.push(finding);
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
     }
 
     /// The patterns with their places; those that are none are reported.
@@ -113,7 +113,7 @@ impl Builder<'_> {
             };
             match parsed {
                 Ok(value) => located.push(Located { value, span }),
-                Err(error) => self.report(Finding::error(error.to_string()).at(span)),
+                Err(error) => self.report(Diagnostic::error(error.to_string()).at(span)),
             }
         }
         located
@@ -133,7 +133,7 @@ impl Builder<'_> {
             Err(error) => {
                 if !self.is_broken(pointer) {
                     let message = format!("the rule cannot be read: {}", unquoted(&error.to_string()));
-                    self.report(Finding::error(message).at(self.document.spans.key(pointer)));
+                    self.report(Diagnostic::error(message).at(self.document.spans.key(pointer)));
                 }
                 return None;
             }
@@ -167,7 +167,7 @@ impl Builder<'_> {
                         Some(option) => self.document.spans.value(&child(pointer, option)),
                         None => self.document.spans.value(&child(pointer, "scheme")),
                     };
-                    self.report(Finding::error(sentence(&error.reason).to_string()).at(at));
+                    self.report(Diagnostic::error(sentence(&error.reason).to_string()).at(at));
                     return None;
                 }
             },

@@ -9,9 +9,9 @@ use serde_json::{Map, Number, Value};
 use serde_yaml::{Location, Spanned};
 use toml::de::{DeTable, DeValue};
 
-use crate::finding::Finding;
+use crate::checkpoint::text::unquoted;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::text::Language;
-use crate::shown::unquoted;
 
 /// The content of a recipe and the places of its parts.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(super) struct Spans {
 }
 
 impl Document {
-    /// Parses a text; one finding says the first thing that is wrong with the syntax.
-    pub(super) fn parse(text: &str, language: Language) -> Result<Self, Finding> {
+    /// Parses a text; one diagnostic says the first thing that is wrong with the syntax.
+    pub(super) fn parse(text: &str, language: Language) -> Result<Self, Diagnostic> {
         match language {
             Language::Yaml => parse_yaml(text),
             Language::Toml => parse_toml(text),
@@ -80,7 +80,7 @@ pub(super) fn child(pointer: &str, token: impl fmt::Display) -> String {
     format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
-fn parse_yaml(text: &str) -> Result<Document, Finding> {
+fn parse_yaml(text: &str) -> Result<Document, Diagnostic> {
     let options = serde_yaml::options! {
         strict_booleans: true,
         reject_unsupported_tags: true,
@@ -102,7 +102,7 @@ fn parse_yaml(text: &str) -> Result<Document, Finding> {
     Ok(Document { value, spans })
 }
 
-fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
+fn yaml_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
     let error = error.without_snippet();
     let message = match (limit(error), error) {
         (Some(message), _) => message.to_owned(),
@@ -121,12 +121,12 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Finding {
             unquoted(message).to_string()
         }
     };
-    let finding = Finding::error(format!("not valid YAML: {message}"));
-    let Some(location) = error.location() else { return finding };
+    let diagnostic = Diagnostic::error(format!("not valid YAML: {message}"));
+    let Some(location) = error.location() else { return diagnostic };
     match location.span().byte_offset() {
-        Some(_) => finding.at(range(location)),
+        Some(_) => diagnostic.at(range(location)),
         // Errors of the scanner know the line and the column alone.
-        None => finding.at(position(text, location.line(), location.column())),
+        None => diagnostic.at(position(text, location.line(), location.column())),
     }
 }
 
@@ -276,17 +276,17 @@ fn place(node: Spanned<Node>, pointer: &str, key: Option<Range<usize>>, spans: &
     }
 }
 
-fn parse_toml(text: &str) -> Result<Document, Finding> {
+fn parse_toml(text: &str) -> Result<Document, Diagnostic> {
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        let finding = Finding::error(format!("not valid TOML: {}", unquoted(&message)));
-        let finding = match message.contains("invalid boolean") || message.contains("must be quoted") {
-            true => finding.help("a string stands in quotes"),
-            false => finding,
+        let diagnostic = Diagnostic::error(format!("not valid TOML: {}", unquoted(&message)));
+        let diagnostic = match message.contains("invalid boolean") || message.contains("must be quoted") {
+            true => diagnostic.help("a string stands in quotes"),
+            false => diagnostic,
         };
         match error.span() {
-            Some(span) => finding.at(span),
-            None => finding,
+            Some(span) => diagnostic.at(span),
+            None => diagnostic,
         }
     })?;
     let mut spans = Spans::default();
@@ -296,7 +296,7 @@ fn parse_toml(text: &str) -> Result<Document, Finding> {
     Ok(Document { value, spans })
 }
 
-fn place_table(table: &DeTable<'_>, pointer: &str, spans: &mut Spans) -> Result<Value, Finding> {
+fn place_table(table: &DeTable<'_>, pointer: &str, spans: &mut Spans) -> Result<Value, Diagnostic> {
     let mut map = Map::new();
     // `DeTable` sorts its keys; the order of the text is the one that modifiers and groups run in.
     let mut entries: Vec<_> = table.iter().collect();
@@ -314,7 +314,7 @@ fn place_table(table: &DeTable<'_>, pointer: &str, spans: &mut Spans) -> Result<
     Ok(Value::Object(map))
 }
 
-fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &mut Spans) -> Result<Value, Finding> {
+fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &mut Spans) -> Result<Value, Diagnostic> {
     Ok(match value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(value) => Value::Bool(*value),
@@ -326,12 +326,12 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
             Some(value) => value,
             None => {
                 let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
-                return Err(Finding::error(format!("`{key}` must be a finite number")).at(span));
+                return Err(Diagnostic::error(format!("`{key}` must be a finite number")).at(span));
             }
         },
         DeValue::Datetime(_) => {
             let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
-            return Err(Finding::error(format!("`{key}` cannot be a date or time"))
+            return Err(Diagnostic::error(format!("`{key}` cannot be a date or time"))
                 .at(span)
                 .help("a string stands in quotes"));
         }
@@ -352,7 +352,7 @@ fn place_value(value: &DeValue<'_>, span: Range<usize>, pointer: &str, spans: &m
     })
 }
 
-fn too_large(pointer: &str, digits: &str) -> Finding {
+fn too_large(pointer: &str, digits: &str) -> Diagnostic {
     let key = unquoted(pointer.rsplit('/').next().unwrap_or(""));
-    Finding::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", unquoted(digits)))
+    Diagnostic::error(format!("`{key}` is out of range: `{}` does not fit an integer of 64 bits", unquoted(digits)))
 }

@@ -1,16 +1,16 @@
-//! Turns an error of the JSON Schema validator into findings: what is wrong, what was expected, what is near.
+//! Turns an error of the JSON Schema validator into diagnostics: what is wrong, what was expected, what is near.
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 
-use crate::finding::Finding;
+use crate::checkpoint::text::unquoted;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::llmcompressor;
 use crate::recipe::schema::Branch;
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::validate::parts;
-use crate::shown::unquoted;
 
 /// Explains the errors of one schema over the part of a document at `prefix`.
 pub(super) struct Explainer<'a> {
@@ -20,10 +20,10 @@ pub(super) struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    pub(super) fn findings(&self, error: &ValidationError<'_>) -> Vec<Finding> {
+    pub(super) fn diagnostics(&self, error: &ValidationError<'_>) -> Vec<Diagnostic> {
         let pointer = format!("{}{}", self.prefix, error.instance_path().as_str());
-        if let Some(finding) = llmcompressor::explain(&pointer, self.document) {
-            return vec![finding];
+        if let Some(diagnostic) = llmcompressor::explain(&pointer, self.document) {
+            return vec![diagnostic];
         }
         let schema_path = error.schema_path().as_str();
         let (parent, keyword) = schema_path.rsplit_once('/').unwrap_or(("", schema_path));
@@ -36,15 +36,15 @@ impl Explainer<'_> {
                 let key = property.as_str().unwrap_or_default();
                 let present = error.instance().as_object().into_iter().flat_map(Map::keys);
                 let mut unknown = present.filter(|present| parent["properties"].get(present.as_str()).is_none());
-                // The finding for the key that is nearly right says it all.
+                // The diagnostic for the key that is nearly right says it all.
                 if unknown.any(|unknown| nearest_word(unknown, [key]).is_some()) {
                     return Vec::new();
                 }
-                let finding = Finding::error(format!("{} has no `{key}`", subject(&pointer)));
-                let finding = finding.at(self.document.spans.key(&pointer));
+                let diagnostic = Diagnostic::error(format!("{} has no `{key}`", subject(&pointer)));
+                let diagnostic = diagnostic.at(self.document.spans.key(&pointer));
                 vec![match example(&parent["properties"][key]) {
-                    Some(example) => finding.help(format!("add it, such as `{key}: {example}`")),
-                    None => finding,
+                    Some(example) => diagnostic.help(format!("add it, such as `{key}: {example}`")),
+                    None => diagnostic,
                 }]
             }
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
@@ -59,56 +59,58 @@ impl Explainer<'_> {
                 let form = |error: &ValidationError<'_>| matches!(error.kind(), Kind::Pattern { .. });
                 match meant.and_then(|index| context.get(index)) {
                     Some(errors) if !errors.is_empty() && !errors.iter().any(form) => {
-                        errors.iter().flat_map(|error| self.findings(error)).collect()
+                        errors.iter().flat_map(|error| self.diagnostics(error)).collect()
                     }
                     _ => vec![self.mismatch(&pointer, parent, instance)],
                 }
             }
             Kind::Maximum { limit } => {
                 let message = format!("{} must be at most {limit}, not {}", subject(&pointer), value(error.instance()));
-                vec![Finding::error(message).at(self.document.spans.value(&pointer))]
+                vec![Diagnostic::error(message).at(self.document.spans.value(&pointer))]
             }
             _ => vec![self.mismatch(&pointer, parent, error.instance())],
         }
     }
 
-    fn unknown_key(&self, pointer: &str, key: &str, schema: &Value) -> Finding {
+    fn unknown_key(&self, pointer: &str, key: &str, schema: &Value) -> Diagnostic {
         let at = child(pointer, key);
-        if let Some(finding) = llmcompressor::explain(&at, self.document) {
-            return finding;
+        if let Some(diagnostic) = llmcompressor::explain(&at, self.document) {
+            return diagnostic;
         }
-        let finding = Finding::error(format!("unknown key `{}`", unquoted(key))).at(self.document.spans.key(&at));
+        let diagnostic = Diagnostic::error(format!("unknown key `{}`", unquoted(key))).at(self.document.spans.key(&at));
         let known: Vec<_> =
             schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
         let present = self.document.value.pointer(pointer).and_then(Value::as_object);
         let missing = known.iter().copied().filter(|known| present.is_none_or(|map| !map.contains_key(*known)));
         if let Some(help) = llmcompressor::misplaced(key).filter(|_| pointer.is_empty() || pointer.ends_with("_stage"))
         {
-            return finding.help(help);
+            return diagnostic.help(help);
         }
         let of_a_rule = |branch: &Branch| branch.schema["properties"].get(key).is_some();
         if known.contains(&"rules") && parts().rules.iter().any(of_a_rule) {
-            return finding.help("it belongs in an entry of `rules`");
+            return diagnostic.help("it belongs in an entry of `rules`");
         }
         if let Some(near) = nearest_word(key, missing) {
-            return finding.help(format!("did you mean `{near}`?"));
+            return diagnostic.help(format!("did you mean `{near}`?"));
         }
         if let Some(scheme) = schema["properties"]["scheme"]["const"].as_str() {
             let others: Vec<_> = parts().rules.iter().filter(|other| of_a_rule(other)).collect();
             if !others.is_empty() {
                 let names = list(others.iter().map(|other| other.name), "and");
-                return finding.help(format!("it is an option of {names}, not of `{scheme}`"));
+                return diagnostic.help(format!("it is an option of {names}, not of `{scheme}`"));
             }
         }
         let pattern = schema["patternProperties"].as_object().and_then(|patterns| patterns.keys().next());
         match (known.is_empty(), pattern) {
-            (true, Some(pattern)) => finding.help(format!("the keys here end in `{}`", pattern.trim_end_matches('$'))),
-            (true, None) => finding,
-            (false, _) => finding.help(format!("the keys here are {}", list(known, "and"))),
+            (true, Some(pattern)) => {
+                diagnostic.help(format!("the keys here end in `{}`", pattern.trim_end_matches('$')))
+            }
+            (true, None) => diagnostic,
+            (false, _) => diagnostic.help(format!("the keys here are {}", list(known, "and"))),
         }
     }
 
-    fn mismatch(&self, pointer: &str, schema: &Value, instance: &Value) -> Finding {
+    fn mismatch(&self, pointer: &str, schema: &Value, instance: &Value) -> Diagnostic {
         let span = self.document.spans.value(pointer);
         let name = subject(pointer);
         let empty = match instance {
@@ -117,16 +119,16 @@ impl Explainer<'_> {
             Value::String(text) => text.is_empty(),
             _ => false,
         };
-        let finding = match empty {
-            true => Finding::error(format!("{name} is empty")).label(format!("expected {}", describe(schema))),
-            false => Finding::error(format!("{name} must be {}, not {}", describe(schema), value(instance))),
+        let diagnostic = match empty {
+            true => Diagnostic::error(format!("{name} is empty")).label(format!("expected {}", describe(schema))),
+            false => Diagnostic::error(format!("{name} must be {}, not {}", describe(schema), value(instance))),
         };
-        let finding = finding.at(span);
-        let Value::String(word) = instance else { return finding };
+        let diagnostic = diagnostic.at(span);
+        let Value::String(word) = instance else { return diagnostic };
         let words = words(schema);
         match nearest_word(word, words.iter().copied()) {
-            Some(near) if near != word => finding.help(format!("did you mean `{near}`?")),
-            _ => finding,
+            Some(near) if near != word => diagnostic.help(format!("did you mean `{near}`?")),
+            _ => diagnostic,
         }
     }
 }

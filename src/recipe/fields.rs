@@ -6,9 +6,9 @@ use qwen_fp8_schemes::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 
+use crate::checkpoint::text;
 use crate::recipe::document::child;
 use crate::recipe::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
-use crate::size;
 
 /// What a recipe says beside its rules.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
@@ -162,7 +162,7 @@ impl<'de> Deserialize<'de> for ByteSize {
         }
         match Written::deserialize(deserializer)? {
             Written::Bytes(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => size::parse(&text).map(Self).map_err(de::Error::custom),
+            Written::Text(text) => text::parse(&text).map(Self).map_err(de::Error::custom),
         }
     }
 }

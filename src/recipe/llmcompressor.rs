@@ -7,14 +7,14 @@
 use qwen_fp8_schemes::{Make, Registration, registered};
 use serde_json::{Map, Value};
 
-use crate::finding::Finding;
+use crate::checkpoint::pattern::Pattern;
+use crate::checkpoint::text::{sentence, unquoted};
 use crate::recipe::build::Builder;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::fields::Patterns;
-use crate::recipe::pattern::Pattern;
 use crate::recipe::validate::unknown_scheme;
 use crate::recipe::{Dialect, Located, Rule};
-use crate::shown::{sentence, unquoted};
 
 mod arguments;
 mod fields;
@@ -63,8 +63,8 @@ pub(super) fn misplaced(key: &str) -> Option<String> {
     (inner || modifier || key == "config_groups").then(|| NESTING.to_owned())
 }
 
-/// The finding for a part of a recipe that llm-compressor knows and this tool cannot do, if `pointer` is one.
-pub(super) fn explain(pointer: &str, document: &Document) -> Option<Finding> {
+/// The diagnostic for a part of a recipe that llm-compressor knows and this tool cannot do, if `pointer` is one.
+pub(super) fn explain(pointer: &str, document: &Document) -> Option<Diagnostic> {
     let tokens: Vec<_> = pointer.split('/').skip(1).collect();
     let [stage, group, modifier, fields @ ..] = tokens.as_slice() else { return None };
     if !stage.ends_with("_stage") || !group.ends_with("_modifiers") {
@@ -73,17 +73,17 @@ pub(super) fn explain(pointer: &str, document: &Document) -> Option<Finding> {
     let value = document.value.pointer(pointer)?;
     match fields {
         [] if CALIBRATED.contains(modifier) => Some(
-            Finding::error(format!("`{modifier}` needs calibration data"))
+            Diagnostic::error(format!("`{modifier}` needs calibration data"))
                 .at(document.spans.key(pointer))
                 .help("this tool supports `QuantizationModifier`, and of it what needs no data"),
         ),
         [] if *modifier != "QuantizationModifier" && *modifier != "FP8Modifier" => Some(
-            Finding::error(format!("the modifier `{}` is unknown", unquoted(modifier)))
+            Diagnostic::error(format!("the modifier `{}` is unknown", unquoted(modifier)))
                 .at(document.spans.key(pointer))
                 .help("this tool supports `QuantizationModifier` and `FP8Modifier`"),
         ),
         ["kv_cache_scheme"] if !value.is_null() => Some(
-            Finding::error("`kv_cache_scheme` needs calibration data")
+            Diagnostic::error("`kv_cache_scheme` needs calibration data")
                 .at(document.spans.key(pointer))
                 .help("leave it out, or set it to null"),
         ),
@@ -98,7 +98,7 @@ pub(super) fn explain(pointer: &str, document: &Document) -> Option<Finding> {
     }
 }
 
-fn scheme_finding(name: &str) -> Finding {
+fn scheme_finding(name: &str) -> Diagnostic {
     calibrated_preset(name).unwrap_or_else(|| {
         unknown_scheme(
             name,
@@ -107,11 +107,11 @@ fn scheme_finding(name: &str) -> Finding {
     })
 }
 
-fn calibrated_preset(name: &str) -> Option<Finding> {
+fn calibrated_preset(name: &str) -> Option<Diagnostic> {
     let preset = CALIBRATED_PRESETS.into_iter().find(|preset| preset.eq_ignore_ascii_case(name))?;
-    let finding =
-        Finding::error(format!("`{preset}` of llm-compressor needs calibration data for its `input_activations`"));
-    Some(finding.help(match preset {
+    let diagnostic =
+        Diagnostic::error(format!("`{preset}` of llm-compressor needs calibration data for its `input_activations`"));
+    Some(diagnostic.help(match preset {
         "NVFP4" => "`NVFP4A16` has the same weights and needs none",
         _ => "`FP8_DYNAMIC` and `FP8_BLOCK` need none",
     }))
@@ -124,18 +124,18 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
         Ok(modifier) => modifier,
         Err(error) => {
             let message = format!("`QuantizationModifier` cannot be read: {}", unquoted(&error.to_string()));
-            builder.report(Finding::error(message).at(builder.document.spans.key(pointer)));
+            builder.report(Diagnostic::error(message).at(builder.document.spans.key(pointer)));
             return Vec::new();
         }
     };
-    let before = builder.findings.len();
+    let before = builder.diagnostics.len();
     check_fields(builder, &modifier, pointer);
     let groups = groups(builder, &modifier, pointer);
     let ignore_at = child(pointer, "ignore");
     // Reported here once; the rules below parse what is known to be good.
     let _ = builder.patterns(&modifier.ignore, &ignore_at, Dialect::LlmCompressor);
     let claims = by_precedence(claims(builder, &groups));
-    if builder.findings.len() > before {
+    if builder.diagnostics.len() > before {
         return Vec::new();
     }
     let mut rules: Vec<Rule> = Vec::new();
@@ -155,7 +155,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
                 Ok(scheme) => Some(scheme),
                 Err(error) => {
                     builder.report(
-                        Finding::error(sentence(&error.reason).to_string())
+                        Diagnostic::error(sentence(&error.reason).to_string())
                             .at(builder.document.spans.key(&group.pointer)),
                     );
                     continue;
@@ -168,7 +168,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             let at = builder.document.spans.value(&child(&group.pointer, "format"));
             let message =
                 format!("this group is stored as `{}`, not as `{}`", scheme.storage_format(), unquoted(wanted));
-            builder.report(Finding::error(message).at(at).help("leave `format` out"));
+            builder.report(Diagnostic::error(message).at(at).help("leave `format` out"));
         }
         rules.push(Rule {
             label: group.label.clone(),
@@ -205,7 +205,7 @@ struct Claim {
 fn check_fields(builder: &mut Builder<'_>, modifier: &Modifier, pointer: &str) {
     if modifier.requires_calibration_data.is_some_and(|flag| flag.0) {
         let at = builder.document.spans.key(&child(pointer, "requires_calibration_data"));
-        builder.report(Finding::error("the modifier says that it needs calibration data").at(at));
+        builder.report(Diagnostic::error("the modifier says that it needs calibration data").at(at));
     }
     let fields = [
         ("weight_observer", &modifier.weight_observer),
@@ -228,14 +228,15 @@ fn groups(builder: &mut Builder<'_>, modifier: &Modifier, pointer: &str) -> Vec<
     match (&modifier.scheme, &modifier.config_groups) {
         (Some(_), Some(_)) => {
             let at = builder.document.spans.key(&child(pointer, "config_groups"));
-            let finding = Finding::error("`config_groups` cannot stand beside `scheme`").at(at);
-            builder.report(finding.help("give one of the two"));
+            let diagnostic = Diagnostic::error("`config_groups` cannot stand beside `scheme`").at(at);
+            builder.report(diagnostic.help("give one of the two"));
             Vec::new()
         }
         (None, None) => {
             let at = builder.document.spans.key(pointer);
-            let finding = Finding::error("`QuantizationModifier` has neither `scheme` nor `config_groups`").at(at);
-            builder.report(finding.help("add one, such as `scheme: FP8_DYNAMIC`"));
+            let diagnostic =
+                Diagnostic::error("`QuantizationModifier` has neither `scheme` nor `config_groups`").at(at);
+            builder.report(diagnostic.help("add one, such as `scheme: FP8_DYNAMIC`"));
             Vec::new()
         }
         (Some(Value::Object(presets)), None) => {
@@ -290,8 +291,8 @@ fn groups(builder: &mut Builder<'_>, modifier: &Modifier, pointer: &str) -> Vec<
 }
 
 fn preset(builder: &mut Builder<'_>, name: &str, at: std::ops::Range<usize>) -> Option<&'static Registration> {
-    if let Some(finding) = calibrated_preset(name) {
-        builder.report(finding.at(at));
+    if let Some(diagnostic) = calibrated_preset(name) {
+        builder.report(diagnostic.at(at));
         return None;
     }
     let found = qwen_fp8_schemes::find(name);

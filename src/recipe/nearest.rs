@@ -1,7 +1,7 @@
 //! What a pattern that matches nothing was meant to be.
 
-use crate::layer::LayerKind;
-use crate::recipe::pattern::{CLASSES, Pattern};
+use crate::checkpoint::models::LayerKind;
+use crate::checkpoint::pattern::{CLASSES, Pattern};
 
 /// How many names are compared letter by letter, which takes quadratic time.
 const COMPARED: usize = 64;

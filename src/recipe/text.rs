@@ -2,17 +2,23 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::retry_on_intr;
 
-use crate::finding::Finding;
-use crate::recipe::RecipeText;
-use crate::shown::unquoted;
+use crate::checkpoint::text::unquoted;
+use crate::recipe::diagnostic::Diagnostic;
 
 /// More than any recipe needs; ten thousand patterns take half a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// The text of a recipe and the path it was read from, for messages.
+#[derive(Clone, Debug)]
+pub struct RecipeText {
+    pub path: PathBuf,
+    pub text: String,
+}
 
 /// The language that a recipe is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +29,14 @@ pub(super) enum Language {
 
 impl Language {
     /// Decides by the extension, whatever its case.
-    pub(super) fn of(path: &Path) -> Result<Self, Finding> {
+    pub(super) fn of(path: &Path) -> Result<Self, Diagnostic> {
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
         match extension.as_deref() {
             Some("yaml" | "yml") => Ok(Self::Yaml),
             Some("toml") => Ok(Self::Toml),
-            Some(other) => Err(Finding::error(format!("a recipe cannot end in `.{}`", unquoted(other)))
+            Some(other) => Err(Diagnostic::error(format!("a recipe cannot end in `.{}`", unquoted(other)))
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),
-            None => Err(Finding::error("the recipe's file name has no extension")
+            None => Err(Diagnostic::error("the recipe's file name has no extension")
                 .help("the extension says the language: `.yaml` or `.yml`, or `.toml`")),
         }
     }
@@ -38,26 +44,26 @@ impl Language {
 
 impl RecipeText {
     /// Reads a recipe file. What is no regular file is refused without waiting for it.
-    pub(super) fn read(path: &Path) -> Result<Self, Finding> {
+    pub(super) fn read(path: &Path) -> Result<Self, Diagnostic> {
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(ReadError::TooLarge(size)) => {
-                return Err(Finding::error(format!("the recipe is too large: {size} bytes"))
+                return Err(Diagnostic::error(format!("the recipe is too large: {size} bytes"))
                     .help(format!("the limit is {MAX_BYTES} bytes")));
             }
             Err(ReadError::NotRegular(what)) => {
-                return Err(Finding::error(format!("the recipe is {what}, not a regular file")));
+                return Err(Diagnostic::error(format!("the recipe is {what}, not a regular file")));
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Finding::error("the recipe does not exist"));
+                return Err(Diagnostic::error("the recipe does not exist"));
             }
             Err(ReadError::Io(error)) => {
-                return Err(Finding::error(format!("the recipe cannot be read: {error}")));
+                return Err(Diagnostic::error(format!("the recipe cannot be read: {error}")));
             }
         };
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(path, text)),
-            Err(error) => Err(Finding::error(format!(
+            Err(error) => Err(Diagnostic::error(format!(
                 "the recipe is not UTF-8: byte {} starts no character",
                 error.utf8_error().valid_up_to()
             ))),

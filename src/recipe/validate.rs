@@ -12,12 +12,12 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
-use crate::finding::Finding;
+use crate::checkpoint::text::unquoted;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::schema::{Branch, Parts};
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::{explain, llmcompressor};
-use crate::shown::unquoted;
 
 /// How a recipe is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) form: Option<Form>,
-    pub(super) findings: Vec<Finding>,
-    /// Pointers of the rules and modifiers that have a finding, so that they are not built.
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// Pointers of the rules and modifiers that have a diagnostic, so that they are not built.
     pub(super) broken: BTreeSet<String>,
 }
 
 static PARTS: LazyLock<Parts> = LazyLock::new(Parts::new);
 
-/// Validates a document; no findings means that the schema accepts it.
+/// Validates a document; no diagnostics means that the schema accepts it.
 ///
 /// The form and the branches that are meant are all that is compiled: a document that follows them follows the schema,
 /// whose other forms and branches are closed to it.
@@ -51,7 +51,7 @@ pub(super) fn check(document: &Document) -> Checked {
     let mut check = Check {
         document,
         parts: parts(),
-        checked: Checked { form: None, findings: Vec::new(), broken: BTreeSet::new() },
+        checked: Checked { form: None, diagnostics: Vec::new(), broken: BTreeSet::new() },
         branches: BTreeMap::new(),
         accepted: true,
     };
@@ -86,14 +86,14 @@ impl Check<'_> {
                 Value::Null => ("the recipe is empty", None),
                 _ => ("a recipe must be a map", Some(self.document.spans.value(""))),
             };
-            let mut finding = Finding::error(message).help("the least that it needs is `scheme:` and `targets:`");
-            finding.span = span;
-            self.checked.findings.push(finding);
+            let mut diagnostic = Diagnostic::error(message).help("the least that it needs is `scheme:` and `targets:`");
+            diagnostic.span = span;
+            self.checked.diagnostics.push(diagnostic);
             return;
         };
         if root.is_empty() {
-            let finding = Finding::error("the recipe is empty");
-            self.checked.findings.push(finding.help("the least that it needs is `scheme:` and `targets:`"));
+            let diagnostic = Diagnostic::error("the recipe is empty");
+            self.checked.diagnostics.push(diagnostic.help("the least that it needs is `scheme:` and `targets:`"));
             return;
         }
         let Some(form) = form_of(root) else {
@@ -123,9 +123,9 @@ impl Check<'_> {
                 }
             }
         }
-        if !self.accepted && self.checked.findings.is_empty() {
+        if !self.accepted && self.checked.diagnostics.is_empty() {
             // The schema refuses what none of its parts does: the message is the least helpful, but nothing passes.
-            self.checked.findings.push(Finding::error("the recipe does not follow the schema"));
+            self.checked.diagnostics.push(Diagnostic::error("the recipe does not follow the schema"));
         }
     }
 
@@ -145,30 +145,30 @@ impl Check<'_> {
                     self.explain(validator, &branch.schema, pointer);
                 }
                 None => {
-                    let finding = match qwen_fp8_schemes::find(name) {
+                    let diagnostic = match qwen_fp8_schemes::find(name) {
                         Some(known) if known.name == name => {
-                            Finding::error(format!("`{name}` is no scheme for {}", explain::subject(pointer)))
+                            Diagnostic::error(format!("`{name}` is no scheme for {}", explain::subject(pointer)))
                                 .help(schemes(branches))
                         }
                         _ => unknown_scheme(name, branches.iter().map(|branch| branch.name)),
                     };
                     let span = self.document.spans.value(&child(pointer, "scheme"));
-                    self.push(finding.at(span), pointer);
+                    self.push(diagnostic.at(span), pointer);
                 }
             },
             Some(other) => {
                 let span = self.document.spans.value(&child(pointer, "scheme"));
                 let message = format!("`scheme` must be a string that names a scheme, not {}", explain::value(other));
-                self.push(Finding::error(message).at(span).help(schemes(branches)), pointer);
+                self.push(Diagnostic::error(message).at(span).help(schemes(branches)), pointer);
             }
             None => {
-                let mut finding = Finding::error(format!("{} names no `scheme`", explain::subject(pointer)));
-                finding = finding.at(self.document.spans.key(pointer));
+                let mut diagnostic = Diagnostic::error(format!("{} names no `scheme`", explain::subject(pointer)));
+                diagnostic = diagnostic.at(self.document.spans.key(pointer));
                 if let Some(key) = rule.keys().find(|key| nearest_word(key, ["scheme"]).is_some()) {
-                    finding = finding.at(self.document.spans.key(&child(pointer, key)));
-                    finding = finding.help(format!("`{}` is no key; did you mean `scheme`?", unquoted(key)));
+                    diagnostic = diagnostic.at(self.document.spans.key(&child(pointer, key)));
+                    diagnostic = diagnostic.help(format!("`{}` is no key; did you mean `scheme`?", unquoted(key)));
                 }
-                self.push(finding.help(schemes(branches)), pointer);
+                self.push(diagnostic.help(schemes(branches)), pointer);
             }
         }
     }
@@ -177,15 +177,15 @@ impl Check<'_> {
         let Some(instance) = self.document.value.pointer(pointer) else { return };
         let Some(validator) = validator else {
             let message = "the schema of this scheme's options is not valid";
-            self.push(Finding::error(message).at(self.document.spans.key(pointer)), pointer);
+            self.push(Diagnostic::error(message).at(self.document.spans.key(pointer)), pointer);
             return;
         };
         let explainer = explain::Explainer { schema, prefix: pointer, document: self.document };
         for error in validator.iter_errors(instance) {
             self.accepted = false;
             let place = format!("{pointer}{}", error.instance_path().as_str());
-            for finding in explainer.findings(&error) {
-                self.push(finding, &place);
+            for diagnostic in explainer.diagnostics(&error) {
+                self.push(diagnostic, &place);
             }
             if let Kind::AdditionalProperties { unexpected } = error.kind() {
                 for key in unexpected {
@@ -195,8 +195,8 @@ impl Check<'_> {
         }
     }
 
-    fn push(&mut self, finding: Finding, place: &str) {
-        self.checked.findings.push(finding);
+    fn push(&mut self, diagnostic: Diagnostic, place: &str) {
+        self.checked.diagnostics.push(diagnostic);
         self.checked.broken.insert(place.to_owned());
     }
 
@@ -207,20 +207,20 @@ impl Check<'_> {
         let mut told = false;
         for key in root.keys().filter(|key| !header.contains(&key.as_str())) {
             told = true;
-            let finding = Finding::error(format!("unknown key `{}`", unquoted(key)));
-            let finding = finding.at(self.document.spans.key(&child("", key)));
+            let diagnostic = Diagnostic::error(format!("unknown key `{}`", unquoted(key)));
+            let diagnostic = diagnostic.at(self.document.spans.key(&child("", key)));
             let known = FORMS.into_iter().chain(header.iter().copied());
-            self.checked.findings.push(match llmcompressor::misplaced(key) {
-                Some(help) => finding.help(help),
+            self.checked.diagnostics.push(match llmcompressor::misplaced(key) {
+                Some(help) => diagnostic.help(help),
                 None => match nearest_word(key, known) {
-                    Some(word) => finding.help(format!("did you mean `{word}`?")),
-                    None => finding.help("a recipe has `rules:`, or one rule with `scheme:` and `targets:`"),
+                    Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
+                    None => diagnostic.help("a recipe has `rules:`, or one rule with `scheme:` and `targets:`"),
                 },
             });
         }
         if !told {
-            let finding = Finding::error("the recipe has no rules: it would quantize nothing");
-            self.checked.findings.push(finding.help("add `rules:`, or one rule with `scheme:` and `targets:`"));
+            let diagnostic = Diagnostic::error("the recipe has no rules: it would quantize nothing");
+            self.checked.diagnostics.push(diagnostic.help("add `rules:`, or one rule with `scheme:` and `targets:`"));
         }
     }
 }
@@ -238,12 +238,12 @@ fn form_of(root: &Map<String, Value>) -> Option<Form> {
     ["scheme", "targets", "ignore"].iter().any(|key| root.contains_key(*key)).then_some(Form::Flat)
 }
 
-/// The finding for a scheme that is not linked in, without its place.
-pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Finding {
-    let finding = Finding::error(format!("no scheme is called `{}`", unquoted(name)));
+/// The diagnostic for a scheme that is not linked in, without its place.
+pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
+    let diagnostic = Diagnostic::error(format!("no scheme is called `{}`", unquoted(name)));
     match nearest_word(name, known.clone()) {
-        Some(near) => finding.help(format!("did you mean `{near}`?")),
-        None => finding.help(all(known)),
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic.help(all(known)),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::checkpoint::checksum::{Crc64, whole};
 use crate::checkpoint::layout::ShardLayout;
-use crate::checksum::{Crc64, whole};
 
 /// Per shard and tensor of the output, the checksum of what has been written so far.
 pub(super) struct Checksums<'a> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use qwen_fp8_schemes::NonFinite;
 
 use crate::checkpoint::source::SourceError;
-use crate::remedy;
-use crate::shown::{shown, shown_path};
+use crate::checkpoint::text::os_hints;
+use crate::checkpoint::text::{shown, shown_path};
 
 /// Why a run ended without a checkpoint; nothing is then left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -141,10 +141,10 @@ impl RunError {
             ],
             Self::Source(error) => return error.help().map(str::to_owned).into_iter().collect(),
             Self::Read { source, .. } | Self::File { action: "read", source, .. } => {
-                return remedy::for_reading(source).map(str::to_owned).into_iter().collect();
+                return os_hints::for_reading(source).map(str::to_owned).into_iter().collect();
             }
             Self::Parent { source, .. } | Self::Write { source, .. } | Self::File { source, .. } => {
-                return remedy::for_writing(source).map(str::to_owned).into_iter().collect();
+                return os_hints::for_writing(source).map(str::to_owned).into_iter().collect();
             }
             _ => &[],
         };

@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::side_files::SideFile;
 use crate::checkpoint::source::SourceFile;
-use crate::checksum::Crc64;
 use crate::run::RunError;
 use crate::run::staging::create_new;
 

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::source::{SourceFile, Stamp};
+use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
 use crate::run::RunError;
-use crate::shown::shown;
 
 /// More differences than this help nobody.
 const MAX_DIFFERENCES: usize = 8;

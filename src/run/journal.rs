@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::checksum::Crc64;
-use crate::report::manifest::NonFinite;
+use crate::checkpoint::checksum::Crc64;
+use crate::checkpoint::manifest::NonFinite;
 use crate::run::RunError;
 use crate::run::identity::Identity;
 use crate::run::met::{Met, OddScales};

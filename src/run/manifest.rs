@@ -9,12 +9,12 @@ use qwen_fp8_schemes::Format;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::source::{SourceFile, Stamp};
-use crate::checksum::Crc64;
-use crate::plan::{Job, Plan, Slot};
-use crate::report::manifest::{
+use crate::checkpoint::checksum::Crc64;
+use crate::checkpoint::manifest::{
     Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
+use crate::checkpoint::source::{SourceFile, Stamp};
+use crate::plan::{Job, Plan, Slot};
 use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::identity::{Identity, hexadecimal, sha256};

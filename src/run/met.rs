@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorSpec, odd_scales};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::manifest::NonFinite;
 use crate::plan::{Job, Plan};
-use crate::report::manifest::NonFinite;
 use crate::run::checksums::Checksums;
 use crate::run::self_check::non_finite_scales;
 

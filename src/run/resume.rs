@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
+use crate::checkpoint::checksum::{Crc64, parts_of, whole};
 use crate::checkpoint::layout::ShardLayout;
-use crate::checksum::{Crc64, parts_of, whole};
 use crate::run::RunError;
 use crate::run::checksums::Checksums;
 use crate::run::journal::Finished;

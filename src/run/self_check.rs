@@ -11,11 +11,11 @@ use qwen_fp8_schemes::TensorSpec;
 use safetensors::Dtype;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
+use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::text::shown;
 use crate::plan::{Job, Plan};
-use crate::report::manifest::NonFinite;
 use crate::run::RunError;
 use crate::run::met::Met;
-use crate::shown::shown;
 
 /// Of how many scale tensors per shard a sample is taken.
 const SAMPLED_TENSORS: usize = 32;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::report::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFinite;
 use crate::run::met::{Met, OddScales};
 
 /// How many of the slowest tensors a report names.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use qwen_fp8::report::manifest::{MANIFEST_FILE, Manifest};
+use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 use serde_json::Value;
 
 use crate::folder::{Folder, apply};

@@ -4,7 +4,7 @@ use std::fs;
 
 use half::bf16;
 use qwen_fp8::check::{Severity, lint, verify};
-use qwen_fp8::report::manifest::{MANIFEST_FILE, Manifest};
+use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 
 use crate::folder::{Base, Folder, apply, source};
 

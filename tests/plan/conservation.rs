@@ -133,7 +133,7 @@ fn check(plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 fn outcome(text: &str, dir: &std::path::Path) -> Result<Plan, String> {
-    Plan::build(recipe(text), Checkpoint::open(dir).unwrap()).map_err(|refused| format!("{:#?}", refused.findings))
+    Plan::build(recipe(text), Checkpoint::open(dir).unwrap()).map_err(|refused| format!("{:#?}", refused.diagnostics))
 }
 
 proptest! {

@@ -1,10 +1,10 @@
 //! First recipes: what `init` drafts is planned without a word, whatever the family.
 
 use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::checkpoint::text::human;
 use qwen_fp8::init::{InitError, Request, Scales, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
-use qwen_fp8::size::human;
 
 use crate::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 use crate::{plan, recipe};

@@ -14,8 +14,8 @@ mod shards;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::Checkpoint;
-use qwen_fp8::finding::{Finding, Severity};
 use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 use qwen_fp8::recipe::{Recipe, RecipeText};
 
 use shapes::Shapes;
@@ -36,35 +36,36 @@ fn recipe(text: &str) -> Recipe {
     Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), text)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What planning `recipe` on a checkpoint of these shapes says: the plan, or all findings.
-fn try_plan(text: &str, shapes: &Shapes) -> Result<Plan, Vec<Finding>> {
+/// What planning `recipe` on a checkpoint of these shapes says: the plan, or all diagnostics.
+fn try_plan(text: &str, shapes: &Shapes) -> Result<Plan, Vec<Diagnostic>> {
     try_plan_in(text, shapes.write_single().path())
 }
 
-fn try_plan_in(text: &str, dir: &Path) -> Result<Plan, Vec<Finding>> {
+fn try_plan_in(text: &str, dir: &Path) -> Result<Plan, Vec<Diagnostic>> {
     let checkpoint = Checkpoint::open(dir).unwrap_or_else(|error| panic!("{error}"));
-    Plan::build(recipe(text), checkpoint).map_err(|refused| refused.findings)
+    Plan::build(recipe(text), checkpoint).map_err(|refused| refused.diagnostics)
 }
 
 fn plan(text: &str, shapes: &Shapes) -> Plan {
-    try_plan(text, shapes).unwrap_or_else(|findings| panic!("{}", shown(&findings)))
+    try_plan(text, shapes).unwrap_or_else(|diagnostics| panic!("{}", shown(&diagnostics)))
 }
 
 /// The errors of a plan that must not be.
-fn errors(text: &str, shapes: &Shapes) -> Vec<Finding> {
-    let findings = try_plan(text, shapes).expect_err("the plan must be refused");
-    let errors: Vec<Finding> = findings.into_iter().filter(|finding| finding.severity == Severity::Error).collect();
+fn errors(text: &str, shapes: &Shapes) -> Vec<Diagnostic> {
+    let diagnostics = try_plan(text, shapes).expect_err("the plan must be refused");
+    let errors: Vec<Diagnostic> =
+        diagnostics.into_iter().filter(|diagnostic| diagnostic.level == Level::Error).collect();
     assert!(!errors.is_empty());
     errors
 }
 
 /// The one error of a plan that must not be.
-fn error(text: &str, shapes: &Shapes) -> Finding {
+fn error(text: &str, shapes: &Shapes) -> Diagnostic {
     let mut errors = errors(text, shapes);
     assert_eq!(errors.len(), 1, "{}", shown(&errors));
     errors.remove(0)
 }
 
-fn shown(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("{finding:#?}\n")).collect()
+fn shown(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic:#?}\n")).collect()
 }

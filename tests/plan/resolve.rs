@@ -1,8 +1,8 @@
 //! Which rule takes which tensor, and what is said of patterns and rules that take none.
 
-use qwen_fp8::finding::{Finding, Severity};
 use qwen_fp8::plan::explain::explain;
 use qwen_fp8::plan::{Job, Plan};
+use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 
 use crate::shapes::{self, Shapes};
 use crate::{error, errors, plan};
@@ -78,7 +78,7 @@ fn a_rule_that_takes_nothing_is_a_warning() {
         warnings[0].message,
         "rule 3 (FP8_BLOCK) takes nothing: all of its 14 tensors went to rule 1 (FP8_DYNAMIC) and rule 2 (FP8_DYNAMIC)"
     );
-    assert_eq!(warnings[0].severity, Severity::Warning);
+    assert_eq!(warnings[0].level, Level::Warning);
     let ignoring = rules("  - {scheme: FP8_BLOCK, targets: ['re:.*o_proj'], ignore: [Linear], optional: true}\n");
     let warnings = plan(&ignoring, &shapes::small_text()).warnings;
     assert_eq!(warnings[0].message, "rule 1 (FP8_BLOCK) takes nothing: its `ignore` leaves out all of its 2 tensors");
@@ -92,7 +92,7 @@ fn a_rule_that_takes_nothing_is_a_warning() {
 fn a_recipe_that_quantizes_nothing_is_an_error_at_what_stands_in_the_way() {
     let refused = |text: &str| {
         let errors = errors(text, &shapes::small_text()).into_iter();
-        let at = |error: &Finding| text[error.span.clone().expect("it points into the recipe")].to_owned();
+        let at = |error: &Diagnostic| text[error.span.clone().expect("it points into the recipe")].to_owned();
         errors.map(|error| (error.message.clone(), at(&error))).collect::<Vec<_>>()
     };
     let leaves = "rule 1 (FP8_BLOCK) takes nothing: its `ignore` leaves out all of its 14 tensors".to_owned();
@@ -264,7 +264,7 @@ quant_stage:
     let plan = plan(recipe, &shapes::small_vl());
     assert_eq!(plan.warnings.len(), 1, "{:#?}", plan.warnings);
     assert_eq!(plan.warnings[0].message, "`re:.*block_sparse_moe.gate` matches nothing in the checkpoint");
-    assert_eq!((plan.warnings[0].severity, &plan.warnings[0].help[..]), (Severity::Warning, &[][..]));
+    assert_eq!((plan.warnings[0].level, &plan.warnings[0].help[..]), (Level::Warning, &[][..]));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use qwen_fp8::checkpoint::Checkpoint;
-use qwen_fp8::finding::{Finding, Severity};
 use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 use qwen_fp8::recipe::{Recipe, RecipeText};
 use serde_json::{Value, json};
 
@@ -29,9 +29,9 @@ fn blocks(targets: &str) -> String {
     )
 }
 
-/// The recipe as the help of the finding tells to change it.
-fn follow(recipe: &str, finding: &Finding) -> String {
-    for help in &finding.help {
+/// The recipe as the help of the diagnostic tells to change it.
+fn follow(recipe: &str, diagnostic: &Diagnostic) -> String {
+    for help in &diagnostic.help {
         if let Some(rest) = help.strip_prefix("to keep it, put this rule before rule ") {
             let (label, rule) = rest.split_once(":\n").unwrap();
             let before: usize = label.split(' ').next().unwrap().parse().unwrap();
@@ -56,19 +56,19 @@ fn follow(recipe: &str, finding: &Finding) -> String {
             return recipe.replace("format: fp8", "format: compressed-tensors");
         }
     }
-    panic!("no help to follow: {finding:#?}")
+    panic!("no help to follow: {diagnostic:#?}")
 }
 
 /// Asserts that the plan is refused with this in a message, and that doing what each error's help says makes it pass.
 fn refused_until_followed(recipe: &str, shapes: &Shapes, message: &str) -> Plan {
     let first = errors(recipe, shapes);
-    assert!(first.iter().any(|finding| finding.message.contains(message)), "{}", shown(&first));
+    assert!(first.iter().any(|diagnostic| diagnostic.message.contains(message)), "{}", shown(&first));
     let mut text = recipe.to_owned();
     for _ in 0..4 {
         match try_plan(&text, shapes) {
             Ok(plan) => return plan,
-            Err(findings) => {
-                let error = findings.iter().find(|finding| finding.severity == Severity::Error).unwrap();
+            Err(diagnostics) => {
+                let error = diagnostics.iter().find(|diagnostic| diagnostic.level == Level::Error).unwrap();
                 text = follow(&text, error);
             }
         }
@@ -412,7 +412,7 @@ quant_stage:
     let mut text = toml.to_owned();
     let mut followed = 0;
     while let Err(refused) = build(&text) {
-        let keep = refused.findings[0].help.iter().find(|help| help.starts_with("to keep it")).unwrap();
+        let keep = refused.diagnostics[0].help.iter().find(|help| help.starts_with("to keep it")).unwrap();
         let (_, rule) = keep.split_once("(FP8_BLOCK):\n").unwrap();
         let (before, last) = text.split_at(text.rfind("[[rules]]").unwrap());
         text = format!("{before}{rule}\n\n{last}");
@@ -429,10 +429,10 @@ fn a_recipe_may_ask_for_warnings_instead() {
     let plan = plan(recipe, &shapes);
     assert!(is_quantized(&plan, "model.visual.blocks.0.attn.qkv"));
     let enforced = errors(&recipe.replace("serving: warn\n", ""), &shapes);
-    let warned: Vec<&String> = plan.warnings.iter().map(|finding| &finding.message).collect();
-    assert_eq!(warned, enforced.iter().map(|finding| &finding.message).collect::<Vec<_>>());
+    let warned: Vec<&String> = plan.warnings.iter().map(|diagnostic| &diagnostic.message).collect();
+    assert_eq!(warned, enforced.iter().map(|diagnostic| &diagnostic.message).collect::<Vec<_>>());
     assert!(warned.len() >= 5, "{warned:#?}");
-    assert!(plan.warnings.iter().all(|finding| finding.severity == Severity::Warning));
+    assert!(plan.warnings.iter().all(|diagnostic| diagnostic.level == Level::Warning));
     // What cannot be done stays an error.
     assert!(try_plan("serving: warn\nscheme: FP8_DYNAMIC\ntargets: Norm\n", &shapes).is_err());
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use qwen_fp8::checkpoint::config::Config;
 use qwen_fp8::checkpoint::layout::{Placed, ShardLayout, TensorEntry};
+use qwen_fp8::checkpoint::manifest::MANIFEST_FILE;
 use qwen_fp8::checkpoint::side_files::SideFile;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
 use qwen_fp8::plan::{Decision, Job, Plan, Slot};
 use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
-use qwen_fp8::report::manifest::MANIFEST_FILE;
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
     Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,

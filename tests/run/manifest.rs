@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use qwen_fp8::checksum::Crc64;
+use qwen_fp8::checkpoint::checksum::Crc64;
+use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, ManifestError};
 use qwen_fp8::plan::Job;
-use qwen_fp8::report::manifest::{MANIFEST_FILE, Manifest, ManifestError};
 use qwen_fp8::run::{Options, RunError, Sha256Of, run};
 use qwen_fp8::schemes::Dtype;
 

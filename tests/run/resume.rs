@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use qwen_fp8::checksum::Crc64;
+use qwen_fp8::checkpoint::checksum::Crc64;
 use qwen_fp8::run::{LeftBehind, Observer, Options, Report, RunError, run};
 
 use crate::fixture::{Action, Case, Fixture, case, files, side_file};

@@ -3,13 +3,13 @@
 use super::compare::first_difference;
 use super::group::Held;
 use super::{Checked, CheckedTensor, Reader};
-use crate::check::coded::Coded;
-use crate::check::finding::Finding;
-use crate::check::original::Original;
-use crate::check::rules;
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
-use crate::shown::shown;
+use crate::coded::Coded;
+use crate::finding::Finding;
+use crate::original::Original;
+use crate::rules;
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
 
 /// How a weight in few bits stands to one of the source.
 pub(super) enum Carried {

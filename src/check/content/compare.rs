@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-use crate::check::coded::Scratch;
-use crate::check::element;
-use crate::check::original::Original;
-use crate::check::shards::{Shards, pieces, ranges};
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
+use crate::coded::Scratch;
+use crate::element;
+use crate::original::Original;
+use crate::shards::{Shards, pieces, ranges};
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
 
 /// The first byte in which a tensor differs from its original, which has its dtype and shape.
-pub(in crate::check) fn first_difference(
+pub(crate) fn first_difference(
     ours: &Shards,
     tensor: &Tensor,
     original: &Original<'_>,

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::{CheckedTensor, Content};
-use crate::check::coded::Coded;
-use crate::check::finding::Finding;
-use crate::check::names::FUSED;
-use crate::check::rules;
-use crate::check::source::Source;
-use crate::check::storage::{Beside, Nvfp4};
-use crate::checkpoint::Tensor;
-use crate::layer;
-use crate::shown::shown;
+use crate::coded::Coded;
+use crate::finding::Finding;
+use crate::names::FUSED;
+use crate::rules;
+use crate::source::Source;
+use crate::storage::{Beside, Nvfp4};
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::models;
+use qwen_fp8_checkpoint::text::shown;
 
 /// Reports layers whose parts do not share a global scale.
-pub(in crate::check) fn merged_differ(coded: &[Coded<'_>], findings: &mut Vec<Finding>) {
+pub(crate) fn merged_differ(coded: &[Coded<'_>], findings: &mut Vec<Finding>) {
     for parts in merged(coded).into_values() {
         let Some(other) = parts.iter().find(|part| part.global != parts[0].global) else { continue };
         let message = format!(
@@ -32,7 +32,7 @@ pub(in crate::check) fn merged_differ(coded: &[Coded<'_>], findings: &mut Vec<Fi
 fn merged<'c, 'a>(coded: &'c [Coded<'a>]) -> BTreeMap<(&'a str, &'a str), Vec<&'c Coded<'a>>> {
     let mut layers: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for coded in coded.iter().filter(|coded| global_scale(coded).is_some()) {
-        let (parent, last) = layer::split_name(coded.codes.module());
+        let (parent, last) = models::split_name(coded.codes.module());
         let merged = FUSED.iter().find(|set| set.contains(&last)).map_or(last, |set| set[0]);
         layers.entry((parent, merged)).or_default().push(coded);
     }

@@ -3,9 +3,9 @@
 use safetensors::Dtype;
 
 use super::places::Places;
-use crate::check::coded::Coded;
-use crate::check::quality::{WorstBlock, sqnr};
-use crate::check::storage::{Extremes, Step};
+use crate::coded::Coded;
+use crate::quality::{WorstBlock, sqnr};
+use crate::storage::{Extremes, Step};
 
 /// The weights under one scale.
 #[derive(Clone, Copy, Debug, Default)]

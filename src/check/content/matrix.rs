@@ -7,12 +7,12 @@ use safetensors::Dtype;
 
 use super::group::{Group, Verdict};
 use super::places::Places;
-use crate::check::codebook::Codebook;
-use crate::check::coded::{Coded, Steps};
-use crate::check::element::round;
-use crate::check::quality::Sums;
-use crate::check::shards::Piece;
-use crate::check::storage::{Extremes, Step};
+use crate::codebook::Codebook;
+use crate::coded::{Coded, Steps};
+use crate::element::round;
+use crate::quality::Sums;
+use crate::shards::Piece;
+use crate::storage::{Extremes, Step};
 
 /// Relative slack of a boundary: a few roundings of F32, which quotients go through.
 const SLACK: f32 = 1e-6;

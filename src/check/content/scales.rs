@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use crate::check::coded::Coded;
-use crate::check::finding::Finding;
-use crate::check::recorded::Recorded;
-use crate::check::rules;
-use crate::check::shards::Shards;
-use crate::checkpoint::source::SourceError;
-use crate::shown::shown;
+use crate::coded::Coded;
+use crate::finding::Finding;
+use crate::recorded::Recorded;
+use crate::rules;
+use crate::shards::Shards;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
 
 /// Groups whose scales are read at a time.
 const PIECE: usize = 1 << 18;
 
 /// What the scales of a weight are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) enum Scales {
+pub(crate) enum Scales {
     /// Positive numbers, every one.
     Sound,
     /// Positive numbers, but where NaN and infinity of the source were kept.
@@ -34,7 +34,7 @@ struct Bad {
 }
 
 /// Whether every scale is a positive number, or is none on purpose.
-pub(in crate::check) fn check_scales(
+pub(crate) fn check_scales(
     coded: &Coded<'_>,
     shards: &Shards,
     recorded: &Recorded,

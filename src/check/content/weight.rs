@@ -7,13 +7,13 @@ use super::matrix::{Matrix, Part};
 use super::places::Places;
 use super::scales::{Scales, check_scales};
 use super::{Checked, CheckedTensor, Reader};
-use crate::check::coded::{Coded, Scratch};
-use crate::check::finding::Finding;
-use crate::check::original::Original;
-use crate::check::rules;
-use crate::check::shards::pieces;
-use crate::checkpoint::source::SourceError;
-use crate::shown::shown;
+use crate::coded::{Coded, Scratch};
+use crate::finding::Finding;
+use crate::original::Original;
+use crate::rules;
+use crate::shards::pieces;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
 
 #[derive(Default)]
 struct Buffers {

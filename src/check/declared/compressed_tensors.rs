@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::{Declared, Group, IgnoreList, Method, Target};
-use crate::check::finding::Finding;
-use crate::check::names::served_name;
-use crate::check::rules;
-use crate::layer::LayerKind;
-use crate::recipe::pattern::Pattern;
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::names::served_name;
+use crate::rules;
+use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::pattern::Pattern;
+use qwen_fp8_checkpoint::text::shown;
 
 pub(super) fn read(value: &Value, findings: &mut Vec<Finding>) -> Option<Declared> {
     let status = value.get("quantization_status").and_then(Value::as_str);

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::{Declared, Form, Group, IgnoreList, Inputs, Method, Target, block, check_block};
-use crate::check::finding::Finding;
-use crate::check::grid::Grid;
-use crate::check::rules;
-use crate::check::storage::{Float8, Kind};
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::grid::Grid;
+use crate::rules;
+use crate::storage::{Float8, Kind};
+use qwen_fp8_checkpoint::text::shown;
 
 /// The two keys that hold the list, in the order in which vLLM looks.
 const LISTS: [&str; 2] = ["ignored_layers", "modules_to_not_convert"];

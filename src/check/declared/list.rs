@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::Method;
 use super::compressed_tensors::regex;
-use crate::check::finding::Finding;
-use crate::check::names::{expert_stack, served_name};
-use crate::check::rules;
-use crate::layer::LayerKind;
-use crate::recipe::pattern::Pattern;
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::names::{expert_stack, served_name};
+use crate::rules;
+use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::pattern::Pattern;
+use qwen_fp8_checkpoint::text::shown;
 
 /// The list of modules that stay as they are.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::compressed_tensors::Reader;
 use super::{Form, Inputs, block, check_block};
-use crate::check::grid::Grid;
-use crate::check::storage::{Element, Float8, Integers, Kind, MX_GROUP, Microscaled, NVFP4_GROUP, Nvfp4};
-use crate::shown::shown;
+use crate::grid::Grid;
+use crate::storage::{Element, Float8, Integers, Kind, MX_GROUP, Microscaled, NVFP4_GROUP, Nvfp4};
+use qwen_fp8_checkpoint::text::shown;
 
 /// Arguments of weights or activations.
 pub(super) type Arguments = Map<String, Value>;

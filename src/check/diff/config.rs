@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::checkpoint::config::Config;
+use qwen_fp8_checkpoint::config::Config;
 
 /// A key that one config.json lacks, or that has another value in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

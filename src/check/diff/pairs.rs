@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use super::tensor::Logical;
 use super::{Renamed, Side};
-use crate::check::names::served_name;
-use crate::check::shards::{Shards, ranges};
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
+use crate::names::served_name;
+use crate::shards::{Shards, ranges};
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
 
 /// The tensors of two checkpoints.
 pub(super) struct Pairs<'a> {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::TensorDifference;
 use super::tensor::Logical;
-use crate::check::quality::Sums;
-use crate::layer::{self, LayerKind};
+use crate::quality::Sums;
+use qwen_fp8_checkpoint::models::{self, LayerKind};
 
 /// The tensors of one kind of layer, together.
 #[derive(Clone, Debug, Serialize)]
@@ -40,9 +40,9 @@ pub(super) fn by_kind(
 ) -> Vec<KindDifference> {
     let mut kinds: BTreeMap<(bool, String), (KindDifference, Sums)> = BTreeMap::new();
     for ((of_a, _), difference) in pairs.iter().zip(compared) {
-        let vision = layer::is_vision(of_a.tensor.module());
+        let vision = models::is_vision(of_a.tensor.module());
         let kind = match LayerKind::of(&of_a.name, of_a.shape().len()) {
-            LayerKind::Linear => layer::split_name(of_a.tensor.module()).1.to_owned(),
+            LayerKind::Linear => models::split_name(of_a.tensor.module()).1.to_owned(),
             kind => kind.name().to_owned(),
         };
         let (summary, sums) = kinds.entry((vision, kind.clone())).or_insert_with(|| {

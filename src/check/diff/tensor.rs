@@ -3,13 +3,13 @@
 use rayon::prelude::*;
 
 use super::{Described, Side, Stored, TensorDifference};
-use crate::check::coded::{Coded, Scratch};
-use crate::check::content::first_difference;
-use crate::check::original::Original;
-use crate::check::quality::Sums;
-use crate::check::shards::{Piece, Shards, pieces};
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
+use crate::coded::{Coded, Scratch};
+use crate::content::first_difference;
+use crate::original::Original;
+use crate::quality::Sums;
+use crate::shards::{Piece, Shards, pieces};
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
 
 /// A tensor, and what it takes to decode it.
 #[derive(Clone, Debug)]

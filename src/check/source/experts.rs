@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::element;
-use crate::check::original::Slice;
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::layer;
+use crate::element;
+use crate::original::Slice;
+use qwen_fp8_checkpoint::models;
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// The experts of a layer: gate and up projections in one stack, down projections in the other.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<&str, Experts<'_>> {
     let mut with_biases = Vec::new();
     for tensor in &checkpoint.tensors {
         let name = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
-        let (module, parameter) = layer::split_name(name);
+        let (module, parameter) = models::split_name(name);
         if !module.ends_with("experts") {
             continue;
         }
@@ -49,8 +49,8 @@ pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<&str, Experts<'_>> {
 
 /// `a.experts.17.up_proj.weight` → (`a.experts`, 17, `up_proj`).
 pub(super) fn parse(name: &str) -> Option<(&str, usize, &str)> {
-    let (expert, part) = layer::split_name(name.strip_suffix(".weight")?);
-    let (module, number) = layer::split_name(expert);
+    let (expert, part) = models::split_name(name.strip_suffix(".weight")?);
+    let (module, number) = models::split_name(expert);
     let expert: usize = number.parse().ok()?;
     // Another spelling is another name.
     (expert.to_string() == number).then_some((module, expert, part))

@@ -3,16 +3,16 @@
 use safetensors::Dtype;
 
 use super::{Codes, Extremes, Rounding, Step, Storage, absmax_scale};
-use crate::check::codebook::{Codebook, E4M3};
-use crate::check::element::round;
-use crate::check::packing::Packing;
+use crate::codebook::{Codebook, E4M3};
+use crate::element::round;
+use crate::packing::Packing;
 
 /// A search comes to a scale from so many 64ths of the largest magnitude: 12 to 28 sixteenths, and 3 more or less.
 const SOUGHT: std::ops::RangeInclusive<u8> = 45..=115;
 
 /// E4M3 codes, and scales to multiply them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) struct Float8;
+pub(crate) struct Float8;
 
 impl Storage for Float8 {
     fn name(&self) -> String {

@@ -3,17 +3,17 @@
 use safetensors::Dtype;
 
 use super::{Beside, Codes, Extremes, Rounding, Step, Storage, absmax_scale};
-use crate::check::codebook::{self, Codebook};
-use crate::check::element::{epsilon, round};
-use crate::check::packing::Packing;
+use crate::codebook::{self, Codebook};
+use crate::element::{epsilon, round};
+use crate::packing::Packing;
 
 /// Integers, and scales to multiply them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) struct Integers {
+pub(crate) struct Integers {
     /// From 2 to 8.
-    pub(in crate::check) bits: u32,
-    pub(in crate::check) packed: bool,
-    pub(in crate::check) zero_points: bool,
+    pub(crate) bits: u32,
+    pub(crate) packed: bool,
+    pub(crate) zero_points: bool,
 }
 
 impl Integers {

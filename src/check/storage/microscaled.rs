@@ -3,21 +3,21 @@
 use safetensors::Dtype;
 
 use super::{Codes, Extremes, Rounding, Step, Storage};
-use crate::check::codebook::{Codebook, E2M1, E4M3};
-use crate::check::packing::Packing;
+use crate::codebook::{Codebook, E2M1, E4M3};
+use crate::packing::Packing;
 
 /// Columns that share a scale.
-pub(in crate::check) const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 
 /// Codes under E8M0 scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) struct Microscaled {
-    pub(in crate::check) element: Element,
+pub(crate) struct Microscaled {
+    pub(crate) element: Element,
 }
 
 /// What the codes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) enum Element {
+pub(crate) enum Element {
     E4M3,
     E2M1,
 }

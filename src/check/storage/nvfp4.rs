@@ -3,16 +3,16 @@
 use safetensors::Dtype;
 
 use super::{Beside, Codes, Extremes, Rounding, Step, Storage};
-use crate::check::codebook::{Codebook, E2M1, E4M3};
-use crate::check::element::{round, smallest_normal};
-use crate::check::packing::Packing;
+use crate::codebook::{Codebook, E2M1, E4M3};
+use crate::element::{round, smallest_normal};
+use crate::packing::Packing;
 
 /// Columns that share a scale.
-pub(in crate::check) const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 
 /// E2M1 codes under two scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) struct Nvfp4;
+pub(crate) struct Nvfp4;
 
 impl Storage for Nvfp4 {
     fn name(&self) -> String {
@@ -53,7 +53,7 @@ impl Storage for Nvfp4 {
 
 impl Nvfp4 {
     /// The global scale that the reference makes of the largest magnitude of a matrix, or of all that are merged with it.
-    pub(in crate::check) fn global(largest: f32, source: Dtype) -> f32 {
+    pub(crate) fn global(largest: f32, source: Dtype) -> f32 {
         let reciprocal = round(1.0 / largest.max(smallest_normal(source)), source);
         let scale = round(reciprocal * (E4M3.largest * E2M1.largest), source);
         // It is computed in the dtype of the weights, and 1 where that overflows.

@@ -1,15 +1,15 @@
 //! The tensors beside codes and scales: shapes, zero points, global scales.
 
 use super::View;
-use crate::check::declared::Form;
-use crate::check::finding::Finding;
-use crate::check::modules::Module;
-use crate::check::packing::Packing;
-use crate::check::rules;
-use crate::check::storage::Beside;
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
-use crate::shown::shown;
+use crate::declared::Form;
+use crate::finding::Finding;
+use crate::modules::Module;
+use crate::packing::Packing;
+use crate::rules;
+use crate::storage::Beside;
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
 
 /// Every tensor that the form has beside codes and scales; `None` where one is missing.
 pub(super) fn find<'a>(

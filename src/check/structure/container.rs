@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 
-use crate::check::finding::Finding;
-use crate::check::rules;
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::index::MAX_INDEX;
-use crate::checkpoint::layout::INDEX_FILE;
-use crate::checkpoint::source::SourceFile;
-use crate::layer::LayerKind;
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::rules;
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::index::MAX_INDEX;
+use qwen_fp8_checkpoint::layout::INDEX_FILE;
+use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::source::SourceFile;
+use qwen_fp8_checkpoint::text::shown;
 
 pub(super) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     total_size(checkpoint, findings);

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{View, count, is_quantizable};
-use crate::check::declared::{Entry, Form, Method, Reads};
-use crate::check::finding::Finding;
-use crate::check::modules::Stored;
-use crate::check::names::{self, expert_stack, is_dotted_prefix, served_name};
-use crate::check::rules::{self, Rule, Severity};
-use crate::layer::{self, LayerKind};
-use crate::recipe::pattern::Pattern;
-use crate::shown::{Sample, shown};
+use crate::declared::{Entry, Form, Method, Reads};
+use crate::finding::Finding;
+use crate::modules::Stored;
+use crate::names::{self, expert_stack, is_dotted_prefix, served_name};
+use crate::rules::{self, Rule, Severity};
+use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::pattern::Pattern;
+use qwen_fp8_checkpoint::text::{Sample, shown};
 
 pub(super) fn check(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
     listed_but_quantized(view, findings);
@@ -66,7 +66,7 @@ impl<'a> Names<'a> {
 
     /// Whether the name is that of merged parts that are there under their own names.
     fn is_merged(&self, name: &str) -> bool {
-        let (parent, last) = layer::split_name(name);
+        let (parent, last) = models::split_name(name);
         let merged = names::MERGED.iter().find(|(merged, _)| *merged == last);
         merged.is_some_and(|(_, parts)| parts.iter().any(|part| self.served.contains(&format!("{parent}.{part}"))))
     }
@@ -137,7 +137,7 @@ struct Part<'a> {
 fn fused_parts(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
     let mut layers: BTreeMap<(&str, usize), Vec<Part<'_>>> = BTreeMap::new();
     for module in view.modules.iter().filter(|module| module.stored().is_some()) {
-        let (parent, last) = layer::split_name(module.name);
+        let (parent, last) = models::split_name(module.name);
         if let Some(set) = names::FUSED.iter().position(|set| set.contains(&last)) {
             let declared = view.declared.form(module.name, module.kind);
             let part = Part { name: module.name, is_quantized: module.is(Stored::Coded), declared };

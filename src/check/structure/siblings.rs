@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::check::finding::Finding;
-use crate::check::rules;
-use crate::checkpoint::Checkpoint;
-use crate::layer;
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::rules;
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::models;
+use qwen_fp8_checkpoint::text::shown;
 
 pub(super) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let names: BTreeSet<&str> = checkpoint.tensors.iter().map(|tensor| unpacked(&tensor.name)).collect();
@@ -27,7 +27,7 @@ const PAIRS: [[&str; 2]; 2] = [["k_proj", "v_proj"], ["gate_proj", "up_proj"]];
 
 fn fused_parts(names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     for name in names {
-        let Some((parent, part)) = name.strip_suffix(".weight").map(layer::split_name) else { continue };
+        let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
         let Some(pair) = PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
         let partner = if pair[0] == part { pair[1] } else { pair[0] };
         let partner = format!("{parent}.{partner}.weight");
@@ -73,7 +73,7 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
 }
 
 fn is_text(stack: &str) -> bool {
-    stack.ends_with(".layers") && !layer::is_vision(stack) && !stack.contains("mtp")
+    stack.ends_with(".layers") && !models::is_vision(stack) && !stack.contains("mtp")
 }
 
 /// `model.layers.3.mlp.up_proj.weight` → (`model.layers`, 3, `mlp.up_proj.weight`); what quantization adds is left out,
@@ -82,6 +82,6 @@ fn split(name: &str) -> Option<(&str, u64, &str)> {
     let at = [".layers.", ".blocks."].iter().find_map(|middle| name.find(middle).map(|at| at + middle.len() - 1))?;
     let (stack, rest) = (&name[..at], &name[at + 1..]);
     let (layer, rest) = rest.split_once('.')?;
-    let parameter = layer::split_name(rest).1;
+    let parameter = models::split_name(rest).1;
     matches!(parameter, "weight" | "bias").then_some((stack, layer.parse().ok()?, rest))
 }

@@ -3,18 +3,18 @@
 use safetensors::Dtype;
 
 use super::{View, beside, is_quantizable};
-use crate::check::coded::Coded;
-use crate::check::declared::{Form, Inputs, Method};
-use crate::check::finding::Finding;
-use crate::check::grid::Grid;
-use crate::check::modules::{Module, Stored};
-use crate::check::packing::Packing;
-use crate::check::rules;
-use crate::check::storage::Beside;
-use crate::checkpoint::Tensor;
-use crate::checkpoint::source::SourceError;
-use crate::layer::{self, LayerKind};
-use crate::shown::shown;
+use crate::coded::Coded;
+use crate::declared::{Form, Inputs, Method};
+use crate::finding::Finding;
+use crate::grid::Grid;
+use crate::modules::{Module, Stored};
+use crate::packing::Packing;
+use crate::rules;
+use crate::storage::Beside;
+use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown;
 
 /// Checks all modules; those that can be decoded are returned.
 pub(super) fn check<'a>(view: &View<'_, 'a>, findings: &mut Vec<Finding>) -> Result<Vec<Coded<'a>>, SourceError> {
@@ -226,7 +226,7 @@ fn ragged(module: &Module<'_>, grid: Grid, [rows, columns]: [usize; 2], findings
 
 /// One finding for the whole tower.
 fn vision(coded: &[Coded<'_>], findings: &mut Vec<Finding>) {
-    let mut vision = coded.iter().filter(|coded| layer::is_vision(coded.codes.module()));
+    let mut vision = coded.iter().filter(|coded| models::is_vision(coded.codes.module()));
     if let Some(first) = vision.next() {
         let number = super::count(vision.count() + 1, "layer");
         let (word, module) = (word(first.codes), shown(first.codes.module()));

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::check::finding::Finding;
-use crate::check::rules::{self, Severity};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::side_files::SideFile;
-use crate::checkpoint::source::{SourceError, SourceFile};
-use crate::shown::shown;
+use crate::finding::Finding;
+use crate::rules::{self, Severity};
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::side_files::SideFile;
+use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
+use qwen_fp8_checkpoint::text::shown;
 
 /// Keys that say how a checkpoint was made or what it was loaded as, not what the model is.
 const NEUTRAL: [&str; 4] = ["transformers_version", "torch_dtype", "dtype", "_name_or_path"];

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::check::content::{Checked, CheckedTensor};
-use crate::layer::{self, LayerKind};
+use crate::content::{Checked, CheckedTensor};
+use qwen_fp8_checkpoint::models::{self, LayerKind};
 
 /// The tensors of one kind of layer, together.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +29,7 @@ pub(super) fn by_kind(tensors: &[CheckedTensor]) -> Vec<KindQuality> {
     let mut kinds: BTreeMap<(bool, String), KindQuality> = BTreeMap::new();
     for tensor in tensors {
         let kind = match tensor.storage {
-            Some(_) => layer::split_name(layer::split_name(&tensor.name).0).1.to_owned(),
+            Some(_) => models::split_name(models::split_name(&tensor.name).0).1.to_owned(),
             // The rank of a tensor that is not decoded is not kept, and two is that of all but a few.
             None => LayerKind::of(&tensor.name, 2).name().to_owned(),
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::named;
 use crate::cli::args::SchemesTest;
 use crate::cli::screen::{Failure, Screen};
-use crate::report::table::{Align, Table};
+use crate::cli::table::{Align, Table};
 
 pub(super) fn test(args: &SchemesTest, screen: &Screen) -> Result<(), Failure> {
     let schemes = match &args.names[..] {

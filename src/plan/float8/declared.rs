@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::checkpoint::Tensor;
 use crate::checkpoint::config::Config;
-use crate::layer::LayerKind;
-use crate::recipe::pattern::Pattern;
-use crate::shown::shown;
+use crate::checkpoint::models::LayerKind;
+use crate::checkpoint::pattern::Pattern;
+use crate::checkpoint::text::shown;
 
 /// Formats of compressed-tensors that hold FP8 weights as they are.
 const FORMATS: [&str; 2] = ["float-quantized", "naive-quantized"];

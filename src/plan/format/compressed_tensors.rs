@@ -4,7 +4,7 @@ use qwen_fp8_schemes::{Scheme, TensorSpec};
 use serde_json::{Map, Value, json};
 
 use super::{Refusal, WireFormat};
-use crate::layer;
+use crate::checkpoint::models;
 use crate::plan::Modules;
 
 /// The release of compressed-tensors whose layout this is.
@@ -61,7 +61,7 @@ impl WireFormat for CompressedTensors {
 /// A class next to names would win over the name of a part that vLLM has merged. To vLLM the head is a `ParallelLMHead`
 /// under another name, and only a regex reaches it.
 fn targets(names: &[&str], only_group: bool) -> Vec<String> {
-    let is_head = |name: &str| layer::split_name(name).1 == "lm_head";
+    let is_head = |name: &str| models::split_name(name).1 == "lm_head";
     let linear = names.iter().filter(|name| !is_head(name)).map(|name| (*name).to_owned());
     let mut targets: Vec<String> = match only_group {
         true => linear.take(1).map(|_| "Linear".to_owned()).collect(),

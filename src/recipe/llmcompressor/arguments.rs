@@ -4,10 +4,10 @@ use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Stra
 use serde_json::Value;
 
 use super::fields::{Arguments, DynamicName, Group, Kind, StrategyName};
-use crate::finding::Finding;
+use crate::checkpoint::text::unquoted;
 use crate::recipe::build::Builder;
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::child;
-use crate::shown::unquoted;
 
 /// Observers that mean the least and greatest value of a weight, whatever else they do with activations.
 const MINMAX: [&str; 3] = ["memoryless_minmax", "minmax", "static_minmax"];
@@ -18,7 +18,7 @@ pub(super) fn scheme(
     group: &Group,
     pointer: &str,
 ) -> Option<(&'static Registration, Value)> {
-    let before = builder.findings.len();
+    let before = builder.diagnostics.len();
     let weights_at = child(pointer, "weights");
     let inputs_at = child(pointer, "input_activations");
     let weights = group.weights.as_ref().and_then(|weights| resolve(builder, weights, &weights_at, Role::Weights));
@@ -29,13 +29,13 @@ pub(super) fn scheme(
             Some(Some(Dynamic::Dynamic)) => "no scheme of this build quantizes `output_activations`",
             _ => "static `output_activations` need calibration data",
         };
-        builder.report(Finding::error(message).at(at));
+        builder.report(Diagnostic::error(message).at(at));
     }
     if group.weights.is_none() {
         let at = builder.document.spans.key(pointer);
-        builder.report(Finding::error("the group has no `weights`, so that it quantizes nothing").at(at));
+        builder.report(Diagnostic::error("the group has no `weights`, so that it quantizes nothing").at(at));
     }
-    if builder.findings.len() > before {
+    if builder.diagnostics.len() > before {
         return None;
     }
     let weights = weights?;
@@ -47,14 +47,14 @@ pub(super) fn scheme(
             Some(inputs) => format!("inputs of {}", describe(inputs)),
             None => "inputs as they are".to_owned(),
         };
-        let finding = Finding::error(format!(
+        let diagnostic = Diagnostic::error(format!(
             "no scheme of this build computes these arguments: weights of {}, {inputs}",
             describe(&weights)
         ));
-        let finding = finding.at(builder.document.spans.key(&weights_at)).label("not supported");
+        let diagnostic = diagnostic.at(builder.document.spans.key(&weights_at)).label("not supported");
         builder.report(match weights.symmetric {
-            true => finding,
-            false => finding.help("`symmetric: false` may be what stands in the way"),
+            true => diagnostic,
+            false => diagnostic.help("`symmetric: false` may be what stands in the way"),
         });
     }
     found
@@ -67,8 +67,8 @@ pub(super) fn check_observer(builder: &mut Builder<'_>, observer: Option<&str>, 
         true => format!("the observer `{}` needs calibration data", unquoted(observer)),
         false => format!("no scheme of this build has the observer `{}`", unquoted(observer)),
     };
-    let finding = Finding::error(message).at(builder.document.spans.value(pointer));
-    builder.report(finding.help("leave it out, which means `memoryless_minmax`"));
+    let diagnostic = Diagnostic::error(message).at(builder.document.spans.value(pointer));
+    builder.report(diagnostic.help("leave it out, which means `memoryless_minmax`"));
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -78,14 +78,15 @@ enum Role {
 }
 
 fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<QuantizationArgs> {
-    let before = builder.findings.len();
+    let before = builder.diagnostics.len();
     let dynamic = dynamic(builder, arguments, pointer, role);
     if let Some(order) = &arguments.actorder
         && !matches!(order, Value::Null | Value::Bool(false))
     {
         let at = builder.document.spans.key(&child(pointer, "actorder"));
-        builder
-            .report(Finding::error("`actorder` needs calibration data").at(at).help("leave it out, or set it to null"));
+        builder.report(
+            Diagnostic::error("`actorder` needs calibration data").at(at).help("leave it out, or set it to null"),
+        );
     }
     check_observer(builder, arguments.observer.as_deref(), &child(pointer, "observer"));
     let strategy = strategy(builder, arguments, pointer);
@@ -96,14 +97,14 @@ fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
         Some(other) => {
             let message = format!("no scheme of this build stores scales as `{}`", unquoted(other));
             let at = builder.document.spans.value(&child(pointer, "scale_dtype"));
-            builder.report(Finding::error(message).at(at).help("leave it out for the dtype of the weight"));
+            builder.report(Diagnostic::error(message).at(at).help("leave it out for the dtype of the weight"));
             None
         }
     };
     let num_bits = u8::try_from(arguments.num_bits.0).ok().filter(|bits| *bits > 0);
     if num_bits.is_none() {
         let at = builder.document.spans.value(&child(pointer, "num_bits"));
-        builder.report(Finding::error("`num_bits` must be from 1 to 255").at(at));
+        builder.report(Diagnostic::error("`num_bits` must be from 1 to 255").at(at));
     }
     let resolved = QuantizationArgs {
         num_bits: num_bits?,
@@ -116,7 +117,7 @@ fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
         dynamic: dynamic?,
         scale_dtype,
     };
-    (builder.findings.len() == before).then_some(resolved)
+    (builder.diagnostics.len() == before).then_some(resolved)
 }
 
 fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<Dynamic> {
@@ -131,13 +132,13 @@ fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
         (Role::Inputs, Dynamic::Static) => "static `input_activations` need calibration data",
         (Role::Inputs, Dynamic::Local) => "`dynamic: local` needs calibration data",
     };
-    let finding = Finding::error(message).at(builder.document.spans.key(match arguments.dynamic {
+    let diagnostic = Diagnostic::error(message).at(builder.document.spans.key(match arguments.dynamic {
         Some(_) => &at,
         None => pointer,
     }));
     builder.report(match role {
-        Role::Weights => finding,
-        Role::Inputs => finding.help("`dynamic: true` computes their scales while the model runs"),
+        Role::Weights => diagnostic,
+        Role::Inputs => diagnostic.help("`dynamic: true` computes their scales while the model runs"),
     });
     None
 }
@@ -187,7 +188,7 @@ fn strategy(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str) -> 
                 "strategy" => format!("strategy `{}`", written.name()),
                 other => format!("`{other}`"),
             };
-            builder.report(Finding::error(format!("{what} {reason}")).at(at));
+            builder.report(Diagnostic::error(format!("{what} {reason}")).at(at));
             None
         }
     }

@@ -2,30 +2,30 @@
 
 /// How a column's cells are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
+pub(super) enum Align {
     Left,
     Right,
 }
 
 /// A table of text cells; each column is as wide as its widest cell.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(super) struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+    pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row, one cell per column.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
     /// The lines of the table, the header first, without trailing spaces.
-    pub fn render(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let header: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|column| {

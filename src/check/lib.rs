@@ -3,6 +3,8 @@
 //! Nothing here shares code with the kernels that quantize or the pipeline that writes; of the rest of the program only
 //! the readers of headers, index, config and manifest are used.
 
+#![forbid(unsafe_code)]
+
 mod codebook;
 mod coded;
 mod content;

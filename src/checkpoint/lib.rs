@@ -3,27 +3,34 @@
 //! Every byte of the directory is untrusted. Reading takes memory in proportion to the headers, opens one file at a
 //! time, and refuses what different readers would understand differently.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use crate::layer::{self, LayerKind};
+use crate::models::LayerKind;
 
+pub mod checksum;
 pub mod config;
 mod error;
 pub mod experts;
 pub mod header;
 pub mod index;
 pub mod layout;
+pub mod manifest;
 pub mod model_id;
+pub mod models;
 mod open;
+pub mod pattern;
 mod quantized;
 
 pub mod side_files;
 pub mod smoke;
 pub mod source;
 mod summary;
+pub mod text;
 pub mod view;
 
 pub use error::CheckpointError;
@@ -145,17 +152,17 @@ impl ShardFile {
 impl Tensor {
     /// The module the tensor belongs to: its name up to the last dot.
     pub fn module(&self) -> &str {
-        layer::split_name(&self.name).0
+        models::split_name(&self.name).0
     }
 
     /// What follows the last dot: `weight`, `bias`, …
     pub fn parameter(&self) -> &str {
-        layer::split_name(&self.name).1
+        models::split_name(&self.name).1
     }
 
     /// What patterns are held against: the module for a weight or bias, else the tensor's own name.
     pub fn target_name(&self) -> &str {
-        match layer::split_name(&self.name) {
+        match models::split_name(&self.name) {
             (module, "weight" | "bias") if !module.is_empty() => module,
             _ => &self.name,
         }

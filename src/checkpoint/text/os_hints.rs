@@ -8,7 +8,7 @@ const OPEN_FILES: &str = "raise the limit of open files (`ulimit -n`), or give f
 const DISK: &str = "the disk, or the way to it, fails: the system's log (`dmesg`) says more";
 
 /// What helps when a file cannot be read.
-pub(crate) fn for_reading(error: &io::Error) -> Option<&'static str> {
+pub fn for_reading(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some("let this user read it (`chmod`), or run as one who may"),
         _ => for_any(error),
@@ -16,7 +16,7 @@ pub(crate) fn for_reading(error: &io::Error) -> Option<&'static str> {
 }
 
 /// What helps when something of the output cannot be made or written.
-pub(crate) fn for_writing(error: &io::Error) -> Option<&'static str> {
+pub fn for_writing(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some("give an `--output` in a directory that this user may write to"),
         ErrorKind::ReadOnlyFilesystem => Some("give an `--output` on a file system that is not read-only"),

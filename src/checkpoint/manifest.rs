@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::header::{Header, HeaderError};
-use crate::checkpoint::source::{SourceError, SourceFile};
 use crate::checksum::{Crc64, parts_of, whole};
+use crate::header::{Header, HeaderError};
+use crate::source::{SourceError, SourceFile};
 
 /// The manifest's file name in the output directory.
 pub const MANIFEST_FILE: &str = "qwen-fp8-manifest.json";

@@ -1,11 +1,11 @@
 //! Where the time of a run went, for `apply --timings`.
 
 use super::table::{Align, Table};
+use crate::checkpoint::text::human;
 use crate::run::{Bound, Report};
-use crate::size::human;
 
 /// A few lines and a table of the slowest tensors.
-pub fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let shares = &report.shares;
     let mut text = format!(
         "wall {:.2} s, CPU {:.2} s, {} workers ({}), peak memory {}\n\

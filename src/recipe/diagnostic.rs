@@ -4,27 +4,27 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Origin, Renderer, Snippet};
 
+use crate::checkpoint::text::unquoted;
 use crate::recipe::RecipeText;
-use crate::shown::unquoted;
 
-/// How much a finding weighs.
+/// How much a diagnostic weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub enum Level {
     /// Nothing is written.
     Error,
     /// The run goes on.
     Warning,
 }
 
-/// One finding about a recipe, or about a recipe and a checkpoint together.
+/// One diagnostic about a recipe, or about a recipe and a checkpoint together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub severity: Severity,
+pub struct Diagnostic {
+    pub level: Level,
     /// One line, lower case, no full stop.
     pub message: String,
-    /// Bytes of the recipe text that the finding points at.
+    /// Bytes of the recipe text that the diagnostic points at.
     pub span: Option<Range<usize>>,
     /// What stands beside the caret; may be empty.
     pub label: String,
@@ -32,13 +32,13 @@ pub struct Finding {
     pub help: Vec<String>,
 }
 
-impl Finding {
+impl Diagnostic {
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), span: None, label: String::new(), help: Vec::new() }
+        Self { level: Level::Error, message: message.into(), span: None, label: String::new(), help: Vec::new() }
     }
 
     pub fn warning(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(message) }
+        Self { level: Level::Warning, ..Self::error(message) }
     }
 
     #[must_use]
@@ -60,27 +60,27 @@ impl Finding {
     }
 }
 
-/// Shows findings as rustc does, each under the line that it points at.
-pub fn render(findings: &[Finding], text: &RecipeText, color: bool) -> String {
+/// Shows diagnostics as rustc does, each under the line that it points at.
+pub fn render(diagnostics: &[Diagnostic], text: &RecipeText, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let path = unquoted(&text.path.to_string_lossy()).to_string();
     let mut rendered = String::new();
-    for finding in findings {
+    for diagnostic in diagnostics {
         if !rendered.is_empty() {
             rendered.push_str("\n\n");
         }
-        let line = finding.span.clone().filter(|_| !text.text.is_empty()).map(|span| Line::of(&text.text, span));
+        let line = diagnostic.span.clone().filter(|_| !text.text.is_empty()).map(|span| Line::of(&text.text, span));
         // Writing to a string cannot fail.
-        let _ = write!(rendered, "{}", renderer.render(&[finding.group(line.as_ref(), &path)]));
+        let _ = write!(rendered, "{}", renderer.render(&[diagnostic.group(line.as_ref(), &path)]));
     }
     rendered
 }
 
-impl Finding {
+impl Diagnostic {
     fn group<'a>(&'a self, line: Option<&'a Line>, path: &'a str) -> Group<'a> {
-        let level = match self.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
+        let level = match self.level {
+            Level::Error => annotate_snippets::Level::ERROR,
+            Level::Warning => annotate_snippets::Level::WARNING,
         };
         let mut group = Group::with_title(level.primary_title(&self.message));
         group = match line {
@@ -92,11 +92,11 @@ impl Finding {
                 group.element(snippet)
             }
         };
-        group.elements(self.help.iter().map(|help| Level::HELP.message(help)))
+        group.elements(self.help.iter().map(|help| annotate_snippets::Level::HELP.message(help)))
     }
 }
 
-/// The line of a text that a finding points at, fit to be shown.
+/// The line of a text that a diagnostic points at, fit to be shown.
 struct Line {
     /// From 1.
     number: usize,
@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn a_finding_under_its_line() {
         let text = text("rules:\n  - scheme: FP8_BLOK\n");
-        let finding = Finding::error("no scheme is called `FP8_BLOK`").at(19..27).help("did you mean `FP8_BLOCK`?");
+        let diagnostic =
+            Diagnostic::error("no scheme is called `FP8_BLOK`").at(19..27).help("did you mean `FP8_BLOCK`?");
         let expected = "\
 error: no scheme is called `FP8_BLOK`
  --> recipes/mine.yaml:2:13
@@ -160,15 +161,15 @@ error: no scheme is called `FP8_BLOK`
   |             ^^^^^^^^
   |
   = help: did you mean `FP8_BLOCK`?";
-        assert_eq!(render(&[finding], &text, false), expected);
+        assert_eq!(render(&[diagnostic], &text, false), expected);
     }
 
     #[test]
     fn a_finding_without_a_place_and_a_warning_with_a_label() {
         let text = text("a: 1");
-        let findings = [
-            Finding::error("nothing to do").help("do something"),
-            Finding::warning("matches nothing").at(3..4).label("here").help("one").help("two"),
+        let diagnostics = [
+            Diagnostic::error("nothing to do").help("do something"),
+            Diagnostic::warning("matches nothing").at(3..4).label("here").help("one").help("two"),
         ];
         let expected = "\
 error: nothing to do
@@ -183,25 +184,25 @@ warning: matches nothing
   |
   = help: one
   = help: two";
-        assert_eq!(render(&findings, &text, false), expected);
+        assert_eq!(render(&diagnostics, &text, false), expected);
     }
 
     #[test]
     fn places_that_lie_badly() {
         let text = text("ä: 'ß'\nb: c");
         for span in [0..0, 1..1, 0..100, 4..6, 13..13, 100..200, 5..10] {
-            let shown = render(&[Finding::error("x").at(span.clone())], &text, false);
+            let shown = render(&[Diagnostic::error("x").at(span.clone())], &text, false);
             assert!(shown.starts_with("error: x\n --> recipes/mine.yaml:"), "{span:?}: {shown}");
         }
-        assert!(render(&[Finding::error("x").at(4..8)], &text, false).contains("mine.yaml:1:4\n"));
-        assert!(render(&[Finding::error("x").at(12..13)], &text, false).contains("mine.yaml:2:4\n"));
+        assert!(render(&[Diagnostic::error("x").at(4..8)], &text, false).contains("mine.yaml:1:4\n"));
+        assert!(render(&[Diagnostic::error("x").at(12..13)], &text, false).contains("mine.yaml:2:4\n"));
     }
 
     #[test]
     fn long_lines_keep_their_column() {
         let text = text(&format!("a: [{}, bad, {}]", "x, ".repeat(300), "y, ".repeat(300)));
         let at = text.text.find("bad").unwrap();
-        let shown = render(&[Finding::error("x").at(at..at + 3)], &text, false);
+        let shown = render(&[Diagnostic::error("x").at(at..at + 3)], &text, false);
         assert!(shown.contains(&format!("mine.yaml:1:{}\n", at + 1)), "{shown}");
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[3].contains("bad") && lines.iter().all(|line| line.len() < 200), "{shown}");
@@ -211,15 +212,15 @@ warning: matches nothing
     #[test]
     fn what_a_terminal_acts_on_is_replaced() {
         let text = text("a\u{200e}\u{202e}\u{1b}[31m: 1");
-        let shown = render(&[Finding::error("x").at(9..10)], &text, false);
+        let shown = render(&[Diagnostic::error("x").at(9..10)], &text, false);
         assert!(shown.contains("1 | a\u{fffd}\u{fffd}\u{fffd}[31m: 1\n"), "{shown}");
     }
 
     #[test]
     fn color_is_only_where_it_is_asked_for() {
         let text = text("a: 1");
-        let finding = [Finding::error("x").at(0..1)];
-        assert!(render(&finding, &text, true).contains("\u{1b}["));
-        assert!(!render(&finding, &text, false).contains('\u{1b}'));
+        let diagnostic = [Diagnostic::error("x").at(0..1)];
+        assert!(render(&diagnostic, &text, true).contains("\u{1b}["));
+        assert!(!render(&diagnostic, &text, false).contains('\u{1b}'));
     }
 }

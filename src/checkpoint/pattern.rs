@@ -4,8 +4,8 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::layer::LayerKind;
-use crate::shown::unquoted;
+use crate::models::LayerKind;
+use crate::text::unquoted;
 
 /// A pattern over module names.
 #[derive(Clone, Debug)]

@@ -1,0 +1,10 @@
+//! Text for people: names of untrusted input escaped for a terminal, byte counts, plurals, and hints about errors of the operating system.
+
+mod escape;
+pub mod os_hints;
+mod plural;
+mod size;
+
+pub use escape::*;
+pub use plural::count;
+pub use size::*;
