@@ -23,7 +23,7 @@ use qwen_fp8_schemes::TensorSpec;
 use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{Recipe, ServingPolicy};
+use crate::recipe::{NonFinitePolicy, Recipe, ServingPolicy};
 
 pub(crate) use merged::with_partners;
 pub(crate) use selection::{patterns, quoted};
@@ -165,6 +165,11 @@ impl Plan {
     /// [`AmaxScope::Fused`](qwen_fp8_schemes::AmaxScope::Fused).
     pub fn amax_leaders(&self) -> Vec<usize> {
         merged::amax_leaders(self)
+    }
+
+    /// Returns whether NaN and infinity go into the output (`on_nonfinite: keep`) instead of ending the run.
+    pub fn keeps_non_finite(&self) -> bool {
+        self.recipe.on_nonfinite == NonFinitePolicy::Keep
     }
 
     /// Bytes of all tensors of the source.

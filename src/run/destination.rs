@@ -11,7 +11,7 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::checkpoint::source::entries;
 use crate::plan::Plan;
-use crate::run::RunError;
+use crate::run::error::RunError;
 
 /// The place of the output: an existing parent directory and a name in it.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Destination {
     pub(super) fn check_free(&self) -> Result<(), RunError> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(RunError::file("look at", &self.path)(error)),
+            Err(error) => Err(RunError::file("stat", &self.path)(error)),
             Ok(found) if !found.is_dir() => Err(self.occupied()),
             Ok(found) => {
                 let mut entries = entries(&self.path).map_err(RunError::file("list", &self.path))?;
@@ -71,7 +71,7 @@ impl Destination {
 
     /// The empty directory that bears the output's name can be removed when the output is there to take its place.
     fn check_makes_way(&self, found: &Metadata) -> Result<(), RunError> {
-        let parent = fs::metadata(&self.parent).map_err(RunError::file("look at", &self.parent))?;
+        let parent = fs::metadata(&self.parent).map_err(RunError::file("stat", &self.parent))?;
         // A directory of the same file system may be mounted too, which only the kernel knows.
         let statx = rustix::fs::statx(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
         let is_mounted = statx.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
@@ -81,7 +81,7 @@ impl Destination {
         let user = geteuid();
         let is_sticky = Mode::from_raw_mode(parent.mode()).contains(Mode::SVTX);
         if is_sticky && !user.is_root() && ![parent.uid(), found.uid()].contains(&user.as_raw()) {
-            return Err(RunError::Foreign { path: self.path.clone(), owner: found.uid() });
+            return Err(RunError::OtherUsers { path: self.path.clone(), owner: found.uid() });
         }
         Ok(())
     }
@@ -123,13 +123,13 @@ impl Destination {
     /// Neither the output nor a directory above it is the source, under whatever name it was reached.
     fn check_outside(&self, source: &Path) -> Result<(), RunError> {
         let inside = || RunError::OutputInSource { output: self.path.clone(), source_dir: source.to_path_buf() };
-        let source_identity = identity(source).map_err(RunError::file("look at", source))?;
+        let source_identity = identity(source).map_err(RunError::file("stat", source))?;
         for above in self.path.ancestors() {
             match identity(above) {
                 Ok(found) if found == source_identity => return Err(inside()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(RunError::file("look at", above)(error)),
+                Err(error) => return Err(RunError::file("stat", above)(error)),
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Destination {
 
 /// The output is no directory that the source lies in.
 fn check_not_around(output: &Path, source: &Path) -> Result<(), RunError> {
-    let resolved = fs::canonicalize(source).map_err(RunError::file("look at", source))?;
+    let resolved = fs::canonicalize(source).map_err(RunError::file("stat", source))?;
     // What is not there, or cannot be looked at, is found out later.
     let Ok(output_identity) = identity(output) else { return Ok(()) };
     match resolved.ancestors().skip(1).any(|above| identity(above).is_ok_and(|above| above == output_identity)) {

@@ -44,10 +44,10 @@ pub enum RunError {
     Different { staging: PathBuf, differences: Vec<String> },
 
     #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
-    Stranger { path: PathBuf },
+    NotOurs { path: PathBuf },
 
     #[error("{} was made by another user (number {owner})", shown_path(path))]
-    Foreign { path: PathBuf, owner: u32 },
+    OtherUsers { path: PathBuf, owner: u32 },
 
     #[error("{} needs {needed} bytes and {available} bytes are free on its disk", shown_path(output))]
     NoSpace { output: PathBuf, needed: u64, available: u64 },
@@ -127,7 +127,7 @@ impl RunError {
                 "give the same recipe, checkpoint and options again to continue it",
                 "`--restart` throws it away and starts afresh",
             ],
-            Self::Foreign { .. } => &["give another `--output`, or let its owner remove it"],
+            Self::OtherUsers { .. } => &["give another `--output`, or let its owner remove it"],
             Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],
             Self::FileTooLarge { .. } => &["raise the limit, or give a smaller `max_shard_size` in the recipe"],
             Self::Memory { .. } => &["give a larger `--max-memory`"],

@@ -1,13 +1,16 @@
 //! The small files of an output: copies of the source's side files, and documents.
 
-use std::io::{Read as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::side_files::SideFile;
 use crate::checkpoint::source::SourceFile;
-use crate::run::RunError;
-use crate::run::staging::create_new;
+use crate::run::error::RunError;
 
 /// Bytes of a side file that are copied at a time.
 const CHUNK: usize = 64 << 10;
@@ -25,7 +28,7 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunEr
         let read = match source.file().read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(RunError::file("read", &file.path)(error)),
         };
         sum = sum.then(Crc64::of(&buffer[..read]), read as u64);
@@ -41,4 +44,19 @@ pub(super) fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> 
     let mut file = create_new(path, 0o666).map_err(RunError::file("create", path))?;
     file.write_all(bytes).map_err(RunError::file("write", path))?;
     file.sync_all().map_err(RunError::file("sync", path))
+}
+
+/// Creates a file that must not exist, with these permissions less the umask.
+pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_dir(path: &Path) -> Result<(), RunError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(RunError::file("sync", path))
 }

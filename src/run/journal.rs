@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::NonFinite;
-use crate::run::RunError;
+use crate::run::error::RunError;
+use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::met::{Met, OddScales};
-use crate::run::staging::{create_new, sync_dir};
+use crate::run::stats::{DegenerateScaleCounts, TensorStats};
 
 /// A journal is a line per shard: one of more bytes is none.
 const MAX_BYTES: u64 = 256 << 20;
@@ -24,33 +24,33 @@ const MAX_BYTES: u64 = 256 << 20;
 /// A shard that was complete and durable when its line was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Finished {
+pub(super) struct FinishedShard {
     pub(super) shard: String,
     pub(super) size: u64,
     pub(super) crc64: Crc64,
     /// What is no number in the weights of the shard, which a later run does not read again.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kept: Vec<Met<NonFinite>>,
+    #[serde(rename = "kept", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) non_finite: Vec<TensorStats<NonFinite>>,
     /// The same of remarkable scales.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) scales: Vec<Met<OddScales>>,
+    #[serde(rename = "scales", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
 }
 
 /// What an earlier run wrote down.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(super) struct PastRun {
     pub(super) identity: Identity,
-    pub(super) finished: Vec<Finished>,
+    pub(super) finished: Vec<FinishedShard>,
 }
 
 /// The journal of the run that goes on.
 pub(super) struct Journal {
     path: PathBuf,
     file: Mutex<File>,
-    finished: Mutex<Vec<Finished>>,
+    finished: Mutex<Vec<FinishedShard>>,
 }
 
-impl Past {
+impl PastRun {
     /// Reads a journal; `None` where there is none or its first line does not prove itself.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, RunError> {
         let mut bytes = Vec::new();
@@ -69,7 +69,7 @@ impl Past {
 
 impl Journal {
     /// Puts a journal that says this much in the place of `path`, whole or not at all.
-    pub(super) fn create(path: &Path, identity: &Identity, finished: Vec<Finished>) -> Result<Self, RunError> {
+    pub(super) fn create(path: &Path, identity: &Identity, finished: Vec<FinishedShard>) -> Result<Self, RunError> {
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(RunError::file("remove", &new)(error)),
@@ -87,7 +87,7 @@ impl Journal {
     }
 
     /// Writes down that a shard is complete and durable.
-    pub(super) fn add(&self, finished: Finished) -> io::Result<()> {
+    pub(super) fn add(&self, finished: FinishedShard) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(line(&finished).as_bytes())?;
         file.sync_data()?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::run::RunError;
+use crate::run::error::RunError;
 
 /// The most files of a kind that are open at a time, those in use by a worker aside.
 const OPEN_FILES: usize = 16;

@@ -11,10 +11,10 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::checkpoint::layout::ShardLayout;
-use crate::run::RunError;
 use crate::run::buffer::ALIGN;
+use crate::run::error::RunError;
+use crate::run::files::{create_new, sync_dir};
 use crate::run::open_files::OpenFiles;
-use crate::run::staging::{create_new, sync_dir};
 
 /// Direct I/O is not worth its fixed costs below this.
 const SMALLEST_DIRECT_WRITE: usize = 64 << 10;
@@ -23,7 +23,7 @@ const SMALLEST_DIRECT_WRITE: usize = 64 << 10;
 pub(super) struct Outputs<'a> {
     dir: &'a Path,
     layouts: &'a [ShardLayout],
-    open: OpenFiles<OutputFile>,
+    open: OpenFiles<OutputShard>,
     /// Per shard, bytes that are still to be written; `None` for a shard that an earlier run has finished.
     remaining: Vec<Option<AtomicU64>>,
     direct: bool,
@@ -57,10 +57,10 @@ impl<'a> Outputs<'a> {
         self.dir.join(&self.layouts[shard].file_name)
     }
 
-    pub(super) fn get(&self, shard: usize) -> Result<Arc<OutputFile>, RunError> {
+    pub(super) fn get(&self, shard: usize) -> Result<Arc<OutputShard>, RunError> {
         self.open.get(shard, || {
             let path = self.path(shard);
-            OutputFile::open(&path, self.direct).map_err(RunError::file("open", &path))
+            OutputShard::open(&path, self.direct).map_err(RunError::file("open", &path))
         })
     }
 
@@ -94,7 +94,7 @@ impl<'a> Outputs<'a> {
 }
 
 /// An output shard that is open for writing.
-pub(super) struct OutputFile {
+pub(super) struct OutputShard {
     pub(super) buffered: File,
     /// The same file past the page cache, where its file system can.
     direct: Option<File>,
@@ -102,7 +102,7 @@ pub(super) struct OutputFile {
     refused: AtomicBool,
 }
 
-impl OutputFile {
+impl OutputShard {
     fn open(path: &Path, direct: bool) -> io::Result<Self> {
         let open = |flags: OFlags| {
             OpenOptions::new().write(true).custom_flags((OFlags::NOFOLLOW | flags).bits().cast_signed()).open(path)

@@ -10,20 +10,20 @@ use rustix::fs::OFlags;
 
 use crate::checkpoint::checksum::{Crc64, parts_of, whole};
 use crate::checkpoint::layout::ShardLayout;
-use crate::run::RunError;
 use crate::run::checksums::Checksums;
-use crate::run::journal::Finished;
+use crate::run::error::RunError;
+use crate::run::journal::FinishedShard;
 use crate::run::threads;
 
 /// The finished shards that prove themselves, in the order of the layouts, their checksums put into `checksums`.
-pub(super) fn believed(
-    past: &[Finished],
+pub(super) fn verified(
+    past: &[FinishedShard],
     dir: &Path,
     layouts: &[ShardLayout],
     checksums: &Checksums<'_>,
     threads: usize,
     cancel: &AtomicBool,
-) -> Result<Vec<Option<Finished>>, RunError> {
+) -> Result<Vec<Option<FinishedShard>>, RunError> {
     let found = Mutex::new(vec![None; layouts.len()]);
     let next = AtomicUsize::new(0);
     threads::on_each(threads.min(past.len()), || {
@@ -44,7 +44,7 @@ pub(super) fn believed(
 
 /// The checksums of the shard's tensors, if the file is what the journal and the plan say. One that cannot be read is
 /// as good as none: it is written again.
-fn tensors_of(line: &Finished, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
+fn tensors_of(line: &FinishedShard, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
     let file = open(&dir.join(&layout.file_name))?;
     if file.metadata().ok()?.len() != layout.size || line.size != layout.size {
         return None;

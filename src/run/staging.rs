@@ -1,83 +1,29 @@
 //! The staging directory beside the output, the lock over both, and the rename that publishes.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::checkpoint::layout::INDEX_FILE;
 use crate::checkpoint::source::entries;
 use crate::run::destination::Destination;
+use crate::run::error::RunError;
+use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::journal::{Finished, Journal, Past};
-use crate::run::{LeftBehind, RunError};
+use crate::run::journal::{FinishedShard, Journal, PastRun};
+use crate::run::lock::Lock;
+use crate::run::observer::LeftBehind;
 
 /// What the journal is called; a directory that holds one is ours.
 const JOURNAL: &str = "qwen-fp8-journal";
 
 /// What the directory that becomes the output is called until then.
 const CHECKPOINT: &str = "checkpoint";
-
-/// The right to write one output, held by at most one run of this machine.
-pub(super) struct Lock {
-    file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    pub(super) fn acquire(destination: &Destination) -> Result<Self, RunError> {
-        let path = destination.beside("lock");
-        loop {
-            let file = open_lock(&path)?;
-            let held = file.metadata().map_err(RunError::file("look at", &path))?;
-            if !held.is_file() || held.len() > 0 {
-                return Err(RunError::Stranger { path });
-            }
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(RunError::Locked { output: destination.path.clone(), lock: path });
-                }
-                Err(TryLockError::Error(source)) => return Err(RunError::file("lock", &path)(source)),
-            }
-            // The run that held the lock before may have removed the file between our open and our lock.
-            match fs::symlink_metadata(&path) {
-                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(Self { file, path }),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(RunError::file("look at", &path)(error)),
-            }
-        }
-    }
-}
-
-/// Opens the lock file, or makes it. One that another user's run has left behind may be there to be read only, which is
-/// enough to lock it.
-fn open_lock(path: &Path) -> Result<File, RunError> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let open = |options: &mut OpenOptions| options.custom_flags(flags).open(path);
-    match open(OpenOptions::new().write(true).create(true).truncate(false)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match fs::symlink_metadata(path) {
-            Ok(found) => open(OpenOptions::new().read(true))
-                .map_err(|_| RunError::Foreign { path: path.to_path_buf(), owner: found.uid() }),
-            Err(_) => Err(RunError::file("make", path)(error)),
-        },
-        opened => opened.map_err(RunError::file("make", path)),
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Removed while it is held, so that nobody can lock a file without a name and believe in it. A lock file that
-        // cannot be removed does no harm: the next run locks it again.
-        let _ = fs::remove_file(&self.path);
-        let _ = self.file.unlock();
-    }
-}
 
 /// `.<name>.partial/`: the journal, which also says that the directory is ours, and the directory that will be renamed
 /// to the output.
@@ -98,12 +44,12 @@ impl Staging {
     ///
     /// # Errors
     /// What lies there is not ours, or belongs to another job: it is then untouched.
-    pub(super) fn past(destination: &Destination, identity: &Identity) -> Result<Option<Past>, RunError> {
+    pub(super) fn past(destination: &Destination, identity: &Identity) -> Result<Option<PastRun>, RunError> {
         let root = destination.beside("partial");
         if !is_ours(&root)? {
             return Ok(None);
         }
-        let Some(past) = Past::read(&root.join(JOURNAL))? else { return Ok(None) };
+        let Some(past) = PastRun::read(&root.join(JOURNAL))? else { return Ok(None) };
         let differences = past.identity.differences(identity);
         if !differences.is_empty() {
             return Err(RunError::Different { staging: root, differences });
@@ -120,7 +66,7 @@ impl Staging {
     pub(super) fn resume(
         destination: &Destination,
         identity: &Identity,
-        finished: Vec<Finished>,
+        finished: Vec<FinishedShard>,
     ) -> Result<Self, RunError> {
         let root = destination.beside("partial");
         let dir = root.join(CHECKPOINT);
@@ -240,28 +186,13 @@ impl Drop for Staging {
     }
 }
 
-/// Creates a file that must not exist, with these permissions less the umask.
-pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
-/// Makes the entries of a directory durable.
-pub(super) fn sync_dir(path: &Path) -> Result<(), RunError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(RunError::file("sync", path))
-}
-
 /// Removes the staging directory of another run; refuses to touch anything that is not one.
 fn remove_left_over(root: &Path) -> Result<(), RunError> {
     // Without its journal, only an empty one can be ours.
     match if is_ours(root)? { remove(root) } else { fs::remove_dir(root) } {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            Err(RunError::Stranger { path: root.to_path_buf() })
+            Err(RunError::NotOurs { path: root.to_path_buf() })
         }
         other => other.map_err(RunError::file("remove", root)),
     }
@@ -272,11 +203,11 @@ fn remove_left_over(root: &Path) -> Result<(), RunError> {
 fn is_ours(root: &Path) -> Result<bool, RunError> {
     match fs::symlink_metadata(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(RunError::file("look at", root)(error)),
-        Ok(found) if !found.is_dir() => return Err(RunError::Stranger { path: root.to_path_buf() }),
+        Err(error) => return Err(RunError::file("stat", root)(error)),
+        Ok(found) if !found.is_dir() => return Err(RunError::NotOurs { path: root.to_path_buf() }),
         // Another user's journal would prove another user's shards.
         Ok(found) if found.uid() != geteuid().as_raw() => {
-            return Err(RunError::Foreign { path: root.to_path_buf(), owner: found.uid() });
+            return Err(RunError::OtherUsers { path: root.to_path_buf(), owner: found.uid() });
         }
         Ok(_) => {}
     }

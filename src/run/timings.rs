@@ -6,40 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::checkpoint::manifest::NonFinite;
-use crate::run::met::{Met, OddScales};
-
 /// How many of the slowest tensors a report names.
 const SLOWEST: usize = 10;
-
-/// What a run did and what it cost.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub wall_seconds: f64,
-    /// User and system time of the whole process.
-    pub cpu_seconds: f64,
-    /// The most bytes that were resident at a time; `None` where the system does not say.
-    pub peak_memory: Option<u64>,
-    /// Bytes of tensor data that were read, a second pass counted twice.
-    pub bytes_read: u64,
-    /// Bytes of the output directory.
-    pub bytes_written: u64,
-    /// Bytes read per second of wall time.
-    pub bytes_per_second: f64,
-    pub workers: usize,
-    pub simd: &'static str,
-    pub tensors_copied: usize,
-    pub tensors_dequantized: usize,
-    pub tensors_quantized: usize,
-    /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
-    pub non_finite: Vec<Met<NonFinite>>,
-    /// The weights with groups of zeros, or of numbers too small for their scale, in the same order.
-    pub odd_scales: Vec<Met<OddScales>>,
-    pub shares: Shares,
-    pub bound_by: Bound,
-    /// Longest first.
-    pub slowest: Vec<TensorTime>,
-}
 
 /// How the workers spent their time; the four add up to 1.
 #[derive(Clone, Copy, Debug, Serialize)]

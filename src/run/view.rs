@@ -8,7 +8,7 @@ use qwen_fp8_schemes::{Codes, SourceDtype, decode};
 use crate::checkpoint::view::Float8;
 use crate::checkpoint::{Tensor, View};
 use crate::run::buffer::Buffer;
-use crate::run::self_check::values;
+use crate::run::scales::values;
 use crate::run::sources::SourceFile;
 
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.
