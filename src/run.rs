@@ -1,9 +1,9 @@
-//! A run: carries a plan out, from source shards to a published directory.
+//! A run: carries out a plan, from source shards to a published directory.
 //!
-//! Data goes through in bands of rows, each read, quantized and written by one worker at offsets that the plan has
-//! fixed: memory is workers times band whatever the model's size, and the output is the same for any number of workers.
-//! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed. A
-//! journal there holds the finished shards, from which the same command goes on after whatever stopped it.
+//! The unit of work is a band of rows. One worker reads, quantizes and writes it, at offsets that the plan has fixed.
+//! Memory is therefore workers times band, whatever the model's size, and the output is the same for any number of
+//! workers. All files go into a staging directory beside the output, `config.json` last; they are made durable, and the
+//! directory is renamed. A journal there lists the finished shards, from which the same command resumes after any end.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -66,11 +66,11 @@ mod worker;
 
 /// Carries out `plan` and publishes the result as the directory `output`, which must not exist or be empty.
 ///
-/// What an interrupted run of the same job has finished is taken over, once it has been read again and found to be what
-/// it was; the output is the same, byte for byte.
+/// Shards that an interrupted run of the same job has finished are resumed once their checksums have been verified. The
+/// output is the same, byte for byte.
 ///
 /// # Errors
-/// Whatever went wrong, by file and tensor. The output's name is then as it was before.
+/// The first thing that went wrong, with its file and tensor. The output's name is then as it was before.
 pub fn run(
     plan: &Plan,
     output: &Path,
@@ -82,6 +82,7 @@ pub fn run(
     observer.phase(Phase::Preparing);
     work::check_slots(plan)?;
     let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    // Asked before the lock, so that a run which is refused leaves no trace, and again under it.
     destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
     let _lock = Lock::acquire(&destination)?;
     destination.check_free()?;
@@ -128,6 +129,7 @@ pub fn run(
             return Err(error);
         }
     };
+    // Removed before the clock stops: deleting the directory is part of the run.
     drop(staging);
 
     let wall_seconds = began.elapsed().as_secs_f64();
@@ -155,20 +157,23 @@ pub fn run(
     })
 }
 
-/// A run that has its staging directory.
+/// A run that has made or taken over its staging directory.
 struct StagedRun<'a> {
     plan: &'a Plan,
     identity: &'a Identity,
     recorder: Recorder<'a>,
     work: &'a Work,
-    /// Per shard, whether an earlier run has finished it.
+    /// For each shard, true if an earlier run has finished it.
     finished: &'a [bool],
     options: &'a RunOptions<'a>,
     observer: &'a dyn Observer,
 }
 
 impl StagedRun<'_> {
-    /// Writes everything, `config.json` last; also how many bytes the output has.
+    /// Writes all files, `config.json` last. Returns the times of the workers and the size of the output in bytes.
+    //
+    // The order is what makes a crash harmless: the index is written after the shards that it names, and `config.json`,
+    // without which no server loads a directory, after everything else.
     fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
         let Self { plan, work, options, observer, .. } = *self;
         let there = plan.shards.iter().zip(self.finished).filter(|(_, finished)| **finished);
@@ -203,7 +208,7 @@ impl StagedRun<'_> {
     }
 }
 
-/// Bytes of the output directory, side files included, the manifest not.
+/// Returns the bytes of the output directory, side files included and the manifest excluded.
 fn output_bytes(plan: &Plan) -> u64 {
     plan.output_bytes() + plan.checkpoint.side_files.iter().map(|file| file.stamp.size).sum::<u64>()
 }

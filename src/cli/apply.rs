@@ -73,7 +73,7 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
         let staging = shown_path(&staging);
         let shards =
             if shards == 1 { "the finished shard".to_owned() } else { format!("the {shards} finished shards") };
-        help.push(format!("the same command goes on from {shards} in {staging}"));
+        help.push(format!("the same command resumes from {shards} in {staging}"));
         help.push("`--restart` throws that away and starts afresh".to_owned());
     }
     help

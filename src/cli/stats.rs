@@ -1,4 +1,4 @@
-//! What `apply` says of the numbers that it met: a line for all of them, and one for each of the first few weights.
+//! The tensor statistics that `apply` prints: a line for all weights, and one for each of the first few.
 
 use super::screen::Screen;
 use crate::checkpoint::manifest::NonFinite;
@@ -18,7 +18,7 @@ pub(super) fn say(report: &RunReport, screen: &Screen) {
         let scales = sum(kept, |of| of.scales);
         let weights = count(kept.len(), "weight");
         screen.say(&format!(
-            "warning: kept {nan} NaN and {infinite} infinities in {weights}, which spoil {scales} scales"
+            "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
         ));
         weights_of(kept, screen, |NonFinite { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)

@@ -6,15 +6,15 @@ use crate::checkpoint::manifest::NonFinite;
 use crate::run::stats::{DegenerateScaleCounts, TensorStats};
 use crate::run::timings::{Bound, Shares, TensorTime};
 
-/// What a run did and what it cost.
+/// The outcome of a run that succeeded.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
     pub wall_seconds: f64,
     /// User and system time of the whole process.
     pub cpu_seconds: f64,
-    /// The most bytes that were resident at a time; `None` where the system does not say.
+    /// Largest resident size of the process in bytes; `None` where the system does not tell.
     pub peak_memory: Option<u64>,
-    /// Bytes of tensor data that were read, a second pass counted twice.
+    /// Bytes of tensor data that were read; data that is read in two passes counts twice.
     pub bytes_read: u64,
     /// Bytes of the output directory.
     pub bytes_written: u64,
@@ -25,13 +25,13 @@ pub struct RunReport {
     pub tensors_copied: usize,
     pub tensors_dequantized: usize,
     pub tensors_quantized: usize,
-    /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
+    /// Weights whose NaN and infinity went into the output, in the order of the checkpoint.
     pub non_finite: Vec<TensorStats<NonFinite>>,
-    /// The weights with groups of zeros, or of numbers too small for their scale, in the same order.
+    /// Weights with degenerate scales, in the same order.
     #[serde(rename = "odd_scales")]
     pub degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
     pub shares: Shares,
     pub bound_by: Bound,
-    /// Longest first.
+    /// The slowest tensors, longest time first.
     pub slowest: Vec<TensorTime>,
 }

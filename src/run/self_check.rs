@@ -31,7 +31,7 @@ pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) ->
             return Err(wrong(format!("it has {size} bytes, not {}", layout.size)));
         }
         if read(&file, 0, layout.header.len() as u64).map_err(RunError::file("read", &path))? != layout.header {
-            return Err(wrong("its header is another one".to_owned()));
+            return Err(wrong("its header differs".to_owned()));
         }
         for (weight, scale) in scales(plan, shard, layout) {
             let may_be_none = kept.iter().any(|kept| kept.tensor == plan.checkpoint.tensors[weight].name);

@@ -1,4 +1,6 @@
-//! The staging directory beside the output, the lock over both, and the rename that publishes.
+//! The staging directory beside the output, and the rename that publishes it.
+//!
+//! `docs/reliability.md` lists what a crash leaves after each step, and what the next run does with it.
 
 use std::fs;
 use std::io;
@@ -19,31 +21,33 @@ use crate::run::journal::{FinishedShard, Journal, PastRun};
 use crate::run::lock::Lock;
 use crate::run::observer::LeftBehind;
 
-/// What the journal is called; a directory that holds one is ours.
+/// Name of the journal. A directory that holds one was made by this program.
 const JOURNAL: &str = "qwen-fp8-journal";
 
-/// What the directory that becomes the output is called until then.
+/// Name of the directory that becomes the output, until then.
 const CHECKPOINT: &str = "checkpoint";
 
-/// `.<name>.partial/`: the journal, which also says that the directory is ours, and the directory that will be renamed
-/// to the output.
+/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will be
+/// renamed to the output.
 ///
-/// Dropped without [`Staging::publish`], it keeps the finished shards for the next run, and nothing else; where there is
-/// nothing to keep, it removes itself.
+/// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else; where
+/// no shard is finished, it removes itself.
+//
+// The journal lies beside the output's directory and not in it, so that the rename publishes the output alone.
 pub(super) struct Staging {
     root: PathBuf,
-    /// Where the files of the output are written.
+    /// The directory that the files of the output are written to.
     pub(super) dir: PathBuf,
     pub(super) journal: Journal,
-    /// Whether what it holds is of no use to another run.
+    /// Set when no other run can use what the directory holds.
     spent: bool,
 }
 
 impl Staging {
-    /// What an interrupted run of the same job left behind; `None` where there is nothing to go on from.
+    /// Returns what an interrupted run of the same job left behind; `None` where there is nothing to resume.
     ///
     /// # Errors
-    /// What lies there is not ours, or belongs to another job: it is then untouched.
+    /// The directory is not ours or belongs to another job. It is then left untouched.
     pub(super) fn past(destination: &Destination, identity: &Identity) -> Result<Option<PastRun>, RunError> {
         let root = destination.beside("partial");
         if !is_ours(&root)? {
@@ -57,12 +61,15 @@ impl Staging {
         Ok(Some(past))
     }
 
-    /// Where the shards of an earlier run lie.
+    /// Returns the directory that holds the shards of an earlier run.
     pub(super) fn shards_of(destination: &Destination) -> PathBuf {
         destination.beside("partial").join(CHECKPOINT)
     }
 
-    /// Takes over what an earlier run of the same job left behind, less everything but these finished shards.
+    /// Takes over the staging directory of an earlier run of the same job, and removes all of it but these shards.
+    ///
+    /// # Errors
+    /// A file cannot be removed, or the journal cannot be written.
     pub(super) fn resume(
         destination: &Destination,
         identity: &Identity,
@@ -82,7 +89,10 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Makes the staging directory, in place of one that another run left behind.
+    /// Makes a new staging directory, in place of one that another run left behind.
+    ///
+    /// # Errors
+    /// What lies there is not ours, or the directory cannot be made.
     pub(super) fn create(destination: &Destination, identity: &Identity) -> Result<Self, RunError> {
         let root = destination.beside("partial");
         remove_left_over(&root)?;
@@ -94,28 +104,36 @@ impl Staging {
 
     fn fill(root: &Path, identity: &Identity) -> Result<Self, RunError> {
         let path = root.join(JOURNAL);
-        // Empty it is a sign of whose the directory is, from the first moment on.
+        // An empty journal first: from here on a crash leaves a directory that the next run recognises as ours. Its first
+        // line takes longer, since it is synced.
         create_new(&path, 0o666).map_err(RunError::file("make", &path))?;
         let journal = Journal::create(&path, identity, Vec::new())?;
         let dir = root.join(CHECKPOINT);
         fs::create_dir(&dir).map_err(RunError::file("make", &dir))?;
+        // From the inside out, so that a name that survives a power cut leads to a directory that does.
         sync_dir(root)?;
         sync_dir(root.parent().unwrap_or(Path::new(".")))?;
         Ok(Self { root: root.to_path_buf(), dir, journal, spent: false })
     }
 
-    /// What the next run can go on from, given why this one ended; `None` where that is nothing.
+    /// Returns what the next run can resume, given the error that ended this one; `None` where that is nothing.
     pub(super) fn left_behind(&mut self, error: &RunError) -> Option<LeftBehind> {
         self.spent |= !error.leaves_use();
         let shards = self.journal.finished().len();
         (!self.spent && shards > 0).then(|| LeftBehind { staging: self.root.clone(), shards })
     }
 
-    /// Renames the finished directory to the output's name, which nothing may bear by then.
+    /// Renames the finished directory to the output's name, and makes that durable.
+    ///
+    /// # Errors
+    /// Something else bears the name by now, or the disk does not confirm the rename. Nothing is then published.
     pub(super) fn publish(&mut self, destination: &Destination) -> Result<(), RunError> {
+        // Every file has been synced by now, and with this their names: the rename must not reach the disk before what it
+        // publishes, or a power cut would leave the output's name on an incomplete directory.
         sync_dir(&self.dir)?;
         let target = &destination.path;
-        // An empty directory makes way; one that has been filled since the check does not.
+        // An empty directory makes way, here rather than in the rename, which RENAME_NOREPLACE would refuse. One that
+        // has been filled since the check does not.
         match fs::remove_dir(target) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 return Err(destination.occupied());
@@ -125,14 +143,15 @@ impl Staging {
         match renameat_with(CWD, &self.dir, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(destination.occupied()),
-            // File systems without the flag (some network ones) get the check and the rename apart, under our lock.
+            // Some network file systems lack the flag. There, check and rename are two steps, under our lock.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 destination.check_free()?;
                 fs::rename(&self.dir, target).map_err(RunError::file("rename the staging directory to", target))?;
             }
             Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
         }
-        // A name that may be gone after a power cut is not published: back with it, and on as after any failure.
+        // An output that is reported must outlast a power cut. Where the disk does not confirm the parent directory, the
+        // old name is restored, and the run fails as it would at any other step.
         sync_dir(&destination.parent).and_then(|()| self.journal.check_alive()).inspect_err(|_| {
             let _ = fs::rename(target, &self.dir);
         })?;
@@ -140,10 +159,10 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes everything from the directory but the finished shards.
+    /// Removes everything but the finished shards from the directory.
     fn keep_finished(&self) -> io::Result<()> {
         let finished = self.journal.finished();
-        // Nothing of it is loadable from here on: `config.json` and the index are the first to go.
+        // `config.json` and the index first: without them no server loads what a crash in the middle of this leaves.
         for name in ["config.json", INDEX_FILE] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -160,8 +179,8 @@ impl Staging {
     }
 }
 
-/// Removes what a run left behind that was killed after it had published its output: a journal of no further use, or the
-/// directory that held it.
+/// Removes the staging directory of a run that was killed after it had published its output: all that is left of it is a
+/// journal of no further use, or nothing.
 pub(super) fn remove_published(destination: &Destination) {
     let root = destination.beside("partial");
     let is_spent = || match is_ours(&root) {
@@ -169,7 +188,7 @@ pub(super) fn remove_published(destination: &Destination) {
         Ok(false) => fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_none()),
         Err(_) => false,
     };
-    // Another run may be about to remove it.
+    // Asked again under the lock: the run that published may still be there, about to remove it by itself.
     if is_spent()
         && let Ok(_lock) = Lock::acquire(destination)
         && is_spent()
@@ -180,15 +199,19 @@ pub(super) fn remove_published(destination: &Destination) {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Whatever cannot be removed is not loadable: `config.json` is written last, and the name is not the output's.
+        // An error is no harm: what cannot be removed is not loadable, since `config.json` is written last and the name is
+        // not the output's.
         let _ =
             if self.spent || self.journal.finished().is_empty() { remove(&self.root) } else { self.keep_finished() };
     }
 }
 
-/// Removes the staging directory of another run; refuses to touch anything that is not one.
+/// Removes the staging directory of another run.
+///
+/// # Errors
+/// Something else lies there, which is left untouched.
 fn remove_left_over(root: &Path) -> Result<(), RunError> {
-    // Without its journal, only an empty one can be ours.
+    // A directory without a journal is ours only if a run was killed right after making it: it is then empty.
     match if is_ours(root)? { remove(root) } else { fs::remove_dir(root) } {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -198,24 +221,27 @@ fn remove_left_over(root: &Path) -> Result<(), RunError> {
     }
 }
 
-/// Whether the directory at `root` is a staging directory that this user's runs made; false where nothing is there, or
-/// where a directory is that may be one whose journal was never begun.
+/// Returns whether `root` is a staging directory with a journal, made by a run of this user. False where nothing is there,
+/// or a directory without a journal.
+///
+/// # Errors
+/// [`RunError::NotOurs`] for anything but a directory, [`RunError::OtherUsers`] for one of another user.
 fn is_ours(root: &Path) -> Result<bool, RunError> {
     match fs::symlink_metadata(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(RunError::file("stat", root)(error)),
         Ok(found) if !found.is_dir() => return Err(RunError::NotOurs { path: root.to_path_buf() }),
-        // Another user's journal would prove another user's shards.
+        // Checksums in a journal prove shards against accidents only: whoever writes both can make them agree.
         Ok(found) if found.uid() != geteuid().as_raw() => {
             return Err(RunError::OtherUsers { path: root.to_path_buf(), owner: found.uid() });
         }
         Ok(_) => {}
     }
-    // The journal is the first thing in it and the last to go.
+    // The journal is the first file in the directory and the last to be removed.
     Ok(fs::symlink_metadata(root.join(JOURNAL)).is_ok_and(|journal| journal.is_file()))
 }
 
-/// Removes a staging directory, its journal last, so that what a second crash leaves is still recognised.
+/// Removes a staging directory, its journal last, so that a crash in the middle leaves one that is still recognised.
 fn remove(root: &Path) -> io::Result<()> {
     match fs::remove_dir_all(root.join(CHECKPOINT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
