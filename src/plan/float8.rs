@@ -5,7 +5,7 @@ mod declared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, Role, SourceDtype, Strategy};
 
 use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
 use crate::checkpoint::text::shown;
@@ -60,7 +60,8 @@ fn weight(
         return Err(format!("{} is {}, not BF16, F16 or F32", shown(&scale.name), scale.dtype));
     }
     let outputs = scheme.outputs(Matrix { dtype, rows, columns }).map_err(|error| format!("{name}: {error}"))?;
-    let shape = outputs.into_iter().nth(1).map(|spec| spec.shape).unwrap_or_default();
+    let scales_spec = outputs.into_iter().find(|spec| spec.role == Role::Scale);
+    let shape = scales_spec.map(|spec| spec.shape).unwrap_or_default();
     // A single scale, or one per row, is also written flat.
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
     let is_flat =
