@@ -10,7 +10,6 @@ use crate::plan::summary::Summary;
 use crate::plan::{Plan, Refused};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
 
-mod family;
 mod layers;
 mod text;
 

@@ -18,7 +18,7 @@ mod serving;
 pub mod summary;
 pub mod tensor_parallel;
 
-use qwen_fp8_schemes::TensorSpec;
+use qwen_fp8_schemes::{Registration, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -97,6 +97,18 @@ pub struct Refused {
 }
 
 impl Plan {
+    /// Returns the scheme that quantizes or decodes this tensor of the checkpoint, `None` where its bytes are copied.
+    pub fn registration(&self, tensor: usize) -> Option<&'static Registration> {
+        let rule = match &self.jobs[tensor] {
+            Job::Quantize { rule, .. } => Some(*rule),
+            Job::Copy { .. } if self.checkpoint.tensors[tensor].view.float8().is_some() => {
+                self.decisions[tensor].rule.map(|(rule, _)| rule)
+            }
+            Job::Copy { .. } | Job::Carry { .. } => None,
+        };
+        rule.map(|rule| self.recipe.rules[rule].registration)
+    }
+
     /// Plans what `recipe` does to `checkpoint`.
     ///
     /// # Errors

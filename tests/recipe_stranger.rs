@@ -31,6 +31,7 @@ struct Acme {
 register_scheme!(Registration {
     name: "ACME",
     aliases: &["ROADRUNNER"],
+    version: 1,
     summary: "Quantizes on wheels.",
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),

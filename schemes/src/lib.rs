@@ -35,7 +35,7 @@ pub use kernels::{Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, read_options, registered};
 pub use safetensors::Dtype;
 pub use scheme::{
-    AmaxScope, Band, Extent, Format, Matrix, NonFinite, NonFiniteCount, OddScales, Scheme, ShapeError, SourceDtype,
-    TensorSpec,
+    AmaxScope, Band, Extent, Format, MAX_OUTPUTS, Matrix, NonFinite, NonFiniteCount, OddScales, Role, Scheme,
+    ShapeError, SourceDtype, TensorSpec,
 };
 pub use simd::Simd;

@@ -15,6 +15,11 @@ pub struct Registration {
     pub name: &'static str,
     /// Other names for the same scheme with the same options.
     pub aliases: &'static [&'static str],
+    /// The version of the scheme's arithmetic: raise it whenever the same name and options would write other bytes.
+    ///
+    /// The manifest of an output records it, and an interrupted run is not resumed under another version, so that the
+    /// shards of one output never come from two arithmetics. A change of speed alone leaves it as it is.
+    pub version: u32,
     /// One sentence for listings and for the editor's hover.
     pub summary: &'static str,
     /// The JSON Schema of the options: a closed object, one property per option.

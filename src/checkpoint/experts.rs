@@ -13,7 +13,7 @@ use safetensors::Dtype;
 
 use super::view::View;
 use super::{Checkpoint, Tensor};
-use crate::models::{LayerKind, split_name};
+use crate::models::{DOWN, GATE_UP, LayerKind, of_stack, stack_projections};
 use crate::text::shown;
 
 /// Why a stack of experts cannot be taken apart.
@@ -69,7 +69,7 @@ impl Checkpoint {
         }
         let mut tensors = Vec::with_capacity(self.tensors.len());
         for tensor in self.tensors {
-            match layouts.get(experts_of(&tensor.name).0) {
+            match layouts.get(of_stack(&tensor.name).0) {
                 Some(&layout) if tensor.kind() == LayerKind::Experts => tensors.extend(parts(&tensor, layout)),
                 _ => tensors.push(tensor),
             }
@@ -79,17 +79,12 @@ impl Checkpoint {
     }
 }
 
-/// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
-pub fn experts_of(name: &str) -> (&str, &str) {
-    split_name(name.strip_suffix(".weight").unwrap_or(name))
-}
-
 /// The layout of the stacks of each module of experts.
 fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError> {
     let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut stacks: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
     for tensor in tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts) {
-        let (experts, projection) = experts_of(&tensor.name);
+        let (experts, projection) = of_stack(&tensor.name);
         let error_name = || tensor.name.clone();
         if !matches!(tensor.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
             return Err(ExpertsError::Dtype { tensor: error_name(), dtype: tensor.dtype });
@@ -99,8 +94,8 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError>
             return Err(ExpertsError::Biases { tensor: error_name() });
         }
         let place = match projection {
-            "gate_up_proj" => 0,
-            "down_proj" => 1,
+            GATE_UP => 0,
+            DOWN => 1,
             _ => return Err(ExpertsError::Unknown { tensor: error_name() }),
         };
         stacks.entry(experts).or_default()[place] = Some(tensor);
@@ -108,7 +103,7 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError>
     let layout = |(experts, pair): (&str, [Option<&Tensor>; 2])| match pair {
         [Some(gate_up), Some(down)] => Ok((experts.to_owned(), layout(gate_up, down)?)),
         [gate_up, down] => {
-            let partner = if gate_up.is_some() { "down_proj" } else { "gate_up_proj" };
+            let partner = if gate_up.is_some() { DOWN } else { GATE_UP };
             let tensor = gate_up.or(down).map(|tensor| tensor.name.clone()).unwrap_or_default();
             Err(ExpertsError::NoPartner { tensor, partner: partner.to_owned() })
         }
@@ -141,8 +136,8 @@ fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
 /// The matrices of a stack, in the order of the experts.
 fn parts(stack: &Tensor, layout: Layout) -> Vec<Tensor> {
     let &[experts, stored_rows, stored_columns] = stack.shape.as_slice() else { return Vec::new() };
-    let (module, projection) = experts_of(&stack.name);
-    let names: &[&str] = if projection == "down_proj" { &["down_proj"] } else { &["gate_proj", "up_proj"] };
+    let (module, projection) = of_stack(&stack.name);
+    let names = stack_projections(projection);
     let width = (stack.dtype.bitsize() / 8) as u64;
     let shape = match layout {
         Layout::Rows => [stored_rows / names.len(), stored_columns],

@@ -5,30 +5,14 @@ mod declared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, Role, SourceDtype, Strategy};
 
+use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::view::{Float8, ScaleTensor};
 use crate::checkpoint::{Checkpoint, Tensor, View};
 
 use declared::Declared;
-
-/// Parameters that stand beside a quantized weight only.
-const QUANTIZED: [&str; 13] = [
-    "weight_scale",
-    "weight_scale_inv",
-    "weight_scale_2",
-    "weight_global_scale",
-    "weight_zero_point",
-    "weight_packed",
-    "weight_shape",
-    "weight_g_idx",
-    "input_scale",
-    "input_global_scale",
-    "output_scale",
-    "k_scale",
-    "v_scale",
-];
 
 /// The same checkpoint with every FP8 weight seen as numbers, in place of its codes; its scales are no tensors any more.
 ///
@@ -37,7 +21,7 @@ const QUANTIZED: [&str; 13] = [
 pub(super) fn decoded(mut checkpoint: Checkpoint) -> Result<Checkpoint, String> {
     let declared = Declared::read(&checkpoint.config)?;
     let dtype = checkpoint.config.float_dtype().unwrap_or(SourceDtype::Bf16);
-    let is_scale = |tensor: &Tensor| QUANTIZED.contains(&tensor.parameter());
+    let is_scale = |tensor: &Tensor| BESIDE_FP8_WEIGHTS.contains(&tensor.parameter());
     let (scales, others): (Vec<Tensor>, Vec<Tensor>) = checkpoint.tensors.into_iter().partition(is_scale);
     let mut scales: BTreeMap<String, Tensor> = scales.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let seen = |tensor: Tensor| match tensor.dtype {
@@ -76,7 +60,8 @@ fn weight(
         return Err(format!("{} is {}, not BF16, F16 or F32", shown(&scale.name), scale.dtype));
     }
     let outputs = scheme.outputs(Matrix { dtype, rows, columns }).map_err(|error| format!("{name}: {error}"))?;
-    let shape = outputs.into_iter().nth(1).map(|spec| spec.shape).unwrap_or_default();
+    let scales_spec = outputs.into_iter().find(|spec| spec.role == Role::Scale);
+    let shape = scales_spec.map(|spec| spec.shape).unwrap_or_default();
     // A single scale, or one per row, is also written flat.
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
     let is_flat =

@@ -4,43 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::AmaxScope;
 
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::{self, FUSED, FusedLayer, LayerKind, fused_layer};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::plan::{Job, Plan};
 
-/// The parts of a merged layer, in the order in which they lie in it.
-const MERGED: &[&[&str]] = &[
-    &["q_proj", "k_proj", "v_proj"],
-    &["gate_proj", "up_proj"],
-    &["w1", "w3"],
-    &["q_a_proj", "kv_a_proj_with_mqa"],
-    &["in_proj_qkv", "in_proj_z"],
-    &["in_proj_b", "in_proj_a"],
-];
-
-/// What a module is merged into: the experts of a layer, or the merged layer of a parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whole<'a> {
-    Experts(&'a str),
-    Layer { parent: &'a str, set: usize },
-}
-
-/// What the module is merged into, if anything.
-pub(super) fn whole(module: &str) -> Option<Whole<'_>> {
-    if let Some((layer, _)) = module.split_once(".experts.") {
-        return Some(Whole::Experts(layer));
-    }
-    let (parent, last) = models::split_name(module);
-    let set = MERGED.iter().position(|set| set.contains(&last))?;
-    Some(Whole::Layer { parent, set })
-}
-
 /// The weights of a checkpoint that are merged, by what they are merged into; one that is no matrix is among them, since
 /// a server takes it for a part all the same.
-pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<Whole<'_>, Vec<&Tensor>> {
-    let mut wholes: BTreeMap<Whole<'_>, Vec<&Tensor>> = BTreeMap::new();
+pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<FusedLayer<'_>, Vec<&Tensor>> {
+    let mut wholes: BTreeMap<FusedLayer<'_>, Vec<&Tensor>> = BTreeMap::new();
     for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.parameter() == "weight") {
-        if let Some(whole) = whole(tensor.module()) {
+        if let Some(whole) = fused_layer(tensor.module()) {
             wholes.entry(whole).or_default().push(tensor);
         }
     }
@@ -50,9 +23,9 @@ pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<Whole<'_>, Vec<&Tensor
 
 /// These modules and all that share a merged layer with one of them.
 pub(crate) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str]) -> Vec<&'a str> {
-    let touched: BTreeSet<Whole<'_>> = modules.iter().filter_map(|module| whole(module)).collect();
+    let touched: BTreeSet<FusedLayer<'_>> = modules.iter().filter_map(|module| fused_layer(module)).collect();
     let partners = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear).map(Tensor::module);
-    let partners = partners.filter(|module| whole(module).is_some_and(|whole| touched.contains(&whole)));
+    let partners = partners.filter(|module| fused_layer(module).is_some_and(|whole| touched.contains(&whole)));
     let mut all: Vec<&str> = modules.iter().copied().chain(partners).collect();
     all.sort_unstable();
     all.dedup();
@@ -62,7 +35,7 @@ pub(crate) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str])
 /// Whether another part of the same merged layer lies behind this one, so that it must end where a block does.
 pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) -> bool {
     let (parent, last) = models::split_name(module);
-    let Some(set) = MERGED.iter().find(|set| set.contains(&last)) else { return false };
+    let Some(set) = FUSED.iter().find(|set| set.contains(&last)) else { return false };
     set.iter().skip_while(|part| **part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
 }
 
@@ -79,7 +52,7 @@ pub(super) fn amax_leaders(plan: &Plan) -> Vec<usize> {
             return index;
         }
         let (parent, last) = models::split_name(tensor.module());
-        let Some(set) = MERGED.iter().position(|set| set.contains(&last)) else { return index };
+        let Some(set) = FUSED.iter().position(|set| set.contains(&last)) else { return index };
         *leaders.entry((parent.to_owned(), set)).or_insert(index)
     };
     tensors.enumerate().map(leader).collect()

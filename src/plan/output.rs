@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, Make, Matrix, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, Role, SourceDtype, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::text::shown;
@@ -125,6 +125,11 @@ impl Part {
             };
         };
         let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
+        if specs.is_empty() || specs.len() > MAX_OUTPUTS {
+            let number = count(specs.len(), "tensor");
+            let reason = format!("its scheme writes {number} for a weight, and may write 1 to {MAX_OUTPUTS}");
+            return Err((Obstacle::Scheme, reason));
+        }
         let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         let entries = specs
             .iter()
@@ -142,8 +147,9 @@ impl Part {
         let scheme = float8.scheme.as_ref();
         wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
         let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
-        let [weight, scale] = specs.as_slice() else {
-            return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned()));
+        let (weight, scale) = match specs.as_slice() {
+            [weight, scale] if (weight.role, scale.role) == (Role::Codes, Role::Scale) => (weight, scale),
+            _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
         };
         let entry = |spec: &TensorSpec, dtype, shape: &[usize]| TensorEntry {
             name: format!("{}.{}", tensor.module(), wire.suffix(scheme, spec)),

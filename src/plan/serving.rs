@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::{self, FusedLayer, LayerKind};
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
-use super::merged::{self, Whole};
+use super::merged;
 use super::modules::{Modules, Quantized, same};
 use super::{Decision, format, kernels, selection};
 use crate::checkpoint::text::count;
@@ -153,8 +153,8 @@ fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         None => format!("{} stays as it is", shown(part.module())),
     };
     let why = match whole {
-        Whole::Experts(_) => "servers run the experts of a layer as one, with one scheme",
-        Whole::Layer { .. } => "servers merge them into one layer, which has one scheme",
+        FusedLayer::Experts(_) => "servers run the experts of a layer as one, with one scheme",
+        FusedLayer::Parts { .. } => "servers merge them into one layer, which has one scheme",
     };
     let mut diagnostic = Diagnostic::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
     if torn.len() > 1 {

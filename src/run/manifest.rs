@@ -9,12 +9,13 @@ use qwen_fp8_schemes::Format;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::Tensor;
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::{
     Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
-use crate::plan::{Job, Plan, Slot};
+use crate::plan::{Decision, Job, Plan, Slot};
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
 use crate::run::identity::{Identity, hexadecimal, sha256};
@@ -71,6 +72,7 @@ pub(super) fn manifest(
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         source: Source { model, revision, files: inputs.collect() },
         recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        schemes: identity.schemes().clone(),
         format: match plan.recipe.format {
             Format::Fp8 => "fp8",
             Format::CompressedTensors => "compressed-tensors",
@@ -118,12 +120,7 @@ fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
-    let action = |((tensor, decision), job): ((&crate::checkpoint::Tensor, &crate::plan::Decision), &Job)| {
-        let scheme = match job {
-            Job::Quantize { rule, .. } => Some(rules[*rule].registration.name.to_owned()),
-            Job::Copy { .. } if tensor.view.float8().is_some() => Some("DEQUANTIZE".to_owned()),
-            Job::Copy { .. } | Job::Carry { .. } => None,
-        };
+    let action = |(index, ((tensor, decision), job)): (usize, ((&Tensor, &Decision), &Job))| {
         let search = match job {
             Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
             _ => None,
@@ -134,13 +131,13 @@ fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
             non_finite: kept.map(|kept| kept.counts.clone()),
             tensor: tensor.name.clone(),
             part_of: tensor.part_of.as_deref().map(str::to_owned),
-            scheme,
+            scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
             outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
         }
     };
-    tensors.map(action).collect()
+    tensors.enumerate().map(action).collect()
 }
 
 /// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.

@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 /// How many of the scales in these bytes of an output are NaN or infinite.
 pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
-    if !is_scale(spec) {
+    if !spec.role.is_scale() {
         return 0;
     }
     values(spec.dtype, bytes).filter(|value| !value.is_finite()).count() as u64
@@ -14,14 +14,10 @@ pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
 
 /// The first element of these bytes of an output that is a scale and no finite number.
 pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
-    if !is_scale(spec) {
+    if !spec.role.is_scale() {
         return None;
     }
     values(spec.dtype, bytes).position(|value| !value.is_finite())
-}
-
-pub(super) fn is_scale(spec: &TensorSpec) -> bool {
-    spec.suffix.contains("scale")
 }
 
 /// The values of a scale tensor; none of a dtype that is no number of its own, such as E8M0's exponents.

@@ -11,7 +11,7 @@ use crate::checkpoint::manifest::NonFinite;
 use crate::checkpoint::text::shown;
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
-use crate::run::scales::{is_scale, values};
+use crate::run::scales::values;
 use crate::run::stats::TensorStats;
 
 /// Of how many scale tensors per shard a sample is taken.
@@ -53,7 +53,7 @@ fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<(usi
     let mut found: Vec<(usize, &Placed)> = Vec::new();
     for (weight, job) in plan.jobs.iter().enumerate() {
         let Job::Quantize { outputs, .. } = job else { continue };
-        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && is_scale(spec));
+        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && spec.role.is_scale());
         found.extend(scales.map(|(_, slot)| (weight, &layout.tensors[slot.tensor])));
     }
     let step = found.len().div_ceil(SAMPLED_TENSORS).max(1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, Scheme};
+use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
 
 use crate::checkpoint::Tensor;
 use crate::plan::{Job, Plan, Slot};
@@ -10,9 +10,6 @@ use crate::run::RunError;
 use crate::run::buffer::Buffer;
 use crate::run::segment::{Segment, SegmentKind, first_pass, matrix, segment, segments_of};
 use crate::run::view;
-
-/// The most tensors that a scheme may write for one weight.
-pub(super) const MAX_OUTPUTS: usize = 8;
 
 /// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
 const TASK_BYTES: u64 = 2 << 20;

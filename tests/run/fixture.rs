@@ -14,7 +14,7 @@ use qwen_fp8::plan::{Decision, Job, Plan, Slot};
 use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
+    Registration, Role, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
 };
 
 /// Rows that share a scale of [`Stamp`].
@@ -57,12 +57,12 @@ impl Scheme for Stamp {
     }
 
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
-        let spec = |suffix, dtype, shape, extent| TensorSpec { suffix, dtype, shape, extent };
+        let spec = |suffix, role, dtype, shape, extent| TensorSpec { suffix, role, dtype, shape, extent };
         let Matrix { rows, columns, .. } = source;
         Ok(vec![
-            spec("weight", Dtype::U8, vec![rows, columns], Extent::Rows(1)),
-            spec("weight_scale", Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
-            spec("weight_global", Dtype::U8, vec![3], Extent::Whole),
+            spec("weight", Role::Codes, Dtype::U8, vec![rows, columns], Extent::Rows(1)),
+            spec("weight_scale", Role::Scale, Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
+            spec("weight_global", Role::Other, Dtype::U8, vec![3], Extent::Whole),
         ])
     }
 
@@ -367,9 +367,10 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
     }
 }
 
-static REGISTRATION: Registration = Registration {
+pub(crate) const REGISTRATION: Registration = Registration {
     name: "STAMP",
     aliases: &[],
+    version: 1,
     summary: "Shows where a byte was written.",
     options: |generator| generator.subschema_for::<()>(),
     make: Make::Keep,

@@ -6,3 +6,4 @@ mod fixture;
 mod manifest;
 mod output;
 mod resume;
+mod roles;

@@ -1,6 +1,6 @@
-//! The model families whose layers are known, from the config alone.
+//! Model families whose layers are known, from the config alone.
 
-use crate::checkpoint::config::Config;
+use crate::config::Config;
 
 /// `model_type` and the name that people use; the shapes of each are planned in the tests.
 const FAMILIES: &[(&str, &str)] = &[
@@ -18,8 +18,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("qwen3_vl_moe", "Qwen3-VL-MoE"),
 ];
 
-/// The family's name; `None` for one whose layers are not known.
-pub(super) fn of(config: &Config) -> Option<&'static str> {
+/// Returns the family's name for people, or `None` for a family whose layers are not known.
+pub fn family(config: &Config) -> Option<&'static str> {
     let model_type = config.model_type()?;
     FAMILIES.iter().find(|(known, _)| *known == model_type).map(|(_, name)| *name)
 }
