@@ -1,18 +1,20 @@
-//! The keys of a recipe that no scheme adds: their types, and with them their part of the JSON Schema.
+//! The keys that every recipe may have beside its rules: their types, and with them their part of the JSON Schema.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use qwen_fp8_schemes::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use crate::checkpoint::text;
-use crate::recipe::document::child;
-use crate::recipe::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
+use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
+use crate::recipe::schema::{object_of, properties};
 
 /// What a recipe says beside its rules.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
-pub(super) struct Header {
+pub(super) struct RecipeHeader {
     /// Where an editor finds the schema of this file. The tool itself does not read it.
     #[serde(rename = "$schema", default)]
     #[schemars(with = "String", extend("examples" = ["../schemas/recipe.schema.json"]))]
@@ -69,36 +71,6 @@ pub(super) struct Header {
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,
 }
-
-/// What a rule says beside its scheme and the scheme's options.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-pub(super) struct RuleKeys {
-    /// What the rule takes: a class name (`Linear`, `Embedding`, `Conv`, `Norm`, `Router`, `LmHead`, `Experts`), a full
-    /// module name, a glob, or `re:` and a regular expression that must match from the start of the module name.
-    #[schemars(schema_with = "targets")]
-    pub(super) targets: Patterns,
-
-    /// What the rule leaves to the rules after it, in the same patterns.
-    #[serde(default)]
-    pub(super) ignore: Patterns,
-
-    /// Whether the rule's patterns may match nothing, which is otherwise an error.
-    #[serde(default)]
-    #[schemars(extend("examples" = [true]))]
-    pub(super) optional: bool,
-
-    /// Whether the rule may take layers that the checkpoint holds in FP8 already: they are decoded and quantized again.
-    /// Without it, such a layer is an error.
-    #[serde(default)]
-    #[schemars(extend("examples" = [true]))]
-    pub(super) requantize: bool,
-}
-
-/// The keys of [`RuleKeys`] and the discriminator: what is left of a rule are the scheme's options.
-pub(super) const RULE_KEYS: [&str; 5] = ["scheme", "targets", "ignore", "optional", REQUANTIZE];
-
-/// The key of a rule that only quantizing ones have.
-pub(super) const REQUANTIZE: &str = "requantize";
 
 /// The name of an output layout.
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
@@ -167,65 +139,24 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// One pattern or a list of patterns.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
-#[serde(untagged)]
-pub(super) enum Patterns {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for Patterns {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl Patterns {
-    /// Each pattern with its JSON pointer, given the pointer of them all.
-    pub(super) fn iter<'a>(&'a self, pointer: &'a str) -> Box<dyn Iterator<Item = (String, &'a str)> + 'a> {
-        match self {
-            Self::One(text) => Box::new(std::iter::once((pointer.to_owned(), text.as_str()))),
-            Self::Many(texts) => {
-                Box::new(texts.iter().enumerate().map(move |(index, text)| (child(pointer, index), text.as_str())))
-            }
-        }
-    }
-}
-
-impl JsonSchema for Patterns {
-    fn schema_name() -> Cow<'static, str> {
-        "Patterns".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [pattern_schema(), { "type": "array", "items": pattern_schema() }],
-            "examples": [["lm_head", "re:.*visual.*"]],
-        })
-    }
-}
-
-/// The schema of [`Patterns`] of which there must be one.
-pub(super) fn targets(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "anyOf": [pattern_schema(), { "type": "array", "items": pattern_schema(), "minItems": 1 }],
-        "examples": ["Linear", ["re:.*visual.*", "lm_head"]],
-    })
-}
-
-fn pattern_schema() -> serde_json::Value {
-    serde_json::json!({
-        "type": "string",
-        "minLength": 1,
-        "examples": ["Linear", "re:.*visual.*", "re:.*\\.mlp\\.(gate|up|down)_proj$", "*.self_attn.*_proj", "lm_head"],
-    })
-}
-
 fn version(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "const": 1, "examples": [1] })
 }
 
 fn first_version() -> u64 {
     1
+}
+
+static PROPERTIES: LazyLock<Map<String, Value>> = LazyLock::new(|| properties(&object_of::<RecipeHeader>()));
+
+/// The keys that every form of a recipe may have.
+pub(super) fn header_keys() -> impl Iterator<Item = &'static str> {
+    PROPERTIES.keys().map(String::as_str)
+}
+
+/// The JSON Schema of the header's keys, for forms whose format is this one where none is written.
+pub(super) fn header_properties(format: Format) -> Map<String, Value> {
+    let mut header = PROPERTIES.clone();
+    header["format"]["default"] = FormatName::of(format).into();
+    header
 }
