@@ -9,7 +9,7 @@ use std::thread;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::ground::{Ground, done, refused};
+use crate::support::ground::{Ground, done, refused};
 
 /// Tensors of the second shard, each a task of its own: many enough that a signal arrives before the last one is done.
 const TENSORS: usize = 3000;

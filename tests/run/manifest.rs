@@ -11,7 +11,7 @@ use qwen_fp8::plan::Job;
 use qwen_fp8::run::{RunError, RunOptions, Sha256Of, run};
 use qwen_fp8::schemes::Dtype;
 
-use crate::fixture::{Action, Case, Fixture, case};
+use crate::support::fixture::{Action, Case, Fixture, case};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

@@ -11,7 +11,7 @@ use qwen_fp8::checkpoint::checksum::Crc64;
 use qwen_fp8::run::{LeftBehind, Observer, RunError, RunOptions, RunReport, run};
 use qwen_fp8::schemes::Registration;
 
-use crate::fixture::{Action, Case, Fixture, REGISTRATION, case, files, side_file};
+use crate::support::fixture::{Action, Case, Fixture, REGISTRATION, case, files, side_file};
 
 /// Five shards, some of whose weights have their scales in the next one.
 fn cases() -> Vec<Case> {
@@ -417,7 +417,7 @@ fn what_is_left_of_a_published_run_goes_at_the_next_one() {
 fn a_fault_of_the_input_leaves_nothing_to_go_on_from() {
     let fixture = Fixture::edited(&cases(), |tensor, data| {
         if tensor == 4 {
-            data[..2].copy_from_slice(&crate::fixture::NAN);
+            data[..2].copy_from_slice(&crate::support::fixture::NAN);
         }
     });
     let stop = Stop::after(usize::MAX);
