@@ -102,7 +102,7 @@ fn a_strangers_directory_in_the_place_of_the_staging_is_kept() {
     fs::create_dir(&partial).unwrap();
     fs::write(partial.join("precious"), b"!").unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(error, RunError::Stranger { .. }), "{error}");
+    assert!(matches!(error, RunError::NotOurs { .. }), "{error}");
     assert_eq!(files(&partial), [("precious".to_owned(), b"!".to_vec())]);
     assert!(!fixture.output().exists());
 }
@@ -114,7 +114,7 @@ fn a_planted_link_in_the_place_of_the_staging_is_not_followed() {
     fs::create_dir(&victim).unwrap();
     fs::write(victim.join("qwen-fp8-journal"), b"").unwrap();
     std::os::unix::fs::symlink(&victim, fixture.root.path().join(".output.partial")).unwrap();
-    assert!(matches!(fail(&fixture, &fixture.output()), RunError::Stranger { .. }));
+    assert!(matches!(fail(&fixture, &fixture.output()), RunError::NotOurs { .. }));
     assert_eq!(files(&victim).len(), 1);
 }
 

@@ -385,7 +385,7 @@ fn the_staging_of_another_user_is_left_alone() {
         let cancel = AtomicBool::new(false);
         let options = RunOptions { restart, ..RunOptions::new(&cancel) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
-        assert!(matches!(error, RunError::Foreign { owner: 65_534, .. }), "{error}");
+        assert!(matches!(error, RunError::OtherUsers { owner: 65_534, .. }), "{error}");
     }
     assert_eq!(identities(&staged(&fixture)), before);
 }
