@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use qwen_fp8_schemes::Simd;
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::MANIFEST_FILE;
 use crate::plan::{Job, Plan};
@@ -45,13 +44,13 @@ mod open_files;
 mod outputs;
 mod pipeline;
 mod resume;
+mod row_reader;
 mod segment;
 mod self_check;
 mod sources;
 mod staging;
 mod threads;
 mod timings;
-mod view;
 mod work;
 mod worker;
 
@@ -206,8 +205,7 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let wall_seconds = began.elapsed().as_secs_f64();
     let shares = outcome.stages.shares(work.workers, outcome.span);
     let tensors_quantized = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
-    let decoded = |(tensor, job): &(&Tensor, &Job)| matches!(job, Job::Copy { .. }) && tensor.view.float8().is_some();
-    let tensors_dequantized = plan.checkpoint.tensors.iter().zip(&plan.jobs).filter(decoded).count();
+    let tensors_dequantized = plan.jobs.iter().filter(|job| matches!(job, Job::Dequantize { .. })).count();
     Ok(Report {
         wall_seconds,
         cpu_seconds: timings::cpu_seconds() - cpu_before,

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_cut_checkpoint_says_so_in_its_config() {
-        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3-vl");
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-qwen3-vl");
         let whole = Checkpoint::open(&fixture).unwrap();
         let of_layer_1 = |checkpoint: &Checkpoint| {
             checkpoint.tensors.iter().filter(|tensor| layer_number(&tensor.name) == Some(1)).count()

@@ -106,7 +106,7 @@ impl<T: Clone> Gathered<T> {
     pub(super) fn set(&self, plan: &Plan, met: &[Met<T>], is_read_again: impl Fn(&Job) -> bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Met { tensor, numbers } in met {
-            let known = plan.checkpoint.tensors.iter().position(|known| known.name == *tensor);
+            let known = plan.inputs.iter().position(|known| known.name == *tensor);
             all.extend(known.filter(|&known| !is_read_again(&plan.jobs[known])).map(|known| (known, numbers.clone())));
         }
     }
@@ -114,7 +114,7 @@ impl<T: Clone> Gathered<T> {
     /// What was met in the weights whose first output lies in this shard, once that is complete.
     pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<Met<T>> {
         let is_there = |job: &Job| match job {
-            Job::Copy { .. } | Job::Carry { .. } => false,
+            Job::Copy { .. } | Job::PassThrough { .. } | Job::Dequantize { .. } => false,
             Job::Quantize { outputs, .. } => outputs.first().is_some_and(|(_, slot)| slot.shard == shard),
         };
         self.select(plan, is_there)
@@ -129,10 +129,7 @@ impl<T: Clone> Gathered<T> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = all.iter().filter(|&(&tensor, _)| is_wanted(&plan.jobs[tensor]));
         wanted
-            .map(|(&tensor, numbers)| Met {
-                tensor: plan.checkpoint.tensors[tensor].name.clone(),
-                numbers: numbers.clone(),
-            })
+            .map(|(&tensor, numbers)| Met { tensor: plan.inputs[tensor].name.clone(), numbers: numbers.clone() })
             .collect()
     }
 }

@@ -45,6 +45,18 @@ impl<'a> Sources<'a> {
     }
 }
 
+impl Sources<'_> {
+    /// Turns a failed read of a shard into the error of a run, by the tensor that was wanted.
+    pub(super) fn error(&self, shard: usize, tensor: &str, source: io::Error) -> RunError {
+        let path = self.path(shard).to_path_buf();
+        // The header promised more: the file was longer when it was read.
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return SourceError::Changed { path, what: "it became shorter" }.into();
+        }
+        RunError::Read { path, tensor: tensor.to_owned(), source }
+    }
+}
+
 /// A source shard that is open for reading.
 pub(super) struct SourceFile {
     shard: ShardFile,
