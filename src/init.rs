@@ -10,7 +10,6 @@ use crate::plan::summary::Summary;
 use crate::plan::{Plan, Refused, split_where_known};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
 
-mod family;
 mod layers;
 mod text;
 

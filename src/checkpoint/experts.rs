@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::Dtype;
 
 use super::{Checkpoint, Tensor};
-use crate::models::{LayerKind, split_name};
+use crate::models::{DOWN, GATE_UP, LayerKind, of_stack, stack_projections};
 use crate::text::shown;
 
 /// Why a stack of experts cannot be taken apart.
@@ -93,14 +93,9 @@ impl Checkpoint {
 impl ExpertStacks {
     /// Returns the matrices of a stack in the order of the experts, `None` for a tensor that is no stack.
     pub fn matrices(&self, tensor: &Tensor) -> Option<Vec<ExpertMatrix>> {
-        let layout = self.layouts.get(experts_of(&tensor.name).0)?;
+        let layout = self.layouts.get(of_stack(&tensor.name).0)?;
         (tensor.kind() == LayerKind::Experts).then(|| matrices(tensor, *layout))
     }
-}
-
-/// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
-pub fn experts_of(name: &str) -> (&str, &str) {
-    split_name(name.strip_suffix(".weight").unwrap_or(name))
 }
 
 /// The layout of the stacks of each module of experts.
@@ -108,7 +103,7 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, StackLayout>, ExpertsE
     let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut stacks: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
     for tensor in tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts) {
-        let (experts, projection) = experts_of(&tensor.name);
+        let (experts, projection) = of_stack(&tensor.name);
         let error_name = || tensor.name.clone();
         if !matches!(tensor.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
             return Err(ExpertsError::Dtype { tensor: error_name(), dtype: tensor.dtype });
@@ -118,8 +113,8 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, StackLayout>, ExpertsE
             return Err(ExpertsError::Biases { tensor: error_name() });
         }
         let place = match projection {
-            "gate_up_proj" => 0,
-            "down_proj" => 1,
+            GATE_UP => 0,
+            DOWN => 1,
             _ => return Err(ExpertsError::Unknown { tensor: error_name() }),
         };
         stacks.entry(experts).or_default()[place] = Some(tensor);
@@ -127,7 +122,7 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, StackLayout>, ExpertsE
     let layout = |(experts, pair): (&str, [Option<&Tensor>; 2])| match pair {
         [Some(gate_up), Some(down)] => Ok((experts.to_owned(), layout(gate_up, down)?)),
         [gate_up, down] => {
-            let partner = if gate_up.is_some() { "down_proj" } else { "gate_up_proj" };
+            let partner = if gate_up.is_some() { DOWN } else { GATE_UP };
             let tensor = gate_up.or(down).map(|tensor| tensor.name.clone()).unwrap_or_default();
             Err(ExpertsError::NoPartner { tensor, partner: partner.to_owned() })
         }
@@ -159,8 +154,8 @@ fn layout(gate_up: &Tensor, down: &Tensor) -> Result<StackLayout, ExpertsError> 
 
 fn matrices(stack: &Tensor, layout: StackLayout) -> Vec<ExpertMatrix> {
     let &[experts, stored_rows, stored_columns] = stack.shape.as_slice() else { return Vec::new() };
-    let (module, projection) = experts_of(&stack.name);
-    let names: &[&str] = if projection == "down_proj" { &["down_proj"] } else { &["gate_proj", "up_proj"] };
+    let (module, projection) = of_stack(&stack.name);
+    let names = stack_projections(projection);
     let width = (stack.dtype.bitsize() / 8) as u64;
     let shape = match layout {
         StackLayout::Rows => [stored_rows / names.len(), stored_columns],

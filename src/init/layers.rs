@@ -6,7 +6,7 @@ use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::plan::{PlannedInput, is_cut, with_fused};
 
-use super::{Scales, family};
+use super::Scales;
 
 /// The linear layers of a checkpoint, sorted by what becomes of them.
 pub(super) struct Layers<'a> {
@@ -44,26 +44,10 @@ pub(super) enum Why {
     Misfit,
 }
 
-/// Projections that servers build as quantizable layers in every language model.
-const KNOWN: &[&str] = &[
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "down_proj",
-    "w1",
-    "w2",
-    "w3",
-];
-
 impl<'a> Layers<'a> {
     /// Sorts the layers for these scales, or those that suit the checkpoint.
     pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<Scales>) -> Self {
-        let family = family::of(config);
+        let family = models::family(config);
         let stems = stems(inputs);
         let mut kept: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
         let mut candidates = Vec::new();
@@ -100,7 +84,6 @@ fn stems(inputs: &[PlannedInput]) -> Vec<&str> {
 }
 
 fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
-    let (parent, last) = models::split_name(module);
     let is_in = |stem: &&str| {
         let below = match stem.is_empty() {
             true => Some(module),
@@ -111,29 +94,17 @@ fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
     if models::is_vision(module) {
         return Some(Why::Vision);
     }
-    if mtp_part(module).is_some() || last == "eh_proj" || parent.ends_with(".shared_head") {
+    if models::is_next_token_layer(module) {
         return Some(Why::NextTokens);
     }
     if !stems.iter().any(is_in) {
         return Some(Why::Outside);
     }
-    if parent.ends_with(".linear_attn") && matches!(last, "in_proj_a" | "in_proj_b" | "in_proj_ba") {
+    if models::is_gate_of_linear_attention(module) {
         return Some(Why::LinearAttention);
     }
-    (!is_known && !KNOWN.contains(&last)).then_some(Why::Unknown)
-}
-
-/// The module's name up to its part `mtp`, which holds the layers that predict further tokens.
-pub(super) fn mtp_part(module: &str) -> Option<&str> {
-    let mut end = 0;
-    for part in module.split('.') {
-        end += part.len();
-        if part == "mtp" {
-            return Some(&module[..end]);
-        }
-        end += 1;
-    }
-    None
+    let last = models::split_name(module).1;
+    (!is_known && !models::is_known_projection(last)).then_some(Why::Unknown)
 }
 
 /// These layers, with the candidates that servers merge with one of them.

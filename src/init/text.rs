@@ -11,7 +11,7 @@ use crate::checkpoint::text::unquoted;
 use crate::plan::summary::Summary;
 use crate::plan::{PlannedInput, patterns, quoted};
 
-use super::layers::{Layers, Why, mtp_part};
+use super::layers::{Layers, Why};
 use super::{Request, Scales};
 
 /// The comments above the recipe.
@@ -116,8 +116,9 @@ fn targets(inputs: &[PlannedInput], why: Why, modules: &[&str]) -> Vec<String> {
             towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
         }
         Why::NextTokens => {
-            let parts: BTreeSet<&str> = modules.iter().filter_map(|module| mtp_part(module)).collect();
-            let others: Vec<&str> = modules.iter().copied().filter(|module| mtp_part(module).is_none()).collect();
+            let parts: BTreeSet<&str> = modules.iter().filter_map(|module| models::mtp_part(module)).collect();
+            let others: Vec<&str> =
+                modules.iter().copied().filter(|module| models::mtp_part(module).is_none()).collect();
             let parts = parts.into_iter().map(|part| format!(r"re:{}\..*", regex::escape(part)));
             parts.chain(patterns(&others, inputs)).collect()
         }

@@ -1,6 +1,6 @@
 //! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
 
-use qwen_fp8_schemes::{Format, Scheme};
+use qwen_fp8_schemes::{Format, Registration, Scheme};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
@@ -132,9 +132,14 @@ impl Plan {
         self.recipe.rules.get(rule)?.scheme.as_deref()
     }
 
-    /// The name under which the scheme of a rule is registered.
-    pub fn scheme_name(&self, rule: usize) -> &'static str {
-        self.recipe.rules[rule].registration.name
+    /// Returns the registration of the scheme that quantizes or decodes this input, `None` where bytes are copied.
+    pub fn registration(&self, input: usize) -> Option<&'static Registration> {
+        let rule = match &self.jobs[input] {
+            Job::Quantize { rule, .. } => Some(*rule),
+            Job::Dequantize { .. } => self.decisions[input].rule.map(|(rule, _)| rule),
+            Job::Copy { .. } | Job::PassThrough { .. } => None,
+        };
+        rule.map(|rule| self.recipe.rules[rule].registration)
     }
 
     /// The name that messages give a rule.

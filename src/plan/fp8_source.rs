@@ -4,31 +4,15 @@ mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, Role, SourceDtype, Strategy};
 
+use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
 
 use super::planned_input::{Fp8Source, InputData, PlannedInput};
 
 use groups::SourceGroups;
-
-/// Parameters that stand beside a quantized weight only.
-const QUANTIZED: [&str; 13] = [
-    "weight_scale",
-    "weight_scale_inv",
-    "weight_scale_2",
-    "weight_global_scale",
-    "weight_zero_point",
-    "weight_packed",
-    "weight_shape",
-    "weight_g_idx",
-    "input_scale",
-    "input_global_scale",
-    "output_scale",
-    "k_scale",
-    "v_scale",
-];
 
 /// The FP8 weights of a checkpoint and their scales, by number of the stored tensor.
 #[derive(Default)]
@@ -47,7 +31,7 @@ impl Fp8Tensors {
         let groups = SourceGroups::read(&checkpoint.config)?;
         let dtype = checkpoint.config.float_dtype().and_then(|dtype| SourceDtype::try_from(dtype).ok());
         let dtype = dtype.unwrap_or(SourceDtype::Bf16);
-        let is_scale = |tensor: &Tensor| QUANTIZED.contains(&tensor.parameter());
+        let is_scale = |tensor: &Tensor| BESIDE_FP8_WEIGHTS.contains(&tensor.parameter());
         let tensors = || checkpoint.tensors.iter().enumerate();
         let scales: BTreeSet<usize> =
             tensors().filter(|(_, tensor)| is_scale(tensor)).map(|(index, _)| index).collect();
@@ -107,7 +91,8 @@ fn weight(
         return Err(format!("{} is {}, not BF16, F16 or F32", shown(&scales.name), scales.dtype));
     }
     let outputs = scheme.outputs(Matrix { dtype, rows, columns }).map_err(|error| format!("{name}: {error}"))?;
-    let shape = outputs.into_iter().nth(1).map(|spec| spec.shape).unwrap_or_default();
+    let scales_spec = outputs.into_iter().find(|spec| spec.role == Role::Scale);
+    let shape = scales_spec.map(|spec| spec.shape).unwrap_or_default();
     // A single scale, or one per row, is also written flat.
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
     let is_flat =

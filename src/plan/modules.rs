@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use qwen_fp8_schemes::Scheme;
 
-use crate::checkpoint::experts::experts_of;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::recipe::Recipe;
 
@@ -104,7 +103,7 @@ pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
 /// The module that servers know: a stack belongs to its experts, whether its name ends in `.weight` or not.
 fn listed_as(input: &PlannedInput) -> &str {
     match input.kind() {
-        LayerKind::Experts => experts_of(&input.name).0,
+        LayerKind::Experts => models::of_stack(&input.name).0,
         _ => input.module(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, Make, Matrix, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, Role, SourceDtype, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::text::{count, shown};
@@ -129,6 +129,11 @@ impl InputOutputs {
             };
         };
         let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
+        if specs.is_empty() || specs.len() > MAX_OUTPUTS {
+            let number = count(specs.len(), "tensor");
+            let reason = format!("its scheme writes {number} for a weight, and may write 1 to {MAX_OUTPUTS}");
+            return Err((Obstacle::Scheme, reason));
+        }
         let module = input.name.strip_suffix(".weight").unwrap_or(&input.name);
         let entries = specs
             .iter()
@@ -150,8 +155,9 @@ impl InputOutputs {
         let scheme = source.scheme.as_ref();
         wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
         let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
-        let [codes, scales] = specs.as_slice() else {
-            return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned()));
+        let (codes, scales) = match specs.as_slice() {
+            [codes, scales] if (codes.role, scales.role) == (Role::Codes, Role::Scale) => (codes, scales),
+            _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
         };
         let entry = |spec: &TensorSpec, stored: &Tensor| TensorEntry {
             name: format!("{}.{}", input.module(), wire.suffix(scheme, spec)),

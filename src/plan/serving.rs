@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::{self, FusedLayer, LayerKind};
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
-use super::fused::{self, FusedSet};
 use super::modules::{Quantized, same};
 use super::planned_input::PlannedInput;
 use super::served::Served;
-use super::{fixes, format, kernels};
+use super::{fixes, format, fused, kernels};
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
@@ -142,8 +141,8 @@ fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         None => format!("{} stays as it is", shown(part.module())),
     };
     let why = match whole {
-        FusedSet::Experts(_) => "servers run the experts of a layer as one, with one scheme",
-        FusedSet::Layer { .. } => "servers merge them into one layer, which has one scheme",
+        FusedLayer::Experts(_) => "servers run the experts of a layer as one, with one scheme",
+        FusedLayer::Parts { .. } => "servers merge them into one layer, which has one scheme",
     };
     let mut diagnostic = Diagnostic::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
     if torn.len() > 1 {

@@ -1,5 +1,6 @@
 //! What decides the bytes of a run's output: two runs of one identity write the same, and only they may share shards.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,15 @@ use crate::run::RunError;
 /// More differences than this help nobody.
 const MAX_DIFFERENCES: usize = 8;
 
-/// The tool, the recipe, the plan and the input files. Thread count, memory and instruction set decide nothing.
+/// The tool, the recipe, the schemes' versions, the plan and the input files. Thread count, memory and instruction set decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
     tool: String,
     /// SHA-256 of the recipe's text.
     recipe: String,
+    /// The version of each scheme that writes a tensor, by name.
+    schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
     inputs: Vec<Input>,
@@ -52,9 +55,14 @@ impl Identity {
         Ok(Self {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             recipe: sha256(plan.recipe.text.text.as_bytes()),
+            schemes: scheme_versions(plan),
             plan: plan_digest(plan),
             inputs,
         })
+    }
+
+    pub(super) fn schemes(&self) -> &BTreeMap<String, u32> {
+        &self.schemes
     }
 
     pub(super) fn inputs(&self) -> &[Input] {
@@ -69,6 +77,12 @@ impl Identity {
         }
         if self.recipe != now.recipe {
             found.push("the recipe".to_owned());
+        }
+        // A scheme that only one of the two uses shows in the recipe or the plan.
+        for (name, now) in &now.schemes {
+            if let Some(past) = self.schemes.get(name).filter(|past| *past != now) {
+                found.push(format!("version {past} of the scheme {}, now {now}", shown(name)));
+            }
         }
         for input in &now.inputs {
             match self.inputs.iter().find(|past| past.name == input.name) {
@@ -144,6 +158,12 @@ fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Resul
     let mut header = vec![0; end as usize];
     file.read_exact_at(&mut header, 0)?;
     Ok(sha256(&header))
+}
+
+/// Returns the version of each scheme that quantizes or decodes a tensor of the plan, by name.
+fn scheme_versions(plan: &Plan) -> BTreeMap<String, u32> {
+    let used = (0..plan.jobs.len()).filter_map(|tensor| plan.registration(tensor));
+    used.map(|registration| (registration.name.to_owned(), registration.version)).collect()
 }
 
 fn plan_digest(plan: &Plan) -> String {

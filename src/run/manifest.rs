@@ -71,6 +71,7 @@ pub(super) fn manifest(
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         source: Source { model, revision, files: inputs.collect() },
         recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        schemes: identity.schemes().clone(),
         format: match plan.recipe.format {
             Format::Fp8 => "fp8",
             Format::CompressedTensors => "compressed-tensors",
@@ -118,12 +119,7 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
-    let action = |((input, decision), job): ((&PlannedInput, &Decision), &Job)| {
-        let scheme = match job {
-            Job::Quantize { rule, .. } => Some(rules[*rule].registration.name.to_owned()),
-            Job::Dequantize { .. } => Some("DEQUANTIZE".to_owned()),
-            Job::Copy { .. } | Job::PassThrough { .. } => None,
-        };
+    let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
         let search = match job {
             Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
             _ => None,
@@ -134,13 +130,13 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
             non_finite: kept.map(|kept| kept.numbers.clone()),
             tensor: input.name.clone(),
             part_of: input.part_of.as_deref().map(str::to_owned),
-            scheme,
+            scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
             outputs: if outputs.as_slice() == std::slice::from_ref(&input.name) { Vec::new() } else { outputs },
         }
     };
-    inputs.map(action).collect()
+    inputs.enumerate().map(action).collect()
 }
 
 /// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.

@@ -56,7 +56,7 @@ fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<(usi
     let mut found: Vec<(usize, &Placed)> = Vec::new();
     for (weight, job) in plan.jobs.iter().enumerate() {
         let Job::Quantize { outputs, .. } = job else { continue };
-        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && is_scale(spec));
+        let scales = outputs.iter().filter(|(spec, slot)| slot.shard == shard && spec.role.is_scale());
         found.extend(scales.map(|(_, slot)| (weight, &layout.tensors[slot.tensor])));
     }
     let step = found.len().div_ceil(SAMPLED_TENSORS).max(1);
@@ -65,7 +65,7 @@ fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<(usi
 
 /// How many of the scales in these bytes of an output are NaN or infinite.
 pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
-    if !is_scale(spec) {
+    if !spec.role.is_scale() {
         return 0;
     }
     values(spec.dtype, bytes).filter(|value| !value.is_finite()).count() as u64
@@ -73,14 +73,10 @@ pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
 
 /// The first element of these bytes of an output that is a scale and no finite number.
 pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
-    if !is_scale(spec) {
+    if !spec.role.is_scale() {
         return None;
     }
     values(spec.dtype, bytes).position(|value| !value.is_finite())
-}
-
-fn is_scale(spec: &TensorSpec) -> bool {
-    spec.suffix.contains("scale")
 }
 
 fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {

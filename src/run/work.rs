@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, Scheme};
+use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
 
 use crate::plan::{Job, Plan, PlannedInput, Slot};
 use crate::run::RunError;
 use crate::run::buffer::Buffer;
 use crate::run::row_reader;
 use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
-
-/// The most tensors that a scheme may write for one weight.
-pub(super) const MAX_OUTPUTS: usize = 8;
 
 /// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
 const TASK_BYTES: u64 = 2 << 20;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Extent, Matrix, NonFinite, TensorSpec, absmax, non_finite};
+use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, absmax, non_finite};
 
 use crate::plan::Job;
 use crate::run::RunError;
@@ -14,7 +14,7 @@ use crate::run::row_reader::RowReader;
 use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
 use crate::run::self_check::first_infinite;
 use crate::run::timings::{Stages, timed};
-use crate::run::work::{self, MAX_OUTPUTS, Task};
+use crate::run::work::{self, Task};
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {

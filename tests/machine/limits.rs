@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
-use crate::ground::{Ground, done, ended, refused};
+use crate::support::ground::{Ground, done, ended, refused};
 
 #[test]
 fn open_files() {

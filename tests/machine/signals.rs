@@ -8,7 +8,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::ground::{Ground, done, refused};
+use crate::support::ground::{Ground, done, refused};
 
 /// Tensors of the second shard, a line for each of which is more than a pipe holds.
 const TENSORS: usize = 3000;

@@ -8,8 +8,8 @@ use qwen_fp8::checkpoint::layout::byte_len;
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
 
-use crate::recipe;
-use crate::shapes::{Shapes, bf16, of_tensors};
+use super::recipe;
+use crate::support::shapes::{Shapes, bf16, of_tensors};
 
 /// A few names that rules hit and miss, of several ranks.
 fn tensors() -> impl Strategy<Value = Shapes> {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use qwen_fp8::plan::{Job, Plan};
 
-use crate::shapes::{self, Shapes, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
-use crate::{plan, try_plan};
+use super::{plan, try_plan};
+use crate::support::shapes::{self, Shapes, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
 const BLOCKS: &str = "fp8_dynamic.yaml";
 const ROWS: &str = "fp8_per_channel.yaml";

@@ -6,8 +6,8 @@ use qwen_fp8::init::{InitError, Request, Scales, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
 
-use crate::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
-use crate::{plan, recipe};
+use super::{plan, recipe};
+use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
 fn request(scales: Option<Scales>) -> Request {
     Request { model: "org/model".to_owned(), scales }

@@ -4,8 +4,8 @@ use qwen_fp8::plan::explain::explain;
 use qwen_fp8::plan::{Job, Plan};
 use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 
-use crate::shapes::{self, Shapes};
-use crate::{error, errors, plan};
+use super::{error, errors, plan};
+use crate::support::shapes::{self, Shapes};
 
 /// Modules that are quantized.
 fn quantized(plan: &Plan) -> Vec<&str> {

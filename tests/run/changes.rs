@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use qwen_fp8::run::{Observer, Options, Phase, Report, RunError, Sha256Of, TensorTime, run};
 
-use crate::fixture::{Action, Case, Fixture, case, files, side_file};
+use crate::support::fixture::{Action, Case, Fixture, case, files, side_file};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

@@ -10,7 +10,7 @@ use qwen_fp8::checkpoint::source::SourceError;
 use qwen_fp8::run::{Observer, Options, RunError, run};
 use qwen_fp8::schemes::AmaxScope;
 
-use crate::fixture::{Action, Fixture, NAN, Stamp, case, files};
+use crate::support::fixture::{Action, Fixture, NAN, Stamp, case, files};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

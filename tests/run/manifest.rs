@@ -11,7 +11,7 @@ use qwen_fp8::plan::Job;
 use qwen_fp8::run::{Options, RunError, Sha256Of, run};
 use qwen_fp8::schemes::Dtype;
 
-use crate::fixture::{Action, Case, Fixture, case};
+use crate::support::fixture::{Action, Case, Fixture, case};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -52,6 +52,7 @@ fn it_says_what_every_file_and_tensor_is() {
     }
     let schemes: Vec<_> = manifest.actions.iter().map(|action| action.scheme.as_deref()).collect();
     assert_eq!(schemes, [Some("STAMP"), None, Some("STAMP"), None, None]);
+    assert_eq!(manifest.schemes, [("STAMP".to_owned(), 1)].into());
     assert_eq!(
         manifest.actions[0].outputs,
         ["layers.0.weight", "layers.0.weight_scale", "layers.0.weight_global"].map(str::to_owned)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use proptest::prelude::*;
 use qwen_fp8::run::{Observer, Options, Phase, TensorTime, run};
 
-use crate::fixture::{Action, Case, Fixture, case, files, side_file};
+use crate::support::fixture::{Action, Case, Fixture, case, files, side_file};
 
 fn options<'a>(threads: usize, max_memory: u64, direct: bool, cancel: &'a AtomicBool) -> Options<'a> {
     Options { threads: NonZeroUsize::new(threads), max_memory, direct, ..Options::new(cancel) }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use qwen_fp8::checkpoint::checksum::Crc64;
 use qwen_fp8::run::{LeftBehind, Observer, Options, Report, RunError, run};
+use qwen_fp8::schemes::Registration;
 
-use crate::fixture::{Action, Case, Fixture, case, files, side_file};
+use crate::support::fixture::{Action, Case, Fixture, REGISTRATION, case, files, side_file};
 
 /// Five shards, some of whose weights have their scales in the next one.
 fn cases() -> Vec<Case> {
@@ -261,11 +262,18 @@ fn a_staged_shard_that_changed_is_written_again() {
     }
 }
 
+/// The scheme of the fixture with a change that its author declares to write other bytes.
+static OTHER_ARITHMETIC: Registration = Registration { version: 2, ..REGISTRATION };
+
 #[test]
 fn another_job_is_refused_with_what_differs() {
     type Change = fn(&mut Fixture);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 9] = [
         (|fixture| fixture.plan.recipe.text.text.push_str("# more\n"), "the recipe"),
+        (
+            |fixture| fixture.plan.recipe.rules.iter_mut().for_each(|rule| rule.registration = &OTHER_ARITHMETIC),
+            "version 1 of the scheme `STAMP`, now 2",
+        ),
         (|fixture| fixture.plan.documents[1].1.push(b'\n'), "the plan: options of the command, or config.json"),
         (
             |fixture| {
@@ -404,7 +412,7 @@ fn what_is_left_of_a_published_run_goes_at_the_next_one() {
 fn a_fault_of_the_input_leaves_nothing_to_go_on_from() {
     let fixture = Fixture::edited(&cases(), |tensor, data| {
         if tensor == 4 {
-            data[..2].copy_from_slice(&crate::fixture::NAN);
+            data[..2].copy_from_slice(&crate::support::fixture::NAN);
         }
     });
     let stop = Stop::after(usize::MAX);

@@ -1,6 +1,6 @@
 //! What `quantization_config` of an FP8 checkpoint says of its layers, as the schemes that store such layers.
 
-use qwen_fp8_schemes::{Dynamic, Format, Make, NumberKind, QuantizationArgs, Scheme, Strategy, registered};
+use qwen_fp8_schemes::{Dynamic, Format, NumberKind, QuantizationArgs, Scheme, Strategy, find_by_arguments};
 use serde_json::Value;
 
 use crate::checkpoint::Tensor;
@@ -60,11 +60,8 @@ impl SourceGroup {
     }
 
     fn scheme(&self) -> Result<Box<dyn Scheme>, String> {
-        let found = registered().into_iter().find_map(|registration| {
-            let Make::Quantize(make) = registration.make else { return None };
-            let options = (registration.from_arguments)(&self.weights, self.inputs.as_ref())?;
-            make(options, Format::CompressedTensors).ok()
-        });
+        let found = find_by_arguments(&self.weights, self.inputs.as_ref())
+            .find_map(|(registration, options)| registration.build(options, Format::CompressedTensors).ok().flatten());
         found
             .ok_or_else(|| "no scheme of this build stores FP8 weights and activations as they are declared".to_owned())
     }
