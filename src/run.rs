@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::MANIFEST_FILE;
 use crate::plan::{Job, Plan};
@@ -51,6 +50,7 @@ mod outputs;
 mod recorder;
 mod report;
 mod resume;
+mod row_reader;
 mod scales;
 mod segment;
 mod self_check;
@@ -60,7 +60,6 @@ mod state;
 mod stats;
 mod threads;
 mod timings;
-mod view;
 mod work;
 mod worker;
 
@@ -135,8 +134,7 @@ pub fn run(
     let wall_seconds = began.elapsed().as_secs_f64();
     let shares = outcome.stages.shares(work.workers, outcome.span);
     let tensors_quantized = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
-    let decoded = |(tensor, job): &(&Tensor, &Job)| matches!(job, Job::Copy { .. }) && tensor.view.float8().is_some();
-    let tensors_dequantized = plan.checkpoint.tensors.iter().zip(&plan.jobs).filter(decoded).count();
+    let tensors_dequantized = plan.jobs.iter().filter(|job| matches!(job, Job::Dequantize { .. })).count();
     Ok(RunReport {
         wall_seconds,
         cpu_seconds: timings::cpu_seconds() - cpu_before,

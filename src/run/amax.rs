@@ -30,7 +30,7 @@ impl AmaxTable {
         let weights: Vec<PendingAmax> = leaders.iter().map(|_| PendingAmax::default()).collect();
         for segment in &work.segments {
             if let SegmentKind::Amax { .. } = segment.kind {
-                weights[leaders[segment.tensors[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
+                weights[leaders[segment.inputs[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
             }
         }
         Self { weights, leaders, lock: Mutex::new(()), complete: Condvar::new() }

@@ -174,18 +174,22 @@ fn plan_digest(plan: &Plan) -> String {
         digest.field(&shard.header);
         digest.number(shard.size);
     }
-    for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
-        digest.field(tensor.name.as_bytes());
-        digest.field(format!("{:?} {:?} {:?}", tensor.dtype, tensor.shape, tensor.view).as_bytes());
-        [tensor.shard as u64, tensor.offset, tensor.len].into_iter().for_each(|number| digest.number(number));
+    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
+        digest.field(input.name.as_bytes());
+        digest.field(format!("{:?} {:?} {:?}", input.dtype, input.shape, input.data).as_bytes());
+        digest.number(input.len);
         match job {
             Job::Copy { to } => {
                 digest.field(b"copy");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
             }
-            Job::Carry { weight, scale } => {
-                digest.field(b"carry");
-                [weight.shard, weight.tensor, scale.shard, scale.tensor]
+            Job::Dequantize { to } => {
+                digest.field(b"dequantize");
+                [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
+            }
+            Job::PassThrough { codes, scales } => {
+                digest.field(b"pass through");
+                [codes.shard, codes.tensor, scales.shard, scales.tensor]
                     .into_iter()
                     .for_each(|number| digest.number(number as u64));
             }

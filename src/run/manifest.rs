@@ -9,13 +9,12 @@ use qwen_fp8_schemes::Format;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::{
     Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
-use crate::plan::{Decision, Job, Plan, Slot};
+use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
 use crate::run::identity::{Identity, hexadecimal, sha256};
@@ -119,25 +118,25 @@ pub(super) fn add_sha256(
 fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
-    let action = |(index, ((tensor, decision), job)): (usize, ((&Tensor, &Decision), &Job))| {
+    let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
+    let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
         let search = match job {
             Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
             _ => None,
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
-        let kept = kept.iter().find(|kept| kept.tensor == tensor.name);
+        let kept = kept.iter().find(|kept| kept.tensor == input.name);
         Action {
             non_finite: kept.map(|kept| kept.counts.clone()),
-            tensor: tensor.name.clone(),
-            part_of: tensor.part_of.as_deref().map(str::to_owned),
+            tensor: input.name.clone(),
+            part_of: input.part_of.as_deref().map(str::to_owned),
             scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
-            outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
+            outputs: if outputs.as_slice() == std::slice::from_ref(&input.name) { Vec::new() } else { outputs },
         }
     };
-    tensors.enumerate().map(action).collect()
+    inputs.enumerate().map(action).collect()
 }
 
 /// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.

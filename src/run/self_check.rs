@@ -34,7 +34,7 @@ pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) ->
             return Err(wrong("its header differs".to_owned()));
         }
         for (weight, scale) in scales(plan, shard, layout) {
-            let may_be_none = kept.iter().any(|kept| kept.tensor == plan.checkpoint.tensors[weight].name);
+            let may_be_none = kept.iter().any(|kept| kept.tensor == plan.inputs[weight].name);
             let bytes = read(&file, scale.offset, scale.len.min(SAMPLED_BYTES));
             let bytes = bytes.map_err(RunError::file("read", &path))?;
             let is_good = |value: f32| if value.is_finite() { value > 0.0 } else { may_be_none };

@@ -12,7 +12,7 @@ use crate::run::observer::Observer;
 use crate::run::options::RunOptions;
 use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
-use crate::run::segment::{Segment, SegmentKind};
+use crate::run::segment::{Segment, SegmentKind, SegmentSource};
 use crate::run::sources::Sources;
 use crate::run::timings::{Slowest, TensorTime};
 use crate::run::work::{Task, Work};
@@ -56,7 +56,7 @@ impl<'a> RunState<'a> {
     ) -> Self {
         let unread: Vec<AtomicU64> = plan.checkpoint.shards.iter().map(|_| AtomicU64::new(0)).collect();
         for segment in &work.segments {
-            for shard in segment.shards() {
+            for shard in segment.shards(plan) {
                 unread[shard].fetch_add(segment.tasks, Ordering::Relaxed);
             }
         }
@@ -124,7 +124,7 @@ impl<'a> RunState<'a> {
             let took = progress.started.get().map_or(Duration::ZERO, Instant::elapsed);
             self.report(segment, took);
         }
-        for shard in segment.shards() {
+        for shard in segment.shards(self.plan) {
             if self.unread[shard].fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.sources.finish(shard)?;
             }
@@ -138,20 +138,14 @@ impl<'a> RunState<'a> {
 
     /// The name of the tensor that the segment's byte at `start` belongs to.
     pub(super) fn tensor_at(&self, segment: &Segment, start: u64) -> String {
-        let tensors = &self.plan.checkpoint.tensors;
-        if let (false, [only]) = (segment.is_stored, &segment.tensors[..]) {
-            return tensors[*only].name.clone();
-        }
-        let holds = |shard: usize, offset: u64, len: u64| {
-            shard == segment.from_shard && (offset..offset + len).contains(&(segment.from + start))
-        };
-        let found = tensors.iter().find_map(|tensor| match tensor.view.float8() {
-            Some(float8) if holds(float8.scale.shard, float8.scale.offset, float8.scale.len) => {
-                Some(&float8.scale.name)
+        let inputs = &self.plan.inputs;
+        let name = match segment.source {
+            SegmentSource::Rows { input } => Some(inputs[input].name.as_str()),
+            SegmentSource::Bytes { shard, offset } => {
+                inputs.iter().find_map(|input| input.name_of_byte(shard, offset + start))
             }
-            _ => holds(tensor.shard, tensor.offset, tensor.stored_len()).then_some(&tensor.name),
-        });
-        found.cloned().unwrap_or_default()
+        };
+        name.unwrap_or_default().to_owned()
     }
 
     /// Reports the tensors without bytes, for which there is no task.
@@ -177,13 +171,14 @@ impl<'a> RunState<'a> {
         if let SegmentKind::Amax { .. } = segment.kind {
             return;
         }
-        for &tensor in &segment.tensors {
-            let tensor = &self.plan.checkpoint.tensors[tensor];
-            // What is seen of a tensor, or what is stored of it.
-            let len = if segment.is_stored { tensor.stored_len() } else { tensor.len };
-            let share = if segment.len == 0 { 0.0 } else { len as f64 / segment.len as f64 };
-            let (name, seconds) = (tensor.name.clone(), took.as_secs_f64() * share);
-            let time = TensorTime { name, seconds, bytes_read: tensor.stored_len() };
+        for &index in &segment.inputs {
+            let input = &self.plan.inputs[index];
+            let share = match segment.source {
+                SegmentSource::Bytes { .. } if segment.len > 0 => input.stored_len() as f64 / segment.len as f64,
+                _ => 1.0,
+            };
+            let (name, seconds) = (input.name.clone(), took.as_secs_f64() * share);
+            let time = TensorTime { name, seconds, bytes_read: input.stored_len() };
             self.observer.tensor_finished(&time);
             self.slowest.lock().unwrap_or_else(PoisonError::into_inner).add(time);
         }

@@ -67,7 +67,7 @@ impl<T: Clone> StatsByTensor<T> {
     pub(super) fn set(&self, plan: &Plan, met: &[TensorStats<T>], is_read_again: impl Fn(&Job) -> bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for TensorStats { tensor, counts } in met {
-            let known = plan.checkpoint.tensors.iter().position(|known| known.name == *tensor);
+            let known = plan.inputs.iter().position(|known| known.name == *tensor);
             all.extend(known.filter(|&known| !is_read_again(&plan.jobs[known])).map(|known| (known, counts.clone())));
         }
     }
@@ -75,7 +75,7 @@ impl<T: Clone> StatsByTensor<T> {
     /// What was met in the weights whose first output lies in this shard, once that is complete.
     pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<TensorStats<T>> {
         let is_there = |job: &Job| match job {
-            Job::Copy { .. } | Job::Carry { .. } => false,
+            Job::Copy { .. } | Job::PassThrough { .. } | Job::Dequantize { .. } => false,
             Job::Quantize { outputs, .. } => outputs.first().is_some_and(|(_, slot)| slot.shard == shard),
         };
         self.select(plan, is_there)
@@ -90,10 +90,7 @@ impl<T: Clone> StatsByTensor<T> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = all.iter().filter(|&(&tensor, _)| is_wanted(&plan.jobs[tensor]));
         wanted
-            .map(|(&tensor, counts)| TensorStats {
-                tensor: plan.checkpoint.tensors[tensor].name.clone(),
-                counts: counts.clone(),
-            })
+            .map(|(&tensor, counts)| TensorStats { tensor: plan.inputs[tensor].name.clone(), counts: counts.clone() })
             .collect()
     }
 }

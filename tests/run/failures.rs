@@ -337,7 +337,7 @@ fn a_file_larger_than_this_process_may_write_is_refused() {
 
 /// Makes the last tensor of the only shard one that nobody has room for.
 fn enlarge(fixture: &mut Fixture, bytes: u64) {
-    fixture.plan.checkpoint.tensors[1].len = bytes;
+    fixture.plan.inputs[1].len = bytes;
     let shard = &mut fixture.plan.shards[0];
     let placed = shard.tensors.last_mut().unwrap();
     shard.size += bytes - placed.len;

@@ -109,8 +109,8 @@ fn readable() -> Fixture {
         let layout = qwen_fp8::checkpoint::layout::ShardLayout::new(shard.file_name.clone(), entries).unwrap();
         for job in &mut fixture.plan.jobs {
             let slots: Vec<_> = match job {
-                Job::Copy { to } => vec![to],
-                Job::Carry { weight, scale } => vec![weight, scale],
+                Job::Copy { to } | Job::Dequantize { to } => vec![to],
+                Job::PassThrough { codes, scales } => vec![codes, scales],
                 Job::Quantize { outputs, .. } => outputs.iter_mut().map(|(_, slot)| slot).collect(),
             };
             for slot in slots {

@@ -168,7 +168,7 @@ fn the_observer_and_the_report_account_for_everything() {
     let report = run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &log).unwrap();
 
     assert_eq!(*log.phases.lock().unwrap(), [Phase::Preparing, Phase::Converting, Phase::Publishing]);
-    let tensors = &fixture.plan.checkpoint.tensors;
+    let tensors = &fixture.plan.inputs;
     let finished = log.finished.into_inner().unwrap();
     assert_eq!(finished.len(), tensors.len());
     let finished: BTreeSet<_> = finished.into_iter().collect();

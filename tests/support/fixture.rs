@@ -10,7 +10,7 @@ use qwen_fp8::checkpoint::manifest::MANIFEST_FILE;
 use qwen_fp8::checkpoint::side_files::SideFile;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
-use qwen_fp8::plan::{Decision, Job, Plan, Slot};
+use qwen_fp8::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
@@ -176,8 +176,6 @@ impl Fixture {
                 shard: case.from_shard,
                 offset: file.len() as u64,
                 len: len as u64,
-                view: qwen_fp8::checkpoint::View::Stored,
-                part_of: None,
             });
             file.extend(&data);
             datas.push(data);
@@ -252,6 +250,7 @@ impl Fixture {
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
         let plan = Plan {
             recipe,
+            inputs: checkpoint.tensors.iter().map(PlannedInput::stored).collect(),
             checkpoint,
             decisions,
             jobs,

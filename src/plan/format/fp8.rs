@@ -4,7 +4,7 @@ use qwen_fp8_schemes::{Dynamic, NumberKind, Role, Scheme, Strategy, TensorSpec};
 use serde_json::{Value, json};
 
 use super::{Refusal, WireFormat};
-use crate::plan::Modules;
+use crate::plan::modules::Modules;
 
 pub(super) struct Fp8;
 

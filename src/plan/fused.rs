@@ -5,28 +5,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use qwen_fp8_schemes::AmaxScope;
 
 use crate::checkpoint::models::{self, FUSED, FusedLayer, LayerKind, fused_layer};
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::plan::{Job, Plan};
+use crate::recipe::Recipe;
 
-/// The weights of a checkpoint that are merged, by what they are merged into; one that is no matrix is among them, since
-/// a server takes it for a part all the same.
-pub(super) fn wholes(checkpoint: &Checkpoint) -> BTreeMap<FusedLayer<'_>, Vec<&Tensor>> {
-    let mut wholes: BTreeMap<FusedLayer<'_>, Vec<&Tensor>> = BTreeMap::new();
-    for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.parameter() == "weight") {
-        if let Some(whole) = fused_layer(tensor.module()) {
-            wholes.entry(whole).or_default().push(tensor);
+use super::job::Job;
+use super::planned_input::PlannedInput;
+
+/// The weights that are parts of fused layers, by fused layer; one that is no matrix is among them, since a server takes it
+/// for a part all the same.
+pub(super) fn sets(inputs: &[PlannedInput]) -> BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> {
+    let mut sets: BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> = BTreeMap::new();
+    for input in inputs.iter().filter(|input| input.parameter() == "weight") {
+        if let Some(layer) = fused_layer(input.module()) {
+            sets.entry(layer).or_default().push(input);
         }
     }
-    wholes.retain(|_, parts| parts.len() > 1);
-    wholes
+    sets.retain(|_, parts| parts.len() > 1);
+    sets
 }
 
 /// These modules and all that share a merged layer with one of them.
-pub(crate) fn with_partners<'a>(checkpoint: &'a Checkpoint, modules: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn with_fused<'a>(inputs: &'a [PlannedInput], modules: &[&'a str]) -> Vec<&'a str> {
     let touched: BTreeSet<FusedLayer<'_>> = modules.iter().filter_map(|module| fused_layer(module)).collect();
-    let partners = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear).map(Tensor::module);
-    let partners = partners.filter(|module| fused_layer(module).is_some_and(|whole| touched.contains(&whole)));
-    let mut all: Vec<&str> = modules.iter().copied().chain(partners).collect();
+    let parts = inputs.iter().filter(|input| input.kind() == LayerKind::Linear).map(PlannedInput::module);
+    let parts = parts.filter(|module| fused_layer(module).is_some_and(|layer| touched.contains(&layer)));
+    let mut all: Vec<&str> = modules.iter().copied().chain(parts).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -42,12 +44,12 @@ pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) ->
 /// For each tensor of the plan the first one whose absolute maximum is also its own, which may be itself.
 ///
 /// Experts are merged one by one, as llm-compressor's `oneshot` does; its `model_free_ptq` does not merge them.
-pub(super) fn amax_leaders(plan: &Plan) -> Vec<usize> {
+pub(super) fn amax_leaders(recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
     let mut leaders = BTreeMap::new();
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
-    let leader = |(index, (tensor, job)): (usize, (&'_ Tensor, &Job))| {
+    let tensors = inputs.iter().zip(jobs);
+    let leader = |(index, (tensor, job)): (usize, (&PlannedInput, &Job))| {
         let Job::Quantize { rule, .. } = job else { return index };
-        let scheme = plan.recipe.rules[*rule].scheme.as_deref();
+        let scheme = recipe.rules[*rule].scheme.as_deref();
         if scheme.is_none_or(|scheme| scheme.amax_scope() != AmaxScope::Fused) {
             return index;
         }

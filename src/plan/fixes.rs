@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::{Dialect, Recipe};
 
-use super::merged;
+use super::fused;
+use super::planned_input::PlannedInput;
 
 /// The help that keeps these modules, and what servers merge them with, out of `rule`.
-pub(super) fn keep(recipe: &Recipe, checkpoint: &Checkpoint, rule: usize, modules: &[&str]) -> String {
-    let modules = merged::with_partners(checkpoint, modules);
-    keep_patterns(recipe, rule, &patterns(&modules, checkpoint), false)
+pub(super) fn keep(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
+    let modules = fused::with_fused(inputs, modules);
+    keep_patterns(recipe, rule, &patterns(&modules, inputs), false)
 }
 
 /// The help that keeps what these patterns match out of `rule`; `optional` for patterns of other models too.
@@ -32,7 +32,7 @@ pub(super) fn keep_patterns(recipe: &Recipe, rule: usize, patterns: &[String], o
 }
 
 /// Patterns that match these modules of the checkpoint and no other ones.
-pub(crate) fn patterns(modules: &[&str], checkpoint: &Checkpoint) -> Vec<String> {
+pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String> {
     let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
     let mut plain = Vec::new();
     for module in modules {
@@ -45,7 +45,7 @@ pub(crate) fn patterns(modules: &[&str], checkpoint: &Checkpoint) -> Vec<String>
         }
     }
     let mut there: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
-    for tensor in &checkpoint.tensors {
+    for tensor in inputs {
         let (words, numbers) = take_apart(tensor.target_name());
         if wanted.contains_key(&words) {
             there.entry(words).or_default().insert(numbers);
@@ -129,8 +129,8 @@ fn put_together(words: &[&str], numbers: &[impl ToString], spell: impl Fn(&str) 
 }
 
 /// The distinct modules of these tensors, in their order.
-pub(super) fn modules<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<&'a str> {
-    let mut modules: Vec<&str> = tensors.into_iter().map(Tensor::target_name).collect();
+pub(super) fn modules<'a>(tensors: impl IntoIterator<Item = &'a PlannedInput>) -> Vec<&'a str> {
+    let mut modules: Vec<&str> = tensors.into_iter().map(PlannedInput::target_name).collect();
     modules.dedup();
     modules
 }

@@ -1,27 +1,28 @@
-//! Reading rows of a tensor that is not stored as it is seen: they are put together from other bytes of the source.
+//! Reads rows of an input that is not stored row after row, but as columns of a stack or as FP8 codes and scales.
 
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use qwen_fp8_schemes::{Codes, SourceDtype, decode};
 
-use crate::checkpoint::view::Float8;
-use crate::checkpoint::{Tensor, View};
+use crate::plan::{Fp8Source, InputData, PlannedInput};
 use crate::run::buffer::Buffer;
+use crate::run::error::RunError;
 use crate::run::scales::values;
-use crate::run::sources::SourceFile;
+use crate::run::sources::{SourceFile, Sources};
 
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.
 const STRIP_BYTES: usize = 512 << 10;
 
-/// From so many times the bytes that are needed on, reading them one by one is faster than reading what lies between.
+/// If the stride is more than this many times the bytes needed per stored row, each row is read by itself: faster than to
+/// read what lies between.
 const SPARSE: usize = 4;
 
 /// Columns of a stored matrix that become rows.
 struct Columns {
     /// Bytes of an element.
     width: usize,
-    /// Stored rows, which are columns of the tensor.
+    /// Stored rows, which are columns of the input.
     stored_rows: usize,
     /// Bytes from one stored row to the next.
     stride: usize,
@@ -30,10 +31,10 @@ struct Columns {
 }
 
 impl Columns {
-    /// The stored columns that are so many rows of the tensor.
-    fn of(tensor: &Tensor, stride: u64, rows: usize) -> Self {
-        let width = width(tensor);
-        Self { width, stored_rows: last(tensor), stride: stride as usize, run: rows * width }
+    /// The stored columns that are this many rows of the input.
+    fn of(input: &PlannedInput, stride: u64, rows: usize) -> Self {
+        let width = width(input);
+        Self { width, stored_rows: columns(input), stride: stride as usize, run: rows * width }
     }
 
     /// Whether whole rows are read rather than what is needed of each.
@@ -53,87 +54,78 @@ impl Columns {
     }
 }
 
-/// Bytes of memory that reading so many rows of the tensor takes beside the rows themselves.
-pub(super) fn staging(tensor: &Tensor, rows: usize) -> usize {
-    match &tensor.view {
-        View::Stored => 0,
-        View::Transposed { stride } => {
-            let columns = Columns::of(tensor, *stride, rows);
+/// Returns the bytes of memory that reading this many rows of the input takes beside the rows themselves.
+pub(super) fn scratch(input: &PlannedInput, rows: usize) -> usize {
+    match &input.data {
+        InputData::Stored { .. } => 0,
+        InputData::Transposed { stride, .. } => {
+            let columns = Columns::of(input, *stride, rows);
             columns.strip() * columns.pitch()
         }
-        View::Float8(_) => rows * last(tensor),
+        InputData::Fp8(_) => rows * columns(input),
     }
 }
 
-/// Puts rows of tensors together, in memory that is allocated once.
-pub(super) struct Rows {
-    staging: Buffer,
+/// Puts rows of inputs together, in memory that is allocated once.
+pub(super) struct RowReader {
+    scratch: Buffer,
     scale_bytes: Vec<u8>,
     scales: Vec<f32>,
 }
 
-/// The shards that a tensor is read from: its own, and that of its scales.
-pub(super) struct From<'a> {
-    pub(super) own: &'a SourceFile,
-    pub(super) scales: &'a SourceFile,
-}
-
-/// What went wrong in which of them.
-pub(super) struct Failure {
-    pub(super) of_scales: bool,
-    pub(super) error: io::Error,
-}
-
-impl Rows {
-    /// With room for the staging of every read to come.
-    pub(super) fn new(staging: Buffer) -> Self {
-        Self { staging, scale_bytes: Vec::new(), scales: Vec::new() }
+impl RowReader {
+    /// Creates a reader with room for the scratch memory of every read to come.
+    pub(super) fn new(scratch: Buffer) -> Self {
+        Self { scratch, scale_bytes: Vec::new(), scales: Vec::new() }
     }
 
     /// Takes the memory.
     pub(super) fn fill(&mut self) {
-        self.staging.fill();
+        self.scratch.fill();
     }
 
-    /// Fills `out` with rows of the tensor from `first_row` on; returns how many bytes were read.
+    /// Fills `out` with rows of the input from `first_row` on; returns how many bytes were read.
     pub(super) fn read(
         &mut self,
-        from: &From<'_>,
-        tensor: &Tensor,
+        sources: &Sources<'_>,
+        input: &PlannedInput,
         first_row: usize,
         out: &mut [u8],
-    ) -> Result<u64, Failure> {
-        match &tensor.view {
-            View::Stored => Ok(0),
-            View::Transposed { stride } => self
-                .transposed(from.own, tensor, *stride, first_row, out)
-                .map_err(|error| Failure { of_scales: false, error }),
-            View::Float8(float8) => self.float8(from, tensor, float8, first_row, out),
+    ) -> Result<u64, RunError> {
+        match &input.data {
+            InputData::Stored { .. } => Ok(0),
+            InputData::Transposed { shard, offset, stride } => {
+                let source = sources.get(*shard)?;
+                let columns =
+                    Columns::of(input, *stride, out.len().checked_div(columns(input) * width(input)).unwrap_or(0));
+                self.transposed(&source, &columns, *offset, first_row, out)
+                    .map_err(|error| sources.error(*shard, &input.name, error))
+            }
+            InputData::Fp8(fp8) => self.fp8(sources, input, fp8, first_row, out),
         }
     }
 
-    /// The page cache is used, since neighbours of these rows lie between them.
+    /// Reads through the page cache, since neighbours of these rows lie between them.
     fn transposed(
         &mut self,
         source: &SourceFile,
-        tensor: &Tensor,
-        stride: u64,
+        columns: &Columns,
+        offset: u64,
         first_row: usize,
         out: &mut [u8],
     ) -> io::Result<u64> {
-        let row_bytes = last(tensor) * width(tensor);
+        let row_bytes = columns.stored_rows * columns.width;
         let rows = out.len().checked_div(row_bytes).unwrap_or(0);
         if rows == 0 {
             return Ok(0);
         }
-        let columns = Columns::of(tensor, stride, rows);
-        let first = tensor.offset + (first_row * columns.width) as u64;
+        let first = offset + (first_row * columns.width) as u64;
         let (pitch, mut read) = (columns.pitch(), 0);
         for stored_row in (0..columns.stored_rows).step_by(columns.strip()) {
             let strip = columns.strip().min(columns.stored_rows - stored_row);
             let from = first + (stored_row * columns.stride) as u64;
             // The last row ends with what is needed of it: behind it the file may end.
-            let bytes = self.staging.at_offset(0, (strip - 1) * pitch + columns.run);
+            let bytes = self.scratch.at_offset(0, (strip - 1) * pitch + columns.run);
             if columns.is_dense() {
                 source.buffered().read_exact_at(bytes, from)?;
             } else {
@@ -151,48 +143,48 @@ impl Rows {
         Ok(read)
     }
 
-    fn float8(
+    fn fp8(
         &mut self,
-        from: &From<'_>,
-        tensor: &Tensor,
-        float8: &Float8,
+        sources: &Sources<'_>,
+        input: &PlannedInput,
+        Fp8Source { codes, scales, granule, .. }: &Fp8Source,
         first_row: usize,
         out: &mut [u8],
-    ) -> Result<u64, Failure> {
-        let (columns, width) = (last(tensor), width(tensor));
-        // A view of FP8 is one of a dtype that can be quantized again.
-        let Ok(dtype) = SourceDtype::try_from(tensor.dtype) else { return Ok(0) };
-        let len = out.len() / width;
+    ) -> Result<u64, RunError> {
+        let columns = columns(input);
+        // The values of an FP8 input have a dtype that can be quantized again.
+        let Ok(dtype) = SourceDtype::try_from(input.dtype) else { return Ok(0) };
+        let len = out.len() / width(input);
         let Some(rows) = len.checked_div(columns).filter(|&rows| rows > 0) else { return Ok(0) };
-        let at = tensor.offset + (first_row * columns) as u64;
-        from.own.read(&mut self.staging, at, len, at).map_err(|error| Failure { of_scales: false, error })?;
+        let at = codes.offset + (first_row * columns) as u64;
+        let read = sources.get(codes.shard)?.read(&mut self.scratch, at, len, at);
+        read.map_err(|error| sources.error(codes.shard, &input.name, error))?;
 
-        let [height, group] = float8.group;
+        let [height, group] = *granule;
         let across = columns.div_ceil(group);
         let groups = first_row / height * across..(first_row + rows).div_ceil(height) * across;
-        let bytes = float8.scale.dtype.bitsize() / 8;
+        let bytes = scales.dtype.bitsize() / 8;
         self.scale_bytes.resize(groups.len() * bytes, 0);
-        from.scales
-            .buffered()
-            .read_exact_at(&mut self.scale_bytes, float8.scale.offset + (groups.start * bytes) as u64)
-            .map_err(|error| Failure { of_scales: true, error })?;
+        let at_scales = scales.offset + (groups.start * bytes) as u64;
+        let read = sources.get(scales.shard)?.buffered().read_exact_at(&mut self.scale_bytes, at_scales);
+        read.map_err(|error| sources.error(scales.shard, &input.name, error))?;
         self.scales.clear();
-        self.scales.extend(values(float8.scale.dtype, &self.scale_bytes));
-        let codes = self.staging.filled(at, len);
-        let codes = Codes { codes, columns, first_row, group: float8.group, scales: &self.scales };
+        self.scales.extend(values(scales.dtype, &self.scale_bytes));
+        let codes = self.scratch.filled(at, len);
+        let codes = Codes { codes, columns, first_row, group: *granule, scales: &self.scales };
         decode(codes, dtype, out);
         Ok((len + self.scale_bytes.len()) as u64)
     }
 }
 
-/// How many columns a tensor has.
-fn last(tensor: &Tensor) -> usize {
-    tensor.shape.last().copied().unwrap_or_default()
+/// The number of columns of an input.
+fn columns(input: &PlannedInput) -> usize {
+    input.shape.last().copied().unwrap_or_default()
 }
 
-/// Bytes of an element as it is seen.
-fn width(tensor: &Tensor) -> usize {
-    tensor.dtype.bitsize() / 8
+/// Bytes of a value.
+fn width(input: &PlannedInput) -> usize {
+    input.dtype.bitsize() / 8
 }
 
 /// The side of a tile that is transposed at once: a cache line of elements of two bytes.
@@ -247,23 +239,19 @@ mod tests {
         let mut file = vec![0xEE; 40];
         file.extend(places.flat_map(|(row, column)| element(row, column)[..width].to_vec()));
         std::fs::write(&path, &file).unwrap();
-        let tensor = Tensor {
+        let input = PlannedInput {
             name: "t".to_owned(),
             dtype: if width == 2 { Dtype::BF16 } else { Dtype::F32 },
             shape: vec![stored_columns, stored_rows],
-            shard: 0,
-            offset: 40,
             len: (stored_rows * stored_columns * width) as u64,
-            view: View::Transposed { stride: (stored_columns * width) as u64 },
+            data: InputData::Transposed { shard: 0, offset: 40, stride: (stored_columns * width) as u64 },
             part_of: None,
         };
         let mut out = vec![0; rows * stored_rows * width];
-        let file = open(&path);
-        let from = From { own: &file, scales: &file };
-        let mut all = Rows::new(Buffer::reserve(staging(&tensor, rows)).unwrap());
-        all.fill();
-        let read = all.read(&from, &tensor, first, &mut out);
-        let read = read.map_err(|failure| failure.error).unwrap();
+        let shards = [shard(&path)];
+        let mut reader = RowReader::new(Buffer::reserve(scratch(&input, rows)).unwrap());
+        reader.fill();
+        let read = reader.read(&Sources::new(&shards, false), &input, first, &mut out).unwrap();
         assert!(read >= (rows * stored_rows * width) as u64);
         for (index, found) in out.chunks(width).enumerate() {
             let (row, column) = (first + index / stored_rows, index % stored_rows);
@@ -271,10 +259,9 @@ mod tests {
         }
     }
 
-    fn open(path: &Path) -> SourceFile {
+    fn shard(path: &Path) -> Shard {
         let file = source::SourceFile::open(path).unwrap();
-        let shard = Shard { name: "shard".to_owned(), path: path.to_owned(), size: file.size(), stamp: file.stamp() };
-        SourceFile::open(&shard, false).unwrap()
+        Shard { name: "shard".to_owned(), path: path.to_owned(), size: file.size(), stamp: file.stamp() }
     }
 
     #[test]

@@ -13,21 +13,21 @@ use crate::checkpoint::text::shown;
 const FORMATS: [&str; 2] = ["float-quantized", "naive-quantized"];
 
 /// The groups of layers that a checkpoint declares, in the order in which they are asked.
-pub(super) struct Declared {
-    groups: Vec<Group>,
+pub(super) struct SourceGroups {
+    groups: Vec<SourceGroup>,
     /// The name of a weight's scales.
     scale_parameter: &'static str,
 }
 
 /// Layers that are stored alike.
-struct Group {
+struct SourceGroup {
     /// `None` takes every layer.
     targets: Option<Vec<Pattern>>,
     weights: QuantizationArgs,
     inputs: Option<QuantizationArgs>,
 }
 
-impl Declared {
+impl SourceGroups {
     pub(super) fn read(config: &Config) -> Result<Self, String> {
         let text = config.quantization_config().ok_or("`config.json` does not say how at its top level")?;
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -51,7 +51,7 @@ impl Declared {
     }
 }
 
-impl Group {
+impl SourceGroup {
     fn takes(&self, codes: &Tensor) -> bool {
         let Some(targets) = &self.targets else { return true };
         let is_linear = |kind| matches!(kind, LayerKind::Linear | LayerKind::Router);
@@ -67,7 +67,7 @@ impl Group {
     }
 }
 
-fn official(value: &Value) -> Result<Declared, String> {
+fn official(value: &Value) -> Result<SourceGroups, String> {
     let activations = value.get("activation_scheme").and_then(Value::as_str);
     if activations != Some("dynamic") {
         return Err("its activation scales are static, which need calibration data to make again".to_owned());
@@ -79,15 +79,15 @@ fn official(value: &Value) -> Result<Declared, String> {
             (Strategy::Block(block), Strategy::Group(block[1]), "weight_scale_inv")
         }
     };
-    let group = Group {
+    let group = SourceGroup {
         targets: None,
         weights: float8(strategy, Dynamic::Static),
         inputs: Some(float8(inputs, Dynamic::Dynamic)),
     };
-    Ok(Declared { groups: vec![group], scale_parameter })
+    Ok(SourceGroups { groups: vec![group], scale_parameter })
 }
 
-fn compressed_tensors(value: &Value) -> Result<Declared, String> {
+fn compressed_tensors(value: &Value) -> Result<SourceGroups, String> {
     let groups = value.get("config_groups").and_then(Value::as_object).ok_or("`config_groups` is missing")?;
     let read = |(name, group): (&String, &Value)| {
         let format = group.get("format").and_then(Value::as_str).or_else(|| value.get("format")?.as_str());
@@ -106,10 +106,10 @@ fn compressed_tensors(value: &Value) -> Result<Declared, String> {
         let targets = group.get("targets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let targets = targets.map(Pattern::parse_upstream).collect::<Result<_, _>>();
         let targets = targets.map_err(|error| format!("a target of {}: {error}", shown(name)))?;
-        Ok(Group { targets: Some(targets), weights, inputs })
+        Ok(SourceGroup { targets: Some(targets), weights, inputs })
     };
     let groups = groups.iter().map(read).collect::<Result<_, String>>()?;
-    Ok(Declared { groups, scale_parameter: "weight_scale" })
+    Ok(SourceGroups { groups, scale_parameter: "weight_scale" })
 }
 
 /// The arguments of symmetric 8-bit floats.
