@@ -5,7 +5,7 @@ mod declared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use qwen_fp8_schemes::{Dtype, Matrix, Role, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy, TensorRole};
 
 use crate::checkpoint::view::{Float8, ScaleTensor};
 use crate::checkpoint::{Checkpoint, Tensor, View};
@@ -76,7 +76,7 @@ fn weight(
         return Err(format!("{} is {}, not BF16, F16 or F32", shown(&scale.name), scale.dtype));
     }
     let outputs = scheme.outputs(Matrix { dtype, rows, columns }).map_err(|error| format!("{name}: {error}"))?;
-    let scales_spec = outputs.into_iter().find(|spec| spec.role == Role::Scale);
+    let scales_spec = outputs.into_iter().find(|spec| spec.role == TensorRole::Scale);
     let shape = scales_spec.map(|spec| spec.shape).unwrap_or_default();
     // A single scale, or one per row, is also written flat.
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();

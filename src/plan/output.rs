@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, Role, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorRole, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::view::Float8;
@@ -148,7 +148,7 @@ impl Part {
         wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
         let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
         let (weight, scale) = match specs.as_slice() {
-            [weight, scale] if (weight.role, scale.role) == (Role::Codes, Role::Scale) => (weight, scale),
+            [weight, scale] if (weight.role, scale.role) == (TensorRole::Codes, TensorRole::Scale) => (weight, scale),
             _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
         };
         let entry = |spec: &TensorSpec, dtype, shape: &[usize]| TensorEntry {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use qwen_fp8_schemes::{Band, NonFiniteCount, Role, Scheme, TensorSpec, odd_scales};
+use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, odd_scales};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Job, Plan};
@@ -61,7 +61,7 @@ impl Record<'_> {
             if met.is_some() {
                 spoilt += non_finite_scales(spec, stored);
             }
-            if spec.role == Role::Scale {
+            if spec.role == TensorRole::Scale {
                 let odd = odd_scales(scheme.weights().strategy, spec, stored, band);
                 if odd.first.is_some() {
                     self.scales.add(tensor, odd);
