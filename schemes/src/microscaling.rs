@@ -18,6 +18,7 @@ macro_rules! presets {
         $(crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
+            // All presets share one arithmetic, and so its version.
             version: 1,
             summary: $summary,
             options: |generator| <$options>::json_schema(generator),

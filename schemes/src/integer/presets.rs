@@ -19,6 +19,7 @@ macro_rules! presets {
         $(crate::register_scheme!(Registration {
             name: $name,
             aliases: &$aliases,
+            // All presets share one arithmetic, and so its version.
             version: 1,
             summary: $summary,
             options: |generator| described::<$options>(generator, concat!("Options of `", $name, "`.")),
