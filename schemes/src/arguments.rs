@@ -2,34 +2,56 @@
 
 use serde::Serialize;
 
-/// `weights` or `input_activations` of a compressed-tensors config group; serializes with every key the reference writes.
+/// `weights` or `input_activations` of a compressed-tensors config group.
+///
+/// It serializes with every key that the reference writes.
+///
+/// # Examples
+/// Arguments of E4M3 weights in 128 x 128 blocks:
+/// ```
+/// use qwen_fp8_schemes::{Dynamic, QuantizationArgs, Strategy};
+///
+/// let weights = QuantizationArgs::float8(Strategy::Block([128, 128]), Dynamic::Static);
+/// let json = serde_json::to_value(&weights)?;
+/// assert_eq!((&json["type"], &json["strategy"]), (&"float".into(), &"block".into()));
+/// assert_eq!(json["block_structure"], serde_json::json!([128, 128]));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuantizationArgs {
+    /// Bits of a quantized value.
     pub num_bits: u8,
+    /// Kind of the quantized values, `type` in JSON.
     pub kind: NumberKind,
+    /// False where each granule has a zero point.
     pub symmetric: bool,
+    /// Granularity of the scales.
     pub strategy: Strategy,
+    /// Time at which the scales are computed.
     pub dynamic: Dynamic,
-    /// `torch.uint8` for E8M0 scales, `torch.float8_e4m3fn` for NVFP4's; `None` is the dtype of the weight.
+    /// Dtype of the scales: `torch.uint8` for E8M0 scales, `torch.float8_e4m3fn` for NVFP4's; `None` for the dtype of
+    /// the weight.
     pub scale_dtype: Option<&'static str>,
 }
 
 impl QuantizationArgs {
-    /// E4M3 numbers, under scales of the weight's dtype or of F32.
+    /// Describes E4M3 values under scales of the weight's dtype or of F32.
     pub fn float8(strategy: Strategy, dynamic: Dynamic) -> Self {
         Self { num_bits: 8, kind: NumberKind::Float, symmetric: true, strategy, dynamic, scale_dtype: None }
     }
 }
 
-/// What the quantized numbers are.
+/// Kind of the quantized values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NumberKind {
+    /// Floating point: E4M3 with 8 bits, E2M1 with 4.
     Float,
+    /// Integers.
     Int,
 }
 
-/// Which elements share a scale.
+/// Granularity of scales: the elements that share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// All of the tensor.
@@ -38,15 +60,15 @@ pub enum Strategy {
     Channel,
     /// A token of an activation.
     Token,
-    /// So many consecutive columns of a row.
+    /// This number of consecutive columns of a row.
     Group(usize),
-    /// As `Group`, under a second scale for the tensor (NVFP4).
+    /// Groups of this number of columns, under a second scale for the tensor (NVFP4).
     TensorGroup(usize),
-    /// A tile of `[rows, columns]`.
+    /// A block of `[rows, columns]`.
     Block([usize; 2]),
 }
 
-/// When a scale is computed.
+/// Time at which a scale is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dynamic {
     /// Once, and stored.

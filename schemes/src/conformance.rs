@@ -1,4 +1,4 @@
-//! The contract suite that every scheme has to pass, whether of this crate or a stranger's.
+//! Contract suite that every scheme has to pass, whether it is part of this crate or not.
 //!
 //! ```
 //! let registration = qwen_fp8_schemes::find("NVFP4A16").expect("it is registered by this crate");
@@ -11,6 +11,7 @@
 
 mod bands;
 mod contract;
+mod error;
 pub mod golden;
 mod options;
 mod sample;
@@ -20,122 +21,75 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
-use crate::{
-    AmaxScope, BuildError, Format, MAX_OUTPUTS, Make, Matrix, NonFinite, QuantizationArgs, Registration, Scheme, Simd,
-    absmax, non_finite,
-};
-use bands::Whole;
-use golden::GoldenError;
+use crate::{AmaxScope, BuildError, Format, Make, Matrix, NonFinite, Registration, Scheme, Simd, absmax, non_finite};
+use bands::WholeWeight;
 use options::Variant;
 
-/// What a passed suite looked at.
+pub use error::{Broken, ConformanceError, Weight};
+
+/// Numbers of what a passed suite has tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Configured schemes: options times formats.
+pub struct ConformanceReport {
+    /// Number of configured schemes: options times formats.
     pub schemes: usize,
-    /// Weights that were quantized and compared.
+    /// Number of weights that were quantized and compared.
     pub cases: usize,
-    /// Weights whose shape the scheme refuses.
+    /// Number of weights whose shape the scheme refuses.
     pub refused: usize,
-    /// Results that were held against golden ones.
+    /// Number of results that were compared with golden ones.
     pub golden: usize,
 }
 
-/// A promise that a scheme does not keep.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{scheme}: {broken}")]
-pub struct Failure {
-    /// The registered name and the options.
-    pub scheme: String,
-    pub broken: Broken,
-}
-
-/// Which promise, and where.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Broken {
-    #[error("its options are refused: {0}")]
-    Options(BuildError),
-    #[error("its options are no closed object: `additionalProperties` must be false")]
-    OpenOptions,
-    #[error("an option `{0}` that it does not have is accepted")]
-    UnknownOption(&'static str),
-    #[error("`{property}` of its options has no description")]
-    NoDescription { property: String },
-    #[error("`{property}` of its options has neither a default nor an example, so that there is nothing to try")]
-    NoExample { property: String },
-    #[error("it answers to {asked:?} with the options {options}, which do not make them")]
-    Arguments { asked: Box<QuantizationArgs>, options: Value },
-    #[error("its bands have no rows")]
-    NoBandRows,
-    #[error("it refuses every shape of the suite, such as {weight}: {reason}")]
-    NoShape { weight: Weight, reason: String },
-    #[error("{weight}: refused, and the reason names neither side: {reason:?}")]
-    Unclear { weight: Weight, reason: String },
-    /// A weight becomes no tensor, or more than [`MAX_OUTPUTS`].
-    #[error("{weight}: it declares {count} outputs, and a weight has 1 to {MAX_OUTPUTS}")]
-    OutputCount { weight: Weight, count: usize },
-    #[error("{weight}: `{suffix}`: {reason}")]
-    Output { weight: Weight, suffix: &'static str, reason: &'static str },
-    #[error("{weight}: refused although it is finite: {error}")]
-    Refused { weight: Weight, error: NonFinite },
-    #[error("{weight}: `{suffix}`: byte {byte} is not written")]
-    NotWritten { weight: Weight, suffix: &'static str, byte: usize },
-    #[error("{weight}: `{suffix}`: element {element} is a NaN or an infinity")]
-    NotFinite { weight: Weight, suffix: &'static str, element: usize },
-    #[error("{weight}: `{suffix}`: byte {byte} depends on how it is made: {way}")]
-    Differs { weight: Weight, suffix: &'static str, byte: usize, way: String },
-    #[error("{weight}: expected the error `{expected}`, found {found}")]
-    Poison { weight: Weight, expected: NonFinite, found: String },
-    #[error("{place}: it panics: {message}")]
-    Panics { place: String, message: String },
-    #[error("golden vectors: {0}")]
-    Golden(#[from] GoldenError),
-}
-
-/// A weight of the suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight {
-    pub source: Matrix,
-    /// What its numbers are like.
-    pub content: &'static str,
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Matrix { dtype, rows, columns } = self.source;
-        write!(f, "{rows} x {columns} {dtype:?} ({})", self.content)
-    }
-}
-
-/// Puts a registered scheme to the test: in both formats with no more options than it needs, and in one of them with
-/// each value that the schema of its options offers (examples, choices, both of a switch). A format may be refused, and
-/// a value by an error that names its option. Golden vectors are tried with options of their own.
+/// Tests a registered scheme in both formats with no more options than it needs, and in one of them with each value
+/// that the schema of its options offers (examples, choices, both values of a boolean).
+///
+/// A format may be refused, and a value by an error that names its option. Golden vectors are tried with options of
+/// their own.
 ///
 /// # Errors
 /// The first promise that is broken.
-pub fn check(registration: &Registration) -> Result<Report, Failure> {
-    let fail = |broken| Failure { scheme: registration.name.to_owned(), broken };
+///
+/// # Examples
+/// ```
+/// use qwen_fp8_schemes::{Registration, conformance, find};
+///
+/// let passthrough = find("PASSTHROUGH").expect("this crate registers it");
+/// assert_eq!(conformance::check(passthrough)?.cases, 0);
+///
+/// // An option without a description is a broken promise.
+/// let undescribed = Registration {
+///     options: |_| {
+///         schemars::json_schema!({ "properties": { "wheels": { "default": 4 } }, "additionalProperties": false })
+///     },
+///     ..*passthrough
+/// };
+/// let error = conformance::check(&undescribed).unwrap_err();
+/// assert_eq!(error.to_string(), "PASSTHROUGH: `wheels` of its options has no description");
+/// # Ok::<(), conformance::ConformanceError>(())
+/// ```
+pub fn check(registration: &Registration) -> Result<ConformanceReport, ConformanceError> {
+    let fail = |broken| ConformanceError { scheme: registration.name.to_owned(), broken };
     let variants = options::variants(registration).map_err(fail)?;
     check_variants(registration, &variants)
 }
 
-/// As [`check`], but in both formats with each of `options` alone.
+/// Tests a registered scheme like [`check`], but in both formats with each of `options` alone.
 ///
 /// # Errors
 /// The first promise that is broken.
-pub fn check_with(registration: &Registration, options: &[Value]) -> Result<Report, Failure> {
+pub fn check_with(registration: &Registration, options: &[Value]) -> Result<ConformanceReport, ConformanceError> {
     let given: Vec<_> = options.iter().map(|options| Variant { options: options.clone(), tries: None }).collect();
     check_variants(registration, &given)
 }
 
-fn check_variants(registration: &Registration, variants: &[Variant]) -> Result<Report, Failure> {
-    let mut report = Report::default();
-    let fail = |broken| Failure { scheme: registration.name.to_owned(), broken };
+fn check_variants(registration: &Registration, variants: &[Variant]) -> Result<ConformanceReport, ConformanceError> {
+    let mut report = ConformanceReport::default();
+    let fail = |broken| ConformanceError { scheme: registration.name.to_owned(), broken };
     options::check_schema(registration).map_err(fail)?;
     let Make::Quantize(make) = registration.make else { return Ok(report) };
     options::check_unknown(make, variants).map_err(fail)?;
     for variant in variants {
-        let fail = |broken| Failure { scheme: format!("{} {}", registration.name, variant.options), broken };
+        let fail = |broken| ConformanceError { scheme: format!("{} {}", registration.name, variant.options), broken };
         for scheme in unless_it_panics("with these options", || variant.make(make)).map_err(fail)? {
             options::check_arguments(registration, make, &*scheme).map_err(fail)?;
             contract::check(&*scheme, &mut report).map_err(fail)?;
@@ -145,7 +99,7 @@ fn check_variants(registration: &Registration, variants: &[Variant]) -> Result<R
     Ok(report)
 }
 
-/// Does `work`, and makes an error of a panic.
+/// Does `work`, and turns a panic into an error.
 fn unless_it_panics<T>(place: impl fmt::Display, work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -155,7 +109,7 @@ fn unless_it_panics<T>(place: impl fmt::Display, work: impl FnOnce() -> Result<T
     })
 }
 
-/// What [`Make::Quantize`] holds.
+/// Constructor in [`Make::Quantize`].
 type MakeScheme = fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>;
 
 /// Quantizes a whole weight in bands of `bands` times [`Scheme::band_rows`] rows; the outputs are in the order of
@@ -175,18 +129,18 @@ pub fn quantize_whole(
     filler: u8,
 ) -> Result<Vec<Vec<u8>>, NonFinite> {
     let amax = amax(scheme, source, bytes, simd)?;
-    bands::in_order(scheme, Whole { source, bytes, bands, simd, filler, amax }, |band, parts| {
+    bands::in_order(scheme, WholeWeight { source, bytes, bands, simd, filler, amax }, |band, parts| {
         scheme.quantize(band, parts)
     })
 }
 
-/// As [`quantize_whole`], with NaN and infinity kept.
+/// Quantizes a whole weight like [`quantize_whole`], with NaN and infinity kept.
 ///
 /// # Errors
 /// The first NaN or infinity, where the scheme does not keep them.
 ///
 /// # Panics
-/// As [`quantize_whole`].
+/// Those of [`quantize_whole`].
 pub fn quantize_whole_keeping(
     scheme: &dyn Scheme,
     source: Matrix,
@@ -196,12 +150,12 @@ pub fn quantize_whole_keeping(
     filler: u8,
 ) -> Result<Vec<Vec<u8>>, NonFinite> {
     let amax = amax(scheme, source, bytes, simd).unwrap_or_else(|_| non_finite(source, 0, bytes).amax());
-    bands::in_order(scheme, Whole { source, bytes, bands, simd, filler, amax }, |band, parts| {
+    bands::in_order(scheme, WholeWeight { source, bytes, bands, simd, filler, amax }, |band, parts| {
         scheme.quantize_any(band, parts).map(drop)
     })
 }
 
-/// As [`quantize_whole`], in about a dozen bands that several threads take in mixed order.
+/// Quantizes a whole weight in about a dozen bands that several threads take in mixed order.
 fn quantize_from_threads(
     scheme: &dyn Scheme,
     source: Matrix,
@@ -210,10 +164,10 @@ fn quantize_from_threads(
 ) -> Result<Vec<Vec<u8>>, NonFinite> {
     let amax = amax(scheme, source, bytes, simd)?;
     let bands = (source.rows / scheme.band_rows() / 12).max(1);
-    bands::from_threads(scheme, Whole { source, bytes, bands, simd, filler: 0xA5, amax })
+    bands::from_threads(scheme, WholeWeight { source, bytes, bands, simd, filler: 0xA5, amax })
 }
 
-/// The maximum that the scheme asks for.
+/// Returns the absolute maximum that the scheme asks for.
 fn amax(scheme: &dyn Scheme, source: Matrix, bytes: &[u8], simd: Simd) -> Result<Option<f32>, NonFinite> {
     match scheme.amax_scope() {
         AmaxScope::Band => Ok(None),

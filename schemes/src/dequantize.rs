@@ -1,4 +1,4 @@
-//! `DEQUANTIZE`: FP8 layers of the source become plain numbers again.
+//! `DEQUANTIZE`: FP8 layers of the source are decoded to the model's dtype.
 
 use schemars::JsonSchema;
 
@@ -8,15 +8,15 @@ crate::register_scheme!(Registration {
     name: "DEQUANTIZE",
     aliases: &[],
     version: 1,
-    summary: "Turns FP8 layers of a quantized checkpoint back into numbers of the model's dtype.",
-    options: |generator| Options::json_schema(generator),
+    summary: "Decodes FP8 layers of a quantized checkpoint to the model's dtype.",
+    options: |generator| DequantizeOptions::json_schema(generator),
     make: Make::Dequantize,
     from_arguments: |_, _| None,
     servers: ServerSupport { servers: &["vLLM", "SGLang", "transformers"], gpu: "any" },
     golden: &[],
 });
 
-/// `DEQUANTIZE` has no options.
+/// Options of `DEQUANTIZE`: none.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Options {}
+struct DequantizeOptions {}

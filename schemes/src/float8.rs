@@ -1,4 +1,4 @@
-//! What the FP8 schemes have in common: their options, and E4M3 weights with one scale per tensor, row or tile.
+//! E4M3 weights with one scale per tensor, row or block: the scheme and the options behind the `FP8` names.
 
 use safetensors::Dtype;
 use schemars::JsonSchema;
@@ -7,31 +7,32 @@ use serde_json::{Map, Value};
 
 use crate::kernels::{self, Cast, Grouping};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Role, Scheme,
-    ShapeError, SourceDtype, Strategy, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Scheme, ShapeError,
+    SourceDtype, Strategy, TensorRole, TensorSpec,
 };
 
-/// The options that every FP8 scheme has, flattened into its own.
+/// Options of every FP8 scheme, flattened into its own.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-pub(crate) struct Float8Options {
-    /// What the scales are stored as. The weights are divided by the scale as it is stored. Without it: `bf16` in the
-    /// `fp8` format, `source` in `compressed-tensors`.
+pub(crate) struct Fp8Options {
+    /// Dtype of the stored scales; weights are divided by the scale as it is stored. Without it: `bf16` in the `fp8`
+    /// format, `source` in `compressed-tensors`.
     #[serde(default)]
     #[schemars(with = "ScaleDtype", skip_serializing_if = "Option::is_none", example = &"f32")]
     scale_dtype: Option<ScaleDtype>,
 
-    /// What the quotient of weight and scale is rounded to before it is rounded to FP8.
+    /// Dtype that the quotient of weight and scale is rounded to before it is rounded to FP8.
     #[serde(default)]
     #[schemars(example = &"source")]
     quotient_dtype: QuotientDtype,
 
-    /// How the server is told to quantize the layer's input. It changes `config.json` alone, not the tensors, and the
-    /// `fp8` format has `dynamic` only.
+    /// Quantization of the layer's input, as the server is told. It changes `config.json` alone, not the tensors, and
+    /// the `fp8` format has `dynamic` only.
     #[serde(default)]
     #[schemars(example = &"none")]
-    activations: Activations,
+    activations: Fp8Activations,
 }
 
+/// Dtype of stored scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum ScaleDtype {
@@ -55,33 +56,34 @@ pub(crate) enum QuotientDtype {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Activations {
-    /// FP8, with scales made while the model runs: per token, or, under tiles, per token and tile width.
+enum Fp8Activations {
+    /// FP8, with scales made while the model runs: per token, or, under blocks, per token and block width.
     #[default]
     Dynamic,
-    /// FP8, with one scale for all tokens, made while the model runs; not under tiles.
+    /// FP8, with one scale for all tokens, made while the model runs; not under blocks.
     DynamicTensor,
     /// Not quantized: FP8 weights alone.
     None,
 }
 
-/// How the scale of a row or tile is found.
+/// Rule by which the scale of a row or block is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ScaleSearch {
-    /// From the absolute maximum, as llm-compressor does by default and the official Qwen checkpoints do.
+    /// The scale follows from the absolute maximum, as in llm-compressor by default and in the official Qwen
+    /// checkpoints.
     #[default]
     Absmax,
-    /// The one that leaves the least squared error, of 24 from 0.75 to about 1.8 times that of the absolute maximum. The
-    /// layout is the same; making it takes dozens of times longer.
+    /// The scale is the one of 24, from 0.75 to about 1.8 times that of the absolute maximum, that leaves the least
+    /// squared error. The layout is the same; making it takes dozens of times longer.
     Mse,
 }
 
-/// The rows and columns that share a scale.
+/// Rows and columns that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum BlockSize {
-    /// As many rows as columns.
+    /// A number of rows and the same number of columns.
     Square(#[schemars(range(min = 1))] u32),
     /// Rows, then columns.
     Sides(#[schemars(inner(range(min = 1)))] [u32; 2]),
@@ -94,14 +96,17 @@ impl Default for BlockSize {
 }
 
 impl BlockSize {
-    /// The grouping into these tiles.
+    /// Returns the granularity of these blocks.
+    ///
+    /// # Errors
+    /// A side is 0.
     pub(crate) fn grouping(self) -> Result<Grouping, BuildError> {
         let sides = match self {
             Self::Square(side) => [side; 2],
             Self::Sides(sides) => sides,
         };
         if sides.contains(&0) {
-            let reason = format!("`block_size` is {sides:?}, and a tile has at least one row and one column");
+            let reason = format!("`block_size` is {sides:?}, and a block has at least one row and one column");
             return Err(BuildError { option: Some("block_size"), reason });
         }
         Ok(Grouping::Block(sides.map(|side| side as usize)))
@@ -110,27 +115,27 @@ impl BlockSize {
 
 /// E4M3 weights and their scales.
 #[derive(Debug)]
-pub(crate) struct Float8 {
+pub(crate) struct Fp8Scheme {
     grouping: Grouping,
     scale_search: ScaleSearch,
     scale_dtype: ScaleDtype,
     quotient_dtype: QuotientDtype,
-    activations: Activations,
+    activations: Fp8Activations,
 }
 
-impl Float8 {
+impl Fp8Scheme {
     pub(crate) fn build(
         grouping: Grouping,
         scale_search: ScaleSearch,
-        options: Float8Options,
+        options: Fp8Options,
         format: Format,
     ) -> Result<Box<dyn Scheme>, BuildError> {
-        let Float8Options { scale_dtype, quotient_dtype, activations } = options;
+        let Fp8Options { scale_dtype, quotient_dtype, activations } = options;
         let refuse = |reason: &str| Err(BuildError { option: Some("activations"), reason: reason.to_owned() });
-        if matches!((grouping, activations), (Grouping::Block(_), Activations::DynamicTensor)) {
-            return refuse("`activations: dynamic_tensor` does not go with tiles: write `dynamic` or `none`");
+        if matches!((grouping, activations), (Grouping::Block(_), Fp8Activations::DynamicTensor)) {
+            return refuse("`activations: dynamic_tensor` does not go with blocks: write `dynamic` or `none`");
         }
-        if format == Format::Fp8 && activations != Activations::Dynamic {
+        if format == Format::Fp8 && activations != Fp8Activations::Dynamic {
             return refuse(
                 "the `fp8` format has `activations: dynamic` only: leave it out, or write `format: compressed-tensors`",
             );
@@ -157,7 +162,7 @@ impl Float8 {
     }
 }
 
-impl Scheme for Float8 {
+impl Scheme for Fp8Scheme {
     fn weights(&self) -> QuantizationArgs {
         let strategy = match self.grouping {
             Grouping::Tensor => Strategy::Tensor,
@@ -169,18 +174,18 @@ impl Scheme for Float8 {
 
     fn input_activations(&self) -> Option<QuantizationArgs> {
         let strategy = match (self.activations, self.grouping) {
-            (Activations::Dynamic, Grouping::Block([_, width])) => Strategy::Group(width),
-            (Activations::Dynamic, _) => Strategy::Token,
-            (Activations::DynamicTensor, _) => Strategy::Tensor,
-            (Activations::None, _) => return None,
+            (Fp8Activations::Dynamic, Grouping::Block([_, width])) => Strategy::Group(width),
+            (Fp8Activations::Dynamic, _) => Strategy::Token,
+            (Fp8Activations::DynamicTensor, _) => Strategy::Tensor,
+            (Fp8Activations::None, _) => return None,
         };
         Some(QuantizationArgs::float8(strategy, Dynamic::Dynamic))
     }
 
     fn storage_format(&self) -> &'static str {
         match self.activations {
-            Activations::None => "naive-quantized",
-            Activations::Dynamic | Activations::DynamicTensor => "float-quantized",
+            Fp8Activations::None => "naive-quantized",
+            Fp8Activations::Dynamic | Fp8Activations::DynamicTensor => "float-quantized",
         }
     }
 
@@ -194,10 +199,10 @@ impl Scheme for Float8 {
             }
         };
         Ok(vec![
-            TensorSpec::per_row("weight", Role::Codes, Dtype::F8_E4M3, [rows, columns]),
+            TensorSpec::per_row("weight", TensorRole::Codes, Dtype::F8_E4M3, [rows, columns]),
             TensorSpec {
                 suffix: "weight_scale",
-                role: Role::Scale,
+                role: TensorRole::Scale,
                 dtype: self.cast(dtype).scale_dtype.into(),
                 shape,
                 extent,
@@ -225,7 +230,7 @@ impl Scheme for Float8 {
     }
 
     fn keeps_non_finite(&self) -> bool {
-        // There is no least error to look for where a group holds NaN or infinity.
+        // A search has no least error to find where a granule holds NaN or infinity.
         self.scale_search == ScaleSearch::Absmax
     }
 
@@ -236,9 +241,9 @@ impl Scheme for Float8 {
     }
 }
 
-/// The options with which FP8 weights under `weights.strategy` get these activations; `None` when there are none.
+/// Returns the options with which FP8 weights under `weights.strategy` get these activations, `None` if no options do.
 ///
-/// The strategy is the caller's to look at: each belongs to one scheme.
+/// The caller checks the strategy, since each belongs to one scheme.
 pub(crate) fn options_from_arguments(
     weights: &QuantizationArgs,
     activations: Option<&QuantizationArgs>,

@@ -1,13 +1,13 @@
 //! `FP8`: E4M3 weights with one scale for the tensor.
 //!
 //! llm-compressor's scheme of this name also stores a static `input_scale`, which takes calibration data. Without data
-//! there is none to store, so that here activations are quantized while the model runs.
+//! it cannot be computed, so that here activations are quantized while the model runs.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, Float8, Float8Options, ScaleSearch};
+use crate::float8::{self, Fp8Options, Fp8Scheme, ScaleSearch};
 use crate::kernels::Grouping;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
@@ -17,7 +17,7 @@ crate::register_scheme!(Registration {
     version: 1,
     summary: "E4M3 weights with one scale for the tensor; activations are quantized per token while the model runs, \
               since static activation scales need calibration data.",
-    options: |generator| Options::json_schema(generator),
+    options: |generator| Fp8TensorOptions::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
     servers: ServerSupport {
@@ -30,14 +30,14 @@ crate::register_scheme!(Registration {
 /// Options of `FP8`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct Fp8TensorOptions {
     #[serde(flatten)]
-    float8: Float8Options,
+    float8: Fp8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { float8 } = read_options(options)?;
-    Float8::build(Grouping::Tensor, ScaleSearch::Absmax, float8, format)
+    let Fp8TensorOptions { float8 } = read_options(options)?;
+    Fp8Scheme::build(Grouping::Tensor, ScaleSearch::Absmax, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

@@ -1,19 +1,19 @@
-//! `FP8_BLOCK`: E4M3 weights with a scale per tile.
+//! `FP8_BLOCK`: E4M3 weights with a scale per block.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
+use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch};
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
 crate::register_scheme!(Registration {
     name: "FP8_BLOCK",
     aliases: &[],
     version: 1,
-    summary: "E4M3 weights with a scale per tile of 128 x 128; activations are quantized per token and 128 columns \
+    summary: "E4M3 weights with a scale per block of 128 x 128; activations are quantized per token and 128 columns \
               while the model runs.",
-    options: |generator| Options::json_schema(generator),
+    options: |generator| Fp8BlockOptions::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
     servers: ServerSupport {
@@ -27,26 +27,26 @@ crate::register_scheme!(Registration {
 /// Options of `FP8_BLOCK`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Options {
-    /// Rows and columns that share a scale: a number for square tiles, or `[rows, columns]`. Servers have kernels for
+struct Fp8BlockOptions {
+    /// Rows and columns that share a scale: a number for square blocks, or `[rows, columns]`. Servers have kernels for
     /// 128.
     #[serde(default)]
     #[schemars(example = 128)]
     block_size: BlockSize,
 
-    /// How the scale of a row or tile is found: from its absolute maximum, or with `mse` by a search for the one that
+    /// Rule for the scale of a block: `absmax` takes it from the absolute maximum, `mse` searches for the one that
     /// leaves the least squared error.
     #[serde(default)]
     #[schemars(example = &"mse")]
     scale_search: ScaleSearch,
 
     #[serde(flatten)]
-    float8: Float8Options,
+    float8: Fp8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, scale_search, float8 } = read_options(options)?;
-    Float8::build(block_size.grouping()?, scale_search, float8, format)
+    let Fp8BlockOptions { block_size, scale_search, float8 } = read_options(options)?;
+    Fp8Scheme::build(block_size.grouping()?, scale_search, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
@@ -64,7 +64,7 @@ mod tests {
     use crate::{Dtype, Matrix, SourceDtype};
 
     #[test]
-    fn tiles_are_128_by_128_unless_said_otherwise() {
+    fn blocks_are_128_by_128_unless_said_otherwise() {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 130, columns: 512 };
         let scheme = make(json!({}), Format::CompressedTensors).unwrap();
         assert_eq!(scheme.weights().strategy, Strategy::Block([128, 128]));

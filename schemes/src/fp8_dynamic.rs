@@ -1,10 +1,10 @@
-//! `FP8_DYNAMIC`: E4M3 weights with a scale per row, or per tile with a `block_size`.
+//! `FP8_DYNAMIC`: E4M3 weights with a scale per row, or per block with a `block_size`.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Float8, Float8Options, ScaleSearch};
+use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch};
 use crate::kernels::Grouping;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
@@ -12,9 +12,9 @@ crate::register_scheme!(Registration {
     name: "FP8_DYNAMIC",
     aliases: &[],
     version: 1,
-    summary: "E4M3 weights with a scale per row, or per tile with a `block_size`; activations are quantized per token \
+    summary: "E4M3 weights with a scale per row, or per block with a `block_size`; activations are quantized per token \
               while the model runs.",
-    options: |generator| Options::json_schema(generator),
+    options: |generator| Fp8DynamicOptions::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
     servers: ServerSupport {
@@ -28,30 +28,31 @@ crate::register_scheme!(Registration {
 /// Options of `FP8_DYNAMIC`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Options {
-    /// Rows and columns that share a scale: a number for square tiles, or `[rows, columns]`. Without it, each row has a
-    /// scale of its own. Servers have kernels for 128.
+struct Fp8DynamicOptions {
+    /// Rows and columns that share a scale: a number for square blocks, or `[rows, columns]`. Without it, each row has
+    /// a scale of its own. Servers have kernels for 128.
     #[serde(default)]
-    #[schemars(with = "BlockSize", skip_serializing_if = "Option::is_none", example = 128, example = BlockSize::default())]
+    #[schemars(with = "BlockSize", skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 128, example = BlockSize::default())]
     block_size: Option<BlockSize>,
 
-    /// How the scale of a row or tile is found: from its absolute maximum, or with `mse` by a search for the one that
-    /// leaves the least squared error.
+    /// Rule for the scale of a row or block: `absmax` takes it from the absolute maximum, `mse` searches for the one
+    /// that leaves the least squared error.
     #[serde(default)]
     #[schemars(example = &"mse")]
     scale_search: ScaleSearch,
 
     #[serde(flatten)]
-    float8: Float8Options,
+    float8: Fp8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Options { block_size, scale_search, float8 } = read_options(options)?;
+    let Fp8DynamicOptions { block_size, scale_search, float8 } = read_options(options)?;
     let grouping = block_size.map_or(Ok(Grouping::Channel), BlockSize::grouping)?;
-    Float8::build(grouping, scale_search, float8, format)
+    Fp8Scheme::build(grouping, scale_search, float8, format)
 }
 
-/// Takes scales per row alone: tiles are `FP8_BLOCK`'s.
+/// Answers to scales per row alone: blocks are left to `FP8_BLOCK`.
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
     let Strategy::Channel = weights.strategy else { return None };
     float8::options_from_arguments(weights, activations).map(Value::Object)

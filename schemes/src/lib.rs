@@ -4,7 +4,10 @@
 //! band ([`Scheme::quantize`]). This crate opens no file, starts no thread (but in [`conformance`]), prints nothing and
 //! reads no environment; the instruction set is handed in ([`Simd`]).
 
+#![warn(missing_docs)]
+
 mod arguments;
+mod band;
 pub mod conformance;
 mod dequantize;
 mod float8;
@@ -14,28 +17,20 @@ mod fp8_dynamic;
 mod integer;
 mod kernels;
 mod microscaling;
-mod mxfp4;
-mod mxfp8;
 mod nvfp4a16;
+mod output;
 mod passthrough;
 mod registry;
 mod scheme;
 mod simd;
-mod w4a16_asym;
-mod w4afp8;
-mod w8a8;
-mod wna16;
-mod wna4;
-mod wna8;
 
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
+pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
 pub use kernels::{Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
+pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
-pub use scheme::{
-    AmaxScope, Band, Extent, Format, MAX_OUTPUTS, Matrix, NonFinite, NonFiniteCount, OddScales, Role, Scheme,
-    ShapeError, SourceDtype, TensorSpec,
-};
+pub use scheme::{AmaxScope, Format, NonFinite, NonFiniteCount, OddScales, Scheme, ShapeError};
 pub use simd::Simd;

@@ -11,7 +11,7 @@ use crate::kernels::{NVFP4_GROUP, quantize_nvfp4};
 use crate::microscaling::whole_groups;
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Role, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec, read_options,
+    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options,
 };
 
 crate::register_scheme!(Registration {
@@ -20,7 +20,7 @@ crate::register_scheme!(Registration {
     version: 1,
     summary: "E2M1 weights with an E4M3 scale per 16 columns, under one F32 scale for all parts of a fused layer; \
               activations are not quantized.",
-    options: |generator| Options::json_schema(generator),
+    options: |generator| Nvfp4Options::json_schema(generator),
     make: Make::Quantize(make),
     from_arguments,
     servers: ServerSupport { servers: &["vLLM"], gpu: "Turing (SM 7.5) through Marlin" },
@@ -30,22 +30,23 @@ crate::register_scheme!(Registration {
 /// Options of `NVFP4A16`: none, since the format leaves nothing open.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Options {}
+struct Nvfp4Options {}
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Options {} = read_options(options)?;
-    Ok(Box::new(Nvfp4))
+    let Nvfp4Options {} = read_options(options)?;
+    Ok(Box::new(Nvfp4Scheme))
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
-    (*weights == Nvfp4.weights() && activations.is_none()).then(|| json!({}))
+    (*weights == Nvfp4Scheme.weights() && activations.is_none()).then(|| json!({}))
 }
 
+/// E2M1 codes, E4M3 scales of groups, and the F32 scale above them.
 #[derive(Debug)]
-struct Nvfp4;
+struct Nvfp4Scheme;
 
-impl Scheme for Nvfp4 {
+impl Scheme for Nvfp4Scheme {
     fn weights(&self) -> QuantizationArgs {
         QuantizationArgs {
             num_bits: 4,
@@ -69,11 +70,11 @@ impl Scheme for Nvfp4 {
         let Matrix { rows, columns, .. } = source;
         let groups = whole_groups(columns, NVFP4_GROUP)?;
         Ok(vec![
-            TensorSpec::per_row("weight_packed", Role::Codes, Dtype::U8, [rows, columns / 2]),
-            TensorSpec::per_row("weight_scale", Role::Scale, Dtype::F8_E4M3, [rows, groups]),
+            TensorSpec::per_row("weight_packed", TensorRole::Codes, Dtype::U8, [rows, columns / 2]),
+            TensorSpec::per_row("weight_scale", TensorRole::Scale, Dtype::F8_E4M3, [rows, groups]),
             TensorSpec {
                 suffix: "weight_global_scale",
-                role: Role::GlobalScale,
+                role: TensorRole::GlobalScale,
                 dtype: Dtype::F32,
                 shape: vec![1],
                 extent: Extent::Whole,

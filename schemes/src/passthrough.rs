@@ -8,18 +8,18 @@ crate::register_scheme!(Registration {
     name: "PASSTHROUGH",
     aliases: &[],
     version: 1,
-    summary: "Keeps tensors as they are, byte for byte.",
-    options: |generator| Options::json_schema(generator),
+    summary: "Copies tensors byte for byte; codes and scales of an FP8 source pass through.",
+    options: |generator| PassthroughOptions::json_schema(generator),
     make: Make::Keep,
     from_arguments: |_, _| None,
     servers: ServerSupport { servers: &["vLLM", "SGLang", "transformers"], gpu: "any" },
     golden: &[],
 });
 
-/// `PASSTHROUGH` has no options.
+/// Options of `PASSTHROUGH`: none.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Options {}
+struct PassthroughOptions {}
 
 #[cfg(test)]
 mod tests {

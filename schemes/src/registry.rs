@@ -8,7 +8,21 @@ use serde_json::Value;
 
 use crate::{Format, QuantizationArgs, Scheme};
 
-/// What a scheme submits about itself; see [`register_scheme!`](crate::register_scheme).
+/// Description of a scheme in the registry: its name, options, constructor and golden vectors.
+///
+/// [`register_scheme!`](crate::register_scheme) submits one.
+///
+/// # Examples
+/// ```
+/// use qwen_fp8_schemes::{BuildError, Format, Make, find};
+///
+/// let registration = find("int8").expect("this crate registers it");
+/// assert_eq!((registration.name, registration.version), ("W8A8", 1));
+/// let Make::Quantize(make) = registration.make else { unreachable!("it quantizes") };
+/// let scheme = make(serde_json::json!({ "symmetric": false }), Format::CompressedTensors)?;
+/// assert!(!scheme.weights().symmetric);
+/// # Ok::<(), BuildError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Registration {
     /// The name written in recipes, such as `FP8_BLOCK`; matched without regard to case.
@@ -24,43 +38,46 @@ pub struct Registration {
     pub summary: &'static str,
     /// The JSON Schema of the options: a closed object, one property per option.
     pub options: fn(&mut SchemaGenerator) -> Schema,
+    /// The action of a rule with this scheme; for a quantizing one, the constructor.
     pub make: Make,
     /// The options with which this scheme does what explicit compressed-tensors arguments (weights, input
     /// activations) ask for; `None` when its arithmetic is another.
     pub from_arguments: fn(&QuantizationArgs, Option<&QuantizationArgs>) -> Option<Value>,
+    /// Servers and GPUs that can run the output.
     pub servers: ServerSupport,
-    /// A safetensors file of weights and of what the scheme must make of them, as
-    /// [`conformance::golden`](crate::conformance::golden) reads it; empty where there is none.
+    /// Golden vectors: a safetensors file of weights and of the bytes that the scheme must write for them, as
+    /// [`conformance::golden`](crate::conformance::golden) reads it; empty if there is none.
     pub golden: &'static [u8],
 }
 
-/// What a rule with this scheme does to a tensor.
+/// Action of a rule with this scheme on a tensor.
 #[derive(Clone, Copy)]
 pub enum Make {
-    /// The tensor is copied byte for byte, an FP8 layer of a quantized source with its scales.
+    /// Copies the tensor byte for byte; codes and scales of an FP8 source pass through.
     Keep,
-    /// An FP8 layer of a quantized source is decoded, and anything else copied.
+    /// Decodes FP8 layers of a quantized source and copies all other tensors.
     Dequantize,
-    /// The tensor is quantized by the scheme that the options describe.
+    /// Quantizes the tensor by the scheme that this function makes from the options.
     Quantize(fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>),
 }
 
-/// Where the scheme's output can be served, for people.
+/// Servers and GPUs that can run the scheme's output, as text for people.
 #[derive(Clone, Copy)]
 pub struct ServerSupport {
-    /// Those that have kernels for it, such as `vLLM`, `SGLang`, `transformers`; empty where nothing is known.
+    /// Servers that have kernels for it, such as `vLLM`, `SGLang`, `transformers`; empty if nothing is known.
     pub servers: &'static [&'static str],
     /// The oldest GPU generation, and what newer ones do better, such as `Turing (SM 7.5) through Marlin, weights only;
     /// Ada (SM 8.9) for FP8 arithmetic`.
     pub gpu: &'static str,
 }
 
-/// Options that a scheme refuses.
+/// Error for options that a scheme refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct BuildError {
-    /// The option at fault, when one is.
+    /// Name of the option at fault, if a single one is.
     pub option: Option<&'static str>,
+    /// Explanation and remedy, lower-case and without a final full stop.
     pub reason: String,
 }
 
@@ -94,7 +111,7 @@ impl Registration {
     }
 }
 
-/// Reads a scheme's options, which the recipe's schema has admitted already.
+/// Deserializes a scheme's options, which the recipe's schema has admitted already.
 ///
 /// # Errors
 /// The options do not fit `T`.
@@ -110,14 +127,14 @@ impl fmt::Debug for Registration {
 
 inventory::collect!(Registration);
 
-/// All linked schemes, in order of their names.
+/// Returns all linked schemes, in order of their names.
 pub fn registered() -> Vec<&'static Registration> {
     let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
     all.sort_by_key(|registration| registration.name);
     all
 }
 
-/// The scheme called `name`, by name or alias, without regard to case.
+/// Returns the scheme called `name`, by name or alias, without regard to case.
 pub fn find(name: &str) -> Option<&'static Registration> {
     registered().into_iter().find(|registration| {
         std::iter::once(&registration.name).chain(registration.aliases).any(|known| known.eq_ignore_ascii_case(name))
@@ -137,6 +154,25 @@ pub fn find_by_arguments(
 }
 
 /// Submits a [`Registration`] to the registry of the binary it is linked into.
+///
+/// # Examples
+/// ```
+/// use qwen_fp8_schemes::*;
+///
+/// register_scheme!(Registration {
+///     name: "UNCHANGED",
+///     aliases: &["AS_IS"],
+///     version: 1,
+///     summary: "Copies tensors byte for byte.",
+///     options: |_| schemars::json_schema!({ "type": "object", "additionalProperties": false }),
+///     make: Make::Keep,
+///     from_arguments: |_, _| None,
+///     servers: ServerSupport { servers: &["vLLM"], gpu: "any" },
+///     golden: &[],
+/// });
+///
+/// assert_eq!(find("as_is").map(|registration| registration.name), Some("UNCHANGED"));
+/// ```
 #[macro_export]
 macro_rules! register_scheme {
     ($registration:expr) => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use qwen_fp8_schemes::conformance::{self, Broken};
 use qwen_fp8_schemes::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, MAX_OUTPUTS, Make, Matrix, NonFinite, NumberKind,
-    QuantizationArgs, Registration, Role, Scheme, ServerSupport, ShapeError, Simd, Strategy, TensorSpec, find,
+    QuantizationArgs, Registration, Scheme, ServerSupport, ShapeError, Simd, Strategy, TensorRole, TensorSpec, find,
     registered,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -59,10 +59,10 @@ fn broken_promises_are_found() {
             "remembers the band before",
             |broken| matches!(broken, Broken::Differs { way, .. } if way.contains("several threads")),
         ),
-        ("takes NaN", |broken| matches!(broken, Broken::Poison { .. })),
-        ("misplaces NaN", |broken| matches!(broken, Broken::Poison { .. })),
+        ("takes NaN", |broken| matches!(broken, Broken::NonFiniteMissed { .. })),
+        ("misplaces NaN", |broken| matches!(broken, Broken::NonFiniteMissed { .. })),
         ("refuses zero", |broken| matches!(broken, Broken::Refused { .. })),
-        ("makes NaN of zero", |broken| matches!(broken, Broken::NotFinite { suffix: "weight", .. })),
+        ("makes NaN of zero", |broken| matches!(broken, Broken::NonFiniteOutput { suffix: "weight", .. })),
         ("panics on one column", |broken| {
             let Broken::Panics { place, message } = broken else { return false };
             place.contains("x 1 Bf16") && message == "one column"
@@ -178,11 +178,11 @@ impl Scheme for Faulty {
             "declares a suffix twice" => specs[1].suffix = specs[0].suffix,
             "declares nine outputs" => {
                 const MORE: [&str; 7] = ["more_1", "more_2", "more_3", "more_4", "more_5", "more_6", "more_7"];
-                specs.extend(MORE.map(|suffix| TensorSpec { suffix, role: Role::Other, ..specs[0].clone() }));
+                specs.extend(MORE.map(|suffix| TensorSpec { suffix, role: TensorRole::Other, ..specs[0].clone() }));
                 assert_eq!(specs.len(), MAX_OUTPUTS + 1);
             }
             "declares no output" => specs.clear(),
-            "declares no codes" => specs[0].role = Role::Other,
+            "declares no codes" => specs[0].role = TensorRole::Other,
             "declares too few rows" => specs[1].shape[0] /= 2,
             "refuses every shape" if source.rows * source.columns > 0 => {
                 return Err(ShapeError { reason: format!("{} columns", source.columns) });

@@ -4,7 +4,7 @@ mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qwen_fp8_schemes::{Dtype, Matrix, Role, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, TensorRole, SourceDtype, Strategy};
 
 use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
 use crate::checkpoint::text::shown;
@@ -91,7 +91,7 @@ fn weight(
         return Err(format!("{} is {}, not BF16, F16 or F32", shown(&scales.name), scales.dtype));
     }
     let outputs = scheme.outputs(Matrix { dtype, rows, columns }).map_err(|error| format!("{name}: {error}"))?;
-    let scales_spec = outputs.into_iter().find(|spec| spec.role == Role::Scale);
+    let scales_spec = outputs.into_iter().find(|spec| spec.role == TensorRole::Scale);
     let shape = scales_spec.map(|spec| spec.shape).unwrap_or_default();
     // A single scale, or one per row, is also written flat.
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, Role, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorRole, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::text::{count, shown};
@@ -156,7 +156,7 @@ impl InputOutputs {
         wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
         let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
         let (codes, scales) = match specs.as_slice() {
-            [codes, scales] if (codes.role, scales.role) == (Role::Codes, Role::Scale) => (codes, scales),
+            [codes, scales] if (codes.role, scales.role) == (TensorRole::Codes, TensorRole::Scale) => (codes, scales),
             _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
         };
         let entry = |spec: &TensorSpec, stored: &Tensor| TensorEntry {

@@ -1,6 +1,6 @@
 //! The record of what passes through a run: checksums of what is written and statistics of what was met.
 
-use qwen_fp8_schemes::{Band, NonFiniteCount, Role, Scheme, TensorSpec, odd_scales};
+use qwen_fp8_schemes::{Band, NonFiniteCount, TensorRole, Scheme, TensorSpec, odd_scales};
 
 use crate::checkpoint::manifest::NonFinite;
 use crate::run::checksums::Checksums;
@@ -31,7 +31,7 @@ impl Recorder<'_> {
             if met.is_some() {
                 spoilt += non_finite_scales(spec, stored);
             }
-            if spec.role == Role::Scale {
+            if spec.role == TensorRole::Scale {
                 let odd = odd_scales(scheme.weights().strategy, spec, stored, band);
                 if odd.first.is_some() {
                     self.degenerate_scales.add(tensor, odd);

@@ -8,8 +8,8 @@ use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::{Recipe, RecipeText};
 use qwen_fp8::run::{RunError, RunOptions, RunReport, run};
 use qwen_fp8::schemes::{
-    Band, Dtype, Dynamic, Extent, MAX_OUTPUTS, Make, Matrix, NonFinite, QuantizationArgs, Registration, Role, Scheme,
-    ServerSupport, ShapeError, Strategy, TensorSpec, read_options, register_scheme,
+    Band, Dtype, Dynamic, Extent, MAX_OUTPUTS, Make, Matrix, NonFinite, QuantizationArgs, Registration, Scheme,
+    ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options, register_scheme,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -62,11 +62,11 @@ impl Scheme for OddNames {
         let whole =
             |suffix, role| TensorSpec { suffix, role, dtype: Dtype::F32, shape: vec![1], extent: Extent::Whole };
         let mut specs = vec![
-            whole("weight_overall", Role::GlobalScale),
-            TensorSpec::per_row("weight_factor", Role::Scale, Dtype::F32, [rows, 1]),
-            TensorSpec::per_row("weight", Role::Codes, Dtype::F8_E4M3, [rows, columns]),
+            whole("weight_overall", TensorRole::GlobalScale),
+            TensorSpec::per_row("weight_factor", TensorRole::Scale, Dtype::F32, [rows, 1]),
+            TensorSpec::per_row("weight", TensorRole::Codes, Dtype::F8_E4M3, [rows, columns]),
         ];
-        specs.extend(MORE[..self.more].iter().map(|suffix| whole(suffix, Role::Other)));
+        specs.extend(MORE[..self.more].iter().map(|suffix| whole(suffix, TensorRole::Other)));
         Ok(specs)
     }
 

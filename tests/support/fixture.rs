@@ -14,7 +14,7 @@ use qwen_fp8::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Role, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
+    Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorRole, TensorSpec,
 };
 
 /// Rows that share a scale of [`Stamp`].
@@ -60,9 +60,9 @@ impl Scheme for Stamp {
         let spec = |suffix, role, dtype, shape, extent| TensorSpec { suffix, role, dtype, shape, extent };
         let Matrix { rows, columns, .. } = source;
         Ok(vec![
-            spec("weight", Role::Codes, Dtype::U8, vec![rows, columns], Extent::Rows(1)),
-            spec("weight_scale", Role::Scale, Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
-            spec("weight_global", Role::Other, Dtype::U8, vec![3], Extent::Whole),
+            spec("weight", TensorRole::Codes, Dtype::U8, vec![rows, columns], Extent::Rows(1)),
+            spec("weight_scale", TensorRole::Scale, Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
+            spec("weight_global", TensorRole::Other, Dtype::U8, vec![3], Extent::Whole),
         ])
     }
 

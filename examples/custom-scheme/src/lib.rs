@@ -33,8 +33,8 @@ impl Scheme for Pow2 {
         if self.weights_only { "naive-quantized" } else { "float-quantized" }
     }
     fn outputs(&self, Matrix { rows, columns, .. }: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
-        let weight = TensorSpec::per_row("weight", Role::Codes, Dtype::F8_E4M3, [rows, columns]);
-        Ok(vec![weight, TensorSpec::per_row("weight_scale", Role::Scale, Dtype::F32, [rows, 1])])
+        let weight = TensorSpec::per_row("weight", TensorRole::Codes, Dtype::F8_E4M3, [rows, columns]);
+        Ok(vec![weight, TensorSpec::per_row("weight_scale", TensorRole::Scale, Dtype::F32, [rows, 1])])
     }
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         for row in 0..band.rows {

@@ -9,28 +9,28 @@ use crate::{Band, Matrix, NonFinite, Scheme, Simd, TensorSpec};
 /// Threads that share the bands of a weight.
 const THREADS: usize = 3;
 
-/// A weight and how it is quantized.
-pub(super) struct Whole<'a> {
+/// A weight and the way in which it is quantized.
+pub(super) struct WholeWeight<'a> {
     pub(super) source: Matrix,
     pub(super) bytes: &'a [u8],
-    /// A band has so many times [`Scheme::band_rows`].
+    /// Rows of a band, as a multiple of [`Scheme::band_rows`].
     pub(super) bands: usize,
     pub(super) simd: Simd,
-    /// What the outputs hold before they are written.
+    /// Initial value of every byte of the outputs.
     pub(super) filler: u8,
     pub(super) amax: Option<f32>,
 }
 
 /// A band and its parts of the outputs.
-struct Job<'a> {
+struct BandJob<'a> {
     band: Band<'a>,
     parts: Vec<&'a mut [u8]>,
 }
 
-/// Gives the bands to `quantize` from the first to the last.
+/// Passes the bands to `quantize` from the first to the last.
 pub(super) fn in_order(
     scheme: &dyn Scheme,
-    whole: Whole<'_>,
+    whole: WholeWeight<'_>,
     quantize: impl Fn(&Band<'_>, &mut [&mut [u8]]) -> Result<(), NonFinite>,
 ) -> Result<Vec<Vec<u8>>, NonFinite> {
     let specs = scheme.outputs(whole.source).expect("the shape has been looked at");
@@ -42,7 +42,7 @@ pub(super) fn in_order(
 }
 
 /// Quantizes the bands from [`THREADS`] threads, in an order that is mixed and the same each time but for their race.
-pub(super) fn from_threads(scheme: &dyn Scheme, whole: Whole<'_>) -> Result<Vec<Vec<u8>>, NonFinite> {
+pub(super) fn from_threads(scheme: &dyn Scheme, whole: WholeWeight<'_>) -> Result<Vec<Vec<u8>>, NonFinite> {
     let specs = scheme.outputs(whole.source).expect("the shape has been looked at");
     let mut outputs = outputs(&specs, &whole);
     let mut jobs = jobs(&whole, scheme.band_rows(), &specs, &mut outputs);
@@ -66,13 +66,18 @@ pub(super) fn from_threads(scheme: &dyn Scheme, whole: Whole<'_>) -> Result<Vec<
     Ok(outputs)
 }
 
-fn outputs(specs: &[TensorSpec], whole: &Whole<'_>) -> Vec<Vec<u8>> {
+fn outputs(specs: &[TensorSpec], whole: &WholeWeight<'_>) -> Vec<Vec<u8>> {
     specs.iter().map(|spec| vec![whole.filler; spec.bytes()]).collect()
 }
 
-/// The bands of a weight in order, the outputs shared out among them.
-fn jobs<'a>(whole: &Whole<'a>, band_rows: usize, specs: &[TensorSpec], outputs: &'a mut [Vec<u8>]) -> Vec<Job<'a>> {
-    let &Whole { source, bytes, bands, simd, amax, .. } = whole;
+/// Returns the bands of a weight in order, with the outputs divided among them.
+fn jobs<'a>(
+    whole: &WholeWeight<'a>,
+    band_rows: usize,
+    specs: &[TensorSpec],
+    outputs: &'a mut [Vec<u8>],
+) -> Vec<BandJob<'a>> {
+    let &WholeWeight { source, bytes, bands, simd, amax, .. } = whole;
     assert_eq!(bytes.len(), source.rows * source.row_bytes(), "the bytes are those of the weight");
     let mut rest: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let step = band_rows.saturating_mul(bands);
@@ -87,7 +92,7 @@ fn jobs<'a>(whole: &Whole<'a>, band_rows: usize, specs: &[TensorSpec], outputs: 
             rest.split_off_mut(..length).expect("the bands of an output add up to it")
         });
         let parts = parts.collect();
-        jobs.push(Job { band: Band { source, first_row, rows, bytes, amax, simd }, parts });
+        jobs.push(BandJob { band: Band { source, first_row, rows, bytes, amax, simd }, parts });
         first_row += rows.max(1);
     }
     jobs

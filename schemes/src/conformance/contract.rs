@@ -1,15 +1,17 @@
-//! What a configured scheme promises of every weight: what it declares, what it writes, what it refuses.
+//! Promises of a configured scheme for every weight: its declared outputs, its bytes and its refusals.
 
 use std::collections::BTreeSet;
 
-use super::sample::{Content, poison, sample};
-use super::{Broken, Report, Weight, quantize_from_threads, quantize_whole, quantize_whole_keeping, unless_it_panics};
-use crate::{Dtype, Extent, MAX_OUTPUTS, Matrix, NonFinite, Role, Scheme, Simd, SourceDtype, TensorSpec};
+use super::sample::{SampleContent, put_non_finite, sample};
+use super::{
+    Broken, ConformanceReport, Weight, quantize_from_threads, quantize_whole, quantize_whole_keeping, unless_it_panics,
+};
+use crate::{Dtype, Extent, MAX_OUTPUTS, Matrix, NonFinite, Scheme, Simd, SourceDtype, TensorRole, TensorSpec};
 
 const DTYPES: [SourceDtype; 3] = [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32];
 
-/// One element, one row, one column, one more and one less than a tile or a vector, groups of every usual width and
-/// columns that none of them divides, and nothing at all.
+/// One element, one row, one column, one more and one less than a block or a vector, groups of every usual width,
+/// columns that none of them divides, and empty weights.
 const SHAPES: [[usize; 2]; 15] = [
     [1, 1],
     [1, 128],
@@ -28,7 +30,7 @@ const SHAPES: [[usize; 2]; 15] = [
     [0, 0],
 ];
 
-pub(super) fn check(scheme: &dyn Scheme, report: &mut Report) -> Result<(), Broken> {
+pub(super) fn check(scheme: &dyn Scheme, report: &mut ConformanceReport) -> Result<(), Broken> {
     report.schemes += 1;
     if scheme.band_rows() == 0 {
         return Err(Broken::NoBandRows);
@@ -49,7 +51,7 @@ pub(super) fn check(scheme: &dyn Scheme, report: &mut Report) -> Result<(), Brok
                 }
             };
             takes_any |= rows * columns > 0;
-            for content in Content::ALL {
+            for content in SampleContent::ALL {
                 let weight = Weight { source, content: content.name() };
                 unless_it_panics(weight, || {
                     check_outputs(scheme, weight, &specs)?;
@@ -61,7 +63,7 @@ pub(super) fn check(scheme: &dyn Scheme, report: &mut Report) -> Result<(), Brok
             }
             unless_it_panics(weight, || {
                 check_threads(scheme, source, &specs)?;
-                check_poison(scheme, source)?;
+                check_non_finite(scheme, source)?;
                 if scheme.keeps_non_finite() { check_kept(scheme, source, &specs) } else { Ok(()) }
             })?;
         }
@@ -72,7 +74,7 @@ pub(super) fn check(scheme: &dyn Scheme, report: &mut Report) -> Result<(), Brok
     }
 }
 
-/// Who reads that a shape is refused sees which of its sides does not fit.
+/// Checks that the reason for a refused shape names the side that does not fit.
 fn check_refusal(weight: Weight, reason: &str) -> Result<(), Broken> {
     let sides = [weight.source.rows, weight.source.columns].map(|side| side.to_string());
     match sides.iter().any(|side| reason.contains(&**side)) {
@@ -81,12 +83,12 @@ fn check_refusal(weight: Weight, reason: &str) -> Result<(), Broken> {
     }
 }
 
-/// The tensors that are declared make sense, and bands cut them into parts without gap or overlap.
+/// Checks that declared tensors are consistent and that bands cut them into parts without gap or overlap.
 fn check_outputs(scheme: &dyn Scheme, weight: Weight, specs: &[TensorSpec]) -> Result<(), Broken> {
     if !(1..=MAX_OUTPUTS).contains(&specs.len()) {
         return Err(Broken::OutputCount { weight, count: specs.len() });
     }
-    if !specs.iter().any(|spec| spec.role == Role::Codes) {
+    if !specs.iter().any(|spec| spec.role == TensorRole::Codes) {
         return Err(Broken::Output { weight, suffix: specs[0].suffix, reason: "no output has the role of codes" });
     }
     let mut suffixes = BTreeSet::new();
@@ -128,7 +130,7 @@ fn check_outputs(scheme: &dyn Scheme, weight: Weight, specs: &[TensorSpec]) -> R
     Ok(())
 }
 
-/// All is written, and nothing depends on the bands, the instruction set or the alignment; what is written.
+/// Checks that all bytes are written and none depends on bands, instruction set or alignment; returns the outputs.
 fn check_weight(
     scheme: &dyn Scheme,
     weight: Weight,
@@ -167,16 +169,16 @@ fn first_difference(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<(usize, usize
     })
 }
 
-/// Finite weights become finite numbers under finite scales.
+/// Checks that finite weights become finite values under finite scales.
 fn check_finite(weight: Weight, specs: &[TensorSpec], made: &[Vec<u8>]) -> Result<(), Broken> {
     let mut stored = specs.iter().zip(made);
     match stored.find_map(|(spec, made)| Some((spec.suffix, first_non_finite(spec.dtype, made)?))) {
-        Some((suffix, element)) => Err(Broken::NotFinite { weight, suffix, element }),
+        Some((suffix, element)) => Err(Broken::NonFiniteOutput { weight, suffix, element }),
         None => Ok(()),
     }
 }
 
-/// The first element of a stored tensor that is a NaN or an infinity, for the dtypes that have them.
+/// Returns the first element of a stored tensor that is NaN or infinity, for the dtypes that have them.
 fn first_non_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
     let (size, infinite) = match dtype {
         Dtype::F32 => (4, 0x7F80_0000),
@@ -192,9 +194,9 @@ fn first_non_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Nothing depends on the order in which the bands are taken, nor on the thread that takes one.
+/// Checks that no byte depends on the order of the bands or on the thread that takes one.
 fn check_threads(scheme: &dyn Scheme, source: Matrix, specs: &[TensorSpec]) -> Result<(), Broken> {
-    let content = Content::Normal;
+    let content = SampleContent::Normal;
     let weight = Weight { source, content: content.name() };
     let bytes = sample(source, content);
     let refused = |error| Broken::Refused { weight, error };
@@ -210,21 +212,21 @@ fn check_threads(scheme: &dyn Scheme, source: Matrix, specs: &[TensorSpec]) -> R
     }
 }
 
-/// NaN and infinity are refused, and the first in row-major order is the one that is named.
-fn check_poison(scheme: &dyn Scheme, source: Matrix) -> Result<(), Broken> {
+/// Checks that NaN and infinity are refused and that the first one in row-major order is named.
+fn check_non_finite(scheme: &dyn Scheme, source: Matrix) -> Result<(), Broken> {
     let elements = source.rows * source.columns;
     if elements == 0 {
         return Ok(());
     }
     let weight = Weight { source, content: "with NaN and infinities" };
-    let clean = sample(source, Content::Normal);
+    let clean = sample(source, SampleContent::Normal);
     let (middle, last) = (elements / 2, elements - 1);
     let (nan, infinity) = (f32::NAN, f32::INFINITY);
     for (first, value) in [(0, nan), (0, infinity), (middle, -infinity), (middle, nan), (last, -infinity), (last, nan)]
     {
         let mut bytes = clean.clone();
-        poison(source, &mut bytes, last, nan);
-        poison(source, &mut bytes, first, value);
+        put_non_finite(source, &mut bytes, last, nan);
+        put_non_finite(source, &mut bytes, first, value);
         let expected = NonFinite { row: first / source.columns, column: first % source.columns, value };
         for simd in Simd::available() {
             for bands in [1, usize::MAX] {
@@ -234,21 +236,21 @@ fn check_poison(scheme: &dyn Scheme, source: Matrix) -> Result<(), Broken> {
                     Err(found) if format!("{found:?}") == format!("{expected:?}") => continue,
                     Err(found) => format!("`{found}`"),
                 };
-                return Err(Broken::Poison { weight, expected, found });
+                return Err(Broken::NonFiniteMissed { weight, expected, found });
             }
         }
     }
     Ok(())
 }
 
-/// Kept NaNs and infinities do not depend on the bands or the instruction set, and all is written.
+/// Checks that kept NaNs and infinities do not depend on bands or instruction set, and that all bytes are written.
 fn check_kept(scheme: &dyn Scheme, source: Matrix, specs: &[TensorSpec]) -> Result<(), Broken> {
     let weight = Weight { source, content: "with NaN and infinities, kept" };
     let elements = source.rows * source.columns;
-    let mut bytes = sample(source, Content::Normal);
+    let mut bytes = sample(source, SampleContent::Normal);
     for (index, value) in [(elements / 3, f32::NAN), (elements / 2, f32::INFINITY), (elements / 5, f32::NEG_INFINITY)] {
         if index < elements {
-            poison(source, &mut bytes, index, value);
+            put_non_finite(source, &mut bytes, index, value);
         }
     }
     let quantize = |bands, simd, filler| {

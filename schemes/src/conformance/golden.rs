@@ -1,4 +1,4 @@
-//! Golden vectors: weights, and the bytes that the scheme's reference makes of them.
+//! Golden vectors: weights, and the bytes that the scheme's reference writes for them.
 //!
 //! They are one small safetensors file ([`Registration::golden`]), which any language can write:
 //!
@@ -6,10 +6,10 @@
 //! |---|---|
 //! | `options` of `__metadata__` | JSON: sets of options by name, `{"gpu":{},"cpu":{"quotient_dtype":"source"}}` |
 //! | tensor `<weight>.input` | a BF16, F16 or F32 matrix |
-//! | tensor `<weight>.<set>.<suffix>` | what must be made of it with these options, by [`TensorSpec::suffix`] |
+//! | tensor `<weight>.<set>.<suffix>` | the output for it under these options, by [`TensorSpec::suffix`] |
 //!
 //! The names of weights and sets are yours to choose. A weight may be tried with one set or several, a set with all of
-//! its tensors. What is no part of this is an error, so that a mistyped name does not make a vector that nobody looks at.
+//! its tensors. Any other tensor is an error, so that a mistyped name does not hide a vector from the suite.
 
 use std::collections::BTreeSet;
 
@@ -22,34 +22,90 @@ use crate::{
     BuildError, Dtype, Format, Make, Matrix, NonFinite, Registration, Scheme, ShapeError, Simd, SourceDtype, TensorSpec,
 };
 
-/// Why golden vectors do not hold.
+/// Reason why golden vectors do not hold.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GoldenError {
+    /// The vectors are not a safetensors file.
     #[error("no safetensors file: {0}")]
     File(String),
+    /// The metadata has no sets of options.
     #[error("`options` of the metadata is no JSON object of sets of options")]
     Options,
+    /// The scheme refuses a set of options.
     #[error("the options `{set}` are refused: {error}")]
-    Refused { set: String, error: BuildError },
+    Refused {
+        /// Name of the set.
+        set: String,
+        /// The scheme's error.
+        error: BuildError,
+    },
+    /// No weight has results for a set of options.
     #[error("no weight is tried with the options `{set}`")]
-    Unused { set: String },
+    Unused {
+        /// Name of the set.
+        set: String,
+    },
+    /// A tensor is neither a weight nor a result.
     #[error("`{tensor}` is neither a `<weight>.input` nor a `<weight>.<set>.<suffix>` of one")]
-    Stray { tensor: String },
+    Stray {
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// A weight is not a matrix of a source dtype.
     #[error("`{tensor}` is no BF16, F16 or F32 matrix")]
-    Input { tensor: String },
+    Input {
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// The scheme refuses the shape of a weight.
     #[error("`{tensor}`: the shape is refused: {error}")]
-    Shape { tensor: String, error: ShapeError },
+    Shape {
+        /// Name of the tensor.
+        tensor: String,
+        /// The scheme's error.
+        error: ShapeError,
+    },
+    /// The scheme refuses a value of a weight.
     #[error("`{tensor}`: refused: {error}")]
-    NonFinite { tensor: String, error: NonFinite },
+    NonFinite {
+        /// Name of the tensor.
+        tensor: String,
+        /// The scheme's error.
+        error: NonFinite,
+    },
+    /// A result is missing.
     #[error("`{tensor}` is missing")]
-    Missing { tensor: String },
+    Missing {
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// A result has another dtype or shape than the scheme declares.
     #[error("`{tensor}` is {golden:?}, and the scheme makes {made:?}")]
-    Described { tensor: String, golden: (Dtype, Vec<usize>), made: (Dtype, Vec<usize>) },
+    Described {
+        /// Name of the tensor.
+        tensor: String,
+        /// Dtype and shape of the golden vector.
+        golden: (Dtype, Vec<usize>),
+        /// Dtype and shape that the scheme declares.
+        made: (Dtype, Vec<usize>),
+    },
+    /// A byte differs.
     #[error("`{tensor}`: byte {byte} is {made:#04x}, not {golden:#04x} ({simd})")]
-    Differs { tensor: String, byte: usize, golden: u8, made: u8, simd: Simd },
+    Differs {
+        /// Name of the tensor.
+        tensor: String,
+        /// Offset of the byte in the tensor.
+        byte: usize,
+        /// The byte of the golden vector.
+        golden: u8,
+        /// The byte that the scheme writes.
+        made: u8,
+        /// Instruction set that the scheme was given.
+        simd: Simd,
+    },
 }
 
-/// Holds what a scheme makes against its golden vectors, with every instruction set; how many results were compared.
+/// Compares a scheme's outputs with its golden vectors, with every instruction set; returns the number of results.
 ///
 /// # Errors
 /// The first result that differs, or why it cannot be compared.
@@ -90,14 +146,14 @@ pub fn check(registration: &Registration) -> Result<usize, GoldenError> {
     }
 }
 
-/// The scheme in the format that has words for it.
+/// Makes the scheme in the format that admits it.
 fn scheme(make: MakeScheme, set: &str, options: &Value) -> Result<Box<dyn Scheme>, GoldenError> {
     let refused = |error| GoldenError::Refused { set: set.to_owned(), error };
     make(options.clone(), Format::CompressedTensors)
         .or_else(|error| make(options.clone(), Format::Fp8).map_err(|_| refused(error)))
 }
 
-/// Compares what is made of a weight; the names of the tensors that it was compared with.
+/// Compares the outputs for a weight; returns the names of the tensors that were compared.
 fn compare(scheme: &dyn Scheme, file: &SafeTensors<'_>, weight: &str, case: &str) -> Result<Vec<String>, GoldenError> {
     let input = format!("{weight}.input");
     let tensor = |name: &str| file.tensor(name).map_err(|_| GoldenError::Missing { tensor: name.to_owned() });
@@ -123,7 +179,7 @@ fn matrix(view: &TensorView<'_>) -> Option<Matrix> {
     Some(Matrix { dtype: SourceDtype::try_from(view.dtype()).ok()?, rows, columns })
 }
 
-/// The first way in which a result is not the golden one.
+/// Returns the first difference between a result and the golden one as an error.
 fn differ(
     tensor: &str,
     golden: &TensorView<'_>,

@@ -1,4 +1,4 @@
-//! What the schema of a scheme's options promises, and which options follow from it.
+//! Promises of the schema of a scheme's options, and the options that the suite takes from it.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -9,12 +9,12 @@ use crate::{Format, Registration, Scheme};
 /// A set of options to try.
 pub(super) struct Variant {
     pub(super) options: Value,
-    /// The option one of whose values this tries, which may be refused.
+    /// The option of which this set tries one value, which may be refused.
     pub(super) tries: Option<String>,
 }
 
 impl Variant {
-    /// The schemes that these options make: one for each format, or, of those that try a value, one at all.
+    /// Makes the schemes of these options: one for each format, or a single one where a value is tried.
     pub(super) fn make(&self, make: MakeScheme) -> Result<Vec<Box<dyn Scheme>>, Broken> {
         let made = [Format::CompressedTensors, Format::Fp8].map(|format| make(self.options.clone(), format));
         if let [Err(error), Err(_)] = &made {
@@ -31,7 +31,7 @@ impl Variant {
     }
 }
 
-/// The options are a closed object, each with a description.
+/// Checks that the options are a closed object, each with a description.
 pub(super) fn check_schema(registration: &Registration) -> Result<(), Broken> {
     let schema = schema(registration);
     if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
@@ -45,7 +45,7 @@ pub(super) fn check_schema(registration: &Registration) -> Result<(), Broken> {
     Ok(())
 }
 
-/// An option that is none is refused beside those that are.
+/// Checks that an unknown option is refused beside known ones.
 pub(super) fn check_unknown(make: MakeScheme, variants: &[Variant]) -> Result<(), Broken> {
     let unknown = "no_scheme_has_an_option_of_this_name";
     let mut options = variants.first().and_then(|variant| variant.options.as_object()).cloned().unwrap_or_default();
@@ -56,7 +56,8 @@ pub(super) fn check_unknown(make: MakeScheme, variants: &[Variant]) -> Result<()
     }
 }
 
-/// What the scheme answers to its own arguments makes a scheme of the same arguments; it need not answer.
+/// Checks that the options that the scheme answers to its own arguments make a scheme of the same arguments. It need
+/// not answer.
 pub(super) fn check_arguments(
     registration: &Registration,
     make: MakeScheme,
@@ -71,7 +72,7 @@ pub(super) fn check_arguments(
     }
 }
 
-/// As few options as the scheme can do with, and then each value that the schema offers for one of them.
+/// Returns the fewest options that the scheme can do with, then each value that the schema offers for an option.
 pub(super) fn variants(registration: &Registration) -> Result<Vec<Variant>, Broken> {
     let schema = schema(registration);
     let mut least = Map::new();
@@ -110,7 +111,8 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()
 }
 
-/// The values that a schema names: its examples and choices, and those of its alternatives; both of a switch.
+/// Returns the values that a schema names: its examples and choices, and those of its alternatives; both values of a
+/// boolean.
 fn offered(schema: &Value) -> Vec<Value> {
     let mut values: Vec<Value> = Vec::new();
     let mut offer = |value: &Value| {

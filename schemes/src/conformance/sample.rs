@@ -1,16 +1,16 @@
-//! The weights of the suite: made from a seed, the same on every machine.
+//! Weights of the suite, made from a seed and the same on every machine.
 
 use crate::{Matrix, SourceDtype};
 
-/// What the numbers of a weight are like.
+/// Kind of a weight's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum SampleContent {
     Normal,
-    /// Normal, and one that is thousands of times larger.
+    /// Normal but for one value that is thousands of times larger.
     Outlier,
     Zero,
     NegativeZero,
-    /// Zero but for every third tile of 32 rows and columns.
+    /// Zero but for every third block of 32 rows and columns.
     Sparse,
     Constant,
     /// The largest number of the dtype and those next to it.
@@ -27,7 +27,7 @@ pub(super) enum Content {
     Bits,
 }
 
-impl Content {
+impl SampleContent {
     pub(super) const ALL: [Self; 12] = [
         Self::Normal,
         Self::Outlier,
@@ -43,7 +43,7 @@ impl Content {
         Self::Bits,
     ];
 
-    /// Whether the difference of two such numbers may be infinite.
+    /// Returns whether the difference of two values may be infinite.
     pub(super) fn is_vast(self) -> bool {
         matches!(self, Self::Large | Self::Bits)
     }
@@ -66,43 +66,44 @@ impl Content {
     }
 }
 
-/// The bytes of a weight.
-pub(super) fn sample(source: Matrix, content: Content) -> Vec<u8> {
+/// Returns the bytes of a weight.
+pub(super) fn sample(source: Matrix, content: SampleContent) -> Vec<u8> {
     let Matrix { dtype, rows, columns } = source;
     let mut random = Random::new(0x5EED ^ (rows as u64) << 32 ^ columns as u64);
     let mut bytes = vec![0; rows * source.row_bytes()];
     for index in 0..rows * columns {
         let (row, column) = (index / columns, index % columns);
         let bits = match content {
-            Content::Outlier if index == rows * columns / 2 => encode(dtype, -60.0),
-            Content::Normal | Content::Outlier => encode(dtype, random.normal() * 0.02),
-            Content::Zero => 0,
-            Content::NegativeZero => encode(dtype, -0.0),
-            Content::Sparse if (row / 32 + column / 32) % 3 == 0 => encode(dtype, random.normal()),
-            Content::Sparse => 0,
-            Content::Constant => encode(dtype, -0.375),
-            Content::Large if index == 0 => largest(dtype),
-            Content::Large => (largest(dtype) - (random.next() as u32 & 0x3F)) | sign(dtype, &mut random),
+            SampleContent::Outlier if index == rows * columns / 2 => encode(dtype, -60.0),
+            SampleContent::Normal | SampleContent::Outlier => encode(dtype, random.normal() * 0.02),
+            SampleContent::Zero => 0,
+            SampleContent::NegativeZero => encode(dtype, -0.0),
+            SampleContent::Sparse if (row / 32 + column / 32) % 3 == 0 => encode(dtype, random.normal()),
+            SampleContent::Sparse => 0,
+            SampleContent::Constant => encode(dtype, -0.375),
+            SampleContent::Large if index == 0 => largest(dtype),
+            SampleContent::Large => (largest(dtype) - (random.next() as u32 & 0x3F)) | sign(dtype, &mut random),
             // Rows of fewer and fewer digits.
-            Content::Tiny => {
+            SampleContent::Tiny => {
                 let subnormal = random.next() as u32 & ((1 << significand(dtype)) - 1);
                 (subnormal >> (row as u32 % significand(dtype))) | sign(dtype, &mut random)
             }
-            Content::TiesOfE4m3 => encode(dtype, tie(column, row, 448.0, e4m3_tie) * 2f32.powi(-14)),
-            Content::TiesOfE2m1 => encode(dtype, tie(column, row, 6.0, e2m1_tie) * 2f32.powi(-6)),
-            Content::TiesOfIntegers => {
+            SampleContent::TiesOfE4m3 => encode(dtype, tie(column, row, 448.0, e4m3_tie) * 2f32.powi(-14)),
+            SampleContent::TiesOfE2m1 => encode(dtype, tie(column, row, 6.0, e2m1_tie) * 2f32.powi(-6)),
+            SampleContent::TiesOfIntegers => {
                 let levels = 1 << (8 - row % 7);
                 let tie = tie(column, row, (levels - 1) as f32 / 2.0, |number| (number % (levels / 2)) as f32 + 0.5);
                 encode(dtype, tie * 2f32.powi(-6))
             }
-            Content::Bits => (random.next() as u32 % (largest(dtype) + 1)) | sign(dtype, &mut random),
+            SampleContent::Bits => (random.next() as u32 % (largest(dtype) + 1)) | sign(dtype, &mut random),
         };
         put(source, &mut bytes, index, bits);
     }
     bytes
 }
 
-/// Every 16 columns begin with the largest number of both signs, so that it is in every group; then come ties.
+/// Returns the value at a column: 16 columns begin with the largest value of both signs, so that every group has it,
+/// and go on with ties.
 fn tie(column: usize, row: usize, largest: f32, nth: impl Fn(usize) -> f32) -> f32 {
     match column % 16 {
         0 => largest,
@@ -115,7 +116,7 @@ fn tie(column: usize, row: usize, largest: f32, nth: impl Fn(usize) -> f32) -> f
     }
 }
 
-/// The value halfway between two neighbours of E4M3.
+/// Returns a value halfway between two neighbours of E4M3.
 fn e4m3_tie(number: usize) -> f32 {
     let value = |code: usize| match (code / 8, code % 8) {
         (0, step) => step as f32 * 2f32.powi(-9),
@@ -125,13 +126,13 @@ fn e4m3_tie(number: usize) -> f32 {
     (value(code) + value(code + 1)) / 2.0
 }
 
-/// The value halfway between two neighbours of E2M1.
+/// Returns a value halfway between two neighbours of E2M1.
 fn e2m1_tie(number: usize) -> f32 {
     [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0][number % 7]
 }
 
 /// Puts `value`, a NaN or an infinity, at an element.
-pub(super) fn poison(source: Matrix, bytes: &mut [u8], index: usize, value: f32) {
+pub(super) fn put_non_finite(source: Matrix, bytes: &mut [u8], index: usize, value: f32) {
     put(source, bytes, index, encode(source.dtype, value));
 }
 
@@ -156,7 +157,7 @@ fn largest(dtype: SourceDtype) -> u32 {
     }
 }
 
-/// The stored bits of the significand: numbers that have no others are subnormal.
+/// Returns the number of stored bits of the significand: values with no other bits set are subnormal.
 fn significand(dtype: SourceDtype) -> u32 {
     match dtype {
         SourceDtype::Bf16 => 7,
@@ -169,7 +170,7 @@ fn sign(dtype: SourceDtype, random: &mut Random) -> u32 {
     (random.next() as u32 & 1) << (8 * dtype.bytes() - 1)
 }
 
-/// SplitMix64.
+/// Random numbers by SplitMix64.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -184,7 +185,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// The sum of four uniform numbers, less its mean, of unit variance: normal enough.
+    /// Returns the sum of four uniform numbers, less its mean, scaled to unit variance: normal enough.
     fn normal(&mut self) -> f32 {
         let uniform = self.next();
         let sum: u32 = (0..4).map(|part| (uniform >> (16 * part)) as u16 as u32).sum();
@@ -206,16 +207,16 @@ mod tests {
             let values = bytes.as_chunks().0.iter().map(|&value| (f32::from_le_bytes(value).abs() / scale).to_bits());
             values.collect::<BTreeSet<u32>>()
         };
-        let e4m3 = distinct(Content::TiesOfE4m3, 2f32.powi(-14));
+        let e4m3 = distinct(SampleContent::TiesOfE4m3, 2f32.powi(-14));
         assert!((0..0x7E).all(|number| e4m3.contains(&e4m3_tie(number).to_bits())));
-        let integers = distinct(Content::TiesOfIntegers, 2f32.powi(-6));
+        let integers = distinct(SampleContent::TiesOfIntegers, 2f32.powi(-6));
         assert!((0..128).all(|number| integers.contains(&(number as f32 + 0.5).to_bits())));
-        assert_eq!(distinct(Content::TiesOfE2m1, 2f32.powi(-6)).len(), 8);
+        assert_eq!(distinct(SampleContent::TiesOfE2m1, 2f32.powi(-6)).len(), 8);
     }
 
     #[test]
     fn ties_are_exact_in_every_dtype() {
-        for content in [Content::TiesOfE4m3, Content::TiesOfE2m1, Content::TiesOfIntegers] {
+        for content in [SampleContent::TiesOfE4m3, SampleContent::TiesOfE2m1, SampleContent::TiesOfIntegers] {
             let of = |dtype| sample(Matrix { dtype, rows: 7, columns: 300 }, content);
             let exact: Vec<f32> = of(SourceDtype::F32).as_chunks().0.iter().map(|&f| f32::from_le_bytes(f)).collect();
             let bf16 = of(SourceDtype::Bf16);

@@ -10,6 +10,7 @@ use crate::SourceDtype;
 pub struct Codes<'a> {
     /// Whole rows of codes.
     pub codes: &'a [u8],
+    /// Columns of the weight, one code each.
     pub columns: usize,
     /// The row of the weight that comes first.
     pub first_row: usize,

@@ -1,6 +1,6 @@
 //! `qwen-fp8 schemes test`: the conformance suite, for the schemes of this build.
 
-use qwen_fp8_schemes::conformance::{self, Failure as Break, Report};
+use qwen_fp8_schemes::conformance::{self, ConformanceError, ConformanceReport};
 use qwen_fp8_schemes::{Make, Registration, registered};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -41,14 +41,14 @@ pub(super) fn test(args: &SchemesTest, screen: &Screen) -> Result<(), Failure> {
 /// A scheme, and what came of its test.
 struct Tested {
     scheme: &'static Registration,
-    outcome: Result<Report, Break>,
+    outcome: Result<ConformanceReport, ConformanceError>,
 }
 
 impl Tested {
     fn described(&self) -> Value {
         let name = self.scheme.name;
         match &self.outcome {
-            Ok(Report { schemes, cases, refused, golden }) => json!({
+            Ok(ConformanceReport { schemes, cases, refused, golden }) => json!({
                 "name": name,
                 "passed": true,
                 "configurations": schemes,
@@ -72,7 +72,7 @@ fn render(tested: &[Tested]) -> String {
     ]);
     for Tested { scheme, outcome } in tested {
         let (numbers, verdict) = match (outcome, scheme.make) {
-            (Ok(Report { schemes, cases, refused, golden }), Make::Quantize(_)) => {
+            (Ok(ConformanceReport { schemes, cases, refused, golden }), Make::Quantize(_)) => {
                 (Some([schemes, cases, refused, golden]), "passed")
             }
             (Ok(_), Make::Keep | Make::Dequantize) => (None, "quantizes nothing: no more to test"),
