@@ -273,7 +273,7 @@ fn the_command_says_what_it_kept() {
     let done = damaged.command(&["apply", "--json", "--output", output.to_str().unwrap()]);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("kept 3 NaN and 2 infinities in 2 weights, which spoil 4 scales"), "{said}");
+    assert!(said.contains("kept 3 NaN and 2 infinities in 2 weights, which affect 4 scales"), "{said}");
     assert!(said.contains("down_proj.weight`: 3 NaN, 0 infinities, 2 scales, the first at row 3, column 5"), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["non_finite"][1]["tensor"], QUERY);

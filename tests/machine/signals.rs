@@ -87,8 +87,8 @@ fn the_first_signal_ends_a_run_in_order() {
         let (ended, said) = stalled.end();
         assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains("interrupted: nothing was written under the output's name"), "{said}");
-        assert!(said.contains("= help: the same command goes on from the finished shard in `"), "{said}");
-        assert!(said.contains("= help: `--restart` throws that away"), "{said}");
+        assert!(said.contains("= help: the same command resumes with the finished shard in `"), "{said}");
+        assert!(said.contains("= help: `--restart` discards them"), "{said}");
         assert_eq!(ground.home(), [".out.partial"]);
         goes_on(&ground);
     }
@@ -151,7 +151,7 @@ fn a_second_run_is_refused_while_the_first_goes() {
 fn goes_on(ground: &Ground) {
     let said = run(ground).output().unwrap();
     let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("going on where a run was interrupted: 1 of 2 shards are finished"), "{said}");
+    assert!(said.contains("resuming an interrupted run: 1 of 2 shards are finished"), "{said}");
     let resumed = ground.output();
     fs::remove_dir_all(ground.at("home/out")).unwrap();
     done(ground, &mut run(ground));
