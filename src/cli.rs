@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod diff;
+mod error;
 mod explain;
 mod findings;
 mod init;
@@ -14,8 +15,9 @@ mod progress;
 mod schemes;
 mod screen;
 mod source;
-mod stats;
+
 mod table;
+mod tensor_stats;
 mod timings;
 mod validate;
 mod verify;

@@ -1,4 +1,4 @@
-//! A first recipe for a checkpoint, with what it holds as comments.
+//! A first recipe for a checkpoint, with comments on its layers.
 //!
 //! The draft is planned before it is handed out, so that `plan` accepts it and its sizes are exact.
 
@@ -11,57 +11,42 @@ use crate::plan::{Plan, Refused, split_where_known};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
 
 mod layers;
+mod request;
 mod text;
+
+pub use request::{DraftGranularity, Request};
 
 use layers::Layers;
 
-/// What a recipe is wanted for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The checkpoint as it was named: a directory or a model id.
-    pub model: String,
-    /// `None` takes blocks where they fit most of the weights.
-    pub scales: Option<Scales>,
-}
-
-/// How many weights share a scale, and with it the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scales {
-    /// 128 × 128 of them, in the layout of the official Qwen checkpoints.
-    Blocks,
-    /// A row, in llm-compressor's layout.
-    Rows,
-}
-
-/// Why there is no recipe for a checkpoint.
+/// The reason why there is no recipe for a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     #[error("the checkpoint is quantized already: {how}")]
     Quantized { how: String },
     #[error("no layer of {} is one that a first recipe would quantize", shown(model))]
     Nothing { model: String },
-    #[error("the recipe for {} is none", shown(.model))]
+    #[error("the drafted recipe for {} cannot be read", shown(.model))]
     Recipe { model: String, source: RecipeError },
     #[error("a first recipe does not fit this checkpoint")]
     Refused(Box<Refused>),
 }
 
 impl InitError {
-    /// What to do about it.
+    /// Hints for the user, one line each.
     pub fn help(&self) -> Vec<String> {
         let help = match self {
             Self::Quantized { .. } => {
-                "start from its BF16 original; docs/recipes.md says how a recipe decodes or carries over FP8 layers"
+                "start from its BF16 original; docs/recipes.md says how a recipe decodes FP8 layers or passes them through"
             }
             Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
             Self::Recipe { .. } => "name the checkpoint by another path",
-            Self::Refused(_) => "write a recipe that keeps these layers, see docs/recipes.md",
+            Self::Refused(_) => "write a recipe that leaves these layers unquantized, see docs/recipes.md",
         };
         vec![help.to_owned()]
     }
 }
 
-/// A recipe for the checkpoint, in YAML; the same one whenever it is asked for.
+/// Drafts a recipe for the checkpoint, in YAML; the same checkpoint always gets the same recipe.
 ///
 /// # Errors
 /// The checkpoint is quantized already, holds nothing to quantize, or is one that no plan accepts.
@@ -71,7 +56,7 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
     }
     // Stacks that can be taken apart are drafted as what they become.
     let inputs = split_where_known(&checkpoint);
-    let layers = Layers::of(&checkpoint.config, &inputs, request.scales);
+    let layers = Layers::of(&checkpoint.config, &inputs, request.granularity);
     if layers.taken == 0 {
         return Err(InitError::Nothing { model: request.model.clone() });
     }

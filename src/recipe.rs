@@ -49,12 +49,12 @@ pub struct Recipe {
     pub model: Option<String>,
     pub output: Option<String>,
     pub format: Format,
-    /// The largest output shard in bytes; `None` keeps the source's shards.
+    /// The largest output shard in bytes; `None` cuts the output into shards as the source is.
     pub max_shard_size: Option<u64>,
     pub serving: ServingPolicy,
     pub on_nonfinite: NonFinitePolicy,
     pub experts: ExpertsPolicy,
-    /// In order of precedence: the first rule that takes a tensor decides.
+    /// The rules in order of precedence: the first one that takes a tensor decides.
     pub rules: Vec<Rule>,
 }
 
@@ -62,7 +62,7 @@ impl Recipe {
     /// Reads and understands the recipe file at `path`.
     ///
     /// # Errors
-    /// Everything that is wrong with the file, at once.
+    /// The file cannot be read, or is no valid recipe; the error has every diagnostic.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
         match file::read(path) {
             Ok(text) => Self::parse(text),
@@ -73,7 +73,7 @@ impl Recipe {
     /// Understands a text; the extension of its path says whether it is YAML or TOML.
     ///
     /// # Errors
-    /// Everything that is wrong with the text, at once.
+    /// The text is no valid recipe; the error has every diagnostic.
     pub fn parse(text: RecipeText) -> Result<Self, RecipeError> {
         let document = match Language::of(&text.path).and_then(|language| language.parse(&text.text)) {
             Ok(document) => document,

@@ -1,4 +1,4 @@
-//! What can be typed: clap's types and nothing else.
+//! The arguments of every command: clap's types and nothing else.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ pub(super) struct Cli {
     pub(super) command: Command,
 
     #[command(flatten)]
-    pub(super) global: Global,
+    pub(super) global: GlobalArgs,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
                           line is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
-pub(super) struct Global {
+pub(super) struct GlobalArgs {
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
@@ -30,7 +30,7 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
 
-    /// When to use colour
+    /// Use colour in messages; `auto` does on a terminal
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(super) color: ColorWhen,
 }
@@ -44,32 +44,32 @@ pub(super) enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write a first recipe for a checkpoint, with what it holds as comments
-    Init(Init),
-    /// Quantize a checkpoint as a recipe says
-    Apply(Apply),
-    /// Show what a recipe would do to a checkpoint; only headers are read
-    Plan(Plan),
-    /// Say which rule decided a tensor, and why the others did not
-    Explain(Explain),
+    /// Write a first recipe for a checkpoint, with comments on its layers
+    Init(InitArgs),
+    /// Quantize a checkpoint by a recipe
+    Apply(ApplyArgs),
+    /// Show the plan of a recipe for a checkpoint; only headers are read
+    Plan(PlanArgs),
+    /// Show which rule decided a tensor, and why the others did not
+    Explain(ExplainArgs),
     /// Check recipes; no checkpoint is needed
-    Validate(Validate),
+    Validate(ValidateArgs),
     /// Print the JSON Schema of recipes, for editors
     Schema,
     /// List the schemes, or show one of them
-    Schemes(Schemes),
-    /// Show what a checkpoint holds, by layer kind and dtype
-    Inspect(Inspect),
-    /// Prove that a result is sound, and that it is the source's
-    Verify(Verify),
-    /// Check the structure of a quantized checkpoint, whoever made it
-    Lint(Lint),
-    /// Show tensor by tensor how two checkpoints differ
-    Diff(Diff),
+    Schemes(SchemesArgs),
+    /// Show the content of a checkpoint, by layer kind and dtype
+    Inspect(InspectArgs),
+    /// Prove that an output is sound and follows from its source
+    Verify(VerifyArgs),
+    /// Check the structure of any quantized checkpoint, whichever tool made it
+    Lint(LintArgs),
+    /// Show the differences of two checkpoints, tensor by tensor
+    Diff(DiffArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Init {
+pub(super) struct InitArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID")]
     pub(super) model: String,
@@ -78,7 +78,7 @@ pub(super) struct Init {
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 
-    /// How many weights share a scale [default: block, unless most layers fit no block]
+    /// The granularity of the scales [default: block, unless most layers fit no block]
     #[arg(long, value_enum, value_name = "SCHEME")]
     pub(super) scheme: Option<InitScheme>,
 }
@@ -92,7 +92,7 @@ pub(super) enum InitScheme {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Source {
+pub(super) struct SourceArgs {
     /// The recipe: a .yaml, .yml or .toml file
     #[arg(value_name = "RECIPE")]
     pub(super) recipe: PathBuf,
@@ -101,15 +101,15 @@ pub(super) struct Source {
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) model: Option<String>,
 
-    /// Take the first layers only, for a small model to try out; config.json is adjusted [default: 2]
+    /// Take only the first layers, for a small model to try out; config.json is adjusted [default: 2]
     #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
     pub(super) smoke: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Apply {
+pub(super) struct ApplyArgs {
     #[command(flatten)]
-    pub(super) source: Source,
+    pub(super) source: SourceArgs,
 
     /// The directory to write, instead of the recipe's `output`; it must not exist yet, or be empty
     #[arg(short, long, value_name = "DIR")]
@@ -127,11 +127,11 @@ pub(super) struct Apply {
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
     pub(super) simd: Option<String>,
 
-    /// Continue what an interrupted run of the same job left behind; this is the default
+    /// Resume an interrupted run of the same job, if there is one; this is the default
     #[arg(long, conflicts_with = "restart")]
     pub(super) resume: bool,
 
-    /// Throw away what an interrupted run left behind and start afresh
+    /// Discard the finished shards of an interrupted run and start from the beginning
     #[arg(long)]
     pub(super) restart: bool,
 
@@ -139,7 +139,7 @@ pub(super) struct Apply {
     #[arg(long)]
     pub(super) no_manifest: bool,
 
-    /// Put SHA-256 into the manifest: of the output's files, the source's, or both; they are read again for it
+    /// Put SHA-256 sums of the output's files, the source's, or both into the manifest; the files are read again
     /// [default: output]
     #[arg(
         long,
@@ -150,9 +150,9 @@ pub(super) struct Apply {
         default_missing_value = "output",
         conflicts_with = "no_manifest"
     )]
-    pub(super) sha256: Option<Sha256>,
+    pub(super) sha256: Option<Sha256Files>,
 
-    /// Show where the time went
+    /// Show the times of the run and its slowest tensors
     #[arg(long)]
     pub(super) timings: bool,
 
@@ -162,16 +162,16 @@ pub(super) struct Apply {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Sha256 {
+pub(super) enum Sha256Files {
     Output,
     Source,
     All,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Plan {
+pub(super) struct PlanArgs {
     #[command(flatten)]
-    pub(super) source: Source,
+    pub(super) source: SourceArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -179,9 +179,9 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+pub(super) struct ExplainArgs {
     #[command(flatten)]
-    pub(super) source: Source,
+    pub(super) source: SourceArgs,
 
     /// The tensor or module, by its full name
     #[arg(value_name = "NAME")]
@@ -193,7 +193,7 @@ pub(super) struct Explain {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Validate {
+pub(super) struct ValidateArgs {
     /// The recipes to check
     #[arg(value_name = "RECIPE", required = true)]
     pub(super) recipes: Vec<PathBuf>,
@@ -201,7 +201,7 @@ pub(super) struct Validate {
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-pub(super) struct Schemes {
+pub(super) struct SchemesArgs {
     #[command(subcommand)]
     pub(super) command: Option<SchemesCommand>,
 
@@ -216,20 +216,20 @@ pub(super) struct Schemes {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SchemesCommand {
-    /// Put schemes to the test: golden vectors, edge values, odd shapes, bands and threads
-    Test(SchemesTest),
+    /// Test schemes: golden vectors, edge values, odd shapes, bands and threads
+    Test(SchemesTestArgs),
 }
 
 pub(super) type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 #[derive(Debug, Args)]
-pub(super) struct SchemesTest {
+pub(super) struct SchemesTestArgs {
     /// The schemes to test [default: all]
     #[arg(value_name = "NAME")]
     pub(super) names: Vec<String>,
 
-    /// Try these options alone, such as '{"block_size": 64}' [default: every value that the options' schema offers].
-    /// May be given again
+    /// Test only these options, such as '{"block_size": 64}' [default: every value that the options' schema offers].
+    /// May be repeated
     #[arg(long, value_name = "JSON", requires = "names")]
     #[arg(value_parser = |text: &str| serde_json::from_str::<JsonObject>(text))]
     pub(super) options: Vec<JsonObject>,
@@ -240,7 +240,7 @@ pub(super) struct SchemesTest {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Inspect {
+pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID")]
     pub(super) model: String,
@@ -251,13 +251,13 @@ pub(super) struct Inspect {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Verify {
-    /// The result: a directory, or a model id of the Hugging Face cache
+pub(super) struct VerifyArgs {
+    /// The output to verify: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "OUTPUT")]
     pub(super) output: String,
 
-    /// What it was made from: every tensor is held against it [default: what its manifest names,
-    /// in the Hugging Face cache, beside OUTPUT or here, if the headers are the same]
+    /// The source of OUTPUT, with which every tensor is compared [default: the one that the manifest names, in the
+    /// Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) source: Option<String>,
 
@@ -265,12 +265,12 @@ pub(super) struct Verify {
     #[arg(long, conflicts_with = "source")]
     pub(super) no_source: bool,
 
-    /// Fail where a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
-    /// also relative_error, max_error, flushed. May be given again
+    /// Fail if a tensor exceeds a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
+    /// also relative_error, max_error, flushed. May be repeated
     #[arg(long, value_name = "EXPR", conflicts_with = "no_source")]
     pub(super) fail_if: Vec<Threshold>,
 
-    /// Hold every file and tensor against the checksums of its manifest too
+    /// Also compare every file and tensor with the checksums in the manifest
     #[arg(long)]
     pub(super) manifest: bool,
 
@@ -280,12 +280,12 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Lint {
+pub(super) struct LintArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
     pub(super) model: Option<String>,
 
-    /// What to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: LintFormat,
 
@@ -302,16 +302,16 @@ pub(super) enum LintFormat {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Diff {
-    /// The one checkpoint: a directory, or a model id of the Hugging Face cache
+pub(super) struct DiffArgs {
+    /// The first checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "A")]
     pub(super) a: String,
 
-    /// The other
+    /// The second checkpoint
     #[arg(value_name = "B")]
     pub(super) b: String,
 
-    /// How many of the most changed tensors to show
+    /// The number of tensors to show, the most changed first
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(super) top: usize,
 

@@ -1,27 +1,29 @@
-//! `qwen-fp8 diff`: how two checkpoints differ.
+//! `qwen-fp8 diff`: the differences of two checkpoints.
 
 use serde_json::Value;
 
-use super::args;
-use super::findings::directory;
-use super::screen::{Failure, Screen};
+use super::args::DiffArgs;
+use super::error::CommandError;
+use super::screen::Screen;
+use super::source::checkpoint_dir;
+use super::table::{Align, TextTable};
 use crate::check::{self, Described, Difference, Stored, TensorDifference};
-use crate::checkpoint::text::{sentence, shown};
-use crate::cli::table::{Align, Table};
+use crate::checkpoint::text::{count, sentence, shown};
 
-/// Names in a list, and characters of a value, after which the rest is a number or dots.
+/// The number of names that a list shows; the rest is counted.
 const NAMES: usize = 10;
+/// The number of characters that are shown of a value.
 const VALUE: usize = 60;
 
-pub(super) fn diff(args: &args::Diff, screen: &Screen) -> Result<(), Failure> {
-    let (a, b) = (directory(&args.a)?, directory(&args.b)?);
+pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
+    let (a, b) = (checkpoint_dir(&args.a)?, checkpoint_dir(&args.b)?);
     let difference = check::diff(&a, &b)?;
     if args.json {
         screen.json(&difference)?;
     } else {
         screen.data(&text(&difference, args.top))?;
     }
-    if args.exit_code && !difference.same { Err(Failure::Said) } else { Ok(()) }
+    if args.exit_code && !difference.same { Err(CommandError::Reported) } else { Ok(()) }
 }
 
 fn text(difference: &Difference, top: usize) -> String {
@@ -42,24 +44,25 @@ fn text(difference: &Difference, top: usize) -> String {
         sections.push(lines);
     }
     sections.extend(config(difference));
-    let verdict = match difference.same {
-        true => format!("the same: {} tensors\n", difference.identical),
-        false => format!(
+    let verdict = if difference.same {
+        format!("the same: {} tensors\n", difference.identical)
+    } else {
+        format!(
             "{} tensors the same, {} changed, {} only in A, {} only in B, {} renamed; {} of config.json\n",
             difference.identical,
             difference.changed.len(),
             difference.only_in_a.len(),
             difference.only_in_b.len(),
             difference.renamed.len(),
-            keys(difference.config.len())
-        ),
+            count(difference.config.len(), "key")
+        )
     };
     sections.push(verdict);
     sections.join("\n")
 }
 
 fn kinds(difference: &Difference) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("layer", Align::Left),
         ("tensors", Align::Right),
         ("changed", Align::Right),
@@ -91,7 +94,7 @@ fn most_changed(difference: &Difference, top: usize) -> Option<String> {
     if changed.is_empty() {
         return None;
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("most changed", Align::Left),
         ("A", Align::Left),
         ("B", Align::Left),
@@ -143,7 +146,7 @@ fn only(title: &str, tensors: &[Described]) -> Option<String> {
 }
 
 fn config(difference: &Difference) -> Option<String> {
-    let mut table = Table::new(&[("config.json", Align::Left), ("A", Align::Left), ("B", Align::Left)]);
+    let mut table = TextTable::new(&[("config.json", Align::Left), ("A", Align::Left), ("B", Align::Left)]);
     for change in &difference.config {
         let pointer = sentence(&change.pointer).to_string();
         table.row([pointer, value(change.a.as_ref()), value(change.b.as_ref())]);
@@ -161,10 +164,6 @@ fn value(value: Option<&Value>) -> String {
 
 fn described(stored: &Stored) -> String {
     format!("{} {:?}", stored.form, stored.shape)
-}
-
-fn keys(number: usize) -> String {
-    format!("{number} key{}", if number == 1 { "" } else { "s" })
 }
 
 fn relative(error: f64) -> String {

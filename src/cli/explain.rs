@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use super::args;
-use super::screen::{Failure, Screen};
+use super::args::ExplainArgs;
+use super::error::CommandError;
+use super::screen::Screen;
 use crate::checkpoint::text::{shown, unquoted};
 use crate::plan::explain::{Explanation, explain as explain_tensor};
 
-pub(super) fn explain(args: &args::Explain, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), CommandError> {
     let plan = super::source::plan(&args.source, screen)?;
     let found = explain_tensor(&plan, &args.name).map_err(|near| {
         let near: Vec<String> = near.iter().map(|name| shown(name).to_string()).collect();
-        Failure::Input(format!("the checkpoint holds no tensor or module called {}", shown(&args.name)))
+        CommandError::Input(format!("the checkpoint holds no tensor or module called {}", shown(&args.name)))
             .with_help(&[format!("the nearest are {}", near.join(", "))])
     })?;
     if args.json {

@@ -1,20 +1,13 @@
-//! What `lint` and `verify` say: findings under their rules, and where the verdict cannot be reached.
+//! The report of `lint` and `verify`: findings grouped by rule, and errors that prevent a verdict.
 
-use std::path::PathBuf;
-
-use super::screen::Failure;
+use super::error::CommandError;
 use crate::check::{CheckError, Finding, Severity};
-use crate::checkpoint::model_id::{HubEnvironment, resolve};
+use crate::checkpoint::text::count;
 
-/// Findings of one rule that are shown; the rest is a number.
+/// The number of findings of one rule that are shown in full; the rest is counted.
 const SHOWN: usize = 5;
 
-/// The directory that is meant.
-pub(super) fn directory(model: &str) -> Result<PathBuf, Failure> {
-    resolve(model, &HubEnvironment::of_process()).map_err(|error| Failure::run(&error).with_help(&error.help()))
-}
-
-impl From<CheckError> for Failure {
+impl From<CheckError> for CommandError {
     fn from(error: CheckError) -> Self {
         match &error {
             CheckError::Open(reason) | CheckError::Source(reason) => Self::run(&error).with_help(&reason.help()),
@@ -23,7 +16,7 @@ impl From<CheckError> for Failure {
     }
 }
 
-/// The findings, a few of each rule unless `all`.
+/// The text of the findings: a few of each rule, or all of them.
 pub(super) fn render(findings: &[Finding], all: bool) -> String {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| (finding.severity, finding.rule.code));
@@ -47,22 +40,20 @@ pub(super) fn render(findings: &[Finding], all: bool) -> String {
     text
 }
 
-/// `2 errors, 1 warning`, or that there is nothing.
+/// The number of findings of each severity, such as `2 errors, 1 warning`.
 pub(super) fn verdict(findings: &[Finding]) -> String {
     let parts: Vec<String> = [Severity::Error, Severity::Warning, Severity::Note]
         .into_iter()
         .filter_map(|severity| {
             let number = findings.iter().filter(|finding| finding.severity == severity).count();
-            (number > 0).then(|| format!("{number} {}{}", severity.name(), if number == 1 { "" } else { "s" }))
+            (number > 0).then(|| count(number, severity.name()))
         })
         .collect();
     if parts.is_empty() { "nothing found".to_owned() } else { parts.join(", ") }
 }
 
-/// The failure that errors among the findings are; they have been shown.
-pub(super) fn fail_on_errors(findings: &[Finding]) -> Result<(), Failure> {
-    match findings.iter().any(|finding| finding.severity == Severity::Error) {
-        true => Err(Failure::Said),
-        false => Ok(()),
-    }
+/// Fails where the findings, which have been shown already, contain an error.
+pub(super) fn fail_on_errors(findings: &[Finding]) -> Result<(), CommandError> {
+    let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if failed { Err(CommandError::Reported) } else { Ok(()) }
 }

@@ -5,20 +5,21 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::args::{Init, InitScheme};
-use super::screen::{Failure, Screen};
+use super::args::{InitArgs, InitScheme};
+use super::error::CommandError;
+use super::screen::Screen;
 use super::source::open_checkpoint;
 use crate::checkpoint::text::shown_path;
-use crate::init::{InitError, Request, Scales, draft};
+use crate::init::{DraftGranularity, InitError, Request, draft};
 use crate::recipe::diagnostic::Level;
 
-pub(super) fn init(args: &Init, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError> {
     let checkpoint = open_checkpoint(&args.model)?;
-    let scales = args.scheme.map(|scheme| match scheme {
-        InitScheme::Block => Scales::Blocks,
-        InitScheme::Channel => Scales::Rows,
+    let granularity = args.scheme.map(|scheme| match scheme {
+        InitScheme::Block => DraftGranularity::Block,
+        InitScheme::Channel => DraftGranularity::Channel,
     });
-    let request = Request { model: args.model.clone(), scales };
+    let request = Request { model: args.model.clone(), granularity };
     let recipe = draft(checkpoint, &request).map_err(|error| refused(&error, screen))?;
     match &args.output {
         None => screen.data(&recipe),
@@ -30,28 +31,28 @@ pub(super) fn init(args: &Init, screen: &Screen) -> Result<(), Failure> {
     }
 }
 
-fn refused(error: &InitError, screen: &Screen) -> Failure {
+fn refused(error: &InitError, screen: &Screen) -> CommandError {
     if let InitError::Refused(refused) = error {
         let diagnostics: Vec<_> =
             refused.diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).cloned().collect();
         screen.diagnostics(&diagnostics, &refused.recipe.text);
     }
-    Failure::input(error).with_help(&error.help())
+    CommandError::input(error).with_help(&error.help())
 }
 
-/// Writes a file that was not there before.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file that must not exist yet.
+fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
     if !matches!(path.extension().and_then(OsStr::to_str), Some("yaml" | "yml")) {
-        let text = format!("{} is no name for a recipe in YAML", shown_path(path));
-        return Err(Failure::Run(text).with_help(&["end it in `.yaml`".to_owned()]));
+        let text = format!("{} is not the name of a YAML file", shown_path(path));
+        return Err(CommandError::Run(text).with_help(&["let the name end in `.yaml`".to_owned()]));
     }
     let written = File::create_new(path).and_then(|mut file| {
         // A recipe that ends halfway may be one that quantizes something else.
         file.write_all(text.as_bytes()).inspect_err(|_| drop(fs::remove_file(path)))
     });
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::Run(format!("{} exists already", shown_path(path)))
+        io::ErrorKind::AlreadyExists => CommandError::Run(format!("{} exists already", shown_path(path)))
             .with_help(&["name another file, or remove it first".to_owned()]),
-        _ => Failure::Run(format!("{} cannot be written: {error}", shown_path(path))),
+        _ => CommandError::Run(format!("{} cannot be written: {error}", shown_path(path))),
     })
 }

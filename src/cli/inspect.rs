@@ -1,16 +1,15 @@
-//! `qwen-fp8 inspect`: what a checkpoint holds, by layer kind and dtype.
+//! `qwen-fp8 inspect`: the content of a checkpoint, by layer kind and dtype.
 
 use serde_json::json;
 
-use super::args;
-use super::screen::{Failure, Screen};
+use super::args::InspectArgs;
+use super::error::CommandError;
+use super::screen::Screen;
 use super::source::open_checkpoint;
-use crate::checkpoint::text::count;
-use crate::checkpoint::text::unquoted;
-use crate::checkpoint::text::{grouped, human};
-use crate::cli::table::{Align, Table};
+use super::table::{Align, TextTable};
+use crate::checkpoint::text::{count, grouped, human, unquoted};
 
-pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), CommandError> {
     let checkpoint = open_checkpoint(&args.model)?;
     let kinds = checkpoint.by_layer_kind();
     let bytes: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
@@ -33,7 +32,7 @@ pub(super) fn inspect(args: &args::Inspect, screen: &Screen) -> Result<(), Failu
             "left_out": checkpoint.left_out.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
         }));
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("kind", Align::Left),
         ("dtype", Align::Left),
         ("tensors", Align::Right),

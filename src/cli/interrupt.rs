@@ -1,4 +1,4 @@
-//! What a signal does to a run: the first one ends it soon and in order, a second one at once.
+//! Signals during a run: the first one ends it soon and in order, a second one at once.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
-/// Ctrl-C, the wish of a job scheduler, and a terminal that closes.
+/// The signals of Ctrl-C, of a job scheduler and of a terminal that closes.
 const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// Whether a signal has asked the run to end, and which.
+/// The signal, if any, that has asked the run to end.
 pub(super) struct Interrupt {
     /// Becomes true with the first signal.
     pub(super) cancel: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens from now on.
+    /// Starts to listen.
     ///
     /// # Errors
     /// The system takes no handler.
@@ -37,7 +37,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// What a shell would report of a process that the signal had ended.
+    /// The exit code that a shell reports of a process that the signal has ended.
     pub(super) fn exit_code(&self) -> u8 {
         match self.signal.load(Ordering::Relaxed) {
             0 => 130,
@@ -46,8 +46,7 @@ impl Interrupt {
     }
 }
 
-/// A bit for each signal that whoever started this process wants ignored, as `nohup` does; none where the system does
-/// not say.
+/// A bit for each signal that the parent process wants ignored, as `nohup` does; no bits where the system does not say.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

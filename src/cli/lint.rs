@@ -2,17 +2,19 @@
 
 use serde_json::json;
 
-use super::args::{self, LintFormat};
-use super::findings::{directory, fail_on_errors, render, verdict};
-use super::screen::{Failure, Screen};
+use super::args::{LintArgs, LintFormat};
+use super::error::CommandError;
+use super::findings::{fail_on_errors, render, verdict};
+use super::screen::Screen;
+use super::source::checkpoint_dir;
 use crate::check::{self, RULES};
 
-pub(super) fn lint(args: &args::Lint, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError> {
     let model = match &args.model {
         Some(model) if !args.rules => model,
         _ => return screen.data(&rules()),
     };
-    let dir = directory(model)?;
+    let dir = checkpoint_dir(model)?;
     let findings = check::lint(&dir)?;
     match args.format {
         LintFormat::Text => screen.data(&format!("{}{}\n", render(&findings, screen.verbose), verdict(&findings)))?,

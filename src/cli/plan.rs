@@ -1,16 +1,15 @@
-//! `qwen-fp8 plan`: what a recipe would do, to the byte, without reading a weight.
+//! `qwen-fp8 plan`: the plan to the byte, made without reading a weight.
 
-use super::args;
-use super::screen::{Failure, Screen};
-use crate::checkpoint::text::count;
-use crate::checkpoint::text::unquoted;
-use crate::checkpoint::text::{grouped, human};
-use crate::cli::table::{Align, Table};
+use super::args::PlanArgs;
+use super::error::CommandError;
+use super::screen::Screen;
+use super::table::{Align, TextTable};
+use crate::checkpoint::text::{count, grouped, human, unquoted};
 use crate::plan::summary::{Action, Described, Row, Summary};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
 
-pub(super) fn plan(args: &args::Plan, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn plan(args: &PlanArgs, screen: &Screen) -> Result<(), CommandError> {
     let summary = Summary::of(&super::source::plan(&args.source, screen)?);
     if args.json { screen.json(&summary) } else { screen.data(&render(&summary)) }
 }
@@ -47,7 +46,7 @@ fn if_any(number: usize, what: &str) -> String {
     if number == 0 { String::new() } else { format!("{number} {what}, ") }
 }
 
-/// The rows of one action and rule: those of a common stem stand below it, a copied bias beside its weight.
+/// The rows of one action and rule. Names with a common stem stand below it, a copied bias beside its weight.
 fn section(rows: &[Row]) -> String {
     let first = &rows[0];
     let tensors = rows.iter().map(|row| row.count).sum();
@@ -69,8 +68,13 @@ fn section(rows: &[Row]) -> String {
 
     let mut lines = folded(rows);
     lines.sort_by_key(|line| line.stem);
-    let mut table =
-        Table::new(&[("", Align::Left), ("", Align::Right), ("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+    let mut table = TextTable::new(&[
+        ("", Align::Left),
+        ("", Align::Right),
+        ("", Align::Left),
+        ("", Align::Left),
+        ("", Align::Left),
+    ]);
     for line in &lines {
         let name = unquoted(&line.name).to_string();
         table.row([line.row.kind.to_owned(), line.count.to_string(), name, line.before.clone(), after(line.row)]);
@@ -89,18 +93,18 @@ fn section(rows: &[Row]) -> String {
 }
 
 /// A line of a section.
-struct Line<'a> {
+struct SectionLine<'a> {
     row: &'a Row,
     /// `model.language_model.layers.*`; empty where the name has no number.
     stem: &'a str,
-    /// What follows the stem.
+    /// The name after the stem.
     name: String,
     count: usize,
     before: String,
 }
 
 /// A line for each row, but a single one for a copied weight and its bias.
-fn folded(rows: &[Row]) -> Vec<Line<'_>> {
+fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
     let twin = |row: &Row, from: &str, to: &str| {
         let module = row.name.strip_suffix(from).filter(|_| row.action == Action::Copy)?;
         rows.iter().find(|other| other.name.strip_suffix(to) == Some(module) && other.count == row.count)
@@ -114,10 +118,10 @@ fn folded(rows: &[Row]) -> Vec<Line<'_>> {
             };
             let before = described(&row.before);
             match twin(row, ".weight", ".bias") {
-                None => Line { row, stem, name: name.to_owned(), count: row.count, before },
+                None => SectionLine { row, stem, name: name.to_owned(), count: row.count, before },
                 Some(bias) => {
                     let before = format!("{before}, {}", dimensions(&bias.before.shape));
-                    Line { row, stem, name: format!("{name}, bias"), count: row.count + bias.count, before }
+                    SectionLine { row, stem, name: format!("{name}, bias"), count: row.count + bias.count, before }
                 }
             }
         })
@@ -150,7 +154,7 @@ fn dimensions(shape: &[usize]) -> String {
 }
 
 fn files(summary: &Summary) -> String {
-    let mut table = Table::new(&[("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
+    let mut table = TextTable::new(&[("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
     for shard in &summary.shards {
         table.row([unquoted(&shard.name).to_string(), grouped(shard.tensors as u64), grouped(shard.bytes)]);
     }

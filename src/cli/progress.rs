@@ -1,4 +1,4 @@
-//! What is shown while a run goes: a bar on a terminal, a line now and then otherwise, a line per tensor with `-v`.
+//! The progress of a run: a bar on a terminal, otherwise a line now and then, and a line per tensor with `-v`.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,11 @@ use super::screen::{Screen, say_anyway};
 use crate::checkpoint::text::human;
 use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 
-/// A plain line is printed after each of so many equal parts of a run.
+/// The number of equal parts of a run after each of which a plain line is printed.
 const PARTS: u64 = 10;
 
 /// Shows a run on stderr.
-pub(super) struct Progress {
+pub(super) struct ProgressReporter {
     bar: Option<ProgressBar>,
     quiet: bool,
     verbose: bool,
@@ -23,7 +23,7 @@ pub(super) struct Progress {
     left_behind: Mutex<Option<LeftBehind>>,
 }
 
-impl Progress {
+impl ProgressReporter {
     pub(super) fn new(screen: &Screen) -> Self {
         let bar = (!screen.quiet && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
@@ -43,7 +43,7 @@ impl Progress {
         }
     }
 
-    /// What the next run can go on from.
+    /// The finished shards that the next run can resume with.
     pub(super) fn left_behind(&self) -> Option<LeftBehind> {
         self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -57,7 +57,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressReporter {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -65,7 +65,7 @@ impl Drop for Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for ProgressReporter {
     fn resumed(&self, resumed: usize, shards: usize) {
         self.line(&format!("resuming an interrupted run: {resumed} of {shards} shards are finished"));
     }

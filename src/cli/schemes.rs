@@ -1,31 +1,33 @@
-//! `qwen-fp8 schemes` and `qwen-fp8 schema`: what this build can do, for people and for editors.
+//! `qwen-fp8 schemes` and `qwen-fp8 schema`: the schemes of this build, for people and for editors.
 
-mod test;
+mod conformance;
+mod named;
 
-use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, find, registered};
+use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, registered};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::args::{self, SchemesCommand};
-use super::screen::{Failure, Screen};
-use crate::checkpoint::text::shown;
-use crate::cli::table::{Align, Table};
+use self::named::named;
+use super::args::{SchemesArgs, SchemesCommand};
+use super::error::CommandError;
+use super::screen::Screen;
+use super::table::{Align, TextTable};
 use crate::plan::format::{format_name, wire_format};
 use crate::recipe::{options_schema, recipe_schema};
 
-/// Columns of a terminal that prose fills.
+/// Width of prose, in columns of a terminal.
 const WIDTH: usize = 100;
 
-/// The weight whose tensors are shown.
+/// The weight for which a scheme's tensors are shown.
 const SAMPLE: Matrix = Matrix { dtype: SourceDtype::Bf16, rows: 4096, columns: 12288 };
 
-pub(super) fn schema(screen: &Screen) -> Result<(), Failure> {
+pub(super) fn schema(screen: &Screen) -> Result<(), CommandError> {
     screen.json(&recipe_schema())
 }
 
-pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn schemes(args: &SchemesArgs, screen: &Screen) -> Result<(), CommandError> {
     if let Some(SchemesCommand::Test(args)) = &args.command {
-        return test::test(args, screen);
+        return conformance::test(args, screen);
     }
     match &args.name {
         None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
@@ -44,21 +46,6 @@ pub(super) fn schemes(args: &args::Schemes, screen: &Screen) -> Result<(), Failu
             if args.json { screen.json(&described(scheme)) } else { screen.data(&render(scheme)) }
         }
     }
-}
-
-fn named(name: &str) -> Result<&'static Registration, Failure> {
-    find(name).ok_or_else(|| unknown(name))
-}
-
-fn unknown(name: &str) -> Failure {
-    let wanted = name.to_ascii_uppercase();
-    let known = registered().into_iter().map(|scheme| scheme.name);
-    let nearest = known.max_by(|a, b| strsim::jaro_winkler(&wanted, a).total_cmp(&strsim::jaro_winkler(&wanted, b)));
-    Failure::Input(format!(
-        "no scheme is called {}{}",
-        shown(name),
-        nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
-    ))
 }
 
 fn described(scheme: &Registration) -> Value {
@@ -106,9 +93,9 @@ fn render(scheme: &Registration) -> String {
     text
 }
 
-/// A tensor that takes the place of the sample's `weight` under default options.
+/// One of the tensors that replace the sample's `weight` under default options.
 #[derive(Debug, Serialize)]
-struct Stored {
+struct StoredTensor {
     format: &'static str,
     name: String,
     dtype: String,
@@ -116,14 +103,14 @@ struct Stored {
     bytes: usize,
 }
 
-/// What is stored in each format that has words for the scheme; nothing where an option has no default.
-fn layout(scheme: &Registration) -> Vec<Stored> {
+/// The stored tensors in each format that can hold the scheme; none where an option has no default.
+fn layout(scheme: &Registration) -> Vec<StoredTensor> {
     let Make::Quantize(make) = scheme.make else { return Vec::new() };
     let mut layout = Vec::new();
     for format in [Format::Fp8, Format::CompressedTensors] {
         let wire = wire_format(format);
         let Some(made) = make(json!({}), format).ok().filter(|made| wire.admits(&**made).is_ok()) else { continue };
-        layout.extend(made.outputs(SAMPLE).into_iter().flatten().map(|spec| Stored {
+        layout.extend(made.outputs(SAMPLE).into_iter().flatten().map(|spec| StoredTensor {
             format: format_name(format),
             name: wire.suffix(&*made, &spec).to_owned(),
             dtype: spec.dtype.to_string(),
@@ -134,11 +121,11 @@ fn layout(scheme: &Registration) -> Vec<Stored> {
     layout
 }
 
-fn render_layout(layout: &[Stored]) -> String {
+fn render_layout(layout: &[StoredTensor]) -> String {
     if layout.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("format", Align::Left),
         ("tensor", Align::Left),
         ("dtype", Align::Left),
@@ -146,7 +133,7 @@ fn render_layout(layout: &[Stored]) -> String {
         ("bytes", Align::Right),
     ]);
     for stored in layout {
-        let Stored { format, name, dtype, shape, bytes } = stored;
+        let StoredTensor { format, name, dtype, shape, bytes } = stored;
         table.row([(*format).to_owned(), name.clone(), dtype.clone(), format!("{shape:?}"), bytes.to_string()]);
     }
     let Matrix { rows, columns, .. } = SAMPLE;
@@ -154,7 +141,7 @@ fn render_layout(layout: &[Stored]) -> String {
     format!("  layout of a BF16 weight of {rows} x {columns}, under the default options:\n{lines}")
 }
 
-/// The words of a text in lines of at most 100 columns, each behind so many spaces.
+/// Breaks a text into lines of at most [`WIDTH`] columns behind `spaces` spaces.
 fn indented(text: &str, spaces: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

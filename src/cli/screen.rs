@@ -1,12 +1,13 @@
-//! Where words go: data to stdout, everything else to stderr, nothing panics when either is gone.
+//! The two output streams: data goes to stdout, everything else to stderr, and nothing panics when either is gone.
 
 use std::io::{self, IsTerminal, Write};
 
-use super::args::{ColorWhen, Global};
+use super::args::{ColorWhen, GlobalArgs};
+use super::error::CommandError;
 use crate::recipe::RecipeText;
 use crate::recipe::diagnostic::{self, Diagnostic, Level};
 
-/// How much is said, and in which colours.
+/// The verbosity and the colours of a command.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
     pub(super) quiet: bool,
@@ -14,50 +15,8 @@ pub(super) struct Screen {
     pub(super) color: bool,
 }
 
-/// Why a command did not do what was asked, and the exit code that says so.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The recipe or the checkpoint is at fault.
-    Input(String),
-    /// The same, and everything has been said already.
-    Said,
-    /// The run failed: files, memory, the machine.
-    Run(String),
-    /// A signal such as Ctrl-C, and the exit code that says which.
-    Interrupted(String, u8),
-}
-
-impl Failure {
-    pub(super) fn input(error: &dyn std::error::Error) -> Self {
-        Self::Input(with_sources(error))
-    }
-
-    pub(super) fn run(error: &dyn std::error::Error) -> Self {
-        Self::Run(with_sources(error))
-    }
-
-    /// The failure with hints below it, a line each.
-    pub(super) fn with_help(self, help: &[String]) -> Self {
-        let lines: String = help.iter().map(|line| format!("\n  = help: {line}")).collect();
-        match self {
-            Self::Input(text) => Self::Input(text + &lines),
-            Self::Run(text) => Self::Run(text + &lines),
-            Self::Interrupted(text, code) => Self::Interrupted(text + &lines, code),
-            Self::Said => Self::Said,
-        }
-    }
-
-    pub(super) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Input(_) | Self::Said => 1,
-            Self::Run(_) => 2,
-            Self::Interrupted(_, code) => *code,
-        }
-    }
-}
-
 impl Screen {
-    pub(super) fn new(global: &Global) -> Self {
+    pub(super) fn new(global: &GlobalArgs) -> Self {
         let color = match global.color {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
@@ -69,34 +28,34 @@ impl Screen {
         Self { quiet: global.quiet, verbose: global.verbose, color }
     }
 
-    /// Data, to stdout.
+    /// Writes data to stdout.
     ///
     /// # Errors
     /// stdout cannot be written; a reader that went away is no error.
-    pub(super) fn data(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn data(&self, text: &str) -> Result<(), CommandError> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::Run(format!("standard output cannot be written: {error}")))
+                Err(CommandError::Run(format!("standard output cannot be written: {error}")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Data as JSON, to stdout.
-    pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::run(&error))?;
+    /// Writes data as JSON to stdout.
+    pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<(), CommandError> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| CommandError::run(&error))?;
         self.data(&format!("{}\n", harmless(&text)))
     }
 
-    /// A line for people, to stderr, unless `--quiet`.
+    /// Writes a line for people to stderr, unless `--quiet`.
     pub(super) fn say(&self, line: &str) {
         if !self.quiet {
             say_anyway(line);
         }
     }
 
-    /// Findings, each where it stands in the recipe; warnings only unless `--quiet`.
+    /// Shows diagnostics, each under its line of the recipe; `--quiet` leaves out the warnings.
     pub(super) fn diagnostics(&self, diagnostics: &[Diagnostic], text: &RecipeText) {
         let shown: Vec<Diagnostic> =
             diagnostics.iter().filter(|diagnostic| !self.quiet || diagnostic.level == Level::Error).cloned().collect();
@@ -105,11 +64,12 @@ impl Screen {
         }
     }
 
-    pub(super) fn failure(&self, failure: &Failure) {
+    /// Writes the message of a failed command to stderr.
+    pub(super) fn failure(&self, failure: &CommandError) {
         let (word, text) = match failure {
-            Failure::Said => return,
-            Failure::Input(text) | Failure::Run(text) => ("error", text),
-            Failure::Interrupted(text, _) => ("interrupted", text),
+            CommandError::Reported => return,
+            CommandError::Input(text) | CommandError::Run(text) => ("error", text),
+            CommandError::Interrupted(text, _) => ("interrupted", text),
         };
         if self.color {
             say_anyway(&format!("\x1b[1;31m{word}\x1b[0m: {text}"));
@@ -119,7 +79,8 @@ impl Screen {
     }
 }
 
-/// JSON with what a terminal acts on as `\u` escapes; outside of strings there is none of it but line ends.
+/// Replaces control and direction characters, which a terminal acts on, by their `\u` escapes. In JSON they occur in
+/// strings only.
 fn harmless(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -133,21 +94,7 @@ fn harmless(json: &str) -> String {
     text
 }
 
-/// An error and what caused it, one after the other on one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// A line to stderr; when stderr is gone there is no one left to tell.
+/// Writes a line to stderr, whatever the verbosity. A stderr that is gone is no error.
 pub(super) fn say_anyway(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

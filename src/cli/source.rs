@@ -1,38 +1,46 @@
-//! From a recipe and an optional `--model` to a plan: what `apply`, `plan` and `explain` share.
+//! The recipe and the checkpoint that a command names, opened or planned.
 
-use super::args::Source;
-use super::screen::{Failure, Screen};
+use std::path::{Path, PathBuf};
+
+use super::args::SourceArgs;
+use super::error::CommandError;
+use super::screen::Screen;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::model_id::{HubEnvironment, resolve};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 
-/// Reads a recipe and shows what is wrong with it.
-pub(super) fn read_recipe(path: &std::path::Path, screen: &Screen) -> Result<Recipe, Failure> {
+/// Reads a recipe; its diagnostics are shown where it has any.
+pub(super) fn read_recipe(path: &Path, screen: &Screen) -> Result<Recipe, CommandError> {
     Recipe::read(path).map_err(|refused| {
         screen.diagnostics(&refused.diagnostics, &refused.text);
-        Failure::Said
+        CommandError::Reported
     })
 }
 
-/// Opens the checkpoint that `model` means.
-pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, Failure> {
+/// Finds the directory that `model`, a path or a model id, names.
+pub(super) fn checkpoint_dir(model: &str) -> Result<PathBuf, CommandError> {
+    resolve(model, &HubEnvironment::of_process()).map_err(|error| CommandError::run(&error).with_help(&error.help()))
+}
+
+/// Opens the checkpoint that `model`, a path or a model id, names.
+pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     let dir = resolve(model, &HubEnvironment::of_process())
-        .map_err(|error| Failure::input(&error).with_help(&error.help()))?;
-    Checkpoint::open(&dir).map_err(|error| Failure::input(&error).with_help(&error.help()))
+        .map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
+    Checkpoint::open(&dir).map_err(|error| CommandError::input(&error).with_help(&error.help()))
 }
 
 /// Plans what the recipe does to the checkpoint, and shows the warnings.
-pub(super) fn plan(source: &Source, screen: &Screen) -> Result<Plan, Failure> {
+pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
     let recipe = read_recipe(&source.recipe, screen)?;
     let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
-        return Err(Failure::Input(
+        return Err(CommandError::Input(
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
     };
     let mut checkpoint = open_checkpoint(model)?;
     if let Some(layers) = source.smoke {
-        checkpoint = checkpoint.first_layers(layers).map_err(|error| Failure::input(&error))?;
+        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
     }
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
@@ -41,7 +49,7 @@ pub(super) fn plan(source: &Source, screen: &Screen) -> Result<Plan, Failure> {
         }
         Err(refused) => {
             screen.diagnostics(&refused.diagnostics, &refused.recipe.text);
-            Err(Failure::Said)
+            Err(CommandError::Reported)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Columns for a terminal.
 
-/// How a column's cells are set.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
@@ -9,12 +9,12 @@ pub(super) enum Align {
 
 /// A table of text cells; each column is as wide as its widest cell.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new(&[("name", Align::Left), ("bytes", Align::Right)]);
+        let mut table = TextTable::new(&[("name", Align::Left), ("bytes", Align::Right)]);
         table.row(["a".to_owned(), "12345678".to_owned()]);
         table.row(["longer".to_owned(), "1".to_owned()]);
         assert_eq!(table.render(), "name       bytes\na       12345678\nlonger         1\n");

@@ -1,6 +1,6 @@
-//! Where the time of a run went, for `apply --timings`.
+//! The times of a run, for `apply --timings`.
 
-use super::table::{Align, Table};
+use super::table::{Align, TextTable};
 use crate::checkpoint::text::human;
 use crate::run::{Bound, RunReport};
 
@@ -25,7 +25,7 @@ pub(super) fn render(report: &RunReport) -> String {
         shares.wait * 100.0,
         bound(report.bound_by),
     );
-    let mut table = Table::new(&[("slowest tensors", Align::Left), ("ms", Align::Right), ("GB/s", Align::Right)]);
+    let mut table = TextTable::new(&[("slowest tensors", Align::Left), ("ms", Align::Right), ("GB/s", Align::Right)]);
     for tensor in &report.slowest {
         table.row([
             tensor.name.escape_debug().to_string(),

@@ -1,13 +1,14 @@
-//! `qwen-fp8 validate`: everything that can be wrong with a recipe by itself.
+//! `qwen-fp8 validate`: all diagnostics of recipes, without a checkpoint.
 
-use super::args::Validate;
-use super::screen::{Failure, Screen};
+use super::args::ValidateArgs;
+use super::error::CommandError;
+use super::screen::Screen;
 use super::source::read_recipe;
-use crate::checkpoint::text::shown_path;
+use crate::checkpoint::text::{count, shown_path};
 use crate::plan::Plan;
 use crate::recipe::diagnostic::Level;
 
-pub(super) fn validate(args: &Validate, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn validate(args: &ValidateArgs, screen: &Screen) -> Result<(), CommandError> {
     let mut failed = false;
     for path in &args.recipes {
         match read_recipe(path, screen) {
@@ -17,16 +18,11 @@ pub(super) fn validate(args: &Validate, screen: &Screen) -> Result<(), Failure> 
                 if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
                     failed = true;
                 } else {
-                    let rules = recipe.rules.len();
-                    screen.say(&format!(
-                        "{}: fine, {rules} rule{}",
-                        shown_path(path),
-                        if rules == 1 { "" } else { "s" }
-                    ));
+                    screen.say(&format!("{}: fine, {}", shown_path(path), count(recipe.rules.len(), "rule")));
                 }
             }
             Err(_) => failed = true,
         }
     }
-    if failed { Err(Failure::Said) } else { Ok(()) }
+    if failed { Err(CommandError::Reported) } else { Ok(()) }
 }

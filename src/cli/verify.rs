@@ -5,21 +5,22 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
-use super::args;
-use super::findings::{directory, fail_on_errors, render, verdict};
-use super::screen::{Failure, Screen};
+use super::args::VerifyArgs;
+use super::error::CommandError;
+use super::findings::{fail_on_errors, render, verdict};
+use super::screen::Screen;
+use super::source::checkpoint_dir;
+use super::table::{Align, TextTable};
 use crate::check::{self, Checked, CheckedTensor, Verification};
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::model_id::HubEnvironment;
-use crate::checkpoint::text::{grouped, human};
-use crate::checkpoint::text::{shown, shown_path};
-use crate::cli::table::{Align, Table};
+use crate::checkpoint::text::{grouped, human, shown, shown_path};
 
-/// Tensors that are shown, the noisiest first.
+/// The number of tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
 
-pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure> {
-    let output = directory(&args.output)?;
+pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandError> {
+    let output = checkpoint_dir(&args.output)?;
     let (source, recorded) = source(args, &output, screen)?;
     let mut verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
     verification.source_recorded = recorded;
@@ -38,22 +39,22 @@ pub(super) fn verify(args: &args::Verify, screen: &Screen) -> Result<(), Failure
         }
         Some(mismatches) => {
             let lines: Vec<String> = mismatches.iter().map(line).collect();
-            Err(Failure::Input(format!("the output is not what its manifest says\n{}", lines.join("\n"))))
+            Err(CommandError::Input(format!("the output is not what its manifest says\n{}", lines.join("\n"))))
         }
     }
 }
 
-/// The directory of the source, and whether it is the manifest that names it.
-fn source(args: &args::Verify, output: &Path, screen: &Screen) -> Result<(Option<PathBuf>, bool), Failure> {
+/// The directory of the source, if it is known, and whether the manifest names it.
+fn source(args: &VerifyArgs, output: &Path, screen: &Screen) -> Result<(Option<PathBuf>, bool), CommandError> {
     if let Some(source) = &args.source {
-        return Ok((Some(directory(source)?), false));
+        return Ok((Some(checkpoint_dir(source)?), false));
     }
     if args.no_source {
         return Ok((None, false));
     }
     match check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()) {
         Ok(source) => {
-            screen.say(&format!("held against {}, which the manifest names as its source", shown_path(&source)));
+            screen.say(&format!("compared with {}, which the manifest names as its source", shown_path(&source)));
             Ok((Some(source), true))
         }
         Err(missing) if args.fail_if.is_empty() => {
@@ -61,15 +62,15 @@ fn source(args: &args::Verify, output: &Path, screen: &Screen) -> Result<(Option
             Ok((None, false))
         }
         Err(missing) => {
-            let failure = Failure::Run(format!("`--fail-if` has nothing to compare with: {missing}"));
+            let failure = CommandError::Run(format!("`--fail-if` has nothing to compare with: {missing}"));
             Err(failure.with_help(&["say where it is with `--source`".to_owned()]))
         }
     }
 }
 
-/// What differs from the output's manifest.
-fn mismatches(output: &Path) -> Result<Vec<Mismatch>, Failure> {
-    let manifest = Manifest::read(output).map_err(|error| Failure::input(&error))?;
+/// The differences between the output and its manifest.
+fn mismatches(output: &Path) -> Result<Vec<Mismatch>, CommandError> {
+    let manifest = Manifest::read(output).map_err(|error| CommandError::input(&error))?;
     Ok(manifest.check(output, &AtomicBool::new(false)))
 }
 
@@ -110,7 +111,7 @@ fn text(verification: &Verification, verbose: bool) -> String {
         }
         None => {
             let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
-            format!("{decoded} decoded, {unread} not read since there is no source to hold them against")
+            format!("{decoded} decoded, {unread} not read since there is no source to compare them with")
         }
     };
     let word = if verification.sound { "sound" } else { "at fault" };
@@ -119,7 +120,7 @@ fn text(verification: &Verification, verbose: bool) -> String {
 }
 
 fn kinds(verification: &Verification) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("layer", Align::Left),
         ("action", Align::Left),
         ("tensors", Align::Right),
@@ -157,7 +158,7 @@ fn noisiest(verification: &Verification, verbose: bool) -> Vec<&CheckedTensor> {
 }
 
 fn tensors(tensors: &[&CheckedTensor]) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("noisiest tensors", Align::Left),
         ("SQNR", Align::Right),
         ("max error", Align::Right),

@@ -1,4 +1,4 @@
-//! Which linear layers a first recipe quantizes, and why it keeps the others.
+//! The linear layers that a first recipe quantizes, and the reasons for leaving the others unquantized.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,74 +6,75 @@ use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::plan::{PlannedInput, is_cut, with_fused};
 
-use super::Scales;
+use super::request::DraftGranularity;
 
 /// The linear layers of a checkpoint, sorted by what becomes of them.
 pub(super) struct Layers<'a> {
     /// The model family, if it is a known one.
     pub(super) family: Option<&'static str>,
-    pub(super) scales: Scales,
-    /// Whether blocks would have fitted less than half of the weights, so that rows were taken.
+    pub(super) granularity: DraftGranularity,
+    /// Blocks would have fitted less than half of the weights, so rows were taken.
     pub(super) misfits_decided: bool,
-    /// The modules that stay as they are.
-    pub(super) kept: BTreeMap<Why, Vec<&'a str>>,
+    /// The modules that stay unquantized.
+    pub(super) unquantized: BTreeMap<Why, Vec<&'a str>>,
     /// The shapes that no block fits.
     pub(super) cut: BTreeSet<&'a [usize]>,
-    /// How many are quantized.
+    /// The number of linear layers that are quantized.
     pub(super) taken: usize,
-    /// Tensors of stacked experts that cannot be taken apart.
+    /// Tensors of stacked experts that cannot be split.
     pub(super) stacked: Vec<&'a PlannedInput>,
-    /// How many stacks are taken apart.
+    /// The number of stacks that are split into matrices.
     pub(super) split: usize,
 }
 
-/// Why a linear layer stays, in the order in which the rules say so.
+/// The reason for leaving a linear layer unquantized; the rules stand in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
     /// It belongs to a vision tower.
     Vision,
     /// It predicts further tokens.
     NextTokens,
-    /// It is none of the language model's layers.
+    /// It does not belong to the layers of the language model.
     Outside,
     /// It has a few rows for each head of linear attention.
     LinearAttention,
     /// The family is unknown, and so is a projection of this name.
     Unknown,
-    /// No block of 128 fits it, or a layer that servers merge it with.
+    /// No block of 128 fits it or another part of its fused layer.
     Misfit,
 }
 
 impl<'a> Layers<'a> {
-    /// Sorts the layers for these scales, or those that suit the checkpoint.
-    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<Scales>) -> Self {
+    /// Sorts the layers for the wanted granularity, or for the one that suits the checkpoint.
+    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<DraftGranularity>) -> Self {
         let family = models::family(config);
         let stems = stems(inputs);
-        let mut kept: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
+        let mut unquantized: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
         let mut candidates = Vec::new();
         for tensor in inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
-            match why_kept(tensor.module(), &stems, family.is_some()) {
-                Some(why) => kept.entry(why).or_default().push(tensor.module()),
+            match why_unquantized(tensor.module(), &stems, family.is_some()) {
+                Some(why) => unquantized.entry(why).or_default().push(tensor.module()),
                 None => candidates.push(tensor),
             }
         }
         let names: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
         let cut: Vec<&PlannedInput> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &names)).collect();
-        let misfits = with_merged(inputs, &cut, &candidates);
+        let misfits = with_fused_candidates(inputs, &cut, &candidates);
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
         let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());
         let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
-        let scales = wanted.unwrap_or(if most_misfit { Scales::Rows } else { Scales::Blocks });
+        let granularity =
+            wanted.unwrap_or(if most_misfit { DraftGranularity::Channel } else { DraftGranularity::Block });
         let mut taken = candidates.len();
-        if scales == Scales::Blocks && !misfits.is_empty() {
+        if granularity == DraftGranularity::Block && !misfits.is_empty() {
             taken -= candidates.iter().filter(is_misfit).count();
-            kept.insert(Why::Misfit, misfits.into_iter().collect());
+            unquantized.insert(Why::Misfit, misfits.into_iter().collect());
         }
         let stacked = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
         let stacks: BTreeSet<&str> = inputs.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
         let misfits_decided = wanted.is_none() && most_misfit;
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
-        Self { family, scales, misfits_decided, kept, cut, taken, stacked, split: stacks.len() }
+        Self { family, granularity, misfits_decided, unquantized, cut, taken, stacked, split: stacks.len() }
     }
 }
 
@@ -83,11 +84,12 @@ fn stems(inputs: &[PlannedInput]) -> Vec<&str> {
     embeddings.map(|tensor| models::split_name(tensor.module()).0).collect()
 }
 
-fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
+fn why_unquantized(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
     let is_in = |stem: &&str| {
-        let below = match stem.is_empty() {
-            true => Some(module),
-            false => module.strip_prefix(*stem).and_then(|below| below.strip_prefix('.')),
+        let below = if stem.is_empty() {
+            Some(module)
+        } else {
+            module.strip_prefix(*stem).and_then(|below| below.strip_prefix('.'))
         };
         below.is_some_and(|below| below.split('.').any(|part| part.parse::<u32>().is_ok()))
     };
@@ -107,8 +109,8 @@ fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
     (!is_known && !models::is_known_projection(last)).then_some(Why::Unknown)
 }
 
-/// These layers, with the candidates that servers merge with one of them.
-fn with_merged<'a>(
+/// Returns these layers, and the candidates that belong to a fused layer with one of them.
+fn with_fused_candidates<'a>(
     inputs: &'a [PlannedInput],
     cut: &[&'a PlannedInput],
     candidates: &[&'a PlannedInput],

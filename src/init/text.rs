@@ -5,14 +5,12 @@ use std::path::Path;
 
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
-use crate::checkpoint::text::count;
-use crate::checkpoint::text::human;
-use crate::checkpoint::text::unquoted;
+use crate::checkpoint::text::{count, human, unquoted};
 use crate::plan::summary::Summary;
 use crate::plan::{PlannedInput, patterns, quoted};
 
 use super::layers::{Layers, Why};
-use super::{Request, Scales};
+use super::request::{DraftGranularity, Request};
 
 /// The comments above the recipe.
 pub(super) fn head(holds: &str, summary: &Summary) -> String {
@@ -57,7 +55,7 @@ pub(super) fn what_it_holds(config: &Config, inputs: &[PlannedInput], layers: &L
         (_, Some(true)) => "so does the output head, which `config.json` ties to the embedding",
         _ => "so does the output head",
     };
-    text.push_str("\n# `Linear` takes none of these, and they stay as they are:\n");
+    text.push_str("\n# `Linear` takes none of these, and they stay unquantized:\n");
     if stay.is_empty() {
         stay.push("no other layers".to_owned());
     }
@@ -67,18 +65,18 @@ pub(super) fn what_it_holds(config: &Config, inputs: &[PlannedInput], layers: &L
 
 /// The recipe without the comments above it.
 pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, request: &Request) -> String {
-    let (format, suffix) = match layers.scales {
-        Scales::Blocks => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
-        Scales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
+    let (format, suffix) = match layers.granularity {
+        DraftGranularity::Block => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
+        DraftGranularity::Channel => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };
     let mut text = format!(
         "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n{}\
-         rules: # The first rule that takes a tensor decides; what no rule takes stays as it is.\n",
+         rules: # The first rule that takes a tensor decides; what no rule takes stays unquantized.\n",
         scalar(&request.model),
         scalar(&format!("{}-{suffix}", base_name(dir, &request.model))),
         split_experts(layers),
     );
-    for (&why, modules) in &layers.kept {
+    for (&why, modules) in &layers.unquantized {
         let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let n = count(modules.len(), "linear layer");
         text.push_str(&passthrough(&reason(why, &n, layers), &targets(inputs, why, &modules)));
@@ -126,7 +124,7 @@ fn targets(inputs: &[PlannedInput], why: Why, modules: &[&str]) -> Vec<String> {
     }
 }
 
-/// A rule that keeps what these patterns match.
+/// A rule that leaves unquantized what these patterns match.
 fn passthrough(reason: &str, targets: &[String]) -> String {
     let mut text = format!("  # {reason}\n  - scheme: PASSTHROUGH\n    targets:\n");
     for target in targets {
@@ -159,20 +157,17 @@ fn stacked_experts(layers: &Layers<'_>) -> String {
 
 fn quantizing_rule(layers: &Layers<'_>) -> String {
     let n = count(layers.taken, "linear layer");
-    let (what, option) = match layers.scales {
-        Scales::Blocks => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
-        Scales::Rows => ("one scale per row", ""),
+    let (what, option) = match layers.granularity {
+        DraftGranularity::Block => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
+        DraftGranularity::Channel => ("one scale per row", ""),
     };
-    let because = match layers.misfits_decided {
-        true => "\n  # Blocks of 128 do not fit most of them, hence rows.",
-        false => "",
-    };
+    let because = if layers.misfits_decided { "\n  # Blocks of 128 do not fit most of them, hence rows." } else { "" };
     format!(
         "  # {n} of the language model: FP8 with {what}.{because}\n  - scheme: FP8_DYNAMIC\n{option}    targets: Linear\n"
     )
 }
 
-/// What the output is called after: the last part of the model's name, else of its directory.
+/// The name that the output's is made from: the last part of the model's name, else of its directory.
 fn base_name(dir: &Path, model: &str) -> String {
     let trimmed = model.trim_end_matches('/');
     let last = trimmed.rsplit('/').next().unwrap_or(trimmed);

@@ -4,7 +4,7 @@ mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qwen_fp8_schemes::{Dtype, Matrix, TensorRole, SourceDtype, Strategy};
+use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy, TensorRole};
 
 use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
 use crate::checkpoint::text::shown;

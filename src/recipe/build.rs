@@ -1,4 +1,4 @@
-//! From a document that follows the schema to typed rules: what both front ends share.
+//! Building typed rules from a document that follows the schema: the part that all front ends share.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::recipe::policy::Dialect;
 use crate::recipe::rule::{Located, Rule};
 use crate::recipe::validate::Validated;
 
-/// What a document says, and what is wrong with it.
+/// The header and the rules of a document, with the diagnostics that building them gave.
 pub(super) struct Understood {
     pub(super) dialect: Dialect,
     pub(super) header: RecipeHeader,
@@ -61,18 +61,19 @@ pub(super) fn build(
     Understood { dialect, header, format, rules, diagnostics }
 }
 
-/// Whether `format: fp8` has a place for the scales of this rule.
+/// Returns whether `format: fp8` has a place for the scales of this rule.
 fn fits_fp8(rule: &Rule) -> bool {
     let strategy = rule.scheme.as_ref().map(|scheme| scheme.weights().strategy);
     strategy.is_none_or(|strategy| matches!(strategy, Strategy::Block([128, 128]) | Strategy::Tensor))
 }
 
 impl Builder<'_> {
+    /// Records a diagnostic.
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
-    /// The patterns with their places; those that are none are reported.
+    /// Parses patterns; each comes with its place in the text, and an invalid one is reported.
     pub(super) fn patterns(&mut self, patterns: &Patterns, pointer: &str, dialect: Dialect) -> Vec<Located<Pattern>> {
         let mut located = Vec::new();
         for (at, text) in patterns.iter(pointer) {
@@ -89,7 +90,7 @@ impl Builder<'_> {
         located
     }
 
-    /// Whether validation found something at `pointer` or below it.
+    /// Returns whether validation found something at `pointer` or below it.
     pub(super) fn is_broken(&self, pointer: &str) -> bool {
         let below = format!("{pointer}/");
         self.broken.contains(pointer)
@@ -111,5 +112,5 @@ impl Builder<'_> {
     }
 }
 
-/// Something was wrong, and the builder has the diagnostic.
+/// The mark of an error whose diagnostic the builder already has.
 pub(super) struct Reported;

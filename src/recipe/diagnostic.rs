@@ -1,4 +1,4 @@
-//! One thing that is wrong, or worth knowing, with the place where it stands and the nearest right thing.
+//! Diagnostics of recipes: an error or a warning, its place in the text, and advice.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use annotate_snippets::{AnnotationKind, Group, Origin, Renderer, Snippet};
 use crate::checkpoint::text::unquoted;
 use crate::recipe::text::RecipeText;
 
-/// How much a diagnostic weighs.
+/// The weight of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing is written.
+    /// An error: nothing is written.
     Error,
-    /// The run goes on.
+    /// A warning: the run goes on.
     Warning,
 }
 
@@ -22,13 +22,13 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub level: Level,
-    /// One line, lower case, no full stop.
+    /// One line in lower case, without a full stop.
     pub message: String,
-    /// Bytes of the recipe text that the diagnostic points at.
+    /// The bytes of the recipe text that the diagnostic points at.
     pub span: Option<Range<usize>>,
-    /// What stands beside the caret; may be empty.
+    /// Text beside the caret; may be empty.
     pub label: String,
-    /// What to do, one line each.
+    /// Advice, one line each.
     pub help: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl Diagnostic {
 
 /// The line of a text that a diagnostic points at, fit to be shown.
 struct SourceLine {
-    /// From 1.
+    /// The line number, from 1.
     number: usize,
     shown: String,
     /// The bytes of `shown` to mark.
@@ -125,12 +125,12 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The text with what a terminal would act on replaced one for one, so that columns stay right.
+/// Replaces each character that a terminal would act on by one other, so that columns stay right.
 fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(is_unfit) { text.replace(is_unfit, "\u{fffd}").into() } else { text.into() }
 }
 
-/// Control characters but for the tab, and the marks that turn the direction of a line.
+/// Reports whether a terminal would act on the character: a control character other than the tab, or a direction mark.
 fn is_unfit(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() && c != '\t'

@@ -13,7 +13,7 @@ pub(super) struct Document {
     pub(super) spans: Spans,
 }
 
-/// Where each value and each key stands, by JSON pointer.
+/// The places of all values and keys in the text, by JSON pointer.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     values: BTreeMap<String, Range<usize>>,
@@ -21,12 +21,12 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// The place of the value at `pointer`: of a scalar or a list its text, of a map its key where it has one.
+    /// Returns the place of the value at `pointer`: the text of a scalar or a list, the key of a map that has one.
     pub(super) fn value(&self, pointer: &str) -> Range<usize> {
         self.nearest(pointer, |spans, pointer| spans.values.get(pointer))
     }
 
-    /// The place of the key that `pointer` ends in; of a list's entry the entry.
+    /// Returns the place of the key that `pointer` ends in, or of the list entry.
     pub(super) fn key(&self, pointer: &str) -> Range<usize> {
         self.nearest(pointer, |spans, pointer| spans.keys.get(pointer).or_else(|| spans.values.get(pointer)))
     }
@@ -57,13 +57,14 @@ impl Spans {
     }
 }
 
-/// `pointer` extended by one key or index.
+/// Extends `pointer` by one key or index.
 pub(super) fn child(pointer: &str, token: impl fmt::Display) -> String {
     let token = token.to_string();
     format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
-/// JSON Schema calls 128.0 an integer, Rust does not: a whole number is held as one, so that both agree.
+/// Turns a float into a JSON number. JSON Schema calls 128.0 an integer and Rust does not, so a whole number becomes an
+/// integer and both agree. `None` for NaN and infinity.
 pub(super) fn number(value: f64) -> Option<Value> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT {

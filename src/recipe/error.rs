@@ -3,16 +3,16 @@
 use crate::recipe::diagnostic::{self, Diagnostic};
 use crate::recipe::text::RecipeText;
 
-/// Why a file is no recipe: every diagnostic, and the text that they point into.
+/// The refusal of a recipe: every diagnostic, and the text that they point into.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", diagnostic::render(.diagnostics, .text, false))]
 pub struct RecipeError {
     pub text: RecipeText,
-    /// In the order of the text.
+    /// The diagnostics in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// More diagnostics than this help nobody.
+/// The number of diagnostics that are shown; more help nobody.
 const MAX_DIAGNOSTICS: usize = 50;
 
 impl RecipeError {

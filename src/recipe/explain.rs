@@ -10,7 +10,7 @@ use crate::recipe::document::{Document, child};
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::wording::{describe, example, is_of_type, subject, value, words};
 
-/// What a front end knows of its dialect beyond the schema.
+/// A front end's knowledge of its dialect beyond the schema.
 pub(super) trait Hints {
     /// Returns a diagnostic that says more of what stands at `pointer` than the schema can.
     fn instead(&self, _pointer: &str, _document: &Document) -> Option<Diagnostic> {

@@ -27,7 +27,7 @@ pub fn recipe_schema() -> Value {
     })
 }
 
-/// Turns a document into a header and rules, or says everything that is wrong with it.
+/// Turns a document into a header and rules, or returns every diagnostic.
 pub(super) fn understand(document: &Document) -> Result<Understood, Vec<Diagnostic>> {
     const LEAST: &str = "the least that it needs is `scheme:` and `targets:`";
     let root = match &document.value {

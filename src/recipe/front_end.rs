@@ -1,4 +1,4 @@
-//! What a dialect of recipes provides: its part of the JSON Schema, and rules out of a document.
+//! The interface of a dialect of recipes: its part of the JSON Schema, and rules from a document.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::recipe::document::Document;
 
 /// One dialect of recipes.
 pub(super) trait FrontEnd: Sync {
-    /// Returns whether these keys of a document's root are those of the dialect.
+    /// Returns whether the keys of a document's root belong to the dialect.
     fn recognizes(&self, root: &Map<String, Value>) -> bool;
 
     /// Returns the JSON Schema of each form that a recipe of the dialect may have, closed to all other keys.

@@ -12,16 +12,16 @@ use crate::checkpoint::text;
 use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::recipe::schema::{object_of, properties};
 
-/// What a recipe says beside its rules.
+/// The keys of a recipe beside its rules.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 pub(super) struct RecipeHeader {
-    /// Where an editor finds the schema of this file. The tool itself does not read it.
+    /// Path of this file's JSON Schema, for editors. The tool itself does not read it.
     #[serde(rename = "$schema", default)]
     #[schemars(with = "String", extend("examples" = ["../schemas/recipe.schema.json"]))]
     #[expect(dead_code, reason = "accepted for editors and never read")]
     schema: Option<String>,
 
-    /// The version of the recipe language. There is one.
+    /// The version of the recipe language; 1 is the only one.
     #[serde(default)]
     #[schemars(schema_with = "version", default = "first_version")]
     #[expect(dead_code, reason = "the schema holds it to the one version there is")]
@@ -38,8 +38,8 @@ pub(super) struct RecipeHeader {
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen3-VL-8B-Instruct-FP8"]))]
     pub(super) output: Option<String>,
 
-    /// The layout of the output, which decides the tensor names and what `config.json` says. Without it: `fp8` where that
-    /// layout has a place for every scheme of the recipe, else `compressed-tensors`.
+    /// The layout of the output, which decides the tensor names and the `quantization_config` in `config.json`. Without
+    /// it: `fp8` where that layout has a place for the scales of every scheme in the recipe, else `compressed-tensors`.
     #[serde(default)]
     #[schemars(with = "FormatName", extend("examples" = ["compressed-tensors"]))]
     pub(super) format: Option<FormatName>,
@@ -50,23 +50,23 @@ pub(super) struct RecipeHeader {
     #[schemars(with = "ByteSize")]
     pub(super) max_shard_size: Option<ByteSize>,
 
-    /// What happens when a server would refuse the output or load it wrong: `enforce` makes it an error before anything
-    /// is written, `warn` a warning.
+    /// The action when a server would refuse the output or load it wrong: `enforce` stops with an error before anything
+    /// is written, `warn` prints a warning and writes the output.
     #[serde(default)]
     #[schemars(extend("examples" = ["warn"]))]
     pub(super) serving: ServingPolicy,
 
-    /// What happens to a NaN or an infinity in a weight that is to be quantized: `error` ends the run and names it, `keep`
-    /// carries it into the output as llm-compressor does, where all weights under its scale become NaN or zero. FP8 schemes
-    /// only.
+    /// The action on a non-finite value (NaN or infinity) in a weight that is to be quantized: `error` ends the run and
+    /// names the tensor, row and column; `keep` lets the value through as llm-compressor does, so that all weights under
+    /// its scale become NaN or zero. Only FP8 schemes accept `keep`.
     #[serde(default)]
     #[schemars(extend("examples" = ["keep"]))]
     pub(super) on_nonfinite: NonFinitePolicy,
 
-    /// What happens to the experts of a mixture-of-experts model that the checkpoint stacks in three dimensions: `split`
-    /// makes of each expert the matrices that servers know (`experts.0.gate_proj`, …), which the rules then take; `keep`
-    /// leaves the stacks as they are; `error` stops unless a rule keeps them. Experts that are stored one by one need
-    /// nothing.
+    /// The handling of experts that the checkpoint of a mixture-of-experts model stacks in three-dimensional tensors:
+    /// `split` turns each expert into the matrices that servers load (`experts.0.gate_proj`, …), which the rules then
+    /// take; `keep` leaves the stacks unquantized; `error` stops unless a `PASSTHROUGH` rule takes them. Experts that are
+    /// stored one by one are not affected.
     #[serde(default)]
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,
@@ -106,7 +106,7 @@ impl From<FormatName> for Format {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByteSize(pub(super) u64);
 
-/// JSON holds integers exactly up to here.
+/// The largest integer up to which JSON holds all integers exactly.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 impl JsonSchema for ByteSize {
     fn schema_name() -> Cow<'static, str> {

@@ -1,16 +1,19 @@
-//! What a pattern that matches nothing was meant to be.
+//! Corrections for a pattern that matches nothing.
 
 use crate::checkpoint::models::LayerKind;
 use crate::checkpoint::pattern::{CLASSES, Pattern};
 
-/// How many names are compared letter by letter, which takes quadratic time.
+/// The number of names that are compared letter by letter, which takes quadratic time.
 const COMPARED: usize = 64;
-/// How many names a corrected pattern is tried on: what it should find is never rare.
+/// The number of names that a corrected pattern is tried on; the layers it should match are never rare.
 const TRIED: usize = 20_000;
+/// The number of names that are suggested.
 const SHOWN: usize = 3;
+/// The length, in bytes, above which neither a pattern nor a name is compared.
 const LONGEST: usize = 300;
 
-/// For a pattern that matches none of `modules`: a corrected pattern that does, or the nearest real names, best first.
+/// Suggests, for a pattern that matches none of `modules`, a corrected pattern that does match, or the nearest real
+/// names, best first.
 pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
     let text = pattern.text();
     if text.len() > LONGEST {
@@ -24,7 +27,7 @@ pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
     }
 }
 
-/// Patterns that may have been meant, the likeliest first.
+/// Patterns that the user may have meant, the likeliest first.
 fn corrections(pattern: &Pattern) -> Vec<String> {
     let text = pattern.text();
     match pattern {
@@ -70,7 +73,7 @@ fn finds_any(text: &str, modules: &[&str]) -> bool {
     modules.iter().take(TRIED).any(|module| pattern.matches(module, LayerKind::Other).unwrap_or(false))
 }
 
-/// The names nearest to `text`: those that share most at both ends, then by the letters between.
+/// The names nearest to `text`: the ones with the longest common ends, ordered by edit distance.
 fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
     let mut names: Vec<_> = modules
         .iter()

@@ -10,24 +10,24 @@ use crate::checkpoint::pattern::Pattern;
 /// One rule: a scheme and the layers it takes.
 #[derive(Debug)]
 pub struct Rule {
-    /// How messages call it: `rule 2 (FP8_DYNAMIC)`, `group_0`.
+    /// The rule's name in messages, such as `rule 2 (FP8_DYNAMIC)` or `group_0`.
     pub label: String,
     pub registration: &'static Registration,
-    /// The configured scheme; `None` keeps the tensors as they are.
+    /// The configured scheme; `None` for a rule that quantizes nothing.
     pub scheme: Option<Box<dyn Scheme>>,
-    /// The scheme's options as they are written.
+    /// The scheme's options as the recipe writes them.
     pub options: Map<String, Value>,
     pub targets: Vec<Located<Pattern>>,
     pub ignore: Vec<Located<Pattern>>,
-    /// Whether the rule's patterns may match nothing.
+    /// The rule's patterns may match nothing.
     pub optional: bool,
-    /// Whether the rule may take layers that are FP8 already, which are decoded first.
+    /// The rule may take layers that are FP8 already, which are decoded first.
     pub requantize: bool,
-    /// Where the rule stands in the text; the modifier's place for a rule that is implied.
+    /// The rule's place in the text; the modifier's place for a rule that is implied.
     pub span: Range<usize>,
 }
 
-/// A value and where it stands in the recipe text.
+/// A value and its place in the recipe text.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
     pub value: T,

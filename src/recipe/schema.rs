@@ -1,4 +1,4 @@
-//! What the JSON Schemas of all front ends are made with.
+//! The tools with which all front ends make their JSON Schemas.
 //!
 //! Editors complete best from one `oneOf` whose branches are complete and closed each, with a `const` that tells them
 //! apart and nothing beside the `oneOf`; hence the repetition in what the front ends make.

@@ -10,7 +10,7 @@ pub struct RecipeText {
 }
 
 impl RecipeText {
-    /// Takes a text as the content of `path`; a byte order mark is dropped.
+    /// Takes a text as the content of `path`, and drops a byte order mark.
     pub fn new(path: &Path, text: impl Into<String>) -> Self {
         let mut text = text.into();
         if text.starts_with('\u{feff}') {

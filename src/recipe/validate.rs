@@ -16,7 +16,7 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::explain::{Explainer, Hints};
 
-/// A document under validation, and what was found so far.
+/// A validation under way: the document and the diagnostics so far.
 pub(super) struct Validation<'a> {
     pub(super) document: &'a Document,
     hints: &'a dyn Hints,
@@ -29,7 +29,7 @@ pub(super) struct Validation<'a> {
     accepted: bool,
 }
 
-/// What validation found.
+/// The result of a validation.
 pub(super) struct Validated {
     pub(super) diagnostics: Vec<Diagnostic>,
     /// Pointers at which something was found, so that nothing is built from there.
@@ -98,7 +98,7 @@ impl<'a> Validation<'a> {
     }
 }
 
-/// `None` only where a scheme's options are no valid schema; such a scheme's rules are refused.
+/// Compiles a schema. `None` only where a scheme's options are no valid schema; rules with such a scheme are refused.
 fn compile(schema: &Value) -> Option<Validator> {
     jsonschema::draft7::options().build(schema).ok()
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::checkpoint::text::unquoted;
 use crate::recipe::suggest::list;
 
-/// What a value is, for "not …".
+/// A value in words, for "not …".
 pub(super) fn value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -42,7 +42,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// What a schema accepts, for "must be …".
+/// The values that a schema accepts, for "must be …".
 pub(super) fn describe(schema: &Value) -> String {
     for keyword in ["anyOf", "oneOf"] {
         if let Some(alternatives) = schema[keyword].as_array() {
@@ -72,7 +72,7 @@ pub(super) fn describe(schema: &Value) -> String {
     }
 }
 
-/// Whether an option is another spelling of one before it: `"true"` of `true`, `INT` of `int`.
+/// Reports whether an option is another spelling of an earlier one: `"true"` of `true`, `INT` of `int`.
 fn is_spelling(option: &Value, options: &[Value]) -> bool {
     let before = options.iter().take_while(|other| *other != option);
     before.into_iter().any(|other| plain(other).eq_ignore_ascii_case(&plain(option)))
@@ -121,7 +121,7 @@ pub(super) fn example(schema: &Value) -> Option<String> {
     }
 }
 
-/// The words that a schema accepts as they are.
+/// The words that a schema accepts literally.
 pub(super) fn words(schema: &Value) -> Vec<&str> {
     let mut words: Vec<_> = schema["const"].as_str().into_iter().collect();
     words.extend(schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str));

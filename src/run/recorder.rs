@@ -1,6 +1,6 @@
 //! The record of what passes through a run: checksums of what is written and statistics of what was met.
 
-use qwen_fp8_schemes::{Band, NonFiniteCount, TensorRole, Scheme, TensorSpec, odd_scales};
+use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, odd_scales};
 
 use crate::checkpoint::manifest::NonFinite;
 use crate::run::checksums::Checksums;

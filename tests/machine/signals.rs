@@ -119,8 +119,8 @@ fn the_first_signal_ends_a_run_in_order() {
         let (ended, said) = stalled.end();
         assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains("interrupted: nothing was written under the output's name"), "{said}");
-        assert!(said.contains("= help: the same command resumes from the finished shard in `"), "{said}");
-        assert!(said.contains("= help: `--restart` throws that away"), "{said}");
+        assert!(said.contains("= help: the same command resumes with the finished shard in `"), "{said}");
+        assert!(said.contains("= help: `--restart` discards them"), "{said}");
         assert_eq!(ground.home(), [".out.partial"]);
         goes_on(&ground);
     }

@@ -2,23 +2,23 @@
 
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::checkpoint::text::human;
-use qwen_fp8::init::{InitError, Request, Scales, draft};
+use qwen_fp8::init::{DraftGranularity, InitError, Request, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
 
 use super::{plan, recipe};
 use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
-fn request(scales: Option<Scales>) -> Request {
-    Request { model: "org/model".to_owned(), scales }
+fn request(granularity: Option<DraftGranularity>) -> Request {
+    Request { model: "org/model".to_owned(), granularity }
 }
 
-fn try_init(shapes: &Shapes, scales: Option<Scales>) -> Result<String, InitError> {
-    draft(Checkpoint::open(shapes.write_single().path()).unwrap(), &request(scales))
+fn try_init(shapes: &Shapes, granularity: Option<DraftGranularity>) -> Result<String, InitError> {
+    draft(Checkpoint::open(shapes.write_single().path()).unwrap(), &request(granularity))
 }
 
-fn init(shapes: &Shapes, scales: Option<Scales>) -> String {
-    try_init(shapes, scales).unwrap_or_else(|error| panic!("{error:#?}"))
+fn init(shapes: &Shapes, granularity: Option<DraftGranularity>) -> String {
+    try_init(shapes, granularity).unwrap_or_else(|error| panic!("{error:#?}"))
 }
 
 fn quantized(plan: &Plan) -> Vec<&str> {
@@ -27,17 +27,17 @@ fn quantized(plan: &Plan) -> Vec<&str> {
 }
 
 /// Drafts the recipe again, and holds it against what this ready recipe quantizes.
-fn assert_drafted(shapes: &Shapes, scales: Option<Scales>, ready: &str) -> String {
-    let text = assert_clean(shapes, scales);
-    assert_eq!(init(shapes, scales), text, "a second draft differs");
+fn assert_drafted(shapes: &Shapes, granularity: Option<DraftGranularity>, ready: &str) -> String {
+    let text = assert_clean(shapes, granularity);
+    assert_eq!(init(shapes, granularity), text, "a second draft differs");
     let ready = std::fs::read_to_string(format!("{}/recipes/{ready}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     assert_eq!(quantized(&plan(&text, shapes)), quantized(&plan(&ready, shapes)), "{text}");
     text
 }
 
 /// Drafts a recipe that is valid and planned without a word, and whose figures are the plan's.
-fn assert_clean(shapes: &Shapes, scales: Option<Scales>) -> String {
-    let text = init(shapes, scales);
+fn assert_clean(shapes: &Shapes, granularity: Option<DraftGranularity>) -> String {
+    let text = init(shapes, granularity);
     let drafted = plan(&text, shapes);
     assert!(Plan::check_recipe(&drafted.recipe).is_empty());
     assert!(drafted.warnings.is_empty(), "{text}\n{:#?}", drafted.warnings);
@@ -64,7 +64,7 @@ fn dense_families_and_their_towers() {
         gemma::gemma_3_12b(),
     ] {
         assert_drafted(&shapes, None, "fp8_dynamic.yaml");
-        let text = assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
+        let text = assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_per_channel.yaml");
         assert!(!text.contains("no family that is known"), "{text}");
     }
 }
@@ -80,7 +80,7 @@ fn families_with_experts() {
 fn hybrids() {
     let shapes = hybrid::qwen3_5_27b();
     insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_hybrid.yaml"));
-    assert_drafted(&shapes, Some(Scales::Rows), "fp8_hybrid_per_channel.yaml");
+    assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_hybrid_per_channel.yaml");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn stacked_experts_are_split() {
     let plan = plan(&text, &shapes);
     assert_eq!((quantized(&plan).len(), plan.warnings.len()), (48 * (4 + 3 * 128), 0));
     insta::assert_snapshot!("qwen3_vl_moe", text);
-    assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
+    assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_per_channel.yaml");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn rows_where_blocks_fit_little() {
     let planned = plan(&text, &shapes);
     assert_eq!((quantized(&planned).len(), planned.warnings.len()), (8, 0));
     assert!(text.contains("Blocks of 128 do not fit most of them, hence rows."), "{text}");
-    assert!(matches!(try_init(&shapes, Some(Scales::Blocks)), Err(InitError::Nothing { .. })));
+    assert!(matches!(try_init(&shapes, Some(DraftGranularity::Block)), Err(InitError::Nothing { .. })));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn names_are_quoted_so_that_the_recipe_reads_them_back() {
         ("null", "null-FP8"),
         ("a\u{202e}\"\\b\u{85}\u{1f642}", "a\u{202e}\"\\b\u{85}\u{1f642}-FP8"),
     ] {
-        let request = Request { model: model.to_owned(), scales: None };
+        let request = Request { model: model.to_owned(), granularity: None };
         let text = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();
         assert!(!text.contains(['\u{202e}', '\u{85}']), "{text:?}");
         let read = recipe(&text);

@@ -1,4 +1,4 @@
-//! From explicit arguments to the scheme that computes them.
+//! Finds the scheme that explicit quantization arguments describe.
 
 use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Strategy, find_by_arguments};
 use serde_json::Value;
@@ -9,10 +9,10 @@ use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::child;
 
-/// Observers that mean the least and greatest value of a weight, whatever else they do with activations.
+/// The observers that mean the least and greatest value of a weight, whatever they do with activations.
 const MINMAX: [&str; 3] = ["memoryless_minmax", "minmax", "static_minmax"];
 
-/// The scheme that does what a group asks for, and the options with which it does; what stands in the way is reported.
+/// Finds the scheme of a group and its options, or reports why there is none.
 pub(super) fn scheme(
     builder: &mut Builder<'_>,
     group: &ModifierGroup,
@@ -43,7 +43,7 @@ pub(super) fn scheme(
     if found.is_none() {
         let inputs = match &inputs {
             Some(inputs) => format!("inputs of {}", describe(inputs)),
-            None => "inputs as they are".to_owned(),
+            None => "unquantized inputs".to_owned(),
         };
         let diagnostic = Diagnostic::error(format!(
             "no scheme of this build computes these arguments: weights of {}, {inputs}",
@@ -53,13 +53,13 @@ pub(super) fn scheme(
         builder.report(if weights.symmetric {
             diagnostic
         } else {
-            diagnostic.help("`symmetric: false` may be what stands in the way")
+            diagnostic.help("`symmetric: false` may be the reason")
         });
     }
     found
 }
 
-/// Reports an observer that is no plain minimum and maximum.
+/// Reports an observer that does more than take the minimum and maximum.
 pub(super) fn check_observer(builder: &mut Builder<'_>, observer: Option<&str>, pointer: &str) {
     let Some(observer) = observer.filter(|observer| !MINMAX.contains(observer)) else { return };
     let message = if observer.contains("imatrix") {
@@ -158,7 +158,7 @@ impl DynamicName {
     }
 }
 
-/// llm-compressor infers a strategy that is not given from the group size.
+/// Returns the strategy; without one, it follows from the group size as in llm-compressor.
 fn strategy(builder: &mut Builder<'_>, arguments: &GroupArguments, pointer: &str) -> Option<Strategy> {
     let size = arguments.group_size.map(|size| size.0);
     let written = match (arguments.strategy, size) {

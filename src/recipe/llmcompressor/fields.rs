@@ -13,13 +13,13 @@ use crate::recipe::patterns::{Patterns, targets};
 /// The fields of a `QuantizationModifier`.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub(in crate::recipe) struct Modifier {
-    /// What the modifier quantizes: class names, full module names, or `re:` and a regular expression. Groups have
-    /// targets of their own.
+    /// The layers that the modifier quantizes: class names, full module names, or `re:` and a regular expression. Groups
+    /// have targets of their own.
     #[serde(default = "linear")]
     #[schemars(schema_with = "targets")]
     pub(super) targets: Patterns,
 
-    /// What the modifier leaves as it is, in the same patterns.
+    /// The layers that the modifier leaves unquantized, as patterns of the same kinds.
     #[serde(default)]
     pub(super) ignore: Patterns,
 
@@ -28,28 +28,28 @@ pub(in crate::recipe) struct Modifier {
     #[schemars(schema_with = "scheme")]
     pub(super) scheme: Option<Value>,
 
-    /// Groups of layers by name, each with explicit arguments. Give this or `scheme`.
+    /// Groups of layers by name, each with explicit quantization arguments. Give this or `scheme`.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ModifierGroup>", extend("minProperties" = 1, "examples" = [groups()]))]
     pub(super) config_groups: Option<IndexMap<String, ModifierGroup>>,
 
-    /// Quantized key and value caches need calibration data, so that only `null` is accepted.
+    /// The quantization of key and value caches, which needs calibration data: only `null` is accepted.
     #[serde(default)]
     #[schemars(with = "()", extend("examples" = [null]))]
     #[expect(dead_code, reason = "the schema accepts nothing but null")]
     kv_cache_scheme: Option<()>,
 
-    /// How the range of a weight is found. What is accepted means its least and greatest value.
+    /// The observer that finds the range of a weight. The accepted ones all take its least and greatest value.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) weight_observer: Option<String>,
 
-    /// How the range of an input is found, which has no meaning while inputs are quantized dynamically.
+    /// The observer that finds the range of an input. It has no effect because inputs are quantized dynamically.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) input_observer: Option<String>,
 
-    /// How the range of an output is found, which has no meaning because outputs are not quantized.
+    /// The observer that finds the range of an output. It has no effect because outputs are not quantized.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) output_observer: Option<String>,
@@ -59,13 +59,13 @@ pub(in crate::recipe) struct Modifier {
     #[schemars(extend("examples" = [{ "weights": "memoryless_minmax" }]))]
     pub(super) observer: Option<Observers>,
 
-    /// Whether llm-compressor skips its check that shapes divide. This tool's own check stays.
+    /// Makes llm-compressor skip its check that shapes are divisible. This tool checks them all the same.
     #[serde(default)]
     #[schemars(extend("examples" = [false]))]
     #[expect(dead_code, reason = "accepted because llm-compressor writes it")]
     bypass_divisibility_checks: Option<Flag>,
 
-    /// What llm-compressor notes in the recipes that it writes; `true` is refused.
+    /// A note that llm-compressor leaves in the recipes that it writes; `true` is refused.
     #[serde(default)]
     #[schemars(extend("examples" = [false]))]
     pub(super) requires_calibration_data: Option<Flag>,
@@ -75,17 +75,17 @@ pub(in crate::recipe) struct Modifier {
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub(in crate::recipe) struct Observers {
-    /// As `weight_observer`.
+    /// The same as `weight_observer`.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) weights: Option<String>,
 
-    /// As `input_observer`.
+    /// The same as `input_observer`.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) input: Option<String>,
 
-    /// As `output_observer`.
+    /// The same as `output_observer`.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) output: Option<String>,
@@ -95,26 +95,26 @@ pub(in crate::recipe) struct Observers {
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub(in crate::recipe) struct ModifierGroup {
-    /// What the group takes.
+    /// The layers that the group takes.
     #[schemars(schema_with = "targets")]
     pub(super) targets: Patterns,
 
-    /// How the weights are quantized.
+    /// The quantization of the weights.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "num_bits": 8, "type": "float", "strategy": "channel", "symmetric": true }]))]
     pub(super) weights: Option<GroupArguments>,
 
-    /// How a layer's input is quantized while the model runs; without it, inputs stay as they are.
+    /// The quantization of a layer's input while the model runs. Without it, inputs stay unquantized.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "num_bits": 8, "type": "float", "strategy": "token", "dynamic": true }]))]
     pub(super) input_activations: Option<GroupArguments>,
 
-    /// How a layer's output is quantized, which no scheme does: only `null` is accepted.
+    /// The quantization of a layer's output, which no scheme supports: only `null` is accepted.
     #[serde(default)]
     #[schemars(extend("examples" = [null]))]
     pub(super) output_activations: Option<GroupArguments>,
 
-    /// The storage form by its compressed-tensors name; without it, the scheme's own.
+    /// The storage format by its compressed-tensors name. Without it: the scheme's own.
     #[serde(default)]
     #[schemars(extend("examples" = ["float-quantized"]))]
     pub(super) format: Option<String>,
@@ -124,37 +124,37 @@ pub(in crate::recipe) struct ModifierGroup {
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub(in crate::recipe) struct GroupArguments {
-    /// Bits of a quantized number.
+    /// The number of bits of a quantized value.
     #[serde(default = "eight")]
     #[schemars(extend("examples" = [8, 4]))]
     pub(super) num_bits: Count,
 
-    /// What the quantized numbers are.
+    /// The type of the quantized values.
     #[serde(rename = "type", default)]
     #[schemars(extend("examples" = ["float"]))]
     pub(super) kind: NumberType,
 
-    /// Whether the range is symmetric around zero, which makes zero points needless.
+    /// Makes the range symmetric around zero, so that no zero points are needed.
     #[serde(default = "yes")]
     #[schemars(extend("examples" = [true]))]
     pub(super) symmetric: Flag,
 
-    /// Columns that share a scale, for the strategies `group` and `tensor_group`; -1 means `channel`.
+    /// The number of columns that share a scale, for the strategies `group` and `tensor_group`; -1 means `channel`.
     #[serde(default)]
     #[schemars(extend("examples" = [128]))]
     pub(super) group_size: Option<Count>,
 
-    /// Which elements share a scale. Without it: `group` where there is a `group_size`, else `tensor`.
+    /// The elements that share a scale. Without it: `group` where there is a `group_size`, else `tensor`.
     #[serde(default)]
     #[schemars(extend("examples" = ["channel"]))]
     pub(super) strategy: Option<StrategyName>,
 
-    /// Rows and columns that share a scale, for the strategy `block`: `[128, 128]` or `128x128`.
+    /// The rows and columns of a block that shares a scale, for the strategy `block`: `[128, 128]` or `128x128`.
     #[serde(default)]
     #[schemars(extend("examples" = [[128, 128], "128x128"]))]
     pub(super) block_structure: Option<BlockStructure>,
 
-    /// Whether scales are computed while the model runs. Static and local ones of inputs need calibration data.
+    /// Computes the scales while the model runs. Static and local scales of inputs need calibration data.
     #[serde(default)]
     #[schemars(extend("examples" = [true]))]
     pub(super) dynamic: Option<DynamicName>,
@@ -164,7 +164,7 @@ pub(in crate::recipe) struct GroupArguments {
     #[schemars(schema_with = "actorder")]
     pub(super) actorder: Option<Value>,
 
-    /// The dtype of a stored scale; without it, the dtype of the weight.
+    /// The dtype of a stored scale. Without it: the dtype of the weight.
     #[serde(default)]
     #[schemars(extend("examples" = ["torch.uint8"]))]
     pub(super) scale_dtype: Option<String>,
@@ -175,19 +175,19 @@ pub(in crate::recipe) struct GroupArguments {
     #[expect(dead_code, reason = "it follows from `symmetric`")]
     zp_dtype: Option<String>,
 
-    /// How the range is found. What is accepted means the least and greatest value.
+    /// The observer that finds the range. The accepted ones all take the least and greatest value.
     #[serde(default)]
     #[schemars(extend("examples" = ["memoryless_minmax"]))]
     pub(super) observer: Option<String>,
 
-    /// Arguments of the observer. What is accepted takes none.
+    /// Arguments of the observer. The accepted ones take none.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Value>", extend("maxProperties" = 0, "examples" = [{}]))]
     #[expect(dead_code, reason = "the schema holds it empty")]
     observer_kwargs: Option<Value>,
 }
 
-/// What quantized numbers are.
+/// The type of quantized values.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize, serde::Serialize)]
 pub(in crate::recipe) enum NumberType {
     #[default]
@@ -207,7 +207,7 @@ impl JsonSchema for NumberType {
     }
 }
 
-/// Which elements share a scale.
+/// The granularity of the scales, by compressed-tensors' names.
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::recipe) enum StrategyName {
@@ -217,17 +217,17 @@ pub(in crate::recipe) enum StrategyName {
     Channel,
     /// `group_size` columns of a row.
     Group,
-    /// A tile of `block_structure`.
+    /// A block of `block_structure`.
     Block,
     /// A token of an input.
     Token,
-    /// As `group`, under a second scale for the tensor.
+    /// The same as `group`, with a global scale for the tensor.
     TensorGroup,
     /// A head of an attention layer.
     AttnHead,
 }
 
-/// When scales are computed.
+/// The time at which scales are computed.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(untagged)]
 pub(in crate::recipe) enum DynamicName {
@@ -310,7 +310,7 @@ impl JsonSchema for Flag {
     }
 }
 
-/// Rows and columns of a tile, as `[128, 128]` or `128x128`.
+/// Rows and columns of a block, as `[128, 128]` or `128x128`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::recipe) struct BlockStructure(pub(super) [usize; 2]);
 

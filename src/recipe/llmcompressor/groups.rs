@@ -12,7 +12,7 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::child;
 use crate::recipe::patterns::Patterns;
 
-/// One group: a scheme with its options, and what it is to take.
+/// One group: a scheme with its options and its targets.
 pub(super) struct SchemeGroup {
     pub(super) label: String,
     pub(super) registration: &'static Registration,
@@ -23,7 +23,7 @@ pub(super) struct SchemeGroup {
     pub(super) pointer: String,
 }
 
-/// The groups in the order of the text; what is wrong with them is reported.
+/// Reads the groups in the order of the text, and reports what is wrong with them.
 pub(super) fn groups(builder: &mut Builder<'_>, modifier: &Modifier, pointer: &str) -> Vec<SchemeGroup> {
     let scheme_at = child(pointer, "scheme");
     match (&modifier.scheme, &modifier.config_groups) {

@@ -1,4 +1,4 @@
-//! What llm-compressor's dialect knows that its schema does not say: which of its parts need calibration data.
+//! Hints for llm-compressor's dialect: the parts that need calibration data, and the keys in the wrong place.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::recipe::explain::Hints;
 use crate::recipe::front_end::Misplaced;
 use crate::recipe::native::NativeHints;
 
-/// Modifiers that look at activations, or train.
+/// The modifiers that observe activations, or train.
 const CALIBRATED: [&str; 10] = [
     "AWQModifier",
     "AutoRoundModifier",
@@ -28,7 +28,7 @@ const CALIBRATED: [&str; 10] = [
 pub(super) struct StageHints {
     /// Help for keys that belong to some dialect, but elsewhere.
     pub(super) misplaced: Misplaced,
-    /// For the native rule that an `FP8Modifier` in a stage holds.
+    /// Hints for the native rule in an `FP8Modifier`.
     pub(super) native: NativeHints,
 }
 
@@ -51,7 +51,7 @@ impl Hints for StageHints {
     }
 }
 
-/// What to do about a key that belongs elsewhere in llm-compressor's nesting.
+/// Help for a key that belongs elsewhere in llm-compressor's nesting.
 pub(super) fn misplaced(key: &str) -> Option<String> {
     const NESTING: &str = "llm-compressor's nesting is `quant_stage:`, `quant_modifiers:`, `QuantizationModifier:`";
     if let Some(stage) = key.strip_suffix("_stages") {
@@ -62,7 +62,7 @@ pub(super) fn misplaced(key: &str) -> Option<String> {
     (inner || modifier || key == "config_groups").then(|| NESTING.to_owned())
 }
 
-/// The diagnostic for a part of a recipe that llm-compressor knows and this tool cannot do, if `pointer` is one.
+/// The diagnostic for a part of a recipe that llm-compressor supports and this tool does not, if `pointer` is one.
 fn explain(pointer: &str, document: &Document) -> Option<Diagnostic> {
     let tokens: Vec<_> = pointer.split('/').skip(1).collect();
     let [stage, group, modifier, fields @ ..] = tokens.as_slice() else { return None };
@@ -74,7 +74,7 @@ fn explain(pointer: &str, document: &Document) -> Option<Diagnostic> {
         [] if CALIBRATED.contains(modifier) => Some(
             Diagnostic::error(format!("`{modifier}` needs calibration data"))
                 .at(document.spans.key(pointer))
-                .help("this tool supports `QuantizationModifier`, and of it what needs no data"),
+                .help("this tool supports `QuantizationModifier`, as far as it needs no data"),
         ),
         [] if *modifier != "QuantizationModifier" && *modifier != "FP8Modifier" => Some(
             Diagnostic::error(format!("the modifier `{}` is unknown", unquoted(modifier)))

@@ -8,10 +8,10 @@ use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::suggest::unknown_scheme;
 
-/// Presets whose input scales llm-compressor takes from data, whatever a scheme of the same name does here.
+/// The presets whose input scales llm-compressor takes from data, whatever a scheme of the same name does here.
 const CALIBRATED_PRESETS: [&str; 2] = ["FP8", "NVFP4"];
 
-/// The scheme that a preset names; what stands in the way is reported.
+/// Finds the scheme that a preset names, or reports why there is none.
 pub(super) fn preset(builder: &mut Builder<'_>, name: &str, at: Range<usize>) -> Option<&'static Registration> {
     if let Some(diagnostic) = calibrated_preset(name) {
         builder.report(diagnostic.at(at));
@@ -24,7 +24,7 @@ pub(super) fn preset(builder: &mut Builder<'_>, name: &str, at: Range<usize>) ->
     found
 }
 
-/// The diagnostic for a name that is no preset which this tool can do, without its place.
+/// The diagnostic, without its place, for a name that is no preset of this tool.
 pub(super) fn wrong_scheme(name: &str) -> Diagnostic {
     calibrated_preset(name).unwrap_or_else(|| {
         unknown_scheme(

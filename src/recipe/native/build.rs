@@ -16,7 +16,7 @@ use crate::recipe::policy::Dialect;
 use crate::recipe::rule::{Located, Rule};
 use crate::recipe::suggest::unknown_scheme;
 
-/// What a vision tower is called in the checkpoints that have one.
+/// Patterns for the names of vision towers.
 const VISION: [&str; 3] = ["re:.*visual.*", "re:.*vision_tower.*", "re:.*vision_model.*"];
 
 /// The rule at `pointer`, the `number`th of the recipe; what is wrong with it is reported.
@@ -71,7 +71,7 @@ pub(super) fn rule(builder: &mut Builder<'_>, pointer: &str, number: usize) -> O
     })
 }
 
-/// The rule of an `FP8Modifier`, behind the one that it implies: a vision tower stays as it is.
+/// The rule of an `FP8Modifier`, behind the one that it implies: a vision tower stays unquantized.
 pub(in crate::recipe) fn fp8_modifier_rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
     let span = builder.document.spans.key(pointer);
     let Some(mut written) = rule(builder, pointer, 1) else { return Vec::new() };

@@ -1,8 +1,9 @@
-//! What the native dialect knows of unknown keys: the scheme that has such an option, the map that has such a key.
+//! Hints for unknown keys of the native dialect: the scheme that has such an option, the map that has such a key.
 
 use serde_json::Value;
 
 use super::schema::rule_branches;
+use crate::checkpoint::text::unquoted;
 use crate::recipe::explain::Hints;
 use crate::recipe::front_end::Misplaced;
 use crate::recipe::suggest::list;
@@ -22,13 +23,13 @@ impl Hints for NativeHints {
         }
         let has_rules = schema["properties"].get("rules").is_some();
         let is_of_a_rule = has_rules && schemes_with(key).next().is_some();
-        is_of_a_rule.then(|| "it belongs in an entry of `rules`".to_owned())
+        is_of_a_rule.then(|| format!("`{}` belongs in an entry of `rules`", unquoted(key)))
     }
 
     fn foreign(&self, key: &str, schema: &Value) -> Option<String> {
         let scheme = schema["properties"]["scheme"]["const"].as_str()?;
         let names = list(schemes_with(key), "and");
-        (!names.is_empty()).then(|| format!("it is an option of {names}, not of `{scheme}`"))
+        (!names.is_empty()).then(|| format!("`{}` is an option of {names}, not of `{scheme}`", unquoted(key)))
     }
 }
 

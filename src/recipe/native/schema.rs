@@ -73,7 +73,7 @@ pub(super) fn rules_form(rule: Value) -> Value {
         "minItems": 1,
         "items": rule,
         "description": "The rules in order of precedence: the first one that takes a tensor decides. What no rule \
-                        takes stays as it is.",
+                        takes stays unquantized.",
         "examples": [[{ "scheme": "FP8_DYNAMIC", "block_size": 128, "targets": "Linear" }]],
     });
     let mut properties = header_properties(Format::Fp8);
@@ -85,13 +85,18 @@ pub(super) fn rules_form(rule: Value) -> Value {
 pub(super) fn fp8_modifier_form(modifier: Value) -> Value {
     let mut properties = header_properties(Format::Fp8);
     properties.insert("FP8Modifier".to_owned(), fp8_modifier(modifier));
-    closed("FP8Modifier", "One scheme for the language model; a vision tower is kept.", &["FP8Modifier"], properties)
+    closed(
+        "FP8Modifier",
+        "One scheme for the language model; a vision tower stays unquantized.",
+        &["FP8Modifier"],
+        properties,
+    )
 }
 
 /// The schema of the key `FP8Modifier`, given the schema of what it holds.
 pub(in crate::recipe) fn fp8_modifier(mut modifier: Value) -> Value {
     modifier["description"] =
-        "One scheme for the language model, in the official layout; a vision tower is kept.".into();
+        "One scheme for the language model, in the official layout; a vision tower stays unquantized.".into();
     modifier["examples"] = json!([{ "scheme": "FP8_DYNAMIC", "block_size": 128, "targets": "Linear", "ignore": [] }]);
     modifier
 }

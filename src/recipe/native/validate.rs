@@ -21,7 +21,7 @@ pub(in crate::recipe) fn validate_rule(validation: &mut Validation<'_>, pointer:
             None => {
                 let diagnostic = match qwen_fp8_schemes::find(name) {
                     Some(known) if known.name == name => {
-                        Diagnostic::error(format!("`{name}` is no scheme for {}", subject(pointer)))
+                        Diagnostic::error(format!("the scheme `{name}` is not possible in {}", subject(pointer)))
                             .help(schemes(branches))
                     }
                     _ => unknown_scheme(name, branches.iter().map(|branch| branch.name)),
@@ -39,7 +39,7 @@ pub(in crate::recipe) fn validate_rule(validation: &mut Validation<'_>, pointer:
             diagnostic = diagnostic.at(document.spans.key(pointer));
             if let Some(key) = rule.keys().find(|key| nearest_word(key, ["scheme"]).is_some()) {
                 diagnostic = diagnostic.at(document.spans.key(&child(pointer, key)));
-                diagnostic = diagnostic.help(format!("`{}` is no key; did you mean `scheme`?", unquoted(key)));
+                diagnostic = diagnostic.help(format!("`{}` is not a key; did you mean `scheme`?", unquoted(key)));
             }
             validation.report(diagnostic.help(schemes(branches)), pointer);
         }

@@ -5,12 +5,13 @@ use qwen_fp8_schemes::{Make, Registration, registered};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::named;
-use crate::cli::args::SchemesTest;
-use crate::cli::screen::{Failure, Screen};
-use crate::cli::table::{Align, Table};
+use super::named::named;
+use crate::cli::args::SchemesTestArgs;
+use crate::cli::error::CommandError;
+use crate::cli::screen::Screen;
+use crate::cli::table::{Align, TextTable};
 
-pub(super) fn test(args: &SchemesTest, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn test(args: &SchemesTestArgs, screen: &Screen) -> Result<(), CommandError> {
     let schemes = match &args.names[..] {
         [] => registered(),
         names => names.iter().map(|name| named(name)).collect::<Result<_, _>>()?,
@@ -32,13 +33,13 @@ pub(super) fn test(args: &SchemesTest, screen: &Screen) -> Result<(), Failure> {
     } else {
         screen.data(&render(&tested))?;
         for failure in tested.iter().filter_map(|tested| tested.outcome.as_ref().err()) {
-            screen.failure(&Failure::Input(failure.to_string()));
+            screen.failure(&CommandError::Input(failure.to_string()));
         }
     }
-    if tested.iter().all(|tested| tested.outcome.is_ok()) { Ok(()) } else { Err(Failure::Said) }
+    if tested.iter().all(|tested| tested.outcome.is_ok()) { Ok(()) } else { Err(CommandError::Reported) }
 }
 
-/// A scheme, and what came of its test.
+/// A scheme with the outcome of its test.
 struct Tested {
     scheme: &'static Registration,
     outcome: Result<ConformanceReport, ConformanceError>,
@@ -62,7 +63,7 @@ impl Tested {
 }
 
 fn render(tested: &[Tested]) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("scheme", Align::Left),
         ("configurations", Align::Right),
         ("weights", Align::Right),

@@ -1,43 +1,42 @@
-//! The tensor statistics that `apply` prints: a line for all weights, and one for each of the first few.
+//! The tensor statistics of a run in words: a line for all weights, and one for each of the first few.
 
 use super::screen::Screen;
 use crate::checkpoint::manifest::NonFinite;
-use crate::checkpoint::text::count;
-use crate::checkpoint::text::grouped;
-use crate::checkpoint::text::shown;
+use crate::checkpoint::text::{count, grouped, shown};
 use crate::run::{DegenerateScaleCounts, RunReport, TensorStats};
 
-/// Weights that are named; `--json` names all.
+/// The number of weights that are named; `--json` names all.
 const MOST: usize = 5;
 
+/// Reports the non-finite values that were let through, and the degenerate scales.
 pub(super) fn say(report: &RunReport, screen: &Screen) {
-    let kept = &report.non_finite;
-    if !kept.is_empty() {
-        let nan = sum(kept, |of| of.nan);
-        let infinite = sum(kept, |of| of.infinite);
-        let scales = sum(kept, |of| of.scales);
-        let weights = count(kept.len(), "weight");
+    let non_finite = &report.non_finite;
+    if !non_finite.is_empty() {
+        let nan = sum(non_finite, |of| of.nan);
+        let infinite = sum(non_finite, |of| of.infinite);
+        let scales = sum(non_finite, |of| of.scales);
+        let weights = count(non_finite.len(), "weight");
         screen.say(&format!(
             "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
         ));
-        weights_of(kept, screen, |NonFinite { nan, infinite, scales, first }| {
+        weights_of(non_finite, screen, |NonFinite { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)
         });
     }
-    let odd = &report.degenerate_scales;
-    if !odd.is_empty() {
+    let degenerate = &report.degenerate_scales;
+    if !degenerate.is_empty() {
         let numbers = DegenerateScaleCounts {
-            zero: odd.iter().map(|met| met.counts.zero).sum(),
-            underflowed: odd.iter().map(|met| met.counts.underflowed).sum(),
-            subnormal: odd.iter().map(|met| met.counts.subnormal).sum(),
+            zero: degenerate.iter().map(|stats| stats.counts.zero).sum(),
+            underflowed: degenerate.iter().map(|stats| stats.counts.underflowed).sum(),
+            subnormal: degenerate.iter().map(|stats| stats.counts.subnormal).sum(),
             first: None,
         };
-        screen.say(&format!("scales of {}: {}", count(odd.len(), "weight"), groups(&numbers)));
-        weights_of(odd, screen, |numbers| (groups(numbers), numbers.first));
+        screen.say(&format!("scales of {}: {}", count(degenerate.len(), "weight"), groups(&numbers)));
+        weights_of(degenerate, screen, |numbers| (groups(numbers), numbers.first));
     }
 }
 
-/// `2 groups of zeros, 1 with a subnormal scale`.
+/// The groups by kind, such as `2 groups of zeros, 1 group with a subnormal scale`.
 fn groups(numbers: &DegenerateScaleCounts) -> String {
     let parts = [
         (numbers.zero, "of zeros"),
@@ -54,10 +53,10 @@ fn groups_of(number: u64) -> String {
 }
 
 fn sum<T>(all: &[TensorStats<T>], of: impl Fn(&T) -> u64) -> String {
-    grouped(all.iter().map(|met| of(&met.counts)).sum())
+    grouped(all.iter().map(|stats| of(&stats.counts)).sum())
 }
 
-/// The first weights, each with its numbers and the first place.
+/// Names the first weights, each with its counts and the first place.
 fn weights_of<T>(all: &[TensorStats<T>], screen: &Screen, describe: impl Fn(&T) -> (String, Option<[u64; 2]>)) {
     for TensorStats { tensor, counts } in all.iter().take(MOST) {
         let (numbers, first) = describe(counts);
