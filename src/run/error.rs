@@ -153,6 +153,11 @@ impl RunError {
         lines.iter().map(|&line| line.to_owned()).collect()
     }
 
+    /// Returns the error of a plan that contradicts itself at this tensor.
+    pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> Self {
+        Self::Inconsistent { tensor: tensor.to_owned(), reason }
+    }
+
     /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at `path`.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();

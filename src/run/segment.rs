@@ -1,13 +1,13 @@
 //! A stretch of work: where its bytes come from, where they go, and the tasks that it is cut into.
 
-use qwen_fp8_schemes::{AmaxScope, Matrix, SourceDtype};
+use qwen_fp8_schemes::{AmaxScope, Matrix};
 
 use crate::checkpoint::Tensor;
-use crate::plan::{Fp8Source, InputData, Job, Plan, PlannedInput, Slot};
+use crate::plan::{InputData, Job, Plan, Slot};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
+use crate::run::planned::{fp8, matrix, offset_of, row_bytes, rows, scheme};
 use crate::run::row_reader;
-use crate::run::work::{inconsistent, scheme};
 
 /// A stretch of work that is cut into equal tasks.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             let kind = SegmentKind::Dequantize { matrix, to_shard: to.shard, to: offset_of(plan, *to) };
             Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
         }
-        (Job::PassThrough { .. }, _) => Err(inconsistent(&input.name, "it passes through in two parts")),
+        (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in two parts")),
         (Job::Quantize { rule, outputs }, _) => {
             let matrix = matrix(input)?;
             let scheme = scheme(plan, *rule, input)?;
@@ -194,11 +194,6 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             Ok(Segment { tasks: segment.tasks.max(writes.into()), ..segment })
         }
     }
-}
-
-/// Returns the codes and scales of an input that passes through.
-pub(super) fn fp8(input: &PlannedInput) -> Result<&Fp8Source, RunError> {
-    input.fp8().ok_or_else(|| inconsistent(&input.name, "it passes through, and is not FP8"))
 }
 
 /// A copy of stored bytes: a shard, an offset in it, and their number.
@@ -222,38 +217,7 @@ fn copy(
     segment.counted()
 }
 
-fn offset_of(plan: &Plan, slot: Slot) -> u64 {
-    plan.shards[slot.shard].tensors[slot.tensor].offset
-}
-
 /// So many bytes, but a multiple of `unit` bytes and at least that.
 fn whole_rows(bytes: u64, unit: u64) -> u64 {
     (bytes / unit.max(1) * unit).max(unit).max(1)
-}
-
-/// Bytes of a row of values.
-pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
-    (input.shape.last().copied().unwrap_or_default() * input.dtype.bitsize() / 8) as u64
-}
-
-/// A weight as rows and columns; dimensions before the last are rows, one after the other.
-pub(super) fn matrix(input: &PlannedInput) -> Result<Matrix, RunError> {
-    let dtype = SourceDtype::try_from(input.dtype)
-        .map_err(|_| inconsistent(&input.name, "its dtype is none that can be quantized"))?;
-    let [rows @ .., columns] = input.shape.as_slice() else {
-        return Err(inconsistent(&input.name, "it has no rows"));
-    };
-    let matrix = Matrix { dtype, rows: rows.iter().product(), columns: *columns };
-    if (matrix.rows * matrix.row_bytes()) as u64 != input.len {
-        return Err(inconsistent(&input.name, "its shape and its bytes disagree"));
-    }
-    Ok(matrix)
-}
-
-/// The first row of a part of a matrix and how many rows it has. A part without bytes is all of a matrix without any.
-pub(super) fn rows(matrix: Matrix, start: u64, len: u64) -> (usize, usize) {
-    match matrix.row_bytes() as u64 {
-        0 => (0, matrix.rows),
-        row => ((start / row) as usize, (len / row) as usize),
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Plan, Slot};
+use crate::plan::Plan;
 use crate::run::amax::AmaxTable;
 use crate::run::error::RunError;
 use crate::run::observer::Observer;
@@ -130,10 +130,6 @@ impl<'a> RunState<'a> {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn offset(&self, slot: Slot) -> u64 {
-        self.plan.shards[slot.shard].tensors[slot.tensor].offset
     }
 
     /// The name of the tensor that the segment's byte at `start` belongs to.

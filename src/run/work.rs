@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
+use qwen_fp8_schemes::AmaxScope;
 
-use crate::plan::{Job, Plan, PlannedInput, Slot};
+use crate::plan::{Job, Plan};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{matrix, scheme};
 use crate::run::row_reader;
-use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
+use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of};
 
 /// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
 const TASK_BYTES: u64 = 2 << 20;
@@ -44,7 +45,7 @@ pub(super) struct Task {
 }
 
 impl Work {
-    /// Cuts the plan, which [`check_slots`] has passed, for `threads` workers whose buffers take at most `max_memory`
+    /// Cuts the plan, which `plan_check` has passed, for `threads` workers whose buffers take at most `max_memory`
     /// bytes together. What only goes to `finished` shards is left out.
     pub(super) fn new(plan: &Plan, finished: &[bool], threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
@@ -88,11 +89,6 @@ impl Work {
         let (start, len) = self.segments[segment].part(number - self.first_task[segment]);
         Some(Task { number, segment, start, len })
     }
-}
-
-/// The scheme of a rule that quantizes.
-pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
-    plan.scheme(rule).ok_or_else(|| inconsistent(&input.name, "its rule has no scheme"))
 }
 
 /// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
@@ -157,58 +153,4 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
 /// Whether the job writes to a shard that is not finished.
 pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
     job.slots().iter().any(|slot| !finished[slot.shard])
-}
-
-/// Every byte of the output is written by exactly one job, or lies in a header.
-pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
-    let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
-    if plan.inputs.len() != plan.jobs.len() {
-        return Err(inconsistent("*", "it has not one job per input"));
-    }
-    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
-        let mut take = |slot: &Slot, len: u64| {
-            let placed = plan.shards.get(slot.shard).and_then(|shard| shard.tensors.get(slot.tensor));
-            if placed.is_none_or(|placed| placed.len != len) {
-                return Err(inconsistent(&input.name, "an output has another size than its place in the layout"));
-            }
-            if std::mem::replace(&mut taken[slot.shard][slot.tensor], true) {
-                return Err(inconsistent(&input.name, "an output's place is taken twice"));
-            }
-            Ok(())
-        };
-        match job {
-            Job::Copy { to } | Job::Dequantize { to } => take(to, input.len)?,
-            Job::PassThrough { codes, scales } => {
-                let source = fp8(input)?;
-                take(codes, source.codes.len)?;
-                take(scales, source.scales.len)?;
-            }
-            Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
-                return Err(inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));
-            }
-            Job::Quantize { outputs, .. } => {
-                outputs.iter().try_for_each(|(spec, slot)| take(slot, spec.bytes() as u64))?;
-            }
-        }
-    }
-    for (shard, taken) in plan.shards.iter().zip(&taken) {
-        let mut end = shard.header.len() as u64;
-        for (placed, taken) in shard.tensors.iter().zip(taken) {
-            if !taken {
-                return Err(inconsistent(&placed.entry.name, "no job writes it"));
-            }
-            if placed.offset != end {
-                return Err(inconsistent(&placed.entry.name, "it does not begin where the tensor before it ends"));
-            }
-            end += placed.len;
-        }
-        if end != shard.size {
-            return Err(inconsistent(&shard.file_name, "the file's size is not that of its tensors"));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
-    RunError::Inconsistent { tensor: tensor.to_owned(), reason }
 }

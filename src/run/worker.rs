@@ -9,12 +9,13 @@ use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, 
 use crate::plan::Job;
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{self, offset_of, row_bytes};
 use crate::run::row_reader::RowReader;
 use crate::run::scales::first_infinite;
-use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
+use crate::run::segment::{Segment, SegmentKind, SegmentSource};
 use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
-use crate::run::work::{self, Task};
+use crate::run::work::Task;
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
@@ -102,7 +103,7 @@ impl<'a> Worker<'a> {
         if self.shared.plan.keeps_non_finite() {
             return Ok(());
         }
-        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let (first_row, _) = planned::rows(matrix, task.start, task.len);
         let checked = absmax(matrix, first_row, bytes, self.shared.options.simd);
         checked.map(|_| ()).map_err(|at| self.non_finite(segment, at))
     }
@@ -110,7 +111,7 @@ impl<'a> Worker<'a> {
     fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
         self.read(segment, task, segment.alignment() + task.start)?;
         let bytes = self.input.filled(segment.alignment() + task.start, task.len as usize);
-        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let (first_row, _) = planned::rows(matrix, task.start, task.len);
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
         let amax = match amax {
             // What is no number is counted when the weight is quantized.
@@ -138,8 +139,8 @@ impl<'a> Worker<'a> {
             }
         };
         self.read(segment, task, segment.alignment() + task.start)?;
-        let (first_row, rows) = segment::rows(matrix, task.start, task.len);
-        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
+        let (first_row, rows) = planned::rows(matrix, task.start, task.len);
+        let scheme = planned::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
         let band = Band {
             source: matrix,
             first_row,
@@ -151,7 +152,7 @@ impl<'a> Worker<'a> {
         let places: [(u64, usize); MAX_OUTPUTS] = std::array::from_fn(|index| match outputs.get(index) {
             Some((spec, slot)) => {
                 let range = spec.band_range(first_row, rows);
-                (self.shared.offset(*slot) + range.start as u64, range.len())
+                (offset_of(self.shared.plan, *slot) + range.start as u64, range.len())
             }
             None => (0, 0),
         });
