@@ -10,7 +10,7 @@ use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
-use crate::run::RunError;
+use crate::run::error::RunError;
 
 /// More differences than this help nobody.
 const MAX_DIFFERENCES: usize = 8;
@@ -26,13 +26,13 @@ pub(super) struct Identity {
     schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
-    inputs: Vec<Input>,
+    inputs: Vec<InputIdentity>,
 }
 
 /// An input file in the state in which the plan was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(super) struct InputIdentity {
     pub(super) name: String,
     pub(super) size: u64,
     /// Seconds and nanoseconds.
@@ -47,10 +47,10 @@ impl Identity {
         let mut inputs = Vec::new();
         for (number, shard) in plan.checkpoint.shards.iter().enumerate() {
             let header = header_digest(&plan.checkpoint, number, shard)?;
-            inputs.push(Input::new(&shard.name, shard.stamp, Some(header)));
+            inputs.push(InputIdentity::new(&shard.name, shard.stamp, Some(header)));
         }
         for file in &plan.checkpoint.side_files {
-            inputs.push(Input::new(&file.name, file.stamp, None));
+            inputs.push(InputIdentity::new(&file.name, file.stamp, None));
         }
         Ok(Self {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +65,7 @@ impl Identity {
         &self.schemes
     }
 
-    pub(super) fn inputs(&self) -> &[Input] {
+    pub(super) fn inputs(&self) -> &[InputIdentity] {
         &self.inputs
     }
 
@@ -111,7 +111,7 @@ impl Identity {
     }
 }
 
-impl Input {
+impl InputIdentity {
     fn new(name: &str, stamp: Stamp, header: Option<String>) -> Self {
         Self { name: name.to_owned(), size: stamp.size, modified: stamp.modified, inode: stamp.inode, header }
     }
@@ -167,7 +167,7 @@ fn scheme_versions(plan: &Plan) -> BTreeMap<String, u32> {
 }
 
 fn plan_digest(plan: &Plan) -> String {
-    let mut digest = Fields(Sha256::new());
+    let mut digest = FieldDigest(Sha256::new());
     digest.field(format!("{:?}", plan.recipe.on_nonfinite).as_bytes());
     for shard in &plan.shards {
         digest.field(shard.file_name.as_bytes());
@@ -215,9 +215,9 @@ fn plan_digest(plan: &Plan) -> String {
 }
 
 /// A digest over fields, none of which can pass for a part of its neighbour.
-struct Fields(Sha256);
+struct FieldDigest(Sha256);
 
-impl Fields {
+impl FieldDigest {
     fn field(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.update(bytes);

@@ -15,10 +15,10 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
-use crate::run::RunError;
 use crate::run::checksums::Checksums;
+use crate::run::error::RunError;
 use crate::run::identity::{Identity, hexadecimal, sha256};
-use crate::run::met::Met;
+use crate::run::stats::TensorStats;
 use crate::run::threads;
 
 /// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
@@ -34,7 +34,7 @@ pub(super) fn manifest(
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    kept: &[Met<NonFinite>],
+    kept: &[TensorStats<NonFinite>],
 ) -> Manifest {
     let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
         name: layout.file_name.clone(),
@@ -115,7 +115,7 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
+fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
@@ -127,7 +127,7 @@ fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let kept = kept.iter().find(|kept| kept.tensor == input.name);
         Action {
-            non_finite: kept.map(|kept| kept.numbers.clone()),
+            non_finite: kept.map(|kept| kept.counts.clone()),
             tensor: input.name.clone(),
             part_of: input.part_of.as_deref().map(str::to_owned),
             scheme: plan.registration(index).map(|registration| registration.name.to_owned()),

@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt;
 use qwen_fp8_schemes::{Codes, SourceDtype, decode};
 
 use crate::plan::{Fp8Source, InputData, PlannedInput};
-use crate::run::RunError;
 use crate::run::buffer::Buffer;
-use crate::run::self_check::values;
+use crate::run::error::RunError;
+use crate::run::scales::values;
 use crate::run::sources::{SourceFile, Sources};
 
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.

@@ -4,8 +4,8 @@ use qwen_fp8_schemes::{AmaxScope, Matrix, SourceDtype};
 
 use crate::checkpoint::Tensor;
 use crate::plan::{Fp8Source, InputData, Job, Plan, PlannedInput, Slot};
-use crate::run::RunError;
 use crate::run::buffer::ALIGN;
+use crate::run::error::RunError;
 use crate::run::row_reader;
 use crate::run::work::{inconsistent, scheme};
 

@@ -12,8 +12,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Shard, ShardFile};
-use crate::run::RunError;
 use crate::run::buffer::{ALIGN, Buffer};
+use crate::run::error::RunError;
 use crate::run::open_files::OpenFiles;
 
 /// The source shards, opened when they are first read and watched for changes.

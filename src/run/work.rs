@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
 
 use crate::plan::{Job, Plan, PlannedInput, Slot};
-use crate::run::RunError;
 use crate::run::buffer::Buffer;
+use crate::run::error::RunError;
 use crate::run::row_reader;
 use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
 

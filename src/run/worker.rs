@@ -7,18 +7,18 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, absmax, non_finite};
 
 use crate::plan::Job;
-use crate::run::RunError;
 use crate::run::buffer::Buffer;
-use crate::run::pipeline::{Pipeline, StopOnPanic};
+use crate::run::error::RunError;
 use crate::run::row_reader::RowReader;
+use crate::run::scales::first_infinite;
 use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
-use crate::run::self_check::first_infinite;
+use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
 use crate::run::work::{self, Task};
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
-    shared: &'a Pipeline<'a>,
+    shared: &'a RunState<'a>,
     complete: Sender<usize>,
     input: Buffer,
     /// For inputs that are not stored row after row.
@@ -30,7 +30,7 @@ pub(super) struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// A thread that works until there is nothing more to do.
     pub(super) fn start<'scope>(
-        shared: &'scope Pipeline<'a>,
+        shared: &'scope RunState<'a>,
         complete: Sender<usize>,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
@@ -90,7 +90,7 @@ impl<'a> Worker<'a> {
         if let Some(matrix) = decoded {
             self.check_decoded(segment, matrix, task, bytes)?;
         }
-        timed(&mut self.stages.compute, || self.shared.record.checksums.add(to_shard, to, bytes));
+        timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
         timed(&mut self.stages.write, || output.write_at(bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
@@ -99,7 +99,7 @@ impl<'a> Worker<'a> {
 
     /// Refuses NaN and infinity, which decoding a damaged FP8 weight can yield.
     fn check_decoded(&self, segment: &Segment, matrix: Matrix, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
-        if self.shared.keeps() {
+        if self.shared.plan.keeps_non_finite() {
             return Ok(());
         }
         let (first_row, _) = segment::rows(matrix, task.start, task.len);
@@ -114,10 +114,12 @@ impl<'a> Worker<'a> {
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
         let amax = match amax {
             // What is no number is counted when the weight is quantized.
-            Err(_) if self.shared.keeps() => non_finite(matrix, first_row, bytes).amax().unwrap_or_default(),
+            Err(_) if self.shared.plan.keeps_non_finite() => {
+                non_finite(matrix, first_row, bytes).amax().unwrap_or_default()
+            }
             amax => amax.map_err(|at| self.non_finite(segment, at))?,
         };
-        self.shared.maxima.add(segment.inputs[0], amax);
+        self.shared.amax.add(segment.inputs[0], amax);
         Ok(())
     }
 
@@ -129,9 +131,9 @@ impl<'a> Worker<'a> {
         let amax = match scope {
             AmaxScope::Band => None,
             AmaxScope::Tensor | AmaxScope::Fused => {
-                let (maxima, stopped) = (&self.shared.maxima, &self.shared.stopped);
+                let (table, stopped) = (&self.shared.amax, &self.shared.stopped);
                 // Without a maximum the run has stopped, for a reason that another worker has given.
-                let amax = timed(&mut self.stages.wait, || maxima.wait(tensor, stopped));
+                let amax = timed(&mut self.stages.wait, || table.wait(tensor, stopped));
                 Some(amax.ok_or(RunError::Cancelled)?)
             }
         };
@@ -157,7 +159,7 @@ impl<'a> Worker<'a> {
         for ((slice, buffer), &(offset, len)) in slices.iter_mut().zip(&mut self.outputs).zip(&places) {
             *slice = buffer.at_offset(offset, len);
         }
-        let (keeps, slices) = (self.shared.keeps(), &mut slices[..outputs.len()]);
+        let (keeps, slices) = (self.shared.plan.keeps_non_finite(), &mut slices[..outputs.len()]);
         let met = timed(&mut self.stages.compute, || match keeps {
             true => scheme.quantize_any(&band, slices),
             false => scheme.quantize(&band, slices).map(|()| None),
@@ -175,7 +177,7 @@ impl<'a> Worker<'a> {
             }
         }
         // Before anything is counted as written: who sees the shard complete sees this too.
-        timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
+        timed(&mut self.stages.compute, || self.shared.recorder.add(tensor, scheme, &band, met, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {
             // A weight whose outputs lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
@@ -184,7 +186,7 @@ impl<'a> Worker<'a> {
             let (offset, len) = places[index];
             let file = self.shared.outputs.get(slot.shard)?;
             let bytes = self.outputs[index].filled(offset, len);
-            timed(&mut self.stages.compute, || self.shared.record.checksums.add(slot.shard, offset, bytes));
+            timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(slot.shard, offset, bytes));
             timed(&mut self.stages.write, || file.write_at(bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::{Recipe, RecipeText};
-use qwen_fp8::run::{Options, Report, RunError, run};
+use qwen_fp8::run::{RunError, RunOptions, RunReport, run};
 use qwen_fp8::schemes::{
     Band, Dtype, Dynamic, Extent, MAX_OUTPUTS, Make, Matrix, NonFinite, QuantizationArgs, Registration, Role, Scheme,
     ServerSupport, ShapeError, Strategy, TensorSpec, read_options, register_scheme,
@@ -96,11 +96,11 @@ fn plan(factor: &str, overall: &str, more: usize) -> Result<Plan, String> {
 }
 
 /// Applies the scheme to one weight; nothing is left where that fails.
-fn apply(factor: &str, overall: &str) -> Result<Report, RunError> {
+fn apply(factor: &str, overall: &str) -> Result<RunReport, RunError> {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("output");
     let never = AtomicBool::new(false);
-    let done = run(&plan(factor, overall, 0).unwrap(), &output, &Options::new(&never), &());
+    let done = run(&plan(factor, overall, 0).unwrap(), &output, &RunOptions::new(&never), &());
     assert_eq!(output.exists(), done.is_ok());
     done
 }
@@ -128,10 +128,10 @@ fn a_scale_of_any_name_that_is_not_positive_is_not_published() {
 #[test]
 fn degenerate_scales_of_any_name_are_counted() {
     let report = apply("1e-40", "1.0").unwrap();
-    let found: Vec<_> = report.odd_scales.iter().map(|met| (&*met.tensor, met.numbers.subnormal)).collect();
+    let found: Vec<_> = report.degenerate_scales.iter().map(|met| (&*met.tensor, met.counts.subnormal)).collect();
     assert_eq!(found, [(WEIGHT, 256 - 3)]);
-    assert_eq!(report.odd_scales[0].numbers.first, Some([3, 0]));
-    assert!(apply("1.0", "1.0").unwrap().odd_scales.is_empty());
+    assert_eq!(report.degenerate_scales[0].counts.first, Some([3, 0]));
+    assert!(apply("1.0", "1.0").unwrap().degenerate_scales.is_empty());
 }
 
 #[test]

@@ -1,34 +1,31 @@
-//! What the workers of a run share: the tasks, of which each takes the next one, the files, and how far it all is.
+//! The state that the workers of a run share: the tasks still to be taken, the open files, and the progress so far.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::plan::{Plan, Slot};
-use crate::recipe::NonFinitePolicy;
-use crate::run::amax::Maxima;
-use crate::run::journal::Finished;
-use crate::run::met::Record;
+use crate::run::amax::AmaxTable;
+use crate::run::error::RunError;
+use crate::run::observer::Observer;
+use crate::run::options::RunOptions;
 use crate::run::outputs::Outputs;
+use crate::run::recorder::Recorder;
 use crate::run::segment::{Segment, SegmentKind, SegmentSource};
 use crate::run::sources::Sources;
-use crate::run::staging::Staging;
-use crate::run::timings::{Slowest, Stages, TensorTime};
+use crate::run::timings::{Slowest, TensorTime};
 use crate::run::work::{Task, Work};
-use crate::run::worker::Worker;
-use crate::run::{Observer, Options, RunError};
 
-/// What all workers share.
-pub(super) struct Pipeline<'a> {
+/// State that all workers share.
+pub(super) struct RunState<'a> {
     pub(super) plan: &'a Plan,
     pub(super) work: &'a Work,
     pub(super) sources: Sources<'a>,
     pub(super) outputs: &'a Outputs<'a>,
-    pub(super) record: Record<'a>,
-    staging: &'a Staging,
-    pub(super) options: &'a Options<'a>,
-    observer: &'a dyn Observer,
+    pub(super) recorder: Recorder<'a>,
+    pub(super) options: &'a RunOptions<'a>,
+    pub(super) observer: &'a dyn Observer,
     /// The number of the next task.
     next: AtomicU64,
     /// No further task is begun.
@@ -39,7 +36,7 @@ pub(super) struct Pipeline<'a> {
     progress: Vec<Progress>,
     /// Per source shard, the tasks that still read it.
     unread: Vec<AtomicU64>,
-    pub(super) maxima: Maxima,
+    pub(super) amax: AmaxTable,
     slowest: Mutex<Slowest>,
 }
 
@@ -48,21 +45,13 @@ struct Progress {
     started: OnceLock<Instant>,
 }
 
-/// What the workers leave behind when all went well.
-pub(super) struct Outcome {
-    pub(super) stages: Stages,
-    pub(super) slowest: Vec<TensorTime>,
-    pub(super) span: Duration,
-}
-
-impl<'a> Pipeline<'a> {
+impl<'a> RunState<'a> {
     pub(super) fn new(
         plan: &'a Plan,
         work: &'a Work,
         outputs: &'a Outputs<'a>,
-        record: Record<'a>,
-        staging: &'a Staging,
-        options: &'a Options<'a>,
+        recorder: Recorder<'a>,
+        options: &'a RunOptions<'a>,
         observer: &'a dyn Observer,
     ) -> Self {
         let unread: Vec<AtomicU64> = plan.checkpoint.shards.iter().map(|_| AtomicU64::new(0)).collect();
@@ -78,8 +67,7 @@ impl<'a> Pipeline<'a> {
             work,
             sources: Sources::new(&plan.checkpoint.shards, options.direct),
             outputs,
-            record,
-            staging,
+            recorder,
             options,
             observer,
             next: AtomicU64::new(0),
@@ -87,74 +75,9 @@ impl<'a> Pipeline<'a> {
             failure: Mutex::new(None),
             progress: work.segments.iter().map(progress).collect(),
             unread,
-            maxima: Maxima::new(work),
+            amax: AmaxTable::new(work),
             slowest: Mutex::default(),
         }
-    }
-
-    /// Carries out all tasks; every shard is complete and durable when this returns without an error.
-    pub(super) fn run(self) -> Result<Outcome, RunError> {
-        let began = Instant::now();
-        for segment in self.work.segments.iter().filter(|segment| segment.tasks == 0) {
-            self.report(segment, Duration::ZERO);
-        }
-        let stages = thread::scope(|scope| {
-            let (complete, completed) = mpsc::channel::<usize>();
-            for shard in self.outputs.empty() {
-                // The receiver lives until all senders are gone.
-                let _ = complete.send(shard);
-            }
-            let _stop = StopOnPanic(&self);
-            let mut workers = Vec::with_capacity(self.work.workers);
-            while workers.len() < self.work.workers && !self.is_stopped() {
-                match Worker::start(&self, complete.clone(), scope) {
-                    Ok(worker) => workers.push(worker),
-                    Err(error) => self.fail(u64::MAX, error),
-                }
-            }
-            drop(complete);
-            // Syncing blocks for as long as the disk takes; this thread leaves the workers at work.
-            for shard in completed {
-                if !self.is_stopped()
-                    && let Err(error) = self.finish(shard)
-                {
-                    self.fail(u64::MAX, error);
-                }
-            }
-            let mut stages = Stages::default();
-            for worker in workers {
-                match worker.join() {
-                    Ok(own) => stages.add(&own),
-                    // Only a scheme's own mistake can get here; the staging directory goes as the panic passes.
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            stages
-        });
-        if let Some((_, error)) = self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        if self.options.cancel.load(Ordering::Relaxed) {
-            return Err(RunError::Cancelled);
-        }
-        let slowest = self.slowest.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner();
-        Ok(Outcome { stages, slowest, span: began.elapsed() })
-    }
-
-    /// Makes a complete shard durable, then says so in the journal.
-    fn finish(&self, shard: usize) -> Result<(), RunError> {
-        self.outputs.finish(shard)?;
-        let layout = &self.plan.shards[shard];
-        let finished = Finished {
-            shard: layout.file_name.clone(),
-            size: layout.size,
-            crc64: self.record.checksums.shard(shard),
-            kept: self.record.kept.of_shard(self.plan, shard),
-            scales: self.record.scales.of_shard(self.plan, shard),
-        };
-        self.staging.journal.add(finished).map_err(RunError::file("write the journal of", &self.staging.dir))?;
-        self.observer.shard_finished(&layout.file_name);
-        Ok(())
     }
 
     /// The next task, unless the run stops. Tasks are handed out in order: when one fails, every earlier one has been
@@ -166,7 +89,8 @@ impl<'a> Pipeline<'a> {
         self.work.task(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Returns whether no further task is to begin, since a task failed or the run was cancelled.
+    pub(super) fn is_stopped(&self) -> bool {
         if self.options.cancel.load(Ordering::Relaxed) {
             self.stop();
         }
@@ -175,7 +99,7 @@ impl<'a> Pipeline<'a> {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.maxima.wake();
+        self.amax.wake();
     }
 
     pub(super) fn fail(&self, task: u64, error: RunError) {
@@ -208,11 +132,6 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Whether NaN and infinity go into the output.
-    pub(super) fn keeps(&self) -> bool {
-        self.plan.recipe.on_nonfinite == NonFinitePolicy::Keep
-    }
-
     pub(super) fn offset(&self, slot: Slot) -> u64 {
         self.plan.shards[slot.shard].tensors[slot.tensor].offset
     }
@@ -227,6 +146,24 @@ impl<'a> Pipeline<'a> {
             }
         };
         name.unwrap_or_default().to_owned()
+    }
+
+    /// Reports the tensors without bytes, for which there is no task.
+    pub(super) fn report_empty(&self) {
+        for segment in self.work.segments.iter().filter(|segment| segment.tasks == 0) {
+            self.report(segment, Duration::ZERO);
+        }
+    }
+
+    /// Returns the slowest tensors, after all workers have ended.
+    ///
+    /// # Errors
+    /// The failure of the earliest task that failed.
+    pub(super) fn into_slowest(self) -> Result<Vec<TensorTime>, RunError> {
+        match self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, error)) => Err(error),
+            None => Ok(self.slowest.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner()),
+        }
     }
 
     /// Tells the observer of the tensors of a finished segment; those of one copy share its time by their sizes.
@@ -249,7 +186,7 @@ impl<'a> Pipeline<'a> {
 }
 
 /// Stops the run when its thread panics, so that nobody waits for what will never come.
-pub(super) struct StopOnPanic<'a>(pub(super) &'a Pipeline<'a>);
+pub(super) struct StopOnPanic<'a>(pub(super) &'a RunState<'a>);
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {

@@ -1,16 +1,16 @@
-//! What `apply` says of the numbers that it met: a line for all of them, and one for each of the first few weights.
+//! The tensor statistics that `apply` prints: a line for all weights, and one for each of the first few.
 
 use super::screen::Screen;
 use crate::checkpoint::manifest::NonFinite;
 use crate::checkpoint::text::count;
 use crate::checkpoint::text::grouped;
 use crate::checkpoint::text::shown;
-use crate::run::{Met, OddScales, Report};
+use crate::run::{DegenerateScaleCounts, RunReport, TensorStats};
 
 /// Weights that are named; `--json` names all.
 const MOST: usize = 5;
 
-pub(super) fn say(report: &Report, screen: &Screen) {
+pub(super) fn say(report: &RunReport, screen: &Screen) {
     let kept = &report.non_finite;
     if !kept.is_empty() {
         let nan = sum(kept, |of| of.nan);
@@ -18,18 +18,18 @@ pub(super) fn say(report: &Report, screen: &Screen) {
         let scales = sum(kept, |of| of.scales);
         let weights = count(kept.len(), "weight");
         screen.say(&format!(
-            "warning: kept {nan} NaN and {infinite} infinities in {weights}, which spoil {scales} scales"
+            "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
         ));
         weights_of(kept, screen, |NonFinite { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)
         });
     }
-    let odd = &report.odd_scales;
+    let odd = &report.degenerate_scales;
     if !odd.is_empty() {
-        let numbers = OddScales {
-            zero: odd.iter().map(|met| met.numbers.zero).sum(),
-            underflowed: odd.iter().map(|met| met.numbers.underflowed).sum(),
-            subnormal: odd.iter().map(|met| met.numbers.subnormal).sum(),
+        let numbers = DegenerateScaleCounts {
+            zero: odd.iter().map(|met| met.counts.zero).sum(),
+            underflowed: odd.iter().map(|met| met.counts.underflowed).sum(),
+            subnormal: odd.iter().map(|met| met.counts.subnormal).sum(),
             first: None,
         };
         screen.say(&format!("scales of {}: {}", count(odd.len(), "weight"), groups(&numbers)));
@@ -38,7 +38,7 @@ pub(super) fn say(report: &Report, screen: &Screen) {
 }
 
 /// `2 groups of zeros, 1 with a subnormal scale`.
-fn groups(numbers: &OddScales) -> String {
+fn groups(numbers: &DegenerateScaleCounts) -> String {
     let parts = [
         (numbers.zero, "of zeros"),
         (numbers.underflowed, "too small for a scale"),
@@ -53,14 +53,14 @@ fn groups_of(number: u64) -> String {
     format!("{} group{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-fn sum<T>(all: &[Met<T>], of: impl Fn(&T) -> u64) -> String {
-    grouped(all.iter().map(|met| of(&met.numbers)).sum())
+fn sum<T>(all: &[TensorStats<T>], of: impl Fn(&T) -> u64) -> String {
+    grouped(all.iter().map(|met| of(&met.counts)).sum())
 }
 
 /// The first weights, each with its numbers and the first place.
-fn weights_of<T>(all: &[Met<T>], screen: &Screen, describe: impl Fn(&T) -> (String, Option<[u64; 2]>)) {
-    for Met { tensor, numbers } in all.iter().take(MOST) {
-        let (numbers, first) = describe(numbers);
+fn weights_of<T>(all: &[TensorStats<T>], screen: &Screen, describe: impl Fn(&T) -> (String, Option<[u64; 2]>)) {
+    for TensorStats { tensor, counts } in all.iter().take(MOST) {
+        let (numbers, first) = describe(counts);
         let first =
             first.map_or_else(String::new, |[row, column]| format!(", the first at row {row}, column {column}"));
         screen.say(&format!("  {}: {numbers}{first}", shown(tensor)));
