@@ -163,7 +163,7 @@ struct StagedRun<'a> {
     identity: &'a Identity,
     recorder: Recorder<'a>,
     work: &'a Work,
-    /// For each shard, true if an earlier run has finished it.
+    /// One per shard: true if an earlier run has finished it.
     finished: &'a [bool],
     options: &'a RunOptions<'a>,
     observer: &'a dyn Observer,

@@ -7,7 +7,7 @@ use qwen_fp8_schemes::Simd;
 
 use super::args;
 use super::interrupt::Interrupt;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::screen::{Failure, Screen};
 use super::stats;
 use crate::checkpoint::text::human;
@@ -29,7 +29,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
     options.manifest = !args.no_manifest;
     options.sha256 = sha256(args.sha256);
     say_what_is_not_plain(&plan, screen);
-    let progress = Progress::new(screen);
+    let progress = ProgressDisplay::new(screen);
     let report = run(&plan, &output, &options, &progress)
         .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);

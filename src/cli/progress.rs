@@ -14,7 +14,7 @@ use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 const PARTS: u64 = 10;
 
 /// Shows a run on stderr.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     quiet: bool,
     verbose: bool,
@@ -23,7 +23,7 @@ pub(super) struct Progress {
     left_behind: Mutex<Option<LeftBehind>>,
 }
 
-impl Progress {
+impl ProgressDisplay {
     pub(super) fn new(screen: &Screen) -> Self {
         let bar = (!screen.quiet && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
@@ -57,7 +57,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -65,7 +65,7 @@ impl Drop for Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for ProgressDisplay {
     fn resumed(&self, resumed: usize, shards: usize) {
         self.line(&format!("resuming an interrupted run: {resumed} of {shards} shards are finished"));
     }

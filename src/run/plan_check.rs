@@ -6,7 +6,13 @@ use crate::plan::{Job, Plan, Slot};
 use crate::run::error::RunError;
 use crate::run::planned::fp8;
 
-/// Every byte of the output is written by exactly one job, or lies in a header.
+/// Checks that every byte of the output is written by exactly one job or lies in a header.
+///
+/// # Errors
+/// [`RunError::Inconsistent`].
+//
+// Workers write wherever their job points, without asking: an overlap would spoil a tensor, and a hole would leave the
+// shard incomplete for ever, since its bytes are counted.
 pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
     let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
     if plan.inputs.len() != plan.jobs.len() {

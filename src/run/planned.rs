@@ -8,7 +8,7 @@ use qwen_fp8_schemes::{Matrix, Scheme, SourceDtype};
 use crate::plan::{Fp8Source, Plan, PlannedInput, Slot};
 use crate::run::error::RunError;
 
-/// The scheme of a rule that quantizes.
+/// Returns the scheme of a rule that quantizes.
 pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
     plan.scheme(rule).ok_or_else(|| RunError::inconsistent(&input.name, "its rule has no scheme"))
 }
@@ -18,12 +18,12 @@ pub(super) fn fp8(input: &PlannedInput) -> Result<&Fp8Source, RunError> {
     input.fp8().ok_or_else(|| RunError::inconsistent(&input.name, "it passes through, and is not FP8"))
 }
 
-/// Bytes of a row of values.
+/// Returns the bytes of a row of values.
 pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
     (input.shape.last().copied().unwrap_or_default() * input.dtype.bitsize() / 8) as u64
 }
 
-/// A weight as rows and columns; dimensions before the last are rows, one after the other.
+/// Returns the rows and columns of a weight. All dimensions but the last one count as rows.
 pub(super) fn matrix(input: &PlannedInput) -> Result<Matrix, RunError> {
     let dtype = SourceDtype::try_from(input.dtype)
         .map_err(|_| RunError::inconsistent(&input.name, "its dtype is none that can be quantized"))?;
@@ -37,14 +37,16 @@ pub(super) fn matrix(input: &PlannedInput) -> Result<Matrix, RunError> {
     Ok(matrix)
 }
 
-/// The first row of a part of a matrix and how many rows it has. A part without bytes is all of a matrix without any.
+/// Returns the first row and the number of rows of a part of a matrix, given in bytes.
 pub(super) fn rows(matrix: Matrix, start: u64, len: u64) -> (usize, usize) {
     match matrix.row_bytes() as u64 {
+        // A matrix without columns has rows all the same, for which whole-tensor outputs are written.
         0 => (0, matrix.rows),
         row => ((start / row) as usize, (len / row) as usize),
     }
 }
 
+/// Returns the offset of a tensor in its output shard.
 pub(super) fn offset_of(plan: &Plan, slot: Slot) -> u64 {
     plan.shards[slot.shard].tensors[slot.tensor].offset
 }
