@@ -19,8 +19,8 @@ const MAX_DIFFERENCES: usize = 8;
 
 /// The tool, the recipe, the schemes' versions, the plan and the input files.
 //
-// Thread count, memory and instruction set are left out, since they change no byte: an interrupted run may be resumed on
-// another machine.
+// Thread count, memory and instruction set are left out, since they change no byte: an interrupted run may be resumed
+// with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
@@ -166,8 +166,8 @@ fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Resul
     let file = SourceFile::open(&shard.path)?;
     file.check_unchanged(shard.stamp)?;
     let tensors = checkpoint.tensors.iter().filter(|tensor| tensor.shard == number);
-    // The header ends where the first tensor begins, or earlier where the first tensors were left out. Its own length is
-    // the smaller bound, and not trusted beyond the file.
+    // The header ends where the first tensor begins, or earlier where the first tensors were left out. Its own length
+    // is the smaller bound, and not trusted beyond the file.
     let end = tensors.map(|tensor| tensor.offset).min().unwrap_or(shard.size).min(shard.size);
     let mut length = [0; 8];
     let prefix = end.min(8) as usize;

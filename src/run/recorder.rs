@@ -16,8 +16,8 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// Records a quantized band: its non-finite values, which the scheme has counted, and the degenerate scales among the
-    /// tensors that it stored.
+    /// Records a quantized band: its non-finite values, which the scheme has counted, and the degenerate scales among
+    /// the tensors that it stored.
     pub(super) fn add<'s>(
         &self,
         tensor: usize,

@@ -193,7 +193,8 @@ const TILE: usize = 32;
 
 /// Writes `strip` rows of `rows` elements each, `pitch` bytes apart, as columns of rows that are `row_bytes` apart.
 //
-// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of it.
+// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of
+// it.
 fn transpose<const WIDTH: usize>(
     strip_bytes: &[u8],
     pitch: usize,

@@ -77,7 +77,8 @@ impl Segment {
 
     /// Joins `next` to this copy if it follows in the source and in the output. Returns whether it did.
     //
-    // Norms and biases have a few KiB each. Joined, they are read and written in blocks of a size that direct I/O pays for.
+    // Norms and biases have a few KiB each. Joined, they are read and written in blocks of a size that direct I/O pays
+    // for.
     pub(super) fn take_in(&mut self, next: &Self) -> bool {
         let (SegmentKind::Copy { to_shard, to }, SegmentKind::Copy { to_shard: next_to_shard, to: next_to }) =
             (self.kind, next.kind)

@@ -1,7 +1,7 @@
 //! The last check before an output is published: the shards on disk are those of the plan, and their scales are usable.
 //!
-//! It reads headers and samples only. `verify` proves the rest; this finds the mistakes of a scheme or a file system that
-//! concern whole shards, at next to no cost.
+//! It reads headers and samples only. `verify` proves the rest; this finds the mistakes of a scheme or a file system
+//! that concern whole shards, at next to no cost.
 
 use std::fs::File;
 use std::io;

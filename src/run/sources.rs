@@ -1,4 +1,5 @@
-//! The source shards: read through the page cache where they are in it, bypassing it where not, and watched for changes.
+//! The source shards: read through the page cache where they are in it, bypassing it where not, and watched for
+//! changes.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -107,8 +108,8 @@ impl OpenShard {
     /// # Errors
     /// The file cannot be read, or ends before.
     //
-    // What the page cache holds comes from there, at the speed of memory. What it does not hold is not put there either: a
-    // checkpoint is read once, and filling the page cache costs more than the disk's own transfer.
+    // What the page cache holds comes from there, at the speed of memory. What it does not hold is not put there
+    // either: a checkpoint is read once, and filling the page cache costs more than the disk's own transfer.
     pub(super) fn read(&self, buffer: &mut Buffer, from: u64, len: usize, to: u64) -> io::Result<()> {
         let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct() && !self.is_cached(from, len)) else {
             return self.buffered().read_exact_at(buffer.at_offset(to, len), from);
@@ -131,11 +132,11 @@ impl OpenShard {
 
     /// Returns whether the page cache holds this range, judged by one byte of it.
     //
-    // One call instead of `mincore`, which needs a memory map. A band is cached as a whole or not at all, as a rule, and a
-    // wrong answer costs time alone.
+    // One call instead of `mincore`, which needs a memory map. A band is cached as a whole or not at all, as a rule,
+    // and a wrong answer costs time alone.
     fn is_cached(&self, from: u64, len: usize) -> bool {
-        // Asking for a page that is not cached makes the kernel fetch it. A second run that asked for the same pages would
-        // find just these cached and take the whole file for cached, so the page depends on the process.
+        // Asking for a page that is not cached makes the kernel fetch it. A second run that asked for the same pages
+        // would find just these cached and take the whole file for cached, so the page depends on the process.
         let page = std::process::id() as usize % (len / ALIGN).max(1);
         let at = from + (page * ALIGN) as u64;
         let answer = preadv2(self.buffered(), &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT);

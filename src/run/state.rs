@@ -84,9 +84,9 @@ impl<'a> RunState<'a> {
 
     /// Returns the next task; `None` when all are taken or the run stops.
     //
-    // One at a time from a shared counter, so that no worker idles while another one has tasks left. In order: when a task
-    // fails, every earlier one has begun and will end, so that the earliest failure, which is the one that is reported, is
-    // the same for any number of workers.
+    // One at a time from a shared counter, so that no worker idles while another one has tasks left. In order: when a
+    // task fails, every earlier one has begun and will end, so that the earliest failure, which is the one that is
+    // reported, is the same for any number of workers.
     pub(super) fn take(&self) -> Option<Task> {
         if self.is_stopped() {
             return None;
@@ -172,7 +172,8 @@ impl<'a> RunState<'a> {
         }
     }
 
-    /// Reports the tensors of a finished segment to the observer. Tensors that were copied as one share the time by size.
+    /// Reports the tensors of a finished segment to the observer. Tensors that were copied as one share the time by
+    /// size.
     fn report(&self, segment: &Segment, took: Duration) {
         if let SegmentKind::Amax { .. } = segment.kind {
             return;

@@ -34,8 +34,8 @@ pub struct DegenerateScaleCounts {
 #[derive(Debug, Default)]
 pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
 
-// Bands come in any order. Sums and the smallest place do not depend on it, so that report and manifest are the same for
-// any number of workers.
+// Bands come in any order. Sums and the smallest place do not depend on it, so that report and manifest are the same
+// for any number of workers.
 impl StatsByTensor<NonFinite> {
     /// Adds one band: its non-finite values, and the number of its scales that became non-finite.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {

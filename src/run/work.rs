@@ -13,8 +13,8 @@ use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of
 
 /// Bytes of source per task; fewer under a small `--max-memory`, more where a single band of the scheme is larger.
 //
-// Bands of about 2 MiB stay in the cache of a core between reading and writing; larger ones leave it and double the time
-// of the kernels (docs/performance.md).
+// Bands of about 2 MiB stay in the cache of a core between reading and writing; larger ones leave it and double the
+// time of the kernels (docs/performance.md).
 const TASK_BYTES: u64 = 2 << 20;
 
 /// All tasks of a run, in order.
@@ -127,8 +127,8 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
 
 /// Returns the segments in the order of the output's shards and, within one, of the source.
 //
-// Shard by shard, so that shards are finished, and entered into the journal, all along the run: an interruption then costs
-// one shard or so. In the order of the source within a shard, so that reads are sequential.
+// Shard by shard, so that shards are finished, and entered into the journal, all along the run: an interruption then
+// costs one shard or so. In the order of the source within a shard, so that reads are sequential.
 fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
     let mut order: Vec<usize> =
         (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();

@@ -19,8 +19,8 @@ use crate::run::work::Task;
 
 /// A worker and its buffers.
 //
-// The buffers are allocated once, for the largest task, so that `--max-memory` is known to suffice before the first byte
-// is read.
+// The buffers are allocated once, for the largest task, so that `--max-memory` is known to suffice before the first
+// byte is read.
 pub(super) struct Worker<'a> {
     shared: &'a RunState<'a>,
     complete: Sender<usize>,
@@ -85,7 +85,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Copies the task to offset `to` of a shard. With `decoded`, the bytes are values decoded from FP8, which are checked.
+    /// Copies the task to offset `to` of a shard. With `decoded`, the bytes are values decoded from FP8, which are
+    /// checked.
     fn copy(
         &mut self,
         task: &Task,
@@ -178,8 +179,8 @@ impl<'a> Worker<'a> {
         let count = count.map_err(|at| self.non_finite(segment, at))?;
         let stored = outputs.iter().zip(&self.outputs).zip(&places);
         let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
-        // Weights that are finite can have an infinite scale where their span overflows its dtype. It ends the run here,
-        // with the row at hand; a server would read every weight of the group as zero or NaN.
+        // Weights that are finite can have an infinite scale where their span overflows its dtype. It ends the run
+        // here, with the row at hand; a server would read every weight of the group as zero or NaN.
         if count.is_none() {
             let mut bad = stored.clone().filter_map(|(spec, stored)| Some((spec, first_infinite(spec, stored)?)));
             if let Some((spec, at)) = bad.next() {
