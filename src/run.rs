@@ -47,6 +47,8 @@ mod observer;
 mod open_files;
 mod options;
 mod outputs;
+mod plan_check;
+mod planned;
 mod recorder;
 mod report;
 mod resume;
@@ -79,7 +81,7 @@ pub fn run(
     let began = Instant::now();
     let cpu_before = timings::cpu_seconds();
     observer.phase(Phase::Preparing);
-    work::check_slots(plan)?;
+    plan_check::check_slots(plan)?;
     let destination = Destination::new(output, &plan.checkpoint.dir)?;
     // Asked before the lock, so that a run which is refused leaves no trace, and again under it.
     destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
@@ -161,7 +163,7 @@ struct StagedRun<'a> {
     identity: &'a Identity,
     recorder: Recorder<'a>,
     work: &'a Work,
-    /// For each shard, true if an earlier run has finished it.
+    /// One per shard: true if an earlier run has finished it.
     finished: &'a [bool],
     options: &'a RunOptions<'a>,
     observer: &'a dyn Observer,

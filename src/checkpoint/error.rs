@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::config::ConfigError;
-use super::header::{HeaderError, Impostor};
-use super::index::IndexError;
-use super::layout::INDEX_FILE;
-use super::side_files::SideFileError;
-use super::source::SourceError;
+use crate::config::ConfigError;
+use crate::header::{HeaderError, Impostor};
+use crate::index::IndexError;
+use crate::layout::INDEX_FILE;
+use crate::side_files::SideFileError;
+use crate::source::SourceError;
 use crate::text::os_hints;
 use crate::text::{Sample, shown, shown_path};
 

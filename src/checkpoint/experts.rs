@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::Dtype;
 
-use super::{Checkpoint, Tensor};
+use crate::checkpoint::Checkpoint;
 use crate::models::{DOWN, GATE_UP, LayerKind, of_stack, stack_projections};
+use crate::tensor::Tensor;
 use crate::text::shown;
 
 /// Why a stack of experts cannot be taken apart.

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::source::{SourceError, SourceFile};
+use crate::source::{SourceError, SourceFile};
 use crate::text::{sentence, shown};
 
 /// The largest header that the format allows, in bytes.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use super::header::MAX_HEADER;
+use crate::header::MAX_HEADER;
 use crate::text::shown;
 
 /// The file name of a checkpoint with a single shard.

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::source::SourceFile;
+use crate::source::SourceFile;
 use crate::text::{shown, shown_path};
 
 /// The name of a commit is 40 characters.

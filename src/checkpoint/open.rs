@@ -5,17 +5,30 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::config::{Config, MAX_CONFIG};
-use super::header::{Header, HeaderError};
-use super::index::{Index, MAX_INDEX};
-use super::layout::{INDEX_FILE, SINGLE_FILE};
-use super::side_files::{self, Listed, Sorted};
-use super::source::SourceFile;
-use super::{Checkpoint, CheckpointError, Shard, Tensor, quantized};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, MAX_CONFIG};
+use crate::error::CheckpointError;
+use crate::header::{Header, HeaderError};
+use crate::index::{Index, MAX_INDEX};
+use crate::layout::{INDEX_FILE, SINGLE_FILE};
+use crate::quantized;
+use crate::shard::Shard;
+use crate::side_files::{self, Listed, Sorted};
+use crate::source::SourceFile;
+use crate::tensor::Tensor;
 use crate::text::Sample;
 
-/// Reads and checks everything about a checkpoint but its tensor data.
-pub(super) fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
+impl Checkpoint {
+    /// Reads and checks everything about a checkpoint but its tensor data.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, naming the file and, where there is one, the tensor.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        open(dir)
+    }
+}
+
+fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let files = list(dir)?;
     let (names, index) = find_shards(dir, &files)?;
     let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));

@@ -3,9 +3,9 @@
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::Tensor;
-use super::config::Config;
-use super::models::ONLY_OF_QUANTIZED_LAYERS;
+use crate::config::Config;
+use crate::models::ONLY_OF_QUANTIZED_LAYERS;
+use crate::tensor::Tensor;
 use crate::text::shown;
 
 /// By what a checkpoint can be told to be quantized already; `None` when it is not.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::layout::INDEX_FILE;
-use super::source::{self, SourceError, SourceFile, Stamp};
+use crate::layout::INDEX_FILE;
+use crate::source::{self, SourceError, SourceFile, Stamp};
 use crate::text::shown;
 
 /// A file that is copied byte for byte.

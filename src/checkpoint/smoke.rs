@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Checkpoint;
+use crate::checkpoint::Checkpoint;
 use crate::models::layer_number;
 
 /// Why a checkpoint cannot be cut.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 
-use super::Tensor;
+use crate::checkpoint::Checkpoint;
 use crate::models::LayerKind;
 
 /// The tensors of one layer kind and dtype, counted.
@@ -18,16 +18,19 @@ pub struct KindSummary {
     pub bytes: u64,
 }
 
-pub(super) fn by_layer_kind(tensors: &[Tensor]) -> Vec<KindSummary> {
-    let mut kinds = BTreeMap::new();
-    for tensor in tensors {
-        let key = (tensor.kind(), tensor.dtype);
-        let empty = KindSummary { kind: key.0, dtype: key.1, tensors: 0, parameters: 0, bytes: 0 };
-        let summary = kinds.entry(key).or_insert(empty);
-        summary.tensors += 1;
-        // Sub-byte elements number twice their bytes, and a file has less than 2^63 of those.
-        summary.parameters = summary.parameters.saturating_add(tensor.parameters());
-        summary.bytes += tensor.len;
+impl Checkpoint {
+    /// Counts, bytes and parameters for every kind of layer and dtype that occurs, in this order.
+    pub fn by_layer_kind(&self) -> Vec<KindSummary> {
+        let mut kinds = BTreeMap::new();
+        for tensor in &self.tensors {
+            let key = (tensor.kind(), tensor.dtype);
+            let empty = KindSummary { kind: key.0, dtype: key.1, tensors: 0, parameters: 0, bytes: 0 };
+            let summary = kinds.entry(key).or_insert(empty);
+            summary.tensors += 1;
+            // Sub-byte elements number twice their bytes, and a file has less than 2^63 of those.
+            summary.parameters = summary.parameters.saturating_add(tensor.parameters());
+            summary.bytes += tensor.len;
+        }
+        kinds.into_values().collect()
     }
-    kinds.into_values().collect()
 }

@@ -1,4 +1,4 @@
-//! Absolute maxima of whole weights, and of those that share one, gathered by a first pass that several workers share.
+//! Absolute maxima of whole weights and of fused layers, found by a first pass that several workers share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::run::segment::SegmentKind;
 use crate::run::work::Work;
 
-/// The maxima of the weights that have a first pass, by number of the source tensor.
+/// The absolute maxima of the weights that have a first pass, by number of the plan's input.
 pub(super) struct AmaxTable {
     weights: Vec<PendingAmax>,
-    /// The tensor under which the maximum of each is kept.
+    /// The input that holds the maximum of each: its own, or that of the first part of its fused layer.
     leaders: Vec<usize>,
     /// Held while `complete` is signalled, so that no waiter misses it.
     lock: Mutex<()>,
@@ -18,13 +18,16 @@ pub(super) struct AmaxTable {
 
 #[derive(Default)]
 struct PendingAmax {
-    /// Bits of a non-negative number, whose order is that of the numbers.
+    /// Bits of a non-negative float.
+    //
+    // Such floats are ordered like their bits, so that `fetch_max` on an integer serves, for which there is an atomic.
     bits: AtomicU32,
-    /// Tasks of the first pass that have not ended.
+    /// Number of tasks of the first pass that have not ended.
     remaining: AtomicU64,
 }
 
 impl AmaxTable {
+    /// Sets up the table before the first task.
     pub(super) fn new(work: &Work) -> Self {
         let leaders = work.amax_leaders.clone();
         let weights: Vec<PendingAmax> = leaders.iter().map(|_| PendingAmax::default()).collect();
@@ -36,7 +39,7 @@ impl AmaxTable {
         Self { weights, leaders, lock: Mutex::new(()), complete: Condvar::new() }
     }
 
-    /// Takes in the maximum of one band.
+    /// Adds the absolute maximum of one band.
     pub(super) fn add(&self, tensor: usize, amax: f32) {
         let weight = &self.weights[self.leaders[tensor]];
         weight.bits.fetch_max(amax.to_bits(), Ordering::AcqRel);
@@ -45,7 +48,7 @@ impl AmaxTable {
         }
     }
 
-    /// The maximum once all bands are in; `None` when the run stops before that.
+    /// Waits until all bands of the weight are in and returns their maximum; `None` when the run stops before that.
     pub(super) fn wait(&self, tensor: usize, stopped: &AtomicBool) -> Option<f32> {
         let weight = &self.weights[self.leaders[tensor]];
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +61,7 @@ impl AmaxTable {
         Some(f32::from_bits(weight.bits.load(Ordering::Acquire)))
     }
 
-    /// Lets every waiter look again.
+    /// Lets every waiting worker check again.
     pub(super) fn wake(&self) {
         let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.complete.notify_all();

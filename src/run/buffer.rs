@@ -56,7 +56,8 @@ impl Buffer {
         &self.bytes[start..start + len]
     }
 
-    /// Lends the whole blocks around `len` bytes at file offset `offset`, and tells how far into them those bytes begin.
+    /// Lends the whole blocks around `len` bytes at file offset `offset`, and tells how far into them those bytes
+    /// begin.
     pub(super) fn blocks_around(&mut self, offset: u64, len: usize) -> (&mut [u8], usize) {
         let skip = (offset % ALIGN as u64) as usize;
         (&mut self.bytes[self.aligned..][..(skip + len).next_multiple_of(ALIGN)], skip)

@@ -33,7 +33,8 @@ impl<'a> Checksums<'a> {
             offset += piece.len() as u64;
             bytes = rest;
             let contribution = Crc64::of(piece).before(end - offset);
-            // Relaxed: the sum is read when the shard is complete, and counting its last bytes orders all of these before.
+            // Relaxed: the sum is read when the shard is complete, and counting its last bytes orders all of these
+            // before.
             self.tensors[shard][tensor].fetch_xor(contribution.0, Ordering::Relaxed);
             tensor += 1;
         }

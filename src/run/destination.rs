@@ -51,7 +51,8 @@ impl Destination {
         Ok(destination)
     }
 
-    /// Returns the path of `.<name>.<suffix>` beside the output, on the same file system so that a rename can publish it.
+    /// Returns the path of `.<name>.<suffix>` beside the output, on the same file system so that a rename can publish
+    /// it.
     pub(super) fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);

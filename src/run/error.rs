@@ -103,7 +103,8 @@ pub enum RunError {
 impl RunError {
     /// Returns whether the same command may succeed later, so that finished shards are worth keeping.
     //
-    // A full disk or a lost right can be mended. A NaN in the source cannot, and a source that changed makes another job.
+    // A full disk or a lost right can be mended. A NaN in the source cannot, and a source that changed makes another
+    // job.
     pub(super) fn leaves_use(&self) -> bool {
         !matches!(
             self,
@@ -153,7 +154,13 @@ impl RunError {
         lines.iter().map(|&line| line.to_owned()).collect()
     }
 
-    /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at `path`.
+    /// Returns the error of a plan that contradicts itself at this tensor.
+    pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> Self {
+        Self::Inconsistent { tensor: tensor.to_owned(), reason }
+    }
+
+    /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at
+    /// `path`.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::File { action, path, source }

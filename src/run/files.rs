@@ -55,8 +55,8 @@ pub(super) fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> 
 
 /// Creates a file that must not exist yet, with the permissions `mode` less the umask.
 //
-// The staging directory can lie where others may write, such as `/tmp`: with `O_EXCL` and `O_NOFOLLOW` no file and no link
-// that somebody has put there beforehand is written to.
+// The staging directory can lie where others may write, such as `/tmp`: with `O_EXCL` and `O_NOFOLLOW` no file and no
+// link that somebody has put there beforehand is written to.
 pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new()
         .write(true)

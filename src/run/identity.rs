@@ -1,4 +1,6 @@
-//! What decides the bytes of a run's output: two runs of one identity write the same, and only they may share shards.
+//! The identity of a job: everything that decides the bytes of its output.
+//!
+//! Two runs of one identity write the same bytes, and only they may share shards.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,10 +14,13 @@ use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
 
-/// More differences than this help nobody.
+/// Number of differences that a message lists.
 const MAX_DIFFERENCES: usize = 8;
 
-/// The tool, the recipe, the schemes' versions, the plan and the input files. Thread count, memory and instruction set decide nothing.
+/// The tool, the recipe, the schemes' versions, the plan and the input files.
+//
+// Thread count, memory and instruction set are left out, since they change no byte: an interrupted run may be resumed
+// with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
@@ -23,6 +28,8 @@ pub(super) struct Identity {
     /// SHA-256 of the recipe's text.
     recipe: String,
     /// The version of each scheme that writes a tensor, by name.
+    //
+    // Without it a shard of a scheme whose arithmetic has changed, under the same name and options, would be resumed.
     schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
@@ -35,7 +42,7 @@ pub(super) struct Identity {
 pub(super) struct InputIdentity {
     pub(super) name: String,
     pub(super) size: u64,
-    /// Seconds and nanoseconds.
+    /// Time of the last change in seconds and nanoseconds.
     modified: (i64, i64),
     inode: u64,
     /// SHA-256 of a shard's header; `None` for other files.
@@ -43,6 +50,10 @@ pub(super) struct InputIdentity {
 }
 
 impl Identity {
+    /// Reads the headers of the source and returns the identity of the plan's job.
+    ///
+    /// # Errors
+    /// The source changed since it was planned for, or cannot be read.
     pub(super) fn of(plan: &Plan) -> Result<Self, RunError> {
         let mut inputs = Vec::new();
         for (number, shard) in plan.checkpoint.shards.iter().enumerate() {
@@ -54,22 +65,24 @@ impl Identity {
         }
         Ok(Self {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
-            recipe: sha256(plan.recipe.text.text.as_bytes()),
+            recipe: sha256(plan.recipe_text().as_bytes()),
             schemes: scheme_versions(plan),
             plan: plan_digest(plan),
             inputs,
         })
     }
 
+    /// Returns the versions of the schemes, by name.
     pub(super) fn schemes(&self) -> &BTreeMap<String, u32> {
         &self.schemes
     }
 
+    /// Returns the input files: shards, then side files.
     pub(super) fn inputs(&self) -> &[InputIdentity] {
         &self.inputs
     }
 
-    /// In what `now` differs, as words for a message; empty when both would write the same bytes.
+    /// Describes the differences of `now` for a message; none when both would write the same bytes.
     pub(super) fn differences(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if self.tool != now.tool {
@@ -132,11 +145,12 @@ impl InputIdentity {
     }
 }
 
-/// SHA-256 as hexadecimal digits.
+/// Returns the SHA-256 of `bytes` as hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hexadecimal(Sha256::digest(bytes).as_slice())
 }
 
+/// Formats a digest as hexadecimal digits.
 pub(super) fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().fold(String::new(), |mut text, byte| {
         // Writing to a `String` never fails.
@@ -145,11 +159,15 @@ pub(super) fn hexadecimal(digest: &[u8]) -> String {
     })
 }
 
+/// Returns the SHA-256 of a shard's header, length included.
+//
+// Of the header alone: a digest of all bytes would read the source once more. Size, time and inode stand for the rest.
 fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Result<String, RunError> {
     let file = SourceFile::open(&shard.path)?;
     file.check_unchanged(shard.stamp)?;
     let tensors = checkpoint.tensors.iter().filter(|tensor| tensor.shard == number);
-    // The header ends where the first tensor begins, or earlier where the first ones were left out.
+    // The header ends where the first tensor begins, or earlier where the first tensors were left out. Its own length
+    // is the smaller bound, and not trusted beyond the file.
     let end = tensors.map(|tensor| tensor.offset).min().unwrap_or(shard.size).min(shard.size);
     let mut length = [0; 8];
     let prefix = end.min(8) as usize;
@@ -166,15 +184,19 @@ fn scheme_versions(plan: &Plan) -> BTreeMap<String, u32> {
     used.map(|registration| (registration.name.to_owned(), registration.version)).collect()
 }
 
+/// Returns the SHA-256 of everything in the plan that decides a byte of the output.
+//
+// Of the plan rather than of its causes alone: whatever the command line, config.json or the planner of another build
+// change in the output shows here.
 fn plan_digest(plan: &Plan) -> String {
     let mut digest = FieldDigest(Sha256::new());
-    digest.field(format!("{:?}", plan.recipe.on_nonfinite).as_bytes());
+    digest.field(if plan.keeps_non_finite() { b"Keep" } else { b"Error" });
     for shard in &plan.shards {
         digest.field(shard.file_name.as_bytes());
         digest.field(&shard.header);
         digest.number(shard.size);
     }
-    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
+    for (index, (input, job)) in plan.inputs.iter().zip(&plan.jobs).enumerate() {
         digest.field(input.name.as_bytes());
         digest.field(format!("{:?} {:?} {:?}", input.dtype, input.shape, input.data).as_bytes());
         digest.number(input.len);
@@ -194,9 +216,8 @@ fn plan_digest(plan: &Plan) -> String {
                     .for_each(|number| digest.number(number as u64));
             }
             Job::Quantize { rule, outputs } => {
-                let rule = &plan.recipe.rules[*rule];
-                digest.field(rule.registration.name.as_bytes());
-                if let Some(scheme) = &rule.scheme {
+                digest.field(plan.registration(index).map_or("", |registration| registration.name).as_bytes());
+                if let Some(scheme) = plan.scheme(*rule) {
                     let options = (scheme.weights(), scheme.input_activations(), scheme.storage_format());
                     digest.field(format!("{options:?} {:?}", scheme.amax_scope()).as_bytes());
                 }
@@ -214,7 +235,10 @@ fn plan_digest(plan: &Plan) -> String {
     hexadecimal(digest.0.finalize().as_slice())
 }
 
-/// A digest over fields, none of which can pass for a part of its neighbour.
+/// A SHA-256 of fields.
+//
+// Each field is preceded by its length: a name that is longer and a header that is shorter by the same bytes would
+// otherwise have the same digest.
 struct FieldDigest(Sha256);
 
 impl FieldDigest {

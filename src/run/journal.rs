@@ -1,11 +1,11 @@
 //! The journal of a run: the identity of its job, and the shards that are finished and durable.
 //!
-//! A line is `<CRC-64 of the rest> <JSON>`. The first one is the identity, each other one a finished shard. A line whose
-//! checksum is wrong, torn by a crash or edited, ends the journal.
+//! A line is `<CRC-64 of the rest> <JSON>`. The first one is the identity, each other one a finished shard. A line
+//! whose checksum is wrong, torn by a crash or edited, ends the journal.
 //!
-//! Lines that are appended need no more than one write and one sync per shard, and a crash can tear the last one only: a
-//! file that is rewritten for each shard would have to be synced, renamed and its directory synced every time. No line
-//! refers to another one, so that a journal that is cut anywhere is a shorter journal.
+//! Lines that are appended need no more than one write and one sync per shard, and a crash can tear the last one only:
+//! a file that is rewritten for each shard would have to be synced, renamed and its directory synced every time. No
+//! line refers to another one, so that a journal that is cut anywhere is a shorter journal.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};

@@ -40,8 +40,8 @@ impl Lock {
                 }
                 Err(TryLockError::Error(source)) => return Err(RunError::file("lock", &path)(source)),
             }
-            // The run that held the lock before may have removed the file between our open and our lock. A third run would
-            // then make a new one and lock it too: only the file that still bears the name counts.
+            // The run that held the lock before may have removed the file between our open and our lock. A third run
+            // would then make a new one and lock it too: only the file that still bears the name counts.
             match fs::symlink_metadata(&path) {
                 Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(Self { file, path }),
                 Ok(_) => {}
@@ -71,8 +71,8 @@ fn open_lock(path: &Path) -> Result<File, RunError> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is held: a run that opened it before finds that the name is gone and tries again. A lock file
-        // that cannot be removed does no harm, since the next run locks it again.
+        // Removed while it is held: a run that opened it before finds that the name is gone and tries again. A lock
+        // file that cannot be removed does no harm, since the next run locks it again.
         let _ = fs::remove_file(&self.path);
         let _ = self.file.unlock();
     }

@@ -1,4 +1,4 @@
-//! The manifest of a run, from its plan and the checksums of what it wrote.
+//! Makes the manifest of a run from its plan and the checksums of what it wrote.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use qwen_fp8_schemes::Format;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::checksum::Crc64;
@@ -21,20 +20,23 @@ use crate::run::identity::{Identity, hexadecimal, sha256};
 use crate::run::stats::TensorStats;
 use crate::run::threads;
 
-/// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
+/// Files whose SHA-256 goes into the manifest. They are read once more for it, which the CRC-64 does not need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sha256Of {
     pub output: bool,
     pub source: bool,
 }
 
-/// The manifest without SHA-256; `side_files` are the checksums of the plan's side files as they were copied.
+/// Returns the manifest without SHA-256. `side_files` are the checksums of the plan's side files as they were copied,
+/// `non_finite` the weights whose NaN and infinity are in the output.
+//
+// It holds no path, time or thread count: the same job writes the same bytes, manifest included.
 pub(super) fn manifest(
     plan: &Plan,
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    kept: &[TensorStats<NonFinite>],
+    non_finite: &[TensorStats<NonFinite>],
 ) -> Manifest {
     let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
         name: layout.file_name.clone(),
@@ -65,25 +67,28 @@ pub(super) fn manifest(
         header_sha256: input.header.clone(),
         sha256: None,
     });
-    let text = plan.recipe.text.text.clone();
+    let text = plan.recipe_text().to_owned();
     Manifest {
         manifest_version: MANIFEST_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         source: Source { model, revision, files: inputs.collect() },
         recipe: Recipe { sha256: sha256(text.as_bytes()), text },
         schemes: identity.schemes().clone(),
-        format: match plan.recipe.format {
+        format: match plan.format() {
             Format::Fp8 => "fp8",
             Format::CompressedTensors => "compressed-tensors",
         }
         .to_owned(),
         files: shards.chain(copies).chain(documents).collect(),
-        actions: actions(plan, kept),
+        actions: actions(plan, non_finite),
     }
 }
 
-/// Puts the SHA-256 of files into the manifest: of the output's, which lie in `dir` but for the plan's documents, and of
-/// the source's.
+/// Adds the SHA-256 of the wanted files to the manifest. The files of the output lie in `dir`, except for the plan's
+/// documents, which are not written yet.
+///
+/// # Errors
+/// A file cannot be read, a source file has changed, or the run is cancelled.
 pub(super) fn add_sha256(
     manifest: &mut Manifest,
     of: Sha256Of,
@@ -115,23 +120,23 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
-    let rules = &plan.recipe.rules;
+/// Returns what happened to each input, and by which rule.
+fn actions(plan: &Plan, non_finite: &[TensorStats<NonFinite>]) -> Vec<Action> {
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
     let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
         let search = match job {
-            Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
+            Job::Quantize { rule, .. } => plan.scale_search(*rule),
             _ => None,
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
-        let kept = kept.iter().find(|kept| kept.tensor == input.name);
+        let non_finite = non_finite.iter().find(|stats| stats.tensor == input.name);
         Action {
-            non_finite: kept.map(|kept| kept.counts.clone()),
+            non_finite: non_finite.map(|stats| stats.counts.clone()),
             tensor: input.name.clone(),
             part_of: input.part_of.as_deref().map(str::to_owned),
             scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
-            rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
+            rule: decision.rule.map(|(rule, _)| plan.rule_label(rule).to_owned()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
             outputs: if outputs.as_slice() == std::slice::from_ref(&input.name) { Vec::new() } else { outputs },
         }
@@ -139,7 +144,7 @@ fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
     inputs.enumerate().map(action).collect()
 }
 
-/// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.
+/// Returns the model id and commit of a snapshot in the Hugging Face cache; the name of any other directory.
 fn model_of(dir: &Path) -> (String, Option<String>) {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let mut names = dir.iter().rev().map(|name| name.to_string_lossy().into_owned());
@@ -152,7 +157,7 @@ fn model_of(dir: &Path) -> (String, Option<String>) {
     }
 }
 
-/// The SHA-256 of each file, which must be in the state that it is given with, if any.
+/// Returns the SHA-256 of each file, which must be unchanged where a stamp is given.
 fn digests(files: &[(&Path, Option<Stamp>)], threads: usize, cancel: &AtomicBool) -> Result<Vec<String>, RunError> {
     let results = Mutex::new(files.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
     let next = AtomicUsize::new(0);
@@ -168,7 +173,7 @@ fn digests(files: &[(&Path, Option<Stamp>)], threads: usize, cancel: &AtomicBool
     results.into_iter().map(|digest| digest?.ok_or(RunError::Cancelled)).collect()
 }
 
-/// `None` when `cancel` became true before the end.
+/// Returns the SHA-256 of a file; `None` if `cancel` became true before its end.
 fn digest_of(path: &Path, stamp: Option<Stamp>, cancel: &AtomicBool) -> Result<Option<String>, RunError> {
     let source = SourceFile::open(path)?;
     let stamp = stamp.unwrap_or(source.stamp());
@@ -177,7 +182,7 @@ fn digest_of(path: &Path, stamp: Option<Stamp>, cancel: &AtomicBool) -> Result<O
     while !cancel.load(Ordering::Relaxed) {
         match source.file().read(&mut buffer) {
             Ok(0) => {
-                // What was read is the state that the run has read before.
+                // A file that was written to meanwhile would get the digest of bytes that the run has not read.
                 source.check_unchanged(stamp)?;
                 return Ok(Some(hexadecimal(digest.finalize().as_slice())));
             }

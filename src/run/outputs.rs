@@ -104,9 +104,9 @@ impl<'a> Outputs<'a> {
         let path = self.path(shard);
         let header = &self.layouts[shard].header;
         file.buffered.write_all_at(header, 0).map_err(RunError::file("write the header of", &path))?;
-        // One sync covers the direct writes too: they bypass the page cache, not the cache of the disk, and the size and
-        // extents of the file are metadata of its own. A sync that failed is never tried again, since the kernel may drop
-        // the pages and report success the second time.
+        // One sync covers the direct writes too: they bypass the page cache, not the cache of the disk, and the size
+        // and extents of the file are metadata of its own. A sync that failed is never tried again, since the kernel
+        // may drop the pages and report success the second time.
         file.buffered.sync_all().map_err(RunError::file("sync", &path))
     }
 }
@@ -139,9 +139,9 @@ impl OutputShard {
     /// # Errors
     /// The disk does not take it.
     //
-    // An output is written once and read by somebody else: through the page cache its bytes are copied once more and push
-    // out what others use. For a source of 4.5 GB direct writes took 2.4 to 2.9 s and 1.6 to 1.9 s of processor time,
-    // buffered ones with `fsync` 4.7 to 5.1 s and 3.5 to 5.6 s (docs/performance.md).
+    // An output is written once and read by somebody else: through the page cache its bytes are copied once more and
+    // push out what others use. For a source of 4.5 GB direct writes took 2.4 to 2.9 s and 1.6 to 1.9 s of processor
+    // time, buffered ones with `fsync` 4.7 to 5.1 s and 3.5 to 5.6 s (docs/performance.md).
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let head = (offset.next_multiple_of(ALIGN as u64) - offset) as usize;
         let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct() && bytes.len() > head) else {

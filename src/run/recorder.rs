@@ -7,7 +7,7 @@ use crate::run::checksums::Checksums;
 use crate::run::scales::non_finite_scales;
 use crate::run::stats::{DegenerateScaleCounts, StatsByTensor};
 
-/// What is noted of the data that goes through.
+/// Checksums and statistics of the data that passes through a run.
 #[derive(Clone, Copy)]
 pub(super) struct Recorder<'a> {
     pub(super) checksums: &'a Checksums<'a>,
@@ -16,20 +16,21 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// Notes what a band has of remarkable counts: those that are none, as `met` has them, and the scales among what
-    /// it stored.
+    /// Records a quantized band: its non-finite values, which the scheme has counted, and the degenerate scales among
+    /// the tensors that it stored.
     pub(super) fn add<'s>(
         &self,
         tensor: usize,
         scheme: &dyn Scheme,
         band: &Band<'_>,
-        met: Option<NonFiniteCount>,
+        non_finite: Option<NonFiniteCount>,
         stored: impl Iterator<Item = (&'s TensorSpec, &'s [u8])>,
     ) {
-        let mut spoilt = 0;
+        let mut non_finite_count = 0;
         for (spec, stored) in stored {
-            if met.is_some() {
-                spoilt += non_finite_scales(spec, stored);
+            // Only a band with a non-finite value can have a non-finite scale by now: others have ended the run.
+            if non_finite.is_some() {
+                non_finite_count += non_finite_scales(spec, stored);
             }
             if spec.role == TensorRole::Scale {
                 let odd = odd_scales(scheme.weights().strategy, spec, stored, band);
@@ -38,8 +39,8 @@ impl Recorder<'_> {
                 }
             }
         }
-        if let Some(met) = met {
-            self.non_finite.add(tensor, met, spoilt);
+        if let Some(values) = non_finite {
+            self.non_finite.add(tensor, values, non_finite_count);
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::run::threads;
 /// # Errors
 /// [`RunError::Cancelled`].
 //
-// The journal alone is no proof: since it was written, the disk may have lost the bytes or somebody may have edited them.
+// The journal alone is no proof: since it was written, the disk may have lost the bytes or somebody may have edited
+// them.
 pub(super) fn verified(
     past: &[FinishedShard],
     dir: &Path,
@@ -47,8 +48,8 @@ pub(super) fn verified(
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Returns the checksums of the shard's tensors; `None` if the file differs from the journal or the plan in anything, or
-/// cannot be read. It is then written again.
+/// Returns the checksums of the shard's tensors; `None` if the file differs from the journal or the plan in anything,
+/// or cannot be read. It is then written again.
 fn tensors_of(line: &FinishedShard, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
     let file = open(&dir.join(&layout.file_name))?;
     if file.metadata().ok()?.len() != layout.size || line.size != layout.size {

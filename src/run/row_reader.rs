@@ -9,13 +9,14 @@ use crate::plan::{Fp8Source, InputData, PlannedInput};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::scales::values;
-use crate::run::sources::{SourceFile, Sources};
+use crate::run::sources::{OpenShard, Sources};
 
-/// Bytes of stored rows that are read at a time, if a row is no longer than that.
+/// Bytes of stored rows that are read at a time, if one row is not longer already.
 const STRIP_BYTES: usize = 512 << 10;
 
-/// If the stride is more than this many times the bytes needed per stored row, each row is read by itself: faster than to
-/// read what lies between.
+/// Largest stride, in multiples of the bytes needed per stored row, at which whole rows are read.
+//
+// Beyond it, reading the needed bytes of each row by themselves is faster than reading what lies between them.
 const SPARSE: usize = 4;
 
 /// Columns of a stored matrix that become rows.
@@ -26,7 +27,7 @@ struct Columns {
     stored_rows: usize,
     /// Bytes from one stored row to the next.
     stride: usize,
-    /// Bytes that are needed of each stored row.
+    /// Bytes needed of each stored row.
     run: usize,
 }
 
@@ -37,17 +38,17 @@ impl Columns {
         Self { width, stored_rows: columns(input), stride: stride as usize, run: rows * width }
     }
 
-    /// Whether whole rows are read rather than what is needed of each.
+    /// Returns whether whole rows are read rather than the needed bytes of each.
     fn is_dense(&self) -> bool {
         self.run * SPARSE >= self.stride
     }
 
-    /// Bytes from one row to the next in a strip.
+    /// Returns the bytes from one row to the next in a strip.
     fn pitch(&self) -> usize {
         if self.is_dense() { self.stride } else { self.run }
     }
 
-    /// Rows of a strip: so few that it takes little memory beside what it is read for.
+    /// Returns the number of rows in a strip, few enough to add little memory to the rows that it is read for.
     fn strip(&self) -> usize {
         let bytes = STRIP_BYTES.min(self.run * self.stored_rows / 4);
         (bytes / self.pitch().max(1)).clamp(1, self.stored_rows.max(1))
@@ -79,7 +80,7 @@ impl RowReader {
         Self { scratch, scale_bytes: Vec::new(), scales: Vec::new() }
     }
 
-    /// Takes the memory.
+    /// Touches the scratch memory, on the thread that will use it.
     pub(super) fn fill(&mut self) {
         self.scratch.fill();
     }
@@ -108,7 +109,7 @@ impl RowReader {
     /// Reads through the page cache, since neighbours of these rows lie between them.
     fn transposed(
         &mut self,
-        source: &SourceFile,
+        source: &OpenShard,
         columns: &Columns,
         offset: u64,
         first_row: usize,
@@ -182,17 +183,18 @@ fn columns(input: &PlannedInput) -> usize {
     input.shape.last().copied().unwrap_or_default()
 }
 
-/// Bytes of a value.
+/// Returns the bytes of a value.
 fn width(input: &PlannedInput) -> usize {
     input.dtype.bitsize() / 8
 }
 
-/// The side of a tile that is transposed at once: a cache line of elements of two bytes.
+/// Side of a tile that is transposed at once: a cache line of two-byte elements.
 const TILE: usize = 32;
 
 /// Writes `strip` rows of `rows` elements each, `pitch` bytes apart, as columns of rows that are `row_bytes` apart.
-///
-/// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of it.
+//
+// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of
+// it.
 fn transpose<const WIDTH: usize>(
     strip_bytes: &[u8],
     pitch: usize,

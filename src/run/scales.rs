@@ -1,10 +1,10 @@
-//! The scales among the tensors of an output: which they are, their values, and whether those are finite.
+//! The values of the scales among the tensors of an output.
 
 use half::{bf16, f16};
 use qwen_fp8_schemes::TensorSpec;
 use safetensors::Dtype;
 
-/// How many of the scales in these bytes of an output are NaN or infinite.
+/// Returns the number of scales in these bytes of an output that are NaN or infinite; zero if it holds no scales.
 pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
     if !spec.role.is_scale() {
         return 0;
@@ -12,7 +12,7 @@ pub(super) fn non_finite_scales(spec: &TensorSpec, bytes: &[u8]) -> u64 {
     values(spec.dtype, bytes).filter(|value| !value.is_finite()).count() as u64
 }
 
-/// The first element of these bytes of an output that is a scale and no finite number.
+/// Returns the first scale in these bytes of an output that is NaN or infinite.
 pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
     if !spec.role.is_scale() {
         return None;
@@ -20,7 +20,7 @@ pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
     values(spec.dtype, bytes).position(|value| !value.is_finite())
 }
 
-/// The values of a scale tensor; none of a dtype that is no number of its own, such as E8M0's exponents.
+/// Returns the values of a scale tensor of a float dtype; nothing for any other dtype, such as the exponents of E8M0.
 pub(super) fn values(dtype: Dtype, bytes: &[u8]) -> Box<dyn Iterator<Item = f32> + '_> {
     match dtype {
         Dtype::F32 => {

@@ -1,15 +1,15 @@
-//! A stretch of work: where its bytes come from, where they go, and the tasks that it is cut into.
+//! Segments of the work: runs of bytes with one source, one destination and one treatment, cut into tasks.
 
-use qwen_fp8_schemes::{AmaxScope, Matrix, SourceDtype};
+use qwen_fp8_schemes::{AmaxScope, Matrix};
 
 use crate::checkpoint::Tensor;
-use crate::plan::{Fp8Source, InputData, Job, Plan, PlannedInput, Slot};
+use crate::plan::{InputData, Job, Plan, Slot};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
+use crate::run::planned::{fp8, matrix, offset_of, row_bytes, rows, scheme};
 use crate::run::row_reader;
-use crate::run::work::{inconsistent, scheme};
 
-/// A stretch of work that is cut into equal tasks.
+/// A run of bytes that is treated alike, cut into tasks of equal size.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) kind: SegmentKind,
@@ -20,7 +20,7 @@ pub(super) struct Segment {
     pub(super) len: u64,
     /// Bytes per task; the last one may have fewer.
     pub(super) task_bytes: u64,
-    /// By how much a copy's first task is shorter, so that the others begin at aligned offsets of the output.
+    /// Bytes that the first task of a copy is shorter by, so that the others begin at aligned offsets of the output.
     skew: u64,
     pub(super) tasks: u64,
 }
@@ -34,27 +34,17 @@ pub(super) enum SegmentSource {
     Rows { input: usize },
 }
 
+/// Treatment of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SegmentKind {
-    /// Neighbours in the source that are neighbours in the output.
-    Copy {
-        to_shard: usize,
-        to: u64,
-    },
-    /// The values of a weight that is FP8 in the source.
-    Dequantize {
-        matrix: Matrix,
-        to_shard: usize,
-        to: u64,
-    },
+    /// Tensors that are neighbours in the source and in the output, copied as one.
+    Copy { to_shard: usize, to: u64 },
+    /// Decoding of a weight that is FP8 in the source.
+    Dequantize { matrix: Matrix, to_shard: usize, to: u64 },
     /// The first pass over a weight whose scheme needs its absolute maximum.
-    Amax {
-        matrix: Matrix,
-    },
-    Quantize {
-        matrix: Matrix,
-        scope: AmaxScope,
-    },
+    Amax { matrix: Matrix },
+    /// Quantization of a weight, after its first pass where it has one.
+    Quantize { matrix: Matrix, scope: AmaxScope },
 }
 
 impl Segment {
@@ -68,7 +58,7 @@ impl Segment {
         std::iter::once(shard).chain(scales.filter(|&scales| scales != shard))
     }
 
-    /// The source shard that is read, scales aside.
+    /// Returns the source shard that is read, scales aside.
     pub(super) fn shard(&self, plan: &Plan) -> usize {
         match self.source {
             SegmentSource::Bytes { shard, .. } => shard,
@@ -76,16 +66,19 @@ impl Segment {
         }
     }
 
-    /// The file offset whose alignment the input buffer of the segment's first byte should have.
+    /// Returns the file offset whose alignment the input buffer should have at the segment's first byte.
     pub(super) fn alignment(&self) -> u64 {
         match self.source {
             SegmentSource::Bytes { offset, .. } => offset,
-            // Nothing is read straight into the buffer.
+            // Rows are put together in memory: no file offset asks for an alignment.
             SegmentSource::Rows { .. } => 0,
         }
     }
 
-    /// Joins `next` to this copy where both its ends follow on; says whether it did.
+    /// Joins `next` to this copy if it follows in the source and in the output. Returns whether it did.
+    //
+    // Norms and biases have a few KiB each. Joined, they are read and written in blocks of a size that direct I/O pays
+    // for.
     pub(super) fn take_in(&mut self, next: &Self) -> bool {
         let (SegmentKind::Copy { to_shard, to }, SegmentKind::Copy { to_shard: next_to_shard, to: next_to }) =
             (self.kind, next.kind)
@@ -107,23 +100,25 @@ impl Segment {
         follows
     }
 
+    /// Returns the segment with its number of tasks.
     fn counted(mut self) -> Self {
         self.tasks = self.count();
         self
     }
 
+    /// Returns the number of tasks.
     fn count(&self) -> u64 {
         if self.len == 0 { 0 } else { (self.len + self.skew).div_ceil(self.task_bytes) }
     }
 
-    /// Offset within the segment and length of its `index`-th task.
+    /// Returns the offset within the segment and the length of its `index`-th task.
     pub(super) fn part(&self, index: u64) -> (u64, u64) {
         let start = (index * self.task_bytes).saturating_sub(self.skew);
         let end = ((index + 1) * self.task_bytes - self.skew).min(self.len);
         (start, end - start)
     }
 
-    /// Bytes that a worker needs to put the rows of a task together.
+    /// Returns the bytes of scratch memory that a worker needs to put the rows of a task together.
     pub(super) fn scratch(&self, plan: &Plan) -> usize {
         let SegmentSource::Rows { input } = self.source else { return 0 };
         let input = &plan.inputs[input];
@@ -133,7 +128,7 @@ impl Segment {
         }
     }
 
-    /// Bytes that a worker's buffers for the output of a task must hold.
+    /// Returns the bytes that a worker's buffers for the output of a task must hold, one per output of the scheme.
     pub(super) fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
         let SegmentKind::Quantize { matrix, .. } = self.kind else { return Vec::new() };
         let Job::Quantize { outputs, .. } = &plan.jobs[self.inputs[0]] else { return Vec::new() };
@@ -142,7 +137,7 @@ impl Segment {
     }
 }
 
-/// The pass over a weight that is to be quantized which gathers its maximum.
+/// Returns the pass that finds the absolute maximum of a weight, before the segment that quantizes it.
 pub(super) fn first_pass(quantize: Segment) -> Option<Segment> {
     let SegmentKind::Quantize { matrix, .. } = quantize.kind else { return None };
     Some(Segment { kind: SegmentKind::Amax { matrix }, ..quantize }.counted())
@@ -183,7 +178,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             let kind = SegmentKind::Dequantize { matrix, to_shard: to.shard, to: offset_of(plan, *to) };
             Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
         }
-        (Job::PassThrough { .. }, _) => Err(inconsistent(&input.name, "it passes through in two parts")),
+        (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in two parts")),
         (Job::Quantize { rule, outputs }, _) => {
             let matrix = matrix(input)?;
             let scheme = scheme(plan, *rule, input)?;
@@ -196,12 +191,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
     }
 }
 
-/// Returns the codes and scales of an input that passes through.
-pub(super) fn fp8(input: &PlannedInput) -> Result<&Fp8Source, RunError> {
-    input.fp8().ok_or_else(|| inconsistent(&input.name, "it passes through, and is not FP8"))
-}
-
-/// A copy of stored bytes: a shard, an offset in it, and their number.
+/// Returns a copy of stored bytes, given by shard, offset and length.
 fn copy(
     plan: &Plan,
     inputs: Vec<usize>,
@@ -222,38 +212,7 @@ fn copy(
     segment.counted()
 }
 
-fn offset_of(plan: &Plan, slot: Slot) -> u64 {
-    plan.shards[slot.shard].tensors[slot.tensor].offset
-}
-
-/// So many bytes, but a multiple of `unit` bytes and at least that.
+/// Rounds `bytes` down to a multiple of `unit` bytes, but not below one unit.
 fn whole_rows(bytes: u64, unit: u64) -> u64 {
     (bytes / unit.max(1) * unit).max(unit).max(1)
-}
-
-/// Bytes of a row of values.
-pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
-    (input.shape.last().copied().unwrap_or_default() * input.dtype.bitsize() / 8) as u64
-}
-
-/// A weight as rows and columns; dimensions before the last are rows, one after the other.
-pub(super) fn matrix(input: &PlannedInput) -> Result<Matrix, RunError> {
-    let dtype = SourceDtype::try_from(input.dtype)
-        .map_err(|_| inconsistent(&input.name, "its dtype is none that can be quantized"))?;
-    let [rows @ .., columns] = input.shape.as_slice() else {
-        return Err(inconsistent(&input.name, "it has no rows"));
-    };
-    let matrix = Matrix { dtype, rows: rows.iter().product(), columns: *columns };
-    if (matrix.rows * matrix.row_bytes()) as u64 != input.len {
-        return Err(inconsistent(&input.name, "its shape and its bytes disagree"));
-    }
-    Ok(matrix)
-}
-
-/// The first row of a part of a matrix and how many rows it has. A part without bytes is all of a matrix without any.
-pub(super) fn rows(matrix: Matrix, start: u64, len: u64) -> (usize, usize) {
-    match matrix.row_bytes() as u64 {
-        0 => (0, matrix.rows),
-        row => ((start / row) as usize, (len / row) as usize),
-    }
 }

@@ -1,5 +1,7 @@
-//! The last look before an output is published: are the shards what the plan says, and are their scales numbers that a
-//! server can use. It reads headers and samples, so that it costs next to nothing.
+//! The last check before an output is published: the shards on disk are those of the plan, and their scales are usable.
+//!
+//! It reads headers and samples only. `verify` proves the rest; this finds the mistakes of a scheme or a file system
+//! that concern whole shards, at next to no cost.
 
 use std::fs::File;
 use std::io;
@@ -14,14 +16,17 @@ use crate::run::error::RunError;
 use crate::run::scales::values;
 use crate::run::stats::TensorStats;
 
-/// Of how many scale tensors per shard a sample is taken.
+/// Number of scale tensors per shard that a sample is taken of.
 const SAMPLED_TENSORS: usize = 32;
 
-/// Bytes from the beginning of a scale tensor that are looked at.
+/// Bytes from the beginning of a scale tensor that are checked.
 const SAMPLED_BYTES: u64 = 4096;
 
-/// Checks the shards that are staged in `dir`; scales of `kept` weights may be no numbers.
-pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) -> Result<(), RunError> {
+/// Checks the shards in `dir`. Scales of `non_finite` weights may be NaN or infinite.
+///
+/// # Errors
+/// [`RunError::SelfCheck`], or a shard cannot be read.
+pub(super) fn check(plan: &Plan, dir: &Path, non_finite: &[TensorStats<NonFinite>]) -> Result<(), RunError> {
     for (shard, layout) in plan.shards.iter().enumerate() {
         let path = dir.join(&layout.file_name);
         let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };
@@ -34,10 +39,10 @@ pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) ->
             return Err(wrong("its header differs".to_owned()));
         }
         for (weight, scale) in scales(plan, shard, layout) {
-            let may_be_none = kept.iter().any(|kept| kept.tensor == plan.inputs[weight].name);
+            let may_be_non_finite = non_finite.iter().any(|stats| stats.tensor == plan.inputs[weight].name);
             let bytes = read(&file, scale.offset, scale.len.min(SAMPLED_BYTES));
             let bytes = bytes.map_err(RunError::file("read", &path))?;
-            let is_good = |value: f32| if value.is_finite() { value > 0.0 } else { may_be_none };
+            let is_good = |value: f32| if value.is_finite() { value > 0.0 } else { may_be_non_finite };
             let bad = values(scale.entry.dtype, &bytes).position(|value| !is_good(value));
             if let Some(at) = bad {
                 let name = shown(&scale.entry.name);
@@ -48,7 +53,7 @@ pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) ->
     Ok(())
 }
 
-/// Some of the scales that were written to this shard, each with the number of its weight.
+/// Returns a sample of the scale tensors that were written to a shard, each with the number of its weight.
 fn scales<'a>(plan: &'a Plan, shard: usize, layout: &'a ShardLayout) -> Vec<(usize, &'a Placed)> {
     let mut found: Vec<(usize, &Placed)> = Vec::new();
     for (weight, job) in plan.jobs.iter().enumerate() {

@@ -27,11 +27,11 @@ const JOURNAL: &str = "qwen-fp8-journal";
 /// Name of the directory that becomes the output, until then.
 const CHECKPOINT: &str = "checkpoint";
 
-/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will be
-/// renamed to the output.
+/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will
+/// be renamed to the output.
 ///
-/// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else; where
-/// no shard is finished, it removes itself.
+/// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else;
+/// where no shard is finished, it removes itself.
 //
 // The journal lies beside the output's directory and not in it, so that the rename publishes the output alone.
 pub(super) struct Staging {
@@ -104,8 +104,8 @@ impl Staging {
 
     fn fill(root: &Path, identity: &Identity) -> Result<Self, RunError> {
         let path = root.join(JOURNAL);
-        // An empty journal first: from here on a crash leaves a directory that the next run recognises as ours. Its first
-        // line takes longer, since it is synced.
+        // An empty journal first: from here on a crash leaves a directory that the next run recognises as ours. Its
+        // first line takes longer, since it is synced.
         create_new(&path, 0o666).map_err(RunError::file("make", &path))?;
         let journal = Journal::create(&path, identity, Vec::new())?;
         let dir = root.join(CHECKPOINT);
@@ -128,8 +128,8 @@ impl Staging {
     /// # Errors
     /// Something else bears the name by now, or the disk does not confirm the rename. Nothing is then published.
     pub(super) fn publish(&mut self, destination: &Destination) -> Result<(), RunError> {
-        // Every file has been synced by now, and with this their names: the rename must not reach the disk before what it
-        // publishes, or a power cut would leave the output's name on an incomplete directory.
+        // Every file has been synced by now, and with this their names: the rename must not reach the disk before what
+        // it publishes, or a power cut would leave the output's name on an incomplete directory.
         sync_dir(&self.dir)?;
         let target = &destination.path;
         // An empty directory makes way, here rather than in the rename, which RENAME_NOREPLACE would refuse. One that
@@ -150,8 +150,8 @@ impl Staging {
             }
             Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
         }
-        // An output that is reported must outlast a power cut. Where the disk does not confirm the parent directory, the
-        // old name is restored, and the run fails as it would at any other step.
+        // An output that is reported must outlast a power cut. Where the disk does not confirm the parent directory,
+        // the old name is restored, and the run fails as it would at any other step.
         sync_dir(&destination.parent).and_then(|()| self.journal.check_alive()).inspect_err(|_| {
             let _ = fs::rename(target, &self.dir);
         })?;
@@ -179,8 +179,8 @@ impl Staging {
     }
 }
 
-/// Removes the staging directory of a run that was killed after it had published its output: all that is left of it is a
-/// journal of no further use, or nothing.
+/// Removes the staging directory of a run that was killed after it had published its output: all that is left of it is
+/// a journal of no further use, or nothing.
 pub(super) fn remove_published(destination: &Destination) {
     let root = destination.beside("partial");
     let is_spent = || match is_ours(&root) {
@@ -199,8 +199,8 @@ pub(super) fn remove_published(destination: &Destination) {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // An error is no harm: what cannot be removed is not loadable, since `config.json` is written last and the name is
-        // not the output's.
+        // An error is no harm: what cannot be removed is not loadable, since `config.json` is written last and the name
+        // is not the output's.
         let _ =
             if self.spent || self.journal.finished().is_empty() { remove(&self.root) } else { self.keep_finished() };
     }
@@ -221,8 +221,8 @@ fn remove_left_over(root: &Path) -> Result<(), RunError> {
     }
 }
 
-/// Returns whether `root` is a staging directory with a journal, made by a run of this user. False where nothing is there,
-/// or a directory without a journal.
+/// Returns whether `root` is a staging directory with a journal, made by a run of this user. False where nothing is
+/// there, or a directory without a journal.
 ///
 /// # Errors
 /// [`RunError::NotOurs`] for anything but a directory, [`RunError::OtherUsers`] for one of another user.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Plan, Slot};
+use crate::plan::Plan;
 use crate::run::amax::AmaxTable;
 use crate::run::error::RunError;
 use crate::run::observer::Observer;
@@ -26,26 +26,28 @@ pub(super) struct RunState<'a> {
     pub(super) recorder: Recorder<'a>,
     pub(super) options: &'a RunOptions<'a>,
     pub(super) observer: &'a dyn Observer,
-    /// The number of the next task.
+    /// Number of the next task.
     next: AtomicU64,
-    /// No further task is begun.
+    /// Set when no further task is to begin.
     pub(super) stopped: AtomicBool,
-    /// The failure of the earliest task, whatever the order in which they failed.
+    /// The failure with the smallest task number, whatever the order in which tasks failed.
     failure: Mutex<Option<(u64, RunError)>>,
-    /// Per segment of the work.
+    /// Progress of each segment.
     progress: Vec<Progress>,
-    /// Per source shard, the tasks that still read it.
+    /// Number of tasks that still have to read each source shard.
     unread: Vec<AtomicU64>,
     pub(super) amax: AmaxTable,
     slowest: Mutex<Slowest>,
 }
 
+/// Progress of one segment.
 struct Progress {
     remaining: AtomicU64,
     started: OnceLock<Instant>,
 }
 
 impl<'a> RunState<'a> {
+    /// Sets up the state before the first task.
     pub(super) fn new(
         plan: &'a Plan,
         work: &'a Work,
@@ -80,8 +82,11 @@ impl<'a> RunState<'a> {
         }
     }
 
-    /// The next task, unless the run stops. Tasks are handed out in order: when one fails, every earlier one has been
-    /// begun and will end, so that the earliest failure is the same for any number of workers.
+    /// Returns the next task; `None` when all are taken or the run stops.
+    //
+    // One at a time from a shared counter, so that no worker idles while another one has tasks left. In order: when a
+    // task fails, every earlier one has begun and will end, so that the earliest failure, which is the one that is
+    // reported, is the same for any number of workers.
     pub(super) fn take(&self) -> Option<Task> {
         if self.is_stopped() {
             return None;
@@ -102,6 +107,7 @@ impl<'a> RunState<'a> {
         self.amax.wake();
     }
 
+    /// Records a failure and stops the run. Failures that belong to no task have the number [`u64::MAX`].
     pub(super) fn fail(&self, task: u64, error: RunError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.as_ref().is_none_or(|(earliest, _)| task < *earliest) {
@@ -111,11 +117,15 @@ impl<'a> RunState<'a> {
         self.stop();
     }
 
+    /// Starts the clock of the task's segment.
     pub(super) fn begin(&self, task: &Task) {
         self.progress[task.segment].started.get_or_init(Instant::now);
     }
 
-    /// Notes that a task has ended well.
+    /// Records that a task has succeeded.
+    ///
+    /// # Errors
+    /// The source shard that it was the last to read has changed.
     pub(super) fn end(&self, task: &Task) -> Result<(), RunError> {
         let segment = &self.work.segments[task.segment];
         let progress = &self.progress[task.segment];
@@ -132,11 +142,7 @@ impl<'a> RunState<'a> {
         Ok(())
     }
 
-    pub(super) fn offset(&self, slot: Slot) -> u64 {
-        self.plan.shards[slot.shard].tensors[slot.tensor].offset
-    }
-
-    /// The name of the tensor that the segment's byte at `start` belongs to.
+    /// Returns the name of the tensor that the segment's byte at `start` belongs to.
     pub(super) fn tensor_at(&self, segment: &Segment, start: u64) -> String {
         let inputs = &self.plan.inputs;
         let name = match segment.source {
@@ -166,7 +172,8 @@ impl<'a> RunState<'a> {
         }
     }
 
-    /// Tells the observer of the tensors of a finished segment; those of one copy share its time by their sizes.
+    /// Reports the tensors of a finished segment to the observer. Tensors that were copied as one share the time by
+    /// size.
     fn report(&self, segment: &Segment, took: Duration) {
         if let SegmentKind::Amax { .. } = segment.kind {
             return;
@@ -185,7 +192,7 @@ impl<'a> RunState<'a> {
     }
 }
 
-/// Stops the run when its thread panics, so that nobody waits for what will never come.
+/// Stops the run when its thread panics, so that no other thread waits for it for ever.
 pub(super) struct StopOnPanic<'a>(pub(super) &'a RunState<'a>);
 
 impl Drop for StopOnPanic<'_> {

@@ -1,5 +1,4 @@
-//! What a run meets in weights that is worth telling, gathered by weight: NaNs and infinities that it carries into its
-//! output, and groups with remarkable scales.
+//! Statistics of the weights that a run quantizes: non-finite values that go into the output, and degenerate scales.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::manifest::NonFinite;
 use crate::plan::{Job, Plan};
 
-/// A weight and what was met in it.
+/// Statistics of one weight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorStats<T> {
     pub tensor: String,
@@ -18,26 +17,27 @@ pub struct TensorStats<T> {
     pub counts: T,
 }
 
-/// Groups of a weight whose scale says more than how large they are.
+/// Number of groups of a weight with a degenerate scale, by cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DegenerateScaleCounts {
     /// Groups of zeros.
     pub zero: u64,
-    /// Groups too small for a scale of their own.
+    /// Groups whose absolute maximum is too small for a scale of their own.
     pub underflowed: u64,
     /// Groups whose scale is subnormal.
     pub subnormal: u64,
-    /// Row and column where the first of them begins.
+    /// Row and column of the weight where the first of these groups begins.
     pub first: Option<[u64; 2]>,
 }
 
-/// What has been met so far, by number of the source tensor.
+/// Statistics of all weights so far, by number of the plan's input.
 #[derive(Debug, Default)]
 pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
 
-// The sums and the first place are the same in whatever order bands come.
+// Bands come in any order. Sums and the smallest place do not depend on it, so that report and manifest are the same
+// for any number of workers.
 impl StatsByTensor<NonFinite> {
-    /// Takes in one band: what it holds, and how many of the scales that it stored are no counts.
+    /// Adds one band: its non-finite values, and the number of its scales that became non-finite.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
         let first = count.first.map(|first| [first.row as u64, first.column as u64]);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +50,7 @@ impl StatsByTensor<NonFinite> {
 }
 
 impl StatsByTensor<DegenerateScaleCounts> {
-    /// Takes in one band.
+    /// Adds one band.
     pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::OddScales) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(tensor).or_default();
@@ -63,7 +63,7 @@ impl StatsByTensor<DegenerateScaleCounts> {
 }
 
 impl<T: Clone> StatsByTensor<T> {
-    /// Takes in what an earlier run has met in weights that this one does not read again.
+    /// Sets the statistics that an earlier run recorded, of the weights that this one does not read again.
     pub(super) fn set(&self, plan: &Plan, met: &[TensorStats<T>], is_read_again: impl Fn(&Job) -> bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for TensorStats { tensor, counts } in met {
@@ -72,7 +72,7 @@ impl<T: Clone> StatsByTensor<T> {
         }
     }
 
-    /// What was met in the weights whose first output lies in this shard, once that is complete.
+    /// Returns the statistics of the weights whose first output lies in a shard that is complete.
     pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<TensorStats<T>> {
         let is_there = |job: &Job| match job {
             Job::Copy { .. } | Job::PassThrough { .. } | Job::Dequantize { .. } => false,
@@ -81,7 +81,7 @@ impl<T: Clone> StatsByTensor<T> {
         self.select(plan, is_there)
     }
 
-    /// All, in the order of the checkpoint.
+    /// Returns the statistics of all weights, in the order of the checkpoint.
     pub(super) fn all(&self, plan: &Plan) -> Vec<TensorStats<T>> {
         self.select(plan, |_| true)
     }

@@ -2,32 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
+use qwen_fp8_schemes::AmaxScope;
 
-use crate::plan::{Job, Plan, PlannedInput, Slot};
+use crate::plan::{Job, Plan};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{matrix, scheme};
 use crate::run::row_reader;
-use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
+use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of};
 
-/// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
+/// Bytes of source per task; fewer under a small `--max-memory`, more where a single band of the scheme is larger.
+//
+// Bands of about 2 MiB stay in the cache of a core between reading and writing; larger ones leave it and double the
+// time of the kernels (docs/performance.md).
 const TASK_BYTES: u64 = 2 << 20;
 
-/// Everything there is to do, in order; a task is found by its number without a list of all of them.
+/// All tasks of a run, in order.
+//
+// A task is computed from its number. A list of them would grow with the model, and memory must not.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) segments: Vec<Segment>,
-    /// Per segment, the number of its first task.
+    /// Number of the first task of each segment.
     first_task: Vec<u64>,
     pub(super) tasks: u64,
-    /// For each tensor the one under which its absolute maximum is gathered.
+    /// The input under which the absolute maximum of each input is gathered.
     pub(super) amax_leaders: Vec<usize>,
-    /// Bytes of source that the tasks read, a second pass counted twice.
+    /// Bytes that the tasks read; data that is read in two passes counts twice.
     pub(super) bytes: u64,
     pub(super) workers: usize,
     /// Bytes that a worker's buffer for source data must hold.
     pub(super) input_capacity: usize,
-    /// Bytes that a worker needs beside the rows that it puts together.
+    /// Bytes of scratch memory that a worker needs to put rows together.
     pub(super) scratch_capacity: usize,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
@@ -44,8 +50,11 @@ pub(super) struct Task {
 }
 
 impl Work {
-    /// Cuts the plan, which [`check_slots`] has passed, for `threads` workers whose buffers take at most `max_memory`
-    /// bytes together. What only goes to `finished` shards is left out.
+    /// Cuts the plan, which `plan_check` has passed, for `threads` workers whose buffers take at most `max_memory`
+    /// bytes together. Inputs that only go to `finished` shards are left out.
+    ///
+    /// # Errors
+    /// The memory does not suffice for one worker, or the plan contradicts itself.
     pub(super) fn new(plan: &Plan, finished: &[bool], threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
         let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
@@ -78,24 +87,23 @@ impl Work {
         Ok(work)
     }
 
-    /// The task of this number, `None` past the last.
+    /// Returns the task of this number; `None` past the last one.
     pub(super) fn task(&self, number: u64) -> Option<Task> {
         if number >= self.tasks {
             return None;
         }
-        // Segments without tasks share their first number with the next one: the last of them is meant.
+        // Segments without tasks share their first number with the next segment: the last of them has the task.
         let segment = self.first_task.partition_point(|&first| first <= number) - 1;
         let (start, len) = self.segments[segment].part(number - self.first_task[segment]);
         Some(Task { number, segment, start, len })
     }
 }
 
-/// The scheme of a rule that quantizes.
-pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
-    plan.scheme(rule).ok_or_else(|| inconsistent(&input.name, "its rule has no scheme"))
-}
-
-/// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
+/// Returns the number of workers that the memory allows, each with buffers for the smallest possible band of the most
+/// demanding tensor.
+//
+// Fewer workers rather than an error: a small `--max-memory` makes a run slower, and fails only where not even one band
+// fits.
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
     for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
@@ -117,14 +125,17 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
     Ok(threads.clamp(1, affordable))
 }
 
-/// The segments in the order of the output's shards and, within one, of the source.
+/// Returns the segments in the order of the output's shards and, within one, of the source.
+//
+// Shard by shard, so that shards are finished, and entered into the journal, all along the run: an interruption then
+// costs one shard or so. In the order of the source within a shard, so that reads are sequential.
 fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
     let mut order: Vec<usize> =
         (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();
     order.sort_by_cached_key(|&tensor| plan.jobs[tensor].slots().first().map(|slot| slot.shard));
     let mut segments: Vec<Segment> = Vec::new();
-    // A weight that waits for its maximum comes one segment later than it could: by then, no worker has to wait for
-    // another one's part of the first pass.
+    // A weight that needs its maximum comes one segment later than it could. Right behind its first pass, the workers
+    // would wait there for the one that has the last task of that pass.
     let mut delayed: Option<Segment> = None;
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (tensor, &leader) in amax_leaders.iter().enumerate() {
@@ -154,61 +165,7 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
     Ok(segments)
 }
 
-/// Whether the job writes to a shard that is not finished.
+/// Returns whether the job writes to a shard that is not finished.
 pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
     job.slots().iter().any(|slot| !finished[slot.shard])
-}
-
-/// Every byte of the output is written by exactly one job, or lies in a header.
-pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
-    let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
-    if plan.inputs.len() != plan.jobs.len() {
-        return Err(inconsistent("*", "it has not one job per input"));
-    }
-    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
-        let mut take = |slot: &Slot, len: u64| {
-            let placed = plan.shards.get(slot.shard).and_then(|shard| shard.tensors.get(slot.tensor));
-            if placed.is_none_or(|placed| placed.len != len) {
-                return Err(inconsistent(&input.name, "an output has another size than its place in the layout"));
-            }
-            if std::mem::replace(&mut taken[slot.shard][slot.tensor], true) {
-                return Err(inconsistent(&input.name, "an output's place is taken twice"));
-            }
-            Ok(())
-        };
-        match job {
-            Job::Copy { to } | Job::Dequantize { to } => take(to, input.len)?,
-            Job::PassThrough { codes, scales } => {
-                let source = fp8(input)?;
-                take(codes, source.codes.len)?;
-                take(scales, source.scales.len)?;
-            }
-            Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
-                return Err(inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));
-            }
-            Job::Quantize { outputs, .. } => {
-                outputs.iter().try_for_each(|(spec, slot)| take(slot, spec.bytes() as u64))?;
-            }
-        }
-    }
-    for (shard, taken) in plan.shards.iter().zip(&taken) {
-        let mut end = shard.header.len() as u64;
-        for (placed, taken) in shard.tensors.iter().zip(taken) {
-            if !taken {
-                return Err(inconsistent(&placed.entry.name, "no job writes it"));
-            }
-            if placed.offset != end {
-                return Err(inconsistent(&placed.entry.name, "it does not begin where the tensor before it ends"));
-            }
-            end += placed.len;
-        }
-        if end != shard.size {
-            return Err(inconsistent(&shard.file_name, "the file's size is not that of its tensors"));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
-    RunError::Inconsistent { tensor: tensor.to_owned(), reason }
 }

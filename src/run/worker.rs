@@ -1,4 +1,4 @@
-//! One worker: it reads the bytes of a task, quantizes or decodes them, and writes the result.
+//! A worker: a thread that reads the bytes of a task, quantizes or decodes them, and writes the result.
 
 use std::io;
 use std::sync::mpsc::Sender;
@@ -9,32 +9,40 @@ use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, 
 use crate::plan::Job;
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{self, offset_of, row_bytes};
 use crate::run::row_reader::RowReader;
 use crate::run::scales::first_infinite;
-use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
+use crate::run::segment::{Segment, SegmentKind, SegmentSource};
 use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
-use crate::run::work::{self, Task};
+use crate::run::work::Task;
 
-/// One worker and its buffers, which are allocated once.
+/// A worker and its buffers.
+//
+// The buffers are allocated once, for the largest task, so that `--max-memory` is known to suffice before the first
+// byte is read.
 pub(super) struct Worker<'a> {
     shared: &'a RunState<'a>,
     complete: Sender<usize>,
     input: Buffer,
-    /// For inputs that are not stored row after row.
+    /// Reader of inputs that are not stored row after row.
     rows: RowReader,
     outputs: Vec<Buffer>,
     stages: Stages,
 }
 
 impl<'a> Worker<'a> {
-    /// A thread that works until there is nothing more to do.
+    /// Starts a thread that works until no task is left, and returns the times of its stages.
+    ///
+    /// # Errors
+    /// The system has no memory for its buffers or no thread for it.
     pub(super) fn start<'scope>(
         shared: &'scope RunState<'a>,
         complete: Sender<usize>,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
         let work = shared.work;
+        // Reserved on the thread that starts it, which can report a lack of memory.
         let buffer = |&capacity: &usize| {
             let others = [&work.input_capacity, &work.scratch_capacity];
             let capacities = work.output_capacities.iter().chain(others);
@@ -48,6 +56,7 @@ impl<'a> Worker<'a> {
         started.map_err(|source| RunError::NoThread { workers: work.workers, source })
     }
 
+    /// Carries out tasks until none is left.
     fn run(mut self) -> Stages {
         let shared = self.shared;
         let _stop = StopOnPanic(shared);
@@ -63,6 +72,7 @@ impl<'a> Worker<'a> {
         self.stages
     }
 
+    /// Carries out one task.
     fn carry_out(&mut self, task: &Task) -> Result<(), RunError> {
         let segment = &self.shared.work.segments[task.segment];
         match segment.kind {
@@ -75,7 +85,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Writes what is read to offset `to`; the values of `decoded`, which come from FP8, are checked before.
+    /// Copies the task to offset `to` of a shard. With `decoded`, the bytes are values decoded from FP8, which are
+    /// checked.
     fn copy(
         &mut self,
         task: &Task,
@@ -102,18 +113,19 @@ impl<'a> Worker<'a> {
         if self.shared.plan.keeps_non_finite() {
             return Ok(());
         }
-        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let (first_row, _) = planned::rows(matrix, task.start, task.len);
         let checked = absmax(matrix, first_row, bytes, self.shared.options.simd);
         checked.map(|_| ()).map_err(|at| self.non_finite(segment, at))
     }
 
+    /// Adds the task to the absolute maximum of its weight.
     fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
         self.read(segment, task, segment.alignment() + task.start)?;
         let bytes = self.input.filled(segment.alignment() + task.start, task.len as usize);
-        let (first_row, _) = segment::rows(matrix, task.start, task.len);
+        let (first_row, _) = planned::rows(matrix, task.start, task.len);
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
         let amax = match amax {
-            // What is no number is counted when the weight is quantized.
+            // Non-finite values are counted later, in the quantizing pass.
             Err(_) if self.shared.plan.keeps_non_finite() => {
                 non_finite(matrix, first_row, bytes).amax().unwrap_or_default()
             }
@@ -123,6 +135,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Quantizes the task and writes all outputs of the scheme.
     fn quantize(&mut self, task: &Task, segment: &Segment, matrix: Matrix, scope: AmaxScope) -> Result<(), RunError> {
         let tensor = segment.inputs[0];
         let Job::Quantize { rule, outputs } = &self.shared.plan.jobs[tensor] else {
@@ -132,14 +145,14 @@ impl<'a> Worker<'a> {
             AmaxScope::Band => None,
             AmaxScope::Tensor | AmaxScope::Fused => {
                 let (table, stopped) = (&self.shared.amax, &self.shared.stopped);
-                // Without a maximum the run has stopped, for a reason that another worker has given.
+                // Without a maximum the run has stopped; whoever stopped it has recorded the reason.
                 let amax = timed(&mut self.stages.wait, || table.wait(tensor, stopped));
                 Some(amax.ok_or(RunError::Cancelled)?)
             }
         };
         self.read(segment, task, segment.alignment() + task.start)?;
-        let (first_row, rows) = segment::rows(matrix, task.start, task.len);
-        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
+        let (first_row, rows) = planned::rows(matrix, task.start, task.len);
+        let scheme = planned::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
         let band = Band {
             source: matrix,
             first_row,
@@ -151,7 +164,7 @@ impl<'a> Worker<'a> {
         let places: [(u64, usize); MAX_OUTPUTS] = std::array::from_fn(|index| match outputs.get(index) {
             Some((spec, slot)) => {
                 let range = spec.band_range(first_row, rows);
-                (self.shared.offset(*slot) + range.start as u64, range.len())
+                (offset_of(self.shared.plan, *slot) + range.start as u64, range.len())
             }
             None => (0, 0),
         });
@@ -160,14 +173,15 @@ impl<'a> Worker<'a> {
             *slice = buffer.at_offset(offset, len);
         }
         let (keeps, slices) = (self.shared.plan.keeps_non_finite(), &mut slices[..outputs.len()]);
-        let met = timed(&mut self.stages.compute, || match keeps {
-            true => scheme.quantize_any(&band, slices),
-            false => scheme.quantize(&band, slices).map(|()| None),
+        let count = timed(&mut self.stages.compute, || {
+            if keeps { scheme.quantize_any(&band, slices) } else { scheme.quantize(&band, slices).map(|()| None) }
         });
-        let met = met.map_err(|at| self.non_finite(segment, at))?;
+        let count = count.map_err(|at| self.non_finite(segment, at))?;
         let stored = outputs.iter().zip(&self.outputs).zip(&places);
         let stored = stored.map(|(((spec, _), buffer), &(offset, len))| (spec, buffer.filled(offset, len)));
-        if met.is_none() {
+        // Weights that are finite can have an infinite scale where their span overflows its dtype. It ends the run
+        // here, with the row at hand; a server would read every weight of the group as zero or NaN.
+        if count.is_none() {
             let mut bad = stored.clone().filter_map(|(spec, stored)| Some((spec, first_infinite(spec, stored)?)));
             if let Some((spec, at)) = bad.next() {
                 let across = spec.shape[1..].iter().product::<usize>().max(1);
@@ -176,10 +190,11 @@ impl<'a> Worker<'a> {
                 return Err(RunError::InfiniteScale { tensor: self.shared.tensor_at(segment, 0), path, row });
             }
         }
-        // Before anything is counted as written: who sees the shard complete sees this too.
-        timed(&mut self.stages.compute, || self.shared.recorder.add(tensor, scheme, &band, met, stored));
+        // Before the bytes are counted as written: the thread that finishes the shard enters these statistics into the
+        // journal.
+        timed(&mut self.stages.compute, || self.shared.recorder.add(tensor, scheme, &band, count, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {
-            // A weight whose outputs lie in two shards, one of which an earlier run has finished.
+            // The outputs of a weight can lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
                 continue;
             }
@@ -194,7 +209,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Reads the task's bytes into the input buffer, to where a write to offset `to` wants them.
+    /// Reads the task's bytes into the input buffer, to the place for a write to offset `to`.
     fn read(&mut self, segment: &Segment, task: &Task, to: u64) -> Result<(), RunError> {
         let shared = self.shared;
         let len = task.len as usize;
@@ -215,7 +230,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Counts bytes of a shard that are written, and hands a complete shard on.
+    /// Counts bytes of a shard as written, and sends a shard that is complete to be finished.
     fn written(&self, shard: usize, bytes: u64) {
         if self.shared.outputs.written(shard, bytes) {
             // The receiver lives until all workers have ended.
@@ -223,18 +238,20 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Returns the error of a failed write, by tensor and file.
     fn write_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
         let path = self.shared.outputs.path(shard);
         RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }
 
+    /// Returns the error of a non-finite value, by tensor and file.
     fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }
 }
 
-/// Rows of the source that one row of scales is for.
+/// Returns the rows of the source that one row of scales belongs to.
 fn rows_of_a_scale(spec: &TensorSpec) -> usize {
     match spec.extent {
         Extent::Rows(rows) => rows,

@@ -1,6 +1,6 @@
 //! Names of experts: stacked in three dimensions, or one by one.
 
-use super::split_name;
+use super::kind::split_name;
 
 /// The stack of gate and up projections.
 pub const GATE_UP: &str = "gate_up_proj";

@@ -1,6 +1,6 @@
 //! Layers that servers fuse into one matrix or one kernel call (vLLM: packed modules), and which have one scheme.
 
-use super::split_name;
+use super::kind::split_name;
 
 /// The parts of each fused layer, in the order in which they lie in it.
 pub const FUSED: &[&[&str]] = &[

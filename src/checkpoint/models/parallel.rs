@@ -1,6 +1,6 @@
 //! How servers split a linear layer over several GPUs.
 
-use super::split_name;
+use super::kind::split_name;
 
 /// The side along which tensor parallelism splits a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Numbered layers of the language model, and the layers that predict further tokens (MTP).
 
-use super::{is_vision, split_name};
+use super::kind::{is_vision, split_name};
 
 /// Returns whether the module belongs to the layers that predict further tokens.
 pub fn is_next_token_layer(module: &str) -> bool {

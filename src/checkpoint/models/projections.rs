@@ -1,6 +1,6 @@
 //! Linear layers of language models by the last part of their names.
 
-use super::split_name;
+use super::kind::split_name;
 
 /// Projections that servers build as quantizable layers in every language model.
 const KNOWN: &[&str] = &[

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::split_name;
+use super::kind::split_name;
 
 /// Returns the name under which vLLM builds the module that the file calls `name`; a name in vLLM's own spelling stays.
 pub fn served_name(name: &str) -> Cow<'_, str> {

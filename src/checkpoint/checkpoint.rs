@@ -1,0 +1,27 @@
+//! What is held of a checkpoint once it is open.
+
+use std::path::PathBuf;
+
+use crate::config::Config;
+use crate::shard::Shard;
+use crate::side_files::SideFile;
+use crate::tensor::Tensor;
+
+/// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The directory as it was named.
+    pub dir: PathBuf,
+    /// In order of name; each holds the tensors that the index names for it.
+    pub shards: Vec<Shard>,
+    /// In order of (shard, offset, name); names are unique over all shards.
+    pub tensors: Vec<Tensor>,
+    /// `config.json` as it was read.
+    pub config: Config,
+    /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is not.
+    pub quantized: Option<String>,
+    /// Files that belong to the model and are copied byte for byte.
+    pub side_files: Vec<SideFile>,
+    /// Files that were left out, and why; for the notices of a run.
+    pub left_out: Vec<(String, &'static str)>,
+}
