@@ -218,14 +218,14 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
                     return Err(de::Error::custom("duplicate `__metadata__`"));
                 }
                 metadata = true;
-                map.next_value::<Metadata>()?;
+                map.next_value::<HeaderMetadata>()?;
                 continue;
             }
             if name.is_empty() || name.contains('\0') {
                 return Err(de::Error::custom("a tensor name is empty or holds a NUL"));
             }
             *self.current = Some(name);
-            let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
+            let HeaderEntry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
             // `current` was set in the line above.
             let name = self.current.take().unwrap_or_default();
             self.tensors.push(HeaderTensor { name, dtype, shape: shape.0, begin, end });
@@ -235,13 +235,13 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
 }
 
 /// `{"dtype": …, "shape": […], "data_offsets": [b, e]}`; other keys are ignored where their value is a plain one.
-struct Entry {
+struct HeaderEntry {
     dtype: Dtype,
     shape: Shape,
     data_offsets: (u64, u64),
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for HeaderEntry {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(field_identifier, rename_all = "snake_case")]
@@ -257,13 +257,13 @@ impl<'de> Deserialize<'de> for Entry {
 
         // Not derived: a derived struct is read from an array as well.
         impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
+            type Value = HeaderEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with `dtype`, `shape` and `data_offsets`")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderEntry, A::Error> {
                 let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
                 while let Some(field) = map.next_key()? {
                     let duplicate = match field {
@@ -276,7 +276,7 @@ impl<'de> Deserialize<'de> for Entry {
                         return Err(de::Error::duplicate_field(field));
                     }
                 }
-                Ok(Entry {
+                Ok(HeaderEntry {
                     dtype: dtype.ok_or_else(|| de::Error::missing_field("dtype"))?,
                     shape: shape.ok_or_else(|| de::Error::missing_field("shape"))?,
                     data_offsets: data_offsets.ok_or_else(|| de::Error::missing_field("data_offsets"))?,
@@ -344,28 +344,28 @@ impl<'de> Deserialize<'de> for DtypeName {
 }
 
 /// `__metadata__`: text to text, or null; nothing of it is kept.
-struct Metadata;
+struct HeaderMetadata;
 
-impl<'de> Deserialize<'de> for Metadata {
+impl<'de> Deserialize<'de> for HeaderMetadata {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MetadataVisitor;
 
         impl<'de> Visitor<'de> for MetadataVisitor {
-            type Value = Metadata;
+            type Value = HeaderMetadata;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`__metadata__` to be an object of strings")
             }
 
-            fn visit_unit<E>(self) -> Result<Metadata, E> {
-                Ok(Metadata)
+            fn visit_unit<E>(self) -> Result<HeaderMetadata, E> {
+                Ok(HeaderMetadata)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderMetadata, A::Error> {
                 while map.next_key::<IgnoredAny>()?.is_some() {
                     map.next_value_seed(Text)?;
                 }
-                Ok(Metadata)
+                Ok(HeaderMetadata)
             }
         }
 

@@ -27,8 +27,8 @@ const MAX_BYTES: u64 = 1 << 30;
 pub struct Manifest {
     pub manifest_version: u32,
     pub tool: Tool,
-    pub source: Source,
-    pub recipe: Recipe,
+    pub source: ManifestSource,
+    pub recipe: ManifestRecipe,
     /// Versions of the schemes that quantized or decoded a tensor, by name: an output of another version may hold other
     /// bytes under the same recipe.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -36,9 +36,9 @@ pub struct Manifest {
     /// `fp8` or `compressed-tensors`.
     pub format: String,
     /// Every file of the output but this one.
-    pub files: Vec<OutputFile>,
+    pub files: Vec<ManifestFile>,
     /// One per tensor of the source, in the source's order.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ActionRecord>,
 }
 
 /// The program that wrote the output.
@@ -50,7 +50,7 @@ pub struct Tool {
 
 /// The checkpoint that was quantized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct ManifestSource {
     /// A model id where the source is a snapshot of the Hugging Face cache, else the name of its directory.
     pub model: String,
     /// The commit of such a snapshot.
@@ -74,14 +74,14 @@ pub struct InputFile {
 
 /// The recipe as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct ManifestRecipe {
     pub sha256: String,
     pub text: String,
 }
 
 /// A file of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputFile {
+pub struct ManifestFile {
     pub name: String,
     pub size: u64,
     pub crc64nvme: Crc64,
@@ -102,7 +102,7 @@ pub struct OutputTensor {
 
 /// What happened to a tensor of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Action {
+pub struct ActionRecord {
     pub tensor: String,
     /// The tensor of the source that it is a part of, where experts were split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,12 +121,12 @@ pub struct Action {
     pub outputs: Vec<String>,
     /// What was kept of it that is no number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub non_finite: Option<NonFinite>,
+    pub non_finite: Option<NonFiniteRecord>,
 }
 
 /// The NaNs and infinities of a weight that were kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NonFinite {
+pub struct NonFiniteRecord {
     pub nan: u64,
     pub infinite: u64,
     /// How many of the weight's scales they have made NaN or infinite: all weights under them are NaN or zero.
@@ -197,7 +197,7 @@ impl Manifest {
     }
 }
 
-impl OutputFile {
+impl ManifestFile {
     fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
         let mismatch = |tensor: Option<&str>, what: String| Mismatch {
             file: self.name.clone(),

@@ -97,9 +97,10 @@ fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Inde
                 .map(|file| &file.name)
                 .collect();
             let dir = dir.to_owned();
-            Err(match other.is_empty() {
-                true => CheckpointError::NoWeights { dir },
-                false => CheckpointError::OtherWeights { dir, files: other },
+            Err(if other.is_empty() {
+                CheckpointError::NoWeights { dir }
+            } else {
+                CheckpointError::OtherWeights { dir, files: other }
             })
         }
         _ => Err(CheckpointError::NoIndex {

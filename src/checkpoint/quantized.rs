@@ -19,9 +19,10 @@ pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     }
     let mut marked = tensors.iter().filter(|tensor| is_mark(tensor));
     let first = marked.next()?;
-    let what = match ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
-        true => format!("it holds tensor {}", shown(&first.name)),
-        false => format!("tensor {} is {}", shown(&first.name), first.dtype),
+    let what = if ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
+        format!("it holds tensor {}", shown(&first.name))
+    } else {
+        format!("tensor {} is {}", shown(&first.name), first.dtype)
     };
     Some(match marked.count() {
         0 => what,

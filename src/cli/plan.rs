@@ -6,7 +6,7 @@ use crate::checkpoint::text::count;
 use crate::checkpoint::text::unquoted;
 use crate::checkpoint::text::{grouped, human};
 use crate::cli::table::{Align, Table};
-use crate::plan::summary::{Action, Described, Row, Summary};
+use crate::plan::summary::{Row, RowAction, Summary, TensorForm};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
 
@@ -29,7 +29,7 @@ fn render(summary: &Summary) -> String {
     text.push_str(&format!(
         "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % {}\n{}",
         count(summary.quantized_tensors, "tensor"),
-        if_any(summary.carried_tensors, "carried over"),
+        if_any(summary.passed_through_tensors, "passed through"),
         if_any(summary.dequantized_tensors, "decoded"),
         summary.copied_tensors,
         summary.format,
@@ -54,16 +54,16 @@ fn section(rows: &[Row]) -> String {
     let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
     let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
     let word = match first.action {
-        Action::Quantize => "quantize",
-        Action::Carry => "carry over",
-        Action::Dequantize => "dequantize",
-        Action::Copy => "copy",
+        RowAction::Quantize => "quantize",
+        RowAction::PassThrough => "pass through",
+        RowAction::Dequantize => "dequantize",
+        RowAction::Copy => "copy",
     };
     let size = match first.action {
-        Action::Quantize | Action::Dequantize => {
+        RowAction::Quantize | RowAction::Dequantize => {
             format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes))
         }
-        Action::Carry | Action::Copy => bytes(|row| row.source_bytes),
+        RowAction::PassThrough | RowAction::Copy => bytes(|row| row.source_bytes),
     };
     let mut text = format!("{word} · {rule} · {}, {size}\n", count(tensors, "tensor"));
 
@@ -102,7 +102,7 @@ struct Line<'a> {
 /// A line for each row, but a single one for a copied weight and its bias.
 fn folded(rows: &[Row]) -> Vec<Line<'_>> {
     let twin = |row: &Row, from: &str, to: &str| {
-        let module = row.name.strip_suffix(from).filter(|_| row.action == Action::Copy)?;
+        let module = row.name.strip_suffix(from).filter(|_| row.action == RowAction::Copy)?;
         rows.iter().find(|other| other.name.strip_suffix(to) == Some(module) && other.count == row.count)
     };
     rows.iter()
@@ -125,7 +125,7 @@ fn folded(rows: &[Row]) -> Vec<Line<'_>> {
 }
 
 fn after(row: &Row) -> String {
-    if row.action == Action::Copy {
+    if row.action == RowAction::Copy {
         return String::new();
     }
     let parts: Vec<String> = row
@@ -140,7 +140,7 @@ fn after(row: &Row) -> String {
     format!("→ {}", parts.join(", "))
 }
 
-fn described(tensor: &Described) -> String {
+fn described(tensor: &TensorForm) -> String {
     format!("{} {}", tensor.dtype, dimensions(&tensor.shape))
 }
 

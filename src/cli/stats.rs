@@ -1,7 +1,7 @@
 //! The tensor statistics that `apply` prints: a line for all weights, and one for each of the first few.
 
 use super::screen::Screen;
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::checkpoint::text::count;
 use crate::checkpoint::text::grouped;
 use crate::checkpoint::text::shown;
@@ -20,7 +20,7 @@ pub(super) fn say(report: &RunReport, screen: &Screen) {
         screen.say(&format!(
             "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
         ));
-        weights_of(kept, screen, |NonFinite { nan, infinite, scales, first }| {
+        weights_of(kept, screen, |NonFiniteRecord { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)
         });
     }

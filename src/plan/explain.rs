@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::build::Plan;
 use super::job::Job;
 use super::planned_input::PlannedInput;
-use super::resolve::{Verdict, judge};
+use super::resolve::{RuleVerdict, judge};
 use crate::checkpoint::models;
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
@@ -119,22 +119,22 @@ fn says(plan: &Plan, rule: &Rule, input: &PlannedInput, too_late: bool) -> Strin
         format!("{} (line {})", shown(pattern.value.text()), line(&plan.recipe.text.text, pattern.span.start))
     };
     match judge(rule, input) {
-        Ok(Verdict::Takes(target)) if too_late => {
+        Ok(RuleVerdict::Takes(target)) if too_late => {
             format!("would take it by {}, but an earlier rule did", quoted(&rule.targets[target]))
         }
-        Ok(Verdict::Takes(target)) => format!("takes it by {}", quoted(&rule.targets[target])),
-        Ok(Verdict::Ignored(pattern)) => {
+        Ok(RuleVerdict::Takes(target)) => format!("takes it by {}", quoted(&rule.targets[target])),
+        Ok(RuleVerdict::Ignored(pattern)) => {
             format!("leaves it out by its `ignore` entry {}", quoted(&rule.ignore[pattern]))
         }
-        Ok(Verdict::WrongKind(target)) => format!(
+        Ok(RuleVerdict::WrongKind(target)) => format!(
             "{} matches the name, but quantizes linear layers only, and this is a {}",
             quoted(&rule.targets[target]),
             input.kind()
         ),
-        Ok(Verdict::NoTarget) if rule.targets.iter().any(|target| matches!(target.value, Pattern::Class(_))) => {
+        Ok(RuleVerdict::NoTarget) if rule.targets.iter().any(|target| matches!(target.value, Pattern::Class(_))) => {
             format!("no target matches; its kind is {}", input.kind())
         }
-        Ok(Verdict::NoTarget) => "no target matches its name".to_owned(),
+        Ok(RuleVerdict::NoTarget) => "no target matches its name".to_owned(),
         Err(error) => error.to_string(),
     }
 }

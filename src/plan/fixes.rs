@@ -36,12 +36,11 @@ pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String>
     let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
     let mut plain = Vec::new();
     for module in modules {
-        match modules.len() > 1 {
-            true => {
-                let (words, numbers) = take_apart(module);
-                wanted.entry(words).or_default().insert(numbers);
-            }
-            false => plain.push((*module).to_owned()),
+        if modules.len() > 1 {
+            let (words, numbers) = take_apart(module);
+            wanted.entry(words).or_default().insert(numbers);
+        } else {
+            plain.push((*module).to_owned());
         }
     }
     let mut there: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
@@ -60,9 +59,10 @@ pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String>
 
 /// A pattern in quotes, as YAML and TOML both read them.
 pub(crate) fn quoted(pattern: &str) -> String {
-    match pattern.contains('\'') || pattern.contains(char::is_control) {
-        true => serde_json::Value::from(pattern).to_string(),
-        false => format!("'{pattern}'"),
+    if pattern.contains('\'') || pattern.contains(char::is_control) {
+        serde_json::Value::from(pattern).to_string()
+    } else {
+        format!("'{pattern}'")
     }
 }
 
@@ -118,13 +118,13 @@ fn take_apart(name: &str) -> (Vec<&str>, Vec<u64>) {
 
 fn put_together(words: &[&str], numbers: &[impl ToString], spell: impl Fn(&str) -> String) -> String {
     let mut numbers = numbers.iter();
-    let parts: Vec<String> = words
-        .iter()
-        .map(|word| match word.is_empty() {
-            true => numbers.next().map_or_else(String::new, ToString::to_string),
-            false => spell(word),
-        })
-        .collect();
+    let parts: Vec<String> =
+        words
+            .iter()
+            .map(|word| {
+                if word.is_empty() { numbers.next().map_or_else(String::new, ToString::to_string) } else { spell(word) }
+            })
+            .collect();
     parts.join(&spell("."))
 }
 

@@ -78,9 +78,11 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -
         return None;
     }
     let module = shown(input.module());
-    Some(match length.is_multiple_of(parts) {
-        true if parts == 1 => format!("{module} has {length} {what}, no multiple of {unit}"),
-        true => format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts),
-        false => format!("{module} has {length} {what}, no multiple of {parts}"),
+    Some(if !length.is_multiple_of(parts) {
+        format!("{module} has {length} {what}, no multiple of {parts}")
+    } else if parts == 1 {
+        format!("{module} has {length} {what}, no multiple of {unit}")
+    } else {
+        format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts)
     })
 }

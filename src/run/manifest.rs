@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::{
-    Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
+    ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestFile, ManifestRecipe, ManifestSource, NonFiniteRecord,
+    OutputTensor, Tool,
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
@@ -34,9 +35,9 @@ pub(super) fn manifest(
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    kept: &[TensorStats<NonFinite>],
+    kept: &[TensorStats<NonFiniteRecord>],
 ) -> Manifest {
-    let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
+    let shards = plan.shards.iter().enumerate().map(|(shard, layout)| ManifestFile {
         name: layout.file_name.clone(),
         size: layout.size,
         crc64nvme: checksums.shard(shard),
@@ -48,7 +49,7 @@ pub(super) fn manifest(
             })
             .collect(),
     });
-    let plain = |name: &str, size, crc64nvme| OutputFile {
+    let plain = |name: &str, size, crc64nvme| ManifestFile {
         name: name.to_owned(),
         size,
         crc64nvme,
@@ -69,8 +70,8 @@ pub(super) fn manifest(
     Manifest {
         manifest_version: MANIFEST_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        source: Source { model, revision, files: inputs.collect() },
-        recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        source: ManifestSource { model, revision, files: inputs.collect() },
+        recipe: ManifestRecipe { sha256: sha256(text.as_bytes()), text },
         schemes: identity.schemes().clone(),
         format: match plan.recipe.format {
             Format::Fp8 => "fp8",
@@ -115,7 +116,7 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
+fn actions(plan: &Plan, kept: &[TensorStats<NonFiniteRecord>]) -> Vec<ActionRecord> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
@@ -126,7 +127,7 @@ fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let kept = kept.iter().find(|kept| kept.tensor == input.name);
-        Action {
+        ActionRecord {
             non_finite: kept.map(|kept| kept.counts.clone()),
             tensor: input.name.clone(),
             part_of: input.part_of.as_deref().map(str::to_owned),

@@ -9,7 +9,7 @@ use crate::plan::{Fp8Source, InputData, PlannedInput};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::scales::values;
-use crate::run::sources::{SourceFile, Sources};
+use crate::run::sources::{OpenSource, Sources};
 
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.
 const STRIP_BYTES: usize = 512 << 10;
@@ -108,7 +108,7 @@ impl RowReader {
     /// Reads through the page cache, since neighbours of these rows lie between them.
     fn transposed(
         &mut self,
-        source: &SourceFile,
+        source: &OpenSource,
         columns: &Columns,
         offset: u64,
         first_row: usize,

@@ -1,13 +1,12 @@
 //! A stretch of work: where its bytes come from, where they go, and the tasks that it is cut into.
 
-use qwen_fp8_schemes::{AmaxScope, Matrix, SourceDtype};
+use qwen_fp8_schemes::{AmaxScope, Matrix, Scheme, SourceDtype};
 
 use crate::checkpoint::Tensor;
 use crate::plan::{Fp8Source, InputData, Job, Plan, PlannedInput, Slot};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
 use crate::run::row_reader;
-use crate::run::work::{inconsistent, scheme};
 
 /// A stretch of work that is cut into equal tasks.
 #[derive(Debug)]
@@ -183,7 +182,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             let kind = SegmentKind::Dequantize { matrix, to_shard: to.shard, to: offset_of(plan, *to) };
             Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
         }
-        (Job::PassThrough { .. }, _) => Err(inconsistent(&input.name, "it passes through in two parts")),
+        (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in two parts")),
         (Job::Quantize { rule, outputs }, _) => {
             let matrix = matrix(input)?;
             let scheme = scheme(plan, *rule, input)?;
@@ -198,7 +197,12 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
 
 /// Returns the codes and scales of an input that passes through.
 pub(super) fn fp8(input: &PlannedInput) -> Result<&Fp8Source, RunError> {
-    input.fp8().ok_or_else(|| inconsistent(&input.name, "it passes through, and is not FP8"))
+    input.fp8().ok_or_else(|| RunError::inconsistent(&input.name, "it passes through, and is not FP8"))
+}
+
+/// The scheme of a rule that quantizes.
+pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
+    plan.scheme(rule).ok_or_else(|| RunError::inconsistent(&input.name, "its rule has no scheme"))
 }
 
 /// A copy of stored bytes: a shard, an offset in it, and their number.
@@ -239,13 +243,13 @@ pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
 /// A weight as rows and columns; dimensions before the last are rows, one after the other.
 pub(super) fn matrix(input: &PlannedInput) -> Result<Matrix, RunError> {
     let dtype = SourceDtype::try_from(input.dtype)
-        .map_err(|_| inconsistent(&input.name, "its dtype is none that can be quantized"))?;
+        .map_err(|_| RunError::inconsistent(&input.name, "its dtype is none that can be quantized"))?;
     let [rows @ .., columns] = input.shape.as_slice() else {
-        return Err(inconsistent(&input.name, "it has no rows"));
+        return Err(RunError::inconsistent(&input.name, "it has no rows"));
     };
     let matrix = Matrix { dtype, rows: rows.iter().product(), columns: *columns };
     if (matrix.rows * matrix.row_bytes()) as u64 != input.len {
-        return Err(inconsistent(&input.name, "its shape and its bytes disagree"));
+        return Err(RunError::inconsistent(&input.name, "its shape and its bytes disagree"));
     }
     Ok(matrix)
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::checkpoint::text::shown;
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
@@ -21,7 +21,7 @@ const SAMPLED_TENSORS: usize = 32;
 const SAMPLED_BYTES: u64 = 4096;
 
 /// Checks the shards that are staged in `dir`; scales of `kept` weights may be no numbers.
-pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFinite>]) -> Result<(), RunError> {
+pub(super) fn check(plan: &Plan, dir: &Path, kept: &[TensorStats<NonFiniteRecord>]) -> Result<(), RunError> {
     for (shard, layout) in plan.shards.iter().enumerate() {
         let path = dir.join(&layout.file_name);
         let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };

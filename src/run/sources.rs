@@ -19,7 +19,7 @@ use crate::run::open_files::OpenFiles;
 /// The source shards, opened when they are first read and watched for changes.
 pub(super) struct Sources<'a> {
     shards: &'a [Shard],
-    open: OpenFiles<SourceFile>,
+    open: OpenFiles<OpenSource>,
     direct: bool,
 }
 
@@ -33,8 +33,8 @@ impl<'a> Sources<'a> {
     }
 
     /// The open shard; the same file, unchanged, however often it was closed in between.
-    pub(super) fn get(&self, shard: usize) -> Result<Arc<SourceFile>, RunError> {
-        self.open.get(shard, || Ok(SourceFile::open(&self.shards[shard], self.direct)?))
+    pub(super) fn get(&self, shard: usize) -> Result<Arc<OpenSource>, RunError> {
+        self.open.get(shard, || Ok(OpenSource::open(&self.shards[shard], self.direct)?))
     }
 
     /// Closes a shard that has been read to its end, after a last look at whether it is still what it was.
@@ -58,7 +58,7 @@ impl Sources<'_> {
 }
 
 /// A source shard that is open for reading.
-pub(super) struct SourceFile {
+pub(super) struct OpenSource {
     shard: ShardFile,
     /// The same file past the page cache, where its file system can.
     direct: Option<File>,
@@ -66,7 +66,7 @@ pub(super) struct SourceFile {
     refused: AtomicBool,
 }
 
-impl SourceFile {
+impl OpenSource {
     pub(super) fn open(shard: &Shard, direct: bool) -> Result<Self, SourceError> {
         let open = shard.open()?;
         let direct = if direct { open.direct() } else { None };

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use qwen_fp8_schemes::NonFiniteCount;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::plan::{Job, Plan};
 
 /// A weight and what was met in it.
@@ -36,7 +36,7 @@ pub struct DegenerateScaleCounts {
 pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
 
 // The sums and the first place are the same in whatever order bands come.
-impl StatsByTensor<NonFinite> {
+impl StatsByTensor<NonFiniteRecord> {
     /// Takes in one band: what it holds, and how many of the scales that it stored are no counts.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
         let first = count.first.map(|first| [first.row as u64, first.column as u64]);

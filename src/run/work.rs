@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
+use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS};
 
-use crate::plan::{Job, Plan, PlannedInput, Slot};
+use crate::plan::{Job, Plan, Slot};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::row_reader;
-use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
+use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, scheme, segment, segments_of};
 
 /// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
 const TASK_BYTES: u64 = 2 << 20;
@@ -90,11 +90,6 @@ impl Work {
     }
 }
 
-/// The scheme of a rule that quantizes.
-pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
-    plan.scheme(rule).ok_or_else(|| inconsistent(&input.name, "its rule has no scheme"))
-}
-
 /// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
@@ -163,16 +158,19 @@ pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
 pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
     let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
     if plan.inputs.len() != plan.jobs.len() {
-        return Err(inconsistent("*", "it has not one job per input"));
+        return Err(RunError::inconsistent("*", "it has not one job per input"));
     }
     for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
         let mut take = |slot: &Slot, len: u64| {
             let placed = plan.shards.get(slot.shard).and_then(|shard| shard.tensors.get(slot.tensor));
             if placed.is_none_or(|placed| placed.len != len) {
-                return Err(inconsistent(&input.name, "an output has another size than its place in the layout"));
+                return Err(RunError::inconsistent(
+                    &input.name,
+                    "an output has another size than its place in the layout",
+                ));
             }
             if std::mem::replace(&mut taken[slot.shard][slot.tensor], true) {
-                return Err(inconsistent(&input.name, "an output's place is taken twice"));
+                return Err(RunError::inconsistent(&input.name, "an output's place is taken twice"));
             }
             Ok(())
         };
@@ -184,7 +182,7 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
                 take(scales, source.scales.len)?;
             }
             Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
-                return Err(inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));
+                return Err(RunError::inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));
             }
             Job::Quantize { outputs, .. } => {
                 outputs.iter().try_for_each(|(spec, slot)| take(slot, spec.bytes() as u64))?;
@@ -195,20 +193,19 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
         let mut end = shard.header.len() as u64;
         for (placed, taken) in shard.tensors.iter().zip(taken) {
             if !taken {
-                return Err(inconsistent(&placed.entry.name, "no job writes it"));
+                return Err(RunError::inconsistent(&placed.entry.name, "no job writes it"));
             }
             if placed.offset != end {
-                return Err(inconsistent(&placed.entry.name, "it does not begin where the tensor before it ends"));
+                return Err(RunError::inconsistent(
+                    &placed.entry.name,
+                    "it does not begin where the tensor before it ends",
+                ));
             }
             end += placed.len;
         }
         if end != shard.size {
-            return Err(inconsistent(&shard.file_name, "the file's size is not that of its tensors"));
+            return Err(RunError::inconsistent(&shard.file_name, "the file's size is not that of its tensors"));
         }
     }
     Ok(())
-}
-
-pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> RunError {
-    RunError::Inconsistent { tensor: tensor.to_owned(), reason }
 }

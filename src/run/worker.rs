@@ -14,7 +14,7 @@ use crate::run::scales::first_infinite;
 use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
 use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
-use crate::run::work::{self, Task};
+use crate::run::work::Task;
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
         };
         self.read(segment, task, segment.alignment() + task.start)?;
         let (first_row, rows) = segment::rows(matrix, task.start, task.len);
-        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
+        let scheme = segment::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
         let band = Band {
             source: matrix,
             first_row,

@@ -62,10 +62,8 @@ impl WireFormat for CompressedTensors {
 /// under another name, and only a regex reaches it.
 fn targets(names: &[&str], only_group: bool) -> Vec<String> {
     let linear = names.iter().filter(|name| !models::is_head(name)).map(|name| (*name).to_owned());
-    let mut targets: Vec<String> = match only_group {
-        true => linear.take(1).map(|_| "Linear".to_owned()).collect(),
-        false => linear.collect(),
-    };
+    let mut targets: Vec<String> =
+        if only_group { linear.take(1).map(|_| "Linear".to_owned()).collect() } else { linear.collect() };
     if names.iter().any(|name| models::is_head(name)) {
         targets.push("re:.*lm_head".to_owned());
     }
