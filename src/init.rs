@@ -15,7 +15,7 @@ mod text;
 
 use layers::Layers;
 
-/// What a recipe is wanted for.
+/// A request for a recipe.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The checkpoint as it was named: a directory or a model id.
@@ -24,7 +24,7 @@ pub struct Request {
     pub scales: Option<Scales>,
 }
 
-/// How many weights share a scale, and with it the layout.
+/// The granularity of scales, and with it the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scales {
     /// 128 × 128 of them, in the layout of the official Qwen checkpoints.
@@ -33,7 +33,7 @@ pub enum Scales {
     Rows,
 }
 
-/// Why there is no recipe for a checkpoint.
+/// A reason for which there is no recipe for a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     #[error("the checkpoint is quantized already: {how}")]
@@ -47,11 +47,11 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// What to do about it.
+    /// Returns what to do about the error.
     pub fn help(&self) -> Vec<String> {
         let help = match self {
             Self::Quantized { .. } => {
-                "start from its BF16 original; docs/recipes.md says how a recipe decodes or carries over FP8 layers"
+                "start from its BF16 original; docs/recipes.md says how a recipe decodes FP8 layers or passes them through"
             }
             Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
             Self::Recipe { .. } => "name the checkpoint by another path",

@@ -1,7 +1,8 @@
 //! A strict reader of the safetensors header.
 //!
 //! It refuses more than the `safetensors` crate does: duplicate names, a rank over [`MAX_RANK`], an empty name or one
-//! with a NUL, an entry written as an array, nested values under unknown keys. Memory is bounded by the header's own size, which is bounded by [`MAX_HEADER`] and the file.
+//! with a NUL, an entry written as an array, nested values under unknown keys. Memory is bounded by the header's own
+//! size, which is bounded by [`MAX_HEADER`] and the file.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -23,7 +24,7 @@ pub const MAX_RANK: usize = 16;
 /// The tensors of one safetensors file; together they cover its data exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// In order of (offset, name).
+    /// The tensors in order of (offset, name).
     pub tensors: Vec<HeaderTensor>,
     /// Offset of the data in the file.
     pub data_start: u64,
@@ -41,7 +42,7 @@ pub struct HeaderTensor {
     pub end: u64,
 }
 
-/// What is wrong with a header.
+/// A reason to refuse a header.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     #[error("the file is {what}, not a safetensors file")]
@@ -83,7 +84,7 @@ pub enum HeaderError {
     Source(SourceError),
 }
 
-/// What a file that is not safetensors is instead.
+/// A known kind of file that bears the name of a safetensors file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Impostor {
     LfsPointer,
@@ -343,7 +344,7 @@ impl<'de> Deserialize<'de> for DtypeName {
     }
 }
 
-/// `__metadata__`: text to text, or null; nothing of it is kept.
+/// `__metadata__`: text to text, or null; its content is dropped.
 struct HeaderMetadata;
 
 impl<'de> Deserialize<'de> for HeaderMetadata {

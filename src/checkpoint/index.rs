@@ -20,7 +20,7 @@ pub struct Index {
     pub weight_map: IndexMap<String, usize>,
 }
 
-/// What is wrong with an index.
+/// A reason to refuse an index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     #[error("it is not valid UTF-8: byte {at}")]

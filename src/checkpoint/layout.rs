@@ -32,7 +32,7 @@ pub struct ShardLayout {
     pub file_name: String,
     /// The 8-byte length, the JSON and its padding: what the file begins with.
     pub header: Vec<u8>,
-    /// In the order of the file.
+    /// The tensors in the order of the file.
     pub tensors: Vec<Placed>,
     /// Bytes of the whole file.
     pub size: u64,
@@ -47,7 +47,7 @@ pub struct Placed {
     pub len: u64,
 }
 
-/// Why a shard cannot be laid out.
+/// A reason for which a shard cannot be laid out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     #[error("{}: two tensors would be called {}", shown(file), shown(tensor))]

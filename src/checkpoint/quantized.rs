@@ -8,7 +8,7 @@ use crate::models::ONLY_OF_QUANTIZED_LAYERS;
 use crate::tensor::Tensor;
 use crate::text::shown;
 
-/// By what a checkpoint can be told to be quantized already; `None` when it is not.
+/// Returns the sign by which a checkpoint is quantized already, `None` where it is not.
 pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     if config.quantization_config().is_some() {
         let method = config.value(&["quantization_config", "quant_method"]);

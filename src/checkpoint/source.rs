@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::text::os_hints;
 use crate::text::shown_path;
 
-/// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
+/// The state of a file: where any field differs, the file is not the one that the plan was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub size: u64,
@@ -31,7 +31,7 @@ pub struct SourceFile {
     mode: u32,
 }
 
-/// Why an input file cannot be read.
+/// A reason for which an input file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("{} is missing", shown_path(path))]
@@ -51,7 +51,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// What can be done about it.
+    /// Returns what can be done about the error.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::Dangling { .. } => Some("the download may be incomplete: get the file again"),
@@ -128,7 +128,7 @@ impl SourceFile {
         &self.file
     }
 
-    /// Proves that the open file is still what it was when `stamp` was taken.
+    /// Checks that the open file is still in the state of `stamp`.
     ///
     /// # Errors
     /// It was replaced, cut, extended or written to.

@@ -1,4 +1,4 @@
-//! Which linear layers a first recipe quantizes, and why it keeps the others.
+//! The linear layers that a first recipe quantizes, and the reasons for which it leaves the others unquantized.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ pub(super) struct Layers<'a> {
     /// The model family, if it is a known one.
     pub(super) family: Option<&'static str>,
     pub(super) scales: Scales,
-    /// Whether blocks would have fitted less than half of the weights, so that rows were taken.
+    /// Set where blocks would fit less than half of the weights, so that rows were taken.
     pub(super) misfits_decided: bool,
     /// The modules that stay as they are.
     pub(super) kept: BTreeMap<Why, Vec<&'a str>>,
     /// The shapes that no block fits.
     pub(super) cut: BTreeSet<&'a [usize]>,
-    /// How many are quantized.
+    /// The number of layers that are quantized.
     pub(super) taken: usize,
     /// Tensors of stacked experts that cannot be taken apart.
     pub(super) stacked: Vec<&'a PlannedInput>,
-    /// How many stacks are taken apart.
+    /// The number of stacks that are taken apart.
     pub(super) split: usize,
 }
 
-/// Why a linear layer stays, in the order in which the rules say so.
+/// A reason for which a linear layer stays unquantized, in the order of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
     /// It belongs to a vision tower.

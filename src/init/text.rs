@@ -101,7 +101,7 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
             format!(
-                "{n}: blocks of 128 do not fit {}{more}, and servers merge the rest with those.\n  \
+                "{n}: blocks of 128 do not fit {}{more}, and servers fuse the rest with those.\n  \
                  # They stay; `qwen-fp8 init --scheme channel` writes a recipe that quantizes them too.",
                 shapes.join(", ")
             )
@@ -172,7 +172,7 @@ fn quantizing_rule(layers: &Layers<'_>) -> String {
     )
 }
 
-/// What the output is called after: the last part of the model's name, else of its directory.
+/// Returns the name that the output is called after: the last part of the model's name, else of its directory.
 fn base_name(dir: &Path, model: &str) -> String {
     let trimmed = model.trim_end_matches('/');
     let last = trimmed.rsplit('/').next().unwrap_or(trimmed);

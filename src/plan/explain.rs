@@ -1,4 +1,4 @@
-//! Why one tensor fares as it does: what every rule says of it, in order.
+//! The explanation of one input: its outcome, and the verdict of every rule in order.
 
 use std::collections::BTreeSet;
 
@@ -13,24 +13,24 @@ use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
 use crate::recipe::{Located, Rule};
 
-/// How many near names are shown.
+/// The number of near names that are shown.
 const SHOWN: usize = 3;
 
-/// One tensor, what becomes of it, and what each rule says.
+/// One input, its outcome, and the verdict of each rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     pub tensor: String,
     pub kind: &'static str,
     pub dtype: String,
     pub shape: Vec<usize>,
-    /// What becomes of it, in one sentence.
+    /// The outcome in one sentence.
     pub outcome: String,
     /// The output file that holds it.
     pub file: String,
     pub rules: Vec<Said>,
 }
 
-/// What one rule says of the tensor.
+/// The verdict of one rule on the input.
 #[derive(Clone, Debug, Serialize)]
 pub struct Said {
     pub rule: String,
@@ -97,7 +97,9 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
-        (Job::PassThrough { .. }, _) => "carried over unchanged: it is FP8 already, and so are its scales".to_owned(),
+        (Job::PassThrough { .. }, _) => {
+            "passed through unchanged: it is FP8 already, and its scales go with it".to_owned()
+        }
         (Job::Dequantize { .. }, _) => format!("decoded from FP8 to {:?}", input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),

@@ -1,4 +1,4 @@
-//! From decisions to the output's tensors: their names, their shards and their places.
+//! Lays out the tensors of the output that the decisions call for: their names, shards and slots.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::format::WireFormat;
 use super::job::{Decision, Job, Slot};
 use super::planned_input::{Fp8Source, PlannedInput};
 
-/// The jobs and shards that carry out `decisions`; problems go to `diagnostics`.
+/// Returns the jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
     recipe: &Recipe,
     source_shards: &[Shard],
@@ -173,7 +173,7 @@ impl InputOutputs {
     }
 }
 
-/// Why a tensor cannot be quantized, apart from its figures.
+/// The kind of obstacle to quantizing an input, without the figures of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
     Name,
@@ -222,7 +222,7 @@ impl<'a> Unfit<'a> {
                 Diagnostic::error(message)
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
-                    .help(fixes::keep(recipe, all, rule, &modules)),
+                    .help(fixes::leave_out(recipe, all, rule, &modules)),
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Which rule takes which tensor: first match wins, and a pattern that matches nothing is said, not swallowed.
+//! Resolves which rule takes which input: the first match wins, and a pattern that matches nothing is reported.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
 use super::job::Decision;
 use super::planned_input::PlannedInput;
 
-/// What one rule says of one tensor, taken by itself.
+/// The verdict of one rule on one input, other rules aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleVerdict {
     /// The rule takes the tensor by this one of its targets.
@@ -24,7 +24,7 @@ pub enum RuleVerdict {
     NoTarget,
 }
 
-/// What `rule` says of `input`, whatever the rules before it say.
+/// Returns the verdict of `rule` on `input`, other rules aside.
 ///
 /// # Errors
 /// A regex that gives up on this name.
@@ -95,7 +95,7 @@ fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
     Diagnostic::error(format!("{}: {error}", rule.label)).at(span.clone())
 }
 
-/// Whether a target of a quantizing rule quantizes a tensor of this kind when it matches by name.
+/// Reports whether a target of a quantizing rule quantizes an input of this kind when it matches by name.
 ///
 /// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
 /// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
@@ -118,7 +118,7 @@ fn first_match(patterns: &[Located<Pattern>], input: &PlannedInput) -> Result<Op
     Ok(None)
 }
 
-/// What a rule and its patterns met in the checkpoint.
+/// The matches of a rule and its patterns in the checkpoint.
 struct RuleUsage {
     targets: Vec<PatternUsage>,
     ignore: Vec<PatternUsage>,
@@ -128,7 +128,7 @@ struct RuleUsage {
     ignored: usize,
 }
 
-/// What one pattern met: how many tensors by name, and the kind of the first that it cannot quantize.
+/// The matches of one pattern: inputs by name, and the kind of the first that it cannot quantize.
 #[derive(Clone, Default)]
 struct PatternUsage {
     by_name: usize,
@@ -235,8 +235,8 @@ impl RuleUsage {
         }
     }
 
-    /// `lm_head` is worth keeping by name even where the checkpoint ties it to the embedding and holds no such tensor;
-    /// to quantize what is not there is a mistake.
+    /// Reports whether a pattern may name `lm_head` where the checkpoint ties it to the embedding and has no such
+    /// tensor: a rule may leave it unquantized all the same, but not quantize it.
     fn may_lack_head(&self, rule: &Rule, pattern: &Located<Pattern>) -> bool {
         rule.scheme.is_none() || rule.ignore.iter().any(|ignored| ignored.span == pattern.span)
     }

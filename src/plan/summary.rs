@@ -18,12 +18,12 @@ use crate::recipe::diagnostic::Diagnostic;
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub format: &'static str,
-    /// What becomes of NaN and infinity in weights to be quantized.
+    /// The policy for NaN and infinity in weights that are quantized.
     pub on_nonfinite: NonFinitePolicy,
     /// Stacks of experts that are taken apart, and the matrices that they make.
     pub split_stacks: usize,
     pub split_matrices: usize,
-    /// What is quantized comes first, then by rule and name.
+    /// The rows: quantized inputs first, then by rule and name.
     pub rows: Vec<Row>,
     /// The safetensors files.
     pub shards: Vec<ShardSize>,
@@ -44,7 +44,7 @@ pub struct Summary {
     /// Bytes of all files of the output.
     pub directory_bytes: u64,
     pub tensor_parallel: Vec<Alignment>,
-    /// What is worth knowing and stops nothing, a line each.
+    /// Warnings, a line each.
     pub warnings: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub struct Row {
     pub output_bytes: u64,
 }
 
-/// What becomes of a tensor.
+/// The action for the inputs of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowAction {
@@ -153,7 +153,7 @@ fn one_line(diagnostic: &Diagnostic) -> String {
     }
 }
 
-/// What the tensors of a row have in common, in the order in which rows are shown.
+/// The properties that the inputs of a row share, in the order in which rows are sorted.
 type RowKey = (RowAction, Option<usize>, &'static str, String, TensorForm);
 
 fn rows(plan: &Plan) -> Vec<Row> {

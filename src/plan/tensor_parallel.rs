@@ -1,4 +1,5 @@
-//! Over how many GPUs the quantized layers can be split without cutting a block.
+//! Tensor parallel alignment: the numbers of GPUs over which servers can split the quantized layers without cutting a
+//! block.
 
 use qwen_fp8_schemes::Strategy;
 
@@ -11,7 +12,7 @@ use super::planned_input::PlannedInput;
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
 
-/// Whether the plan can be served over `size` GPUs.
+/// The answer to whether the plan can be served over `size` GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Alignment {
     pub size: usize,
@@ -19,7 +20,7 @@ pub struct Alignment {
     pub misfit: Option<String>,
 }
 
-/// How many heads attention has, as far as `config.json` says.
+/// The numbers of attention heads, as far as `config.json` says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     queries: Option<usize>,
@@ -33,7 +34,7 @@ impl Heads {
         Self { queries, keys: number("num_key_value_heads").or(queries) }
     }
 
-    /// Why attention cannot be split over `size` GPUs, whatever its weights are.
+    /// Says why attention cannot be split over `size` GPUs, or `None` where it can.
     fn misfit(self, size: usize) -> Option<String> {
         if let Some(queries) = self.queries.filter(|queries| !queries.is_multiple_of(size)) {
             return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));

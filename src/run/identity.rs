@@ -15,7 +15,8 @@ use crate::run::error::RunError;
 /// More differences than this help nobody.
 const MAX_DIFFERENCES: usize = 8;
 
-/// The tool, the recipe, the schemes' versions, the plan and the input files. Thread count, memory and instruction set decide nothing.
+/// The tool, the recipe, the schemes' versions, the plan and the input files. Thread count, memory and instruction set
+/// decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {

@@ -14,8 +14,8 @@ use crate::run::sources::{OpenSource, Sources};
 /// Bytes of stored rows that are read at a time, if a row is no longer than that.
 const STRIP_BYTES: usize = 512 << 10;
 
-/// If the stride is more than this many times the bytes needed per stored row, each row is read by itself: faster than to
-/// read what lies between.
+/// The largest stride, as a multiple of the bytes needed per stored row, at which whole rows are read; beyond it,
+/// reading each run separately is faster than reading what lies between.
 const SPARSE: usize = 4;
 
 /// Columns of a stored matrix that become rows.
@@ -37,7 +37,7 @@ impl Columns {
         Self { width, stored_rows: columns(input), stride: stride as usize, run: rows * width }
     }
 
-    /// Whether whole rows are read rather than what is needed of each.
+    /// Reports whether whole stored rows are read rather than what is needed of each.
     fn is_dense(&self) -> bool {
         self.run * SPARSE >= self.stride
     }
@@ -192,7 +192,8 @@ const TILE: usize = 32;
 
 /// Writes `strip` rows of `rows` elements each, `pitch` bytes apart, as columns of rows that are `row_bytes` apart.
 ///
-/// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of it.
+/// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of
+/// it.
 fn transpose<const WIDTH: usize>(
     strip_bytes: &[u8],
     pitch: usize,

@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) len: u64,
     /// Bytes per task; the last one may have fewer.
     pub(super) task_bytes: u64,
-    /// By how much a copy's first task is shorter, so that the others begin at aligned offsets of the output.
+    /// Bytes that a copy's first task is shorter, so that the others begin at aligned offsets of the output.
     skew: u64,
     pub(super) tasks: u64,
 }
@@ -230,7 +230,7 @@ fn offset_of(plan: &Plan, slot: Slot) -> u64 {
     plan.shards[slot.shard].tensors[slot.tensor].offset
 }
 
-/// So many bytes, but a multiple of `unit` bytes and at least that.
+/// Rounds `bytes` down to a multiple of `unit` bytes, but to one unit at least.
 fn whole_rows(bytes: u64, unit: u64) -> u64 {
     (bytes / unit.max(1) * unit).max(unit).max(1)
 }

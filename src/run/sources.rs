@@ -1,4 +1,5 @@
-//! The source shards: read from the page cache where they are in it, past it where they are not, and watched for changes.
+//! The source shards: read from the page cache where they are in it, past it where they are not, and watched for
+//! changes.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -82,7 +83,7 @@ impl OpenSource {
         self.shard.file()
     }
 
-    /// Whether what is not in the page cache is read past it.
+    /// Reports whether bytes that are not in the page cache are read past it.
     pub(super) fn is_direct(&self) -> bool {
         self.direct.is_some() && !self.refused.load(Ordering::Relaxed)
     }
@@ -111,7 +112,7 @@ impl OpenSource {
         }
     }
 
-    /// Whether the page cache holds this range, judged from one byte of it.
+    /// Reports whether the page cache holds this range, judged from one byte of it.
     fn is_cached(&self, from: u64, len: usize) -> bool {
         // To ask for a page that is not there brings it there. Another process asks for another page, or it would take
         // these few for all of them.

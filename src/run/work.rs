@@ -20,7 +20,7 @@ pub(super) struct Work {
     /// Per segment, the number of its first task.
     first_task: Vec<u64>,
     pub(super) tasks: u64,
-    /// For each tensor the one under which its absolute maximum is gathered.
+    /// For each input, the one under which its absolute maximum is gathered.
     pub(super) amax_leaders: Vec<usize>,
     /// Bytes of source that the tasks read, a second pass counted twice.
     pub(super) bytes: u64,
@@ -90,7 +90,8 @@ impl Work {
     }
 }
 
-/// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
+/// Returns the number of workers that the memory allows, each with buffers for the smallest possible band of the most
+/// demanding tensor.
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
     for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
@@ -149,7 +150,7 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
     Ok(segments)
 }
 
-/// Whether the job writes to a shard that is not finished.
+/// Reports whether the job writes to a shard that is not finished.
 pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
     job.slots().iter().any(|slot| !finished[slot.shard])
 }
