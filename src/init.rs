@@ -11,27 +11,12 @@ use crate::plan::{Plan, Refused, split_where_known};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
 
 mod layers;
+mod request;
 mod text;
 
+pub use request::{DraftScales, Request};
+
 use layers::Layers;
-
-/// A request for a recipe.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The checkpoint as it was named: a directory or a model id.
-    pub model: String,
-    /// `None` takes blocks where they fit most of the weights.
-    pub scales: Option<Scales>,
-}
-
-/// The granularity of scales, and with it the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scales {
-    /// 128 × 128 of them, in the layout of the official Qwen checkpoints.
-    Blocks,
-    /// A row, in llm-compressor's layout.
-    Rows,
-}
 
 /// A reason for which there is no recipe for a checkpoint.
 #[derive(Debug, thiserror::Error)]

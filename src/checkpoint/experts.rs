@@ -37,7 +37,8 @@ pub enum ExpertsError {
     Unknown { tensor: String },
 }
 
-/// More matrices than any model has: small headers can claim any number of them that hold next to nothing.
+/// The most matrices that stacks may be taken apart into, more than any model has: small headers can claim any number
+/// of them that hold next to nothing.
 const MAX_MATRICES: usize = 1 << 19;
 
 /// The stacks of a checkpoint, with the layout of each.

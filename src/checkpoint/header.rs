@@ -116,6 +116,7 @@ impl Header {
             return Err(HeaderError::TooShort { size });
         };
         let length = u64::from_le_bytes(*length);
+        // Before any memory is taken: eight bytes of a file could otherwise ask for 2^64.
         if length > MAX_HEADER {
             return Err(HeaderError::TooLarge { length });
         }
@@ -139,6 +140,7 @@ impl Header {
         if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(HeaderError::Duplicate { tensor: pair[0].name.clone() });
         }
+        // The format forbids gaps and overlaps: bytes that no tensor covers could hold another file.
         tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
         let data_len = check_cover(&tensors)?;
         let data_start = 8 + json.len() as u64;

@@ -31,6 +31,7 @@ impl Checkpoint {
 fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let files = list(dir)?;
     let (names, index) = find_shards(dir, &files)?;
+    // The config comes before the headers: it is small, and a directory that is no model is refused by it at once.
     let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
     let config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
 

@@ -82,7 +82,8 @@ impl SourceFile {
     }
 
     fn open_with(path: &Path, more: OFlags) -> Result<Self, SourceError> {
-        // O_NONBLOCK: opening a FIFO would wait for a writer for ever.
+        // O_NONBLOCK: opening a FIFO would wait for a writer for ever. O_NOCTTY: a terminal must not become ours. The
+        // kind of file is asked of the open descriptor, since a path may lead elsewhere by the time it is opened.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let file = match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
             Ok(descriptor) => File::from(descriptor),
@@ -113,6 +114,8 @@ impl SourceFile {
     /// # Errors
     /// The file ends before the buffer is full (it shrank since it was opened), or cannot be read.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        // No memory map: a mapped file that shrinks ends the process with SIGBUS, and here it is an error with a name.
+        // Positional reads were as fast from the disk and faster from the page cache (docs/decisions/0001-no-mmap.md).
         self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => SourceError::Changed { path: self.path.clone(), what: "it became shorter" },
             _ => SourceError::Io { path: self.path.clone(), error },

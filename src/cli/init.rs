@@ -9,14 +9,14 @@ use super::args::{Init, InitScheme};
 use super::screen::{Failure, Screen};
 use super::source::open_checkpoint;
 use crate::checkpoint::text::shown_path;
-use crate::init::{InitError, Request, Scales, draft};
+use crate::init::{DraftScales, InitError, Request, draft};
 use crate::recipe::diagnostic::Level;
 
 pub(super) fn init(args: &Init, screen: &Screen) -> Result<(), Failure> {
     let checkpoint = open_checkpoint(&args.model)?;
     let scales = args.scheme.map(|scheme| match scheme {
-        InitScheme::Block => Scales::Blocks,
-        InitScheme::Channel => Scales::Rows,
+        InitScheme::Block => DraftScales::Blocks,
+        InitScheme::Channel => DraftScales::Rows,
     });
     let request = Request { model: args.model.clone(), scales };
     let recipe = draft(checkpoint, &request).map_err(|error| refused(&error, screen))?;

@@ -6,13 +6,13 @@ use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::plan::{PlannedInput, is_cut, with_fused};
 
-use super::Scales;
+use super::request::DraftScales;
 
 /// The linear layers of a checkpoint, sorted by what becomes of them.
 pub(super) struct Layers<'a> {
     /// The model family, if it is a known one.
     pub(super) family: Option<&'static str>,
-    pub(super) scales: Scales,
+    pub(super) scales: DraftScales,
     /// Set where blocks would fit less than half of the weights, so that rows were taken.
     pub(super) misfits_decided: bool,
     /// The modules that stay as they are.
@@ -46,7 +46,7 @@ pub(super) enum Why {
 
 impl<'a> Layers<'a> {
     /// Sorts the layers for these scales, or those that suit the checkpoint.
-    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<Scales>) -> Self {
+    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<DraftScales>) -> Self {
         let family = models::family(config);
         let stems = stems(inputs);
         let mut kept: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
@@ -63,9 +63,9 @@ impl<'a> Layers<'a> {
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
         let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());
         let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
-        let scales = wanted.unwrap_or(if most_misfit { Scales::Rows } else { Scales::Blocks });
+        let scales = wanted.unwrap_or(if most_misfit { DraftScales::Rows } else { DraftScales::Blocks });
         let mut taken = candidates.len();
-        if scales == Scales::Blocks && !misfits.is_empty() {
+        if scales == DraftScales::Blocks && !misfits.is_empty() {
             taken -= candidates.iter().filter(is_misfit).count();
             kept.insert(Why::Misfit, misfits.into_iter().collect());
         }

@@ -12,7 +12,7 @@ use crate::plan::summary::Summary;
 use crate::plan::{PlannedInput, patterns, quoted};
 
 use super::layers::{Layers, Why};
-use super::{Request, Scales};
+use super::request::{DraftScales, Request};
 
 /// The comments above the recipe.
 pub(super) fn head(holds: &str, summary: &Summary) -> String {
@@ -68,8 +68,8 @@ pub(super) fn what_it_holds(config: &Config, inputs: &[PlannedInput], layers: &L
 /// The recipe without the comments above it.
 pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, request: &Request) -> String {
     let (format, suffix) = match layers.scales {
-        Scales::Blocks => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
-        Scales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
+        DraftScales::Blocks => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
+        DraftScales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };
     let mut text = format!(
         "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n{}\
@@ -160,8 +160,8 @@ fn stacked_experts(layers: &Layers<'_>) -> String {
 fn quantizing_rule(layers: &Layers<'_>) -> String {
     let n = count(layers.taken, "linear layer");
     let (what, option) = match layers.scales {
-        Scales::Blocks => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
-        Scales::Rows => ("one scale per row", ""),
+        DraftScales::Blocks => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
+        DraftScales::Rows => ("one scale per row", ""),
     };
     let because = match layers.misfits_decided {
         true => "\n  # Blocks of 128 do not fit most of them, hence rows.",

@@ -67,6 +67,8 @@ impl Plan {
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
+        // Serving rules come after the layout: they are about modules and names of the output, which a plan that cannot
+        // be laid out does not have.
         let wire = format::wire_format(recipe.format);
         let (jobs, shards) = output::lay_out(&recipe, &checkpoint.shards, &inputs, &decisions, wire, &mut diagnostics);
         if has_error(&diagnostics) {

@@ -56,6 +56,8 @@ impl Fp8Tensors {
                 _ => {}
             }
         }
+        // Scales that nothing reads would be lost without a word: static activation scales, a KV cache's, those of
+        // another format.
         match unclaimed.keys().next() {
             Some(left) => Err(format!("{} belongs to no FP8 weight with scales alone", shown(left))),
             None => Ok(Self { weights, scales }),

@@ -45,6 +45,7 @@ pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) ->
 ///
 /// Experts share a maximum each with itself, as in llm-compressor's `oneshot`; its `model_free_ptq` does not fuse them.
 pub(super) fn amax_leaders(recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
+    // By parent and set rather than by shard: the parts of a fused layer may lie in different shards of the source.
     let mut leaders = BTreeMap::new();
     let tensors = inputs.iter().zip(jobs);
     let leader = |(index, (tensor, job)): (usize, (&PlannedInput, &Job))| {

@@ -17,6 +17,8 @@ use super::planned_input::{InputData, PlannedInput};
 /// # Errors
 /// The obstacle: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<PlannedInput>, Diagnostic> {
+    // Codes and scales are paired before stacks are looked at, so that an FP8 checkpoint that cannot be read is told as
+    // such.
     let mut fp8 = Fp8Tensors::default();
     if let Some(how) = &checkpoint.quantized {
         fp8 = Fp8Tensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;

@@ -36,6 +36,7 @@ pub(super) fn lay_out(
         })
         .collect();
     unfit.report(recipe, inputs, diagnostics);
+    // Two tensors of one name would overwrite each other in every loader, whichever shards they are in.
     refuse_collisions(inputs, &outputs, diagnostics);
 
     let (bins, sources) = match recipe.max_shard_size {
@@ -230,6 +231,8 @@ impl<'a> Unfit<'a> {
 
 /// Leaves outputs in the shards of their sources: the bin of each input, and the source shard of each bin.
 fn as_in_source(inputs: &[PlannedInput]) -> (Vec<usize>, Vec<usize>) {
+    // Inputs are in order of their shards, so that the output has the source's shards and a reader of one shard finds
+    // the same layers there.
     let mut sources: Vec<usize> = Vec::new();
     let bins = inputs.iter().map(|input| {
         if sources.last() != Some(&input.shard()) {
@@ -246,6 +249,8 @@ fn by_size(outputs: &[InputOutputs], limit: u64) -> Vec<usize> {
     outputs
         .iter()
         .map(|outputs| {
+            // Codes and scales of a weight are never in two shards: a loader that reads shard by shard wants both. A
+            // single weight may exceed the limit.
             if filled > 0 && filled + outputs.bytes() > limit {
                 bin += 1;
                 filled = 0;

@@ -34,6 +34,7 @@ pub enum InputData {
         stride: u64,
     },
     /// Stored as E4M3 codes and their scales.
+    // Boxed: a model with split experts has tens of thousands of inputs, few of which are FP8.
     Fp8(Box<Fp8Source>),
 }
 

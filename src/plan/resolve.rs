@@ -78,6 +78,8 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
         }
         decisions.push(decision);
     }
+    // All rules are asked about every input, not only until one takes it: a rule whose inputs all went to earlier rules
+    // can then be told from one that matches nothing.
     let takes_any = recipe.rules.iter().zip(&usage).any(|(rule, usage)| rule.scheme.is_some() && usage.took > 0);
     for (rule, usage) in recipe.rules.iter().zip(&usage) {
         // A result that is a copy after all is an error of each rule that was to quantize.

@@ -2,22 +2,22 @@
 
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::checkpoint::text::human;
-use qwen_fp8::init::{InitError, Request, Scales, draft};
+use qwen_fp8::init::{DraftScales, InitError, Request, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
 
 use super::{plan, recipe};
 use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
-fn request(scales: Option<Scales>) -> Request {
+fn request(scales: Option<DraftScales>) -> Request {
     Request { model: "org/model".to_owned(), scales }
 }
 
-fn try_init(shapes: &Shapes, scales: Option<Scales>) -> Result<String, InitError> {
+fn try_init(shapes: &Shapes, scales: Option<DraftScales>) -> Result<String, InitError> {
     draft(Checkpoint::open(shapes.write_single().path()).unwrap(), &request(scales))
 }
 
-fn init(shapes: &Shapes, scales: Option<Scales>) -> String {
+fn init(shapes: &Shapes, scales: Option<DraftScales>) -> String {
     try_init(shapes, scales).unwrap_or_else(|error| panic!("{error:#?}"))
 }
 
@@ -27,7 +27,7 @@ fn quantized(plan: &Plan) -> Vec<&str> {
 }
 
 /// Drafts the recipe again, and holds it against what this ready recipe quantizes.
-fn assert_drafted(shapes: &Shapes, scales: Option<Scales>, ready: &str) -> String {
+fn assert_drafted(shapes: &Shapes, scales: Option<DraftScales>, ready: &str) -> String {
     let text = assert_clean(shapes, scales);
     assert_eq!(init(shapes, scales), text, "a second draft differs");
     let ready = std::fs::read_to_string(format!("{}/recipes/{ready}", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -36,7 +36,7 @@ fn assert_drafted(shapes: &Shapes, scales: Option<Scales>, ready: &str) -> Strin
 }
 
 /// Drafts a recipe that is valid and planned without a word, and whose figures are the plan's.
-fn assert_clean(shapes: &Shapes, scales: Option<Scales>) -> String {
+fn assert_clean(shapes: &Shapes, scales: Option<DraftScales>) -> String {
     let text = init(shapes, scales);
     let drafted = plan(&text, shapes);
     assert!(Plan::check_recipe(&drafted.recipe).is_empty());
@@ -64,7 +64,7 @@ fn dense_families_and_their_towers() {
         gemma::gemma_3_12b(),
     ] {
         assert_drafted(&shapes, None, "fp8_dynamic.yaml");
-        let text = assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
+        let text = assert_drafted(&shapes, Some(DraftScales::Rows), "fp8_per_channel.yaml");
         assert!(!text.contains("no family that is known"), "{text}");
     }
 }
@@ -80,7 +80,7 @@ fn families_with_experts() {
 fn hybrids() {
     let shapes = hybrid::qwen3_5_27b();
     insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_hybrid.yaml"));
-    assert_drafted(&shapes, Some(Scales::Rows), "fp8_hybrid_per_channel.yaml");
+    assert_drafted(&shapes, Some(DraftScales::Rows), "fp8_hybrid_per_channel.yaml");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn stacked_experts_are_split() {
     let plan = plan(&text, &shapes);
     assert_eq!((quantized(&plan).len(), plan.warnings.len()), (48 * (4 + 3 * 128), 0));
     insta::assert_snapshot!("qwen3_vl_moe", text);
-    assert_drafted(&shapes, Some(Scales::Rows), "fp8_per_channel.yaml");
+    assert_drafted(&shapes, Some(DraftScales::Rows), "fp8_per_channel.yaml");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn rows_where_blocks_fit_little() {
     let planned = plan(&text, &shapes);
     assert_eq!((quantized(&planned).len(), planned.warnings.len()), (8, 0));
     assert!(text.contains("Blocks of 128 do not fit most of them, hence rows."), "{text}");
-    assert!(matches!(try_init(&shapes, Some(Scales::Blocks)), Err(InitError::Nothing { .. })));
+    assert!(matches!(try_init(&shapes, Some(DraftScales::Blocks)), Err(InitError::Nothing { .. })));
 }
 
 #[test]
