@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, Source};
+use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestSource};
 use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
 use qwen_fp8_checkpoint::text::{shown, shown_path};
 use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
@@ -67,7 +67,7 @@ pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, N
 }
 
 /// Where the source may be, in the order of preference.
-fn places(source: &Source, output: &Path, cache: Option<&Path>) -> Vec<PathBuf> {
+fn places(source: &ManifestSource, output: &Path, cache: Option<&Path>) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let (Some(cache), Some(revision)) = (cache, &source.revision) {
         // The name under which huggingface_hub keeps it, of which the manifest's is made.
@@ -95,7 +95,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// In what a directory is not the source.
-fn difference(source: &Source, output: &Path, dir: &Path) -> Option<String> {
+fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<String> {
     let checkpoint = match Checkpoint::open(dir) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Some(error.to_string()),

@@ -1,4 +1,4 @@
-//! What is held of a checkpoint once it is open.
+//! The type of an open checkpoint.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,17 @@ use crate::tensor::Tensor;
 pub struct Checkpoint {
     /// The directory as it was named.
     pub dir: PathBuf,
-    /// In order of name; each holds the tensors that the index names for it.
+    /// The safetensors files in order of name; each holds the tensors that the index names for it.
     pub shards: Vec<Shard>,
-    /// In order of (shard, offset, name); names are unique over all shards.
+    /// All stored tensors in order of (shard, offset, name); names are unique over all shards.
     pub tensors: Vec<Tensor>,
     /// `config.json` as it was read.
     pub config: Config,
-    /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is not.
+    /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is
+    /// not.
     pub quantized: Option<String>,
     /// Files that belong to the model and are copied byte for byte.
     pub side_files: Vec<SideFile>,
-    /// Files that were left out, and why; for the notices of a run.
+    /// Files that a run leaves out, each with the reason.
     pub left_out: Vec<(String, &'static str)>,
 }

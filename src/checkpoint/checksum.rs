@@ -32,7 +32,7 @@ impl Crc64 {
         Self(checksum(CrcAlgorithm::Crc64Nvme, bytes))
     }
 
-    /// What these bytes contribute to the checksum of a whole in which `following` bytes follow them.
+    /// Returns what these bytes contribute to the checksum of a whole in which `following` bytes follow them.
     #[must_use]
     pub fn before(self, following: u64) -> Self {
         let mut moved = self.0;

@@ -15,19 +15,19 @@ use crate::text::sentence;
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG: u64 = 64 << 20;
 
-/// The deepest nesting of arrays and objects; what Python reads is not much more.
+/// The deepest nesting of arrays and objects that is read.
 const MAX_DEPTH: usize = 128;
 
 /// The key that a quantized checkpoint adds.
 const QUANTIZATION_CONFIG: &str = "quantization_config";
 
-/// A model's `config.json`; every value is kept as the text that it was.
+/// A model's `config.json`; every value stays the text that it was.
 #[derive(Clone, Debug)]
 pub struct Config {
     entries: Entries,
 }
 
-/// What is wrong with a `config.json`.
+/// A reason to refuse a `config.json`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("it is not valid UTF-8: byte {at}")]
@@ -92,7 +92,7 @@ impl Config {
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// Whether the output head is the embedding; the top level counts before `text_config`, as in vLLM.
+    /// Reports whether the output head is the embedding; the top level counts before `text_config`, as in vLLM.
     pub fn tie_word_embeddings(&self) -> Option<bool> {
         self.value(&["tie_word_embeddings"]).or_else(|| self.value(&["text_config", "tie_word_embeddings"]))?.as_bool()
     }
@@ -210,7 +210,7 @@ impl<'de> Deserialize<'de> for Config {
     }
 }
 
-/// What the parser says, and the reason where Python wrote what is no JSON.
+/// Describes a parser's error, and names Python where it wrote `NaN` or `Infinity`, which are no JSON.
 fn describe(text: &str, error: &serde_json::Error) -> String {
     let line = error.line().checked_sub(1).and_then(|line| text.lines().nth(line)).unwrap_or_default();
     let rest = error.column().checked_sub(1).and_then(|column| line.get(column..)).unwrap_or_default();
@@ -220,7 +220,7 @@ fn describe(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// How deep the brackets of valid JSON text nest.
+/// Returns the depth to which the brackets of valid JSON text nest.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
     for byte in json.bytes() {

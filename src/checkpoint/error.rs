@@ -1,4 +1,4 @@
-//! Why a directory is refused as a checkpoint.
+//! The reasons for which a directory is refused as a checkpoint.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::source::SourceError;
 use crate::text::os_hints;
 use crate::text::{Sample, shown, shown_path};
 
-/// Why a directory is refused as a checkpoint.
+/// A reason for which a directory is refused as a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error("the checkpoint {} does not exist", shown_path(dir))]
@@ -62,7 +62,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// What to do about it, one line each.
+    /// Returns what to do about the error, one line each.
     pub fn help(&self) -> Vec<String> {
         const LFS: &str = "fetch the real file with `git lfs pull`";
         const AGAIN: &str = "the download may be incomplete: get the file again";

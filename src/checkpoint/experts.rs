@@ -1,9 +1,10 @@
-//! Stacked experts: three-dimensional tensors that hold one matrix per expert and projection, and where each matrix lies.
+//! Stacked experts: three-dimensional tensors that hold one matrix per expert and projection, and where each matrix
+//! lies.
 //!
 //! Two layouts are in use. Checkpoints of the hub hold matrices to be multiplied from the right, `gate_up_proj`
-//! `[experts, hidden, 2 × intermediate]` and `down_proj` `[experts, intermediate, hidden]`; transformers 5 also writes them
-//! as linear layers have them, `[experts, 2 × intermediate, hidden]` and `[experts, hidden, intermediate]`. No two shapes
-//! fit both.
+//! `[experts, hidden, 2 × intermediate]` and `down_proj` `[experts, intermediate, hidden]`; transformers 5 also writes
+//! them as linear layers have them, `[experts, 2 × intermediate, hidden]` and `[experts, hidden, intermediate]`. No two
+//! shapes fit both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use crate::models::{DOWN, GATE_UP, LayerKind, of_stack, stack_projections};
 use crate::tensor::Tensor;
 use crate::text::shown;
 
-/// Why a stack of experts cannot be taken apart.
+/// A reason for which a stack of experts cannot be taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpertsError {
     #[error("{} has no {} beside it, whose shape would tell how both are stored", shown(.tensor), shown(.partner))]
@@ -36,13 +37,14 @@ pub enum ExpertsError {
     Unknown { tensor: String },
 }
 
-/// More matrices than any model has: small headers can claim any number of them that hold next to nothing.
+/// The most matrices that stacks may be taken apart into, more than any model has: small headers can claim any number
+/// of them that hold next to nothing.
 const MAX_MATRICES: usize = 1 << 19;
 
 /// The stacks of a checkpoint, with the layout of each.
 #[derive(Clone, Debug)]
 pub struct ExpertStacks {
-    /// By module of experts, such as `model.layers.0.mlp.experts`.
+    /// The layout of each stack, by module of experts such as `model.layers.0.mlp.experts`.
     layouts: BTreeMap<String, StackLayout>,
 }
 
@@ -61,7 +63,7 @@ pub struct ExpertMatrix {
     pub stride: Option<u64>,
 }
 
-/// How the matrices of a stack are stored.
+/// The order in which the matrices of a stack are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StackLayout {
     /// A row per output, as linear layers have them.
@@ -71,7 +73,7 @@ enum StackLayout {
 }
 
 impl Checkpoint {
-    /// Whether it holds stacked experts.
+    /// Reports whether the checkpoint holds stacked experts.
     pub fn has_stacked_experts(&self) -> bool {
         self.tensors.iter().any(|tensor| tensor.kind() == LayerKind::Experts)
     }

@@ -1,7 +1,8 @@
 //! A strict reader of the safetensors header.
 //!
 //! It refuses more than the `safetensors` crate does: duplicate names, a rank over [`MAX_RANK`], an empty name or one
-//! with a NUL, an entry written as an array, nested values under unknown keys. Memory is bounded by the header's own size, which is bounded by [`MAX_HEADER`] and the file.
+//! with a NUL, an entry written as an array, nested values under unknown keys. Memory is bounded by the header's own
+//! size, which is bounded by [`MAX_HEADER`] and the file.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -23,7 +24,7 @@ pub const MAX_RANK: usize = 16;
 /// The tensors of one safetensors file; together they cover its data exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// In order of (offset, name).
+    /// The tensors in order of (offset, name).
     pub tensors: Vec<HeaderTensor>,
     /// Offset of the data in the file.
     pub data_start: u64,
@@ -41,7 +42,7 @@ pub struct HeaderTensor {
     pub end: u64,
 }
 
-/// What is wrong with a header.
+/// A reason to refuse a header.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     #[error("the file is {what}, not a safetensors file")]
@@ -83,7 +84,7 @@ pub enum HeaderError {
     Source(SourceError),
 }
 
-/// What a file that is not safetensors is instead.
+/// A known kind of file that bears the name of a safetensors file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Impostor {
     LfsPointer,
@@ -115,6 +116,7 @@ impl Header {
             return Err(HeaderError::TooShort { size });
         };
         let length = u64::from_le_bytes(*length);
+        // Before any memory is taken: eight bytes of a file could otherwise ask for 2^64.
         if length > MAX_HEADER {
             return Err(HeaderError::TooLarge { length });
         }
@@ -138,6 +140,7 @@ impl Header {
         if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(HeaderError::Duplicate { tensor: pair[0].name.clone() });
         }
+        // The format forbids gaps and overlaps: bytes that no tensor covers could hold another file.
         tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
         let data_len = check_cover(&tensors)?;
         let data_start = 8 + json.len() as u64;
@@ -218,14 +221,14 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
                     return Err(de::Error::custom("duplicate `__metadata__`"));
                 }
                 metadata = true;
-                map.next_value::<Metadata>()?;
+                map.next_value::<HeaderMetadata>()?;
                 continue;
             }
             if name.is_empty() || name.contains('\0') {
                 return Err(de::Error::custom("a tensor name is empty or holds a NUL"));
             }
             *self.current = Some(name);
-            let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
+            let HeaderEntry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
             // `current` was set in the line above.
             let name = self.current.take().unwrap_or_default();
             self.tensors.push(HeaderTensor { name, dtype, shape: shape.0, begin, end });
@@ -235,13 +238,13 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
 }
 
 /// `{"dtype": …, "shape": […], "data_offsets": [b, e]}`; other keys are ignored where their value is a plain one.
-struct Entry {
+struct HeaderEntry {
     dtype: Dtype,
     shape: Shape,
     data_offsets: (u64, u64),
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for HeaderEntry {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(field_identifier, rename_all = "snake_case")]
@@ -257,13 +260,13 @@ impl<'de> Deserialize<'de> for Entry {
 
         // Not derived: a derived struct is read from an array as well.
         impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
+            type Value = HeaderEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with `dtype`, `shape` and `data_offsets`")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderEntry, A::Error> {
                 let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
                 while let Some(field) = map.next_key()? {
                     let duplicate = match field {
@@ -276,7 +279,7 @@ impl<'de> Deserialize<'de> for Entry {
                         return Err(de::Error::duplicate_field(field));
                     }
                 }
-                Ok(Entry {
+                Ok(HeaderEntry {
                     dtype: dtype.ok_or_else(|| de::Error::missing_field("dtype"))?,
                     shape: shape.ok_or_else(|| de::Error::missing_field("shape"))?,
                     data_offsets: data_offsets.ok_or_else(|| de::Error::missing_field("data_offsets"))?,
@@ -343,29 +346,29 @@ impl<'de> Deserialize<'de> for DtypeName {
     }
 }
 
-/// `__metadata__`: text to text, or null; nothing of it is kept.
-struct Metadata;
+/// `__metadata__`: text to text, or null; its content is dropped.
+struct HeaderMetadata;
 
-impl<'de> Deserialize<'de> for Metadata {
+impl<'de> Deserialize<'de> for HeaderMetadata {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MetadataVisitor;
 
         impl<'de> Visitor<'de> for MetadataVisitor {
-            type Value = Metadata;
+            type Value = HeaderMetadata;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`__metadata__` to be an object of strings")
             }
 
-            fn visit_unit<E>(self) -> Result<Metadata, E> {
-                Ok(Metadata)
+            fn visit_unit<E>(self) -> Result<HeaderMetadata, E> {
+                Ok(HeaderMetadata)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderMetadata, A::Error> {
                 while map.next_key::<IgnoredAny>()?.is_some() {
                     map.next_value_seed(Text)?;
                 }
-                Ok(Metadata)
+                Ok(HeaderMetadata)
             }
         }
 

@@ -20,7 +20,7 @@ pub struct Index {
     pub weight_map: IndexMap<String, usize>,
 }
 
-/// What is wrong with an index.
+/// A reason to refuse an index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     #[error("it is not valid UTF-8: byte {at}")]
@@ -95,14 +95,14 @@ impl<'de> Visitor<'de> for IndexVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut found = false;
-        while let Some(key) = map.next_key::<Key>()? {
+        while let Some(key) = map.next_key::<IndexKey>()? {
             match key {
-                Key::WeightMap if found => return Err(de::Error::duplicate_field("weight_map")),
-                Key::WeightMap => {
+                IndexKey::WeightMap if found => return Err(de::Error::duplicate_field("weight_map")),
+                IndexKey::WeightMap => {
                     found = true;
                     map.next_value_seed(WeightMap(&mut self))?;
                 }
-                Key::Other => {
+                IndexKey::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for IndexVisitor<'_> {
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
+enum IndexKey {
     WeightMap,
     #[serde(other)]
     Other,

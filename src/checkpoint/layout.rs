@@ -32,7 +32,7 @@ pub struct ShardLayout {
     pub file_name: String,
     /// The 8-byte length, the JSON and its padding: what the file begins with.
     pub header: Vec<u8>,
-    /// In the order of the file.
+    /// The tensors in the order of the file.
     pub tensors: Vec<Placed>,
     /// Bytes of the whole file.
     pub size: u64,
@@ -47,7 +47,7 @@ pub struct Placed {
     pub len: u64,
 }
 
-/// Why a shard cannot be laid out.
+/// A reason for which a shard cannot be laid out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     #[error("{}: two tensors would be called {}", shown(file), shown(tensor))]
@@ -131,8 +131,8 @@ pub fn shard_file_name(index: usize, count: usize) -> String {
 /// The text of `model.safetensors.index.json` for these shards.
 pub fn index_json(shards: &[ShardLayout]) -> String {
     // Written from what is borrowed: a tree of values would take several times the memory of the text.
-    let index = Index {
-        metadata: Metadata { total_size: shards.iter().map(ShardLayout::data_len).sum() },
+    let index = IndexDocument {
+        metadata: IndexMetadata { total_size: shards.iter().map(ShardLayout::data_len).sum() },
         weight_map: shards
             .iter()
             .flat_map(|shard| shard.tensors.iter().map(|placed| (placed.entry.name.as_str(), shard.file_name.as_str())))
@@ -143,13 +143,13 @@ pub fn index_json(shards: &[ShardLayout]) -> String {
 }
 
 #[derive(Serialize)]
-struct Index<'a> {
-    metadata: Metadata,
+struct IndexDocument<'a> {
+    metadata: IndexMetadata,
     weight_map: BTreeMap<&'a str, &'a str>,
 }
 
 #[derive(Serialize)]
-struct Metadata {
+struct IndexMetadata {
     total_size: u64,
 }
 

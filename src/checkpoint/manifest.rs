@@ -22,13 +22,13 @@ pub const MANIFEST_VERSION: u32 = 1;
 /// A manifest has a line or two per tensor: no larger one is read.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What `qwen-fp8-manifest.json` holds: no path, time or thread count, so that the same job writes the same bytes.
+/// The content of `qwen-fp8-manifest.json`: no path, time or thread count, so that the same job writes the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub manifest_version: u32,
     pub tool: Tool,
-    pub source: Source,
-    pub recipe: Recipe,
+    pub source: ManifestSource,
+    pub recipe: ManifestRecipe,
     /// Versions of the schemes that quantized or decoded a tensor, by name: an output of another version may hold other
     /// bytes under the same recipe.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -36,9 +36,9 @@ pub struct Manifest {
     /// `fp8` or `compressed-tensors`.
     pub format: String,
     /// Every file of the output but this one.
-    pub files: Vec<OutputFile>,
+    pub files: Vec<ManifestFile>,
     /// One per tensor of the source, in the source's order.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ActionRecord>,
 }
 
 /// The program that wrote the output.
@@ -50,7 +50,7 @@ pub struct Tool {
 
 /// The checkpoint that was quantized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct ManifestSource {
     /// A model id where the source is a snapshot of the Hugging Face cache, else the name of its directory.
     pub model: String,
     /// The commit of such a snapshot.
@@ -74,14 +74,14 @@ pub struct InputFile {
 
 /// The recipe as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct ManifestRecipe {
     pub sha256: String,
     pub text: String,
 }
 
 /// A file of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputFile {
+pub struct ManifestFile {
     pub name: String,
     pub size: u64,
     pub crc64nvme: Crc64,
@@ -100,9 +100,9 @@ pub struct OutputTensor {
     pub crc64nvme: Crc64,
 }
 
-/// What happened to a tensor of the source.
+/// The action for one tensor of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Action {
+pub struct ActionRecord {
     pub tensor: String,
     /// The tensor of the source that it is a part of, where experts were split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,29 +113,29 @@ pub struct Action {
     /// The rule that decided; `None` where no rule took the tensor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// How its scales were looked for, such as `mse`; `None` where they follow from the largest weights.
+    /// The search that found its scales, such as `mse`; `None` where they follow from the largest weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_search: Option<String>,
     /// The tensors of the output that were made from it, where these are not just itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
-    /// What was kept of it that is no number.
+    /// The non-finite values that went into the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub non_finite: Option<NonFinite>,
+    pub non_finite: Option<NonFiniteRecord>,
 }
 
-/// The NaNs and infinities of a weight that were kept.
+/// The NaNs and infinities of a weight that went into the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NonFinite {
+pub struct NonFiniteRecord {
     pub nan: u64,
     pub infinite: u64,
-    /// How many of the weight's scales they have made NaN or infinite: all weights under them are NaN or zero.
+    /// The number of the weight's scales that they have made NaN or infinite: all weights under them are NaN or zero.
     pub scales: u64,
     /// Row and column of the first.
     pub first: Option<[u64; 2]>,
 }
 
-/// A way in which an output is not what its manifest says.
+/// One difference between an output and its manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     pub file: String,
@@ -144,7 +144,7 @@ pub struct Mismatch {
     pub what: String,
 }
 
-/// Why a manifest cannot be used.
+/// A reason for which a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error(transparent)]
@@ -175,8 +175,8 @@ impl Manifest {
         text + "\n"
     }
 
-    /// Reads every file of the output at `dir` again; what differs from the manifest, in its order, then safetensors
-    /// files that it does not name. Ends early, with what was found until then, when `stop` becomes true.
+    /// Reads every file of the output at `dir` again and returns what differs from the manifest, in its order, then
+    /// safetensors files that it does not name. Ends early, with what was found until then, when `stop` becomes true.
     pub fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
         let mut found = Vec::new();
         for file in &self.files {
@@ -197,7 +197,7 @@ impl Manifest {
     }
 }
 
-impl OutputFile {
+impl ManifestFile {
     fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
         let mismatch = |tensor: Option<&str>, what: String| Mismatch {
             file: self.name.clone(),

@@ -1,4 +1,4 @@
-//! From what a person calls a model to its directory: a path, or a model id of the Hugging Face cache.
+//! Finds the directory of a model by a path, or by a model id in the Hugging Face cache.
 
 use std::env;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ pub struct HubEnvironment {
     pub home: Option<PathBuf>,
 }
 
-/// Why a model was not found.
+/// A reason for which a model was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     #[error("the model is given as an empty text")]
@@ -90,7 +90,7 @@ impl HubEnvironment {
 }
 
 impl ModelError {
-    /// What to do about it, one line each.
+    /// Returns what to do about the error, one line each.
     pub fn help(&self) -> Vec<String> {
         match self {
             Self::MissingPath { near, .. } => near.iter().map(|near| did_you_mean(near)).collect(),

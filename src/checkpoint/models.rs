@@ -1,8 +1,8 @@
 //! All that is known of model architectures: kinds of layers, fused layers, stacked experts, towers, quantization
 //! tensors, families, and how servers name and split layers.
 //!
-//! The engine and the checks read the same facts here. A fact is data about models and servers, proven against them; the
-//! arithmetic that `check` proves independently is no part of it.
+//! The engine and the checks read the same facts here. A fact is data about models and servers, proven against them;
+//! the arithmetic that `check` proves independently is no part of it.
 
 mod auxiliary;
 mod experts;

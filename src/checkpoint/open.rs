@@ -31,6 +31,7 @@ impl Checkpoint {
 fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let files = list(dir)?;
     let (names, index) = find_shards(dir, &files)?;
+    // The config comes before the headers: it is small, and a directory that is no model is refused by it at once.
     let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
     let config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
 
@@ -97,9 +98,10 @@ fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Inde
                 .map(|file| &file.name)
                 .collect();
             let dir = dir.to_owned();
-            Err(match other.is_empty() {
-                true => CheckpointError::NoWeights { dir },
-                false => CheckpointError::OtherWeights { dir, files: other },
+            Err(if other.is_empty() {
+                CheckpointError::NoWeights { dir }
+            } else {
+                CheckpointError::OtherWeights { dir, files: other }
             })
         }
         _ => Err(CheckpointError::NoIndex {

@@ -40,7 +40,7 @@ pub enum Regex {
     Backtracking(fancy_regex::Regex),
 }
 
-/// Why a text is no pattern.
+/// A reason for which a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("the pattern is empty")]
@@ -55,7 +55,7 @@ pub enum PatternError {
     Glob { reason: String },
 }
 
-/// A regex gave up on a name, which is neither a match nor none.
+/// A regex that gave up on a name, so that a match is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern `{}` takes too long on the name `{}`", unquoted(.pattern), unquoted(.module))]
 pub struct MatchError {
@@ -68,8 +68,8 @@ const MAX_GLOB: usize = 1024;
 /// Bytes of a compiled regex.
 const COMPILED: usize = 1 << 20;
 const BACKTRACKS: usize = 100_000;
-/// Bytes of a name that a backtracking regex is held against: each step may scan the rest of the name, which no limit
-/// counts. No model has a module name of half this length.
+/// The longest name, in bytes, that is matched with a backtracking regex: each step may scan the rest of the name,
+/// which no limit counts. No model has a module name of half this length.
 const BACKTRACKED_NAME: usize = 1024;
 
 impl Pattern {
@@ -102,7 +102,7 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern takes the module called `module`, whose weight is of this kind.
+    /// Reports whether the pattern takes the module called `module`, whose weight is of this kind.
     ///
     /// # Errors
     /// A regex with look-around or back-references reached its limit.
@@ -162,7 +162,7 @@ fn compile(expression: &str) -> Result<Regex, PatternError> {
     }
 }
 
-/// Whether the text has what only a backtracking engine can do; the other one then refuses it.
+/// Reports whether a regex needs a backtracking engine, for which the linear one refuses it.
 fn needs_backtracking(expression: &str) -> bool {
     ["(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P=", "\\Z"].iter().any(|part| expression.contains(part))
         || expression.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && pair[1].is_ascii_digit())
@@ -184,7 +184,7 @@ fn backtracking(expression: &str) -> Result<Regex, PatternError> {
         .map_err(|error| PatternError::Regex { reason: unquoted(&error.to_string()).to_string() })
 }
 
-/// The last line of what the regex crate says; the lines before it echo the pattern.
+/// Returns the last line of the regex crate's message; the lines before it echo the pattern.
 fn reason(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),

@@ -8,7 +8,7 @@ use crate::models::ONLY_OF_QUANTIZED_LAYERS;
 use crate::tensor::Tensor;
 use crate::text::shown;
 
-/// By what a checkpoint can be told to be quantized already; `None` when it is not.
+/// Returns the sign by which a checkpoint is quantized already, `None` where it is not.
 pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     if config.quantization_config().is_some() {
         let method = config.value(&["quantization_config", "quant_method"]);
@@ -19,9 +19,10 @@ pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     }
     let mut marked = tensors.iter().filter(|tensor| is_mark(tensor));
     let first = marked.next()?;
-    let what = match ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
-        true => format!("it holds tensor {}", shown(&first.name)),
-        false => format!("tensor {} is {}", shown(&first.name), first.dtype),
+    let what = if ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
+        format!("it holds tensor {}", shown(&first.name))
+    } else {
+        format!("tensor {} is {}", shown(&first.name), first.dtype)
     };
     Some(match marked.count() {
         0 => what,

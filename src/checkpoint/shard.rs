@@ -45,7 +45,7 @@ impl ShardFile {
         self.file.read_exact_at(buffer, offset)
     }
 
-    /// Proves, after the last read, that what was read is what was planned for.
+    /// Checks, after the last read, that the file is still in the state that was planned for.
     ///
     /// # Errors
     /// The file changed since its header was read.

@@ -13,24 +13,24 @@ use crate::text::shown;
 pub struct SideFile {
     pub name: String,
     pub path: PathBuf,
-    /// Permission bits of the file; those of a copy are never wider.
+    /// Permission bits of the file; a copy never gets wider ones.
     pub mode: u32,
     /// The state in which the file was planned.
     pub stamp: Stamp,
-    /// Whether it is Python code that a server runs when told to trust it.
+    /// Set for Python code that a server runs when told to trust it.
     pub remote_code: bool,
 }
 
 /// A file of the checkpoint's directory, by name alone.
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
-    /// With replacement characters where it is not UTF-8.
+    /// The name, with replacement characters where it is not UTF-8.
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) is_utf8: bool,
 }
 
-/// What [`sort_out`] finds.
+/// The result of [`sort_out`].
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
     pub(super) copied: Vec<SideFile>,
@@ -47,7 +47,7 @@ pub enum SideFileError {
     LfsPointer { name: String },
 }
 
-/// What becomes of a file.
+/// The fate of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Copy,
@@ -69,7 +69,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
     Ok(files)
 }
 
-/// Sorts out what is not a shard: copies, and files left out.
+/// Sorts the files that are no shards into copies and files left out.
 pub(super) fn sort_out(files: &[Listed], is_shard: impl Fn(&str) -> bool) -> Result<Sorted, SideFileError> {
     let mut sorted = Sorted::default();
     for file in files.iter().filter(|file| !is_shard(&file.name)) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::checkpoint::Checkpoint;
 use crate::models::layer_number;
 
-/// Why a checkpoint cannot be cut.
+/// A reason for which a checkpoint cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SmokeError {
     #[error("config.json has no `num_hidden_layers`, so the checkpoint cannot be cut to its first layers")]

@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::text::os_hints;
 use crate::text::shown_path;
 
-/// What identifies one state of a file: when any of it differs, the file is not what the plan was made for.
+/// The state of a file: where any field differs, the file is not the one that the plan was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub size: u64,
@@ -31,7 +31,7 @@ pub struct SourceFile {
     mode: u32,
 }
 
-/// Why an input file cannot be read.
+/// A reason for which an input file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("{} is missing", shown_path(path))]
@@ -51,7 +51,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// What can be done about it.
+    /// Returns what can be done about the error.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::Dangling { .. } => Some("the download may be incomplete: get the file again"),
@@ -82,7 +82,8 @@ impl SourceFile {
     }
 
     fn open_with(path: &Path, more: OFlags) -> Result<Self, SourceError> {
-        // O_NONBLOCK: opening a FIFO would wait for a writer for ever.
+        // O_NONBLOCK: opening a FIFO would wait for a writer for ever. O_NOCTTY: a terminal must not become ours. The
+        // kind of file is asked of the open descriptor, since a path may lead elsewhere by the time it is opened.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         let file = match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
             Ok(descriptor) => File::from(descriptor),
@@ -113,6 +114,8 @@ impl SourceFile {
     /// # Errors
     /// The file ends before the buffer is full (it shrank since it was opened), or cannot be read.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        // No memory map: a mapped file that shrinks ends the process with SIGBUS, and here it is an error with a name.
+        // Positional reads were as fast from the disk and faster from the page cache (docs/decisions/0001-no-mmap.md).
         self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => SourceError::Changed { path: self.path.clone(), what: "it became shorter" },
             _ => SourceError::Io { path: self.path.clone(), error },
@@ -128,7 +131,7 @@ impl SourceFile {
         &self.file
     }
 
-    /// Proves that the open file is still what it was when `stamp` was taken.
+    /// Checks that the open file is still in the state of `stamp`.
     ///
     /// # Errors
     /// It was replaced, cut, extended or written to.

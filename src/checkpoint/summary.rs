@@ -1,4 +1,4 @@
-//! What a checkpoint holds, by layer kind and dtype.
+//! Counts and sizes of a checkpoint's tensors by layer kind and dtype.
 
 use std::collections::BTreeMap;
 

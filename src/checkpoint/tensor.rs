@@ -24,12 +24,12 @@ impl Tensor {
         models::split_name(&self.name).0
     }
 
-    /// What follows the last dot: `weight`, `bias`, …
+    /// The part of the name behind the last dot: `weight`, `bias`, …
     pub fn parameter(&self) -> &str {
         models::split_name(&self.name).1
     }
 
-    /// What patterns are held against: the module for a weight or bias, else the tensor's own name.
+    /// The name that patterns are matched with: the module for a weight or bias, else the tensor's own name.
     pub fn target_name(&self) -> &str {
         models::target_name(&self.name)
     }
@@ -38,7 +38,7 @@ impl Tensor {
         LayerKind::of(&self.name, self.shape.len())
     }
 
-    /// How many elements the tensor has.
+    /// The number of elements.
     pub fn parameters(&self) -> u64 {
         // The header's reader has proven that the product does not overflow.
         self.shape.iter().map(|&dimension| dimension as u64).product()

@@ -1,4 +1,5 @@
-//! Text for people: names of untrusted input escaped for a terminal, byte counts, plurals, and hints about errors of the operating system.
+//! Text for people: names of untrusted input escaped for a terminal, byte counts, plurals, and hints about errors of
+//! the operating system.
 
 mod escape;
 pub mod os_hints;

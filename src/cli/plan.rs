@@ -5,7 +5,7 @@ use super::error::CommandError;
 use super::screen::Screen;
 use super::table::{Align, TextTable};
 use crate::checkpoint::text::{count, grouped, human, unquoted};
-use crate::plan::summary::{Action, Described, Row, Summary};
+use crate::plan::summary::{Row, RowAction, Summary, TensorForm};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
 
@@ -28,7 +28,7 @@ fn render(summary: &Summary) -> String {
     text.push_str(&format!(
         "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % {}\n{}",
         count(summary.quantized_tensors, "tensor"),
-        if_any(summary.carried_tensors, "carried over"),
+        if_any(summary.passed_through_tensors, "passed through"),
         if_any(summary.dequantized_tensors, "decoded"),
         summary.copied_tensors,
         summary.format,
@@ -53,16 +53,16 @@ fn section(rows: &[Row]) -> String {
     let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
     let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
     let word = match first.action {
-        Action::Quantize => "quantize",
-        Action::Carry => "carry over",
-        Action::Dequantize => "dequantize",
-        Action::Copy => "copy",
+        RowAction::Quantize => "quantize",
+        RowAction::PassThrough => "pass through",
+        RowAction::Dequantize => "dequantize",
+        RowAction::Copy => "copy",
     };
     let size = match first.action {
-        Action::Quantize | Action::Dequantize => {
+        RowAction::Quantize | RowAction::Dequantize => {
             format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes))
         }
-        Action::Carry | Action::Copy => bytes(|row| row.source_bytes),
+        RowAction::PassThrough | RowAction::Copy => bytes(|row| row.source_bytes),
     };
     let mut text = format!("{word} · {rule} · {}, {size}\n", count(tensors, "tensor"));
 
@@ -106,7 +106,7 @@ struct SectionLine<'a> {
 /// A line for each row, but a single one for a copied weight and its bias.
 fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
     let twin = |row: &Row, from: &str, to: &str| {
-        let module = row.name.strip_suffix(from).filter(|_| row.action == Action::Copy)?;
+        let module = row.name.strip_suffix(from).filter(|_| row.action == RowAction::Copy)?;
         rows.iter().find(|other| other.name.strip_suffix(to) == Some(module) && other.count == row.count)
     };
     rows.iter()
@@ -129,7 +129,7 @@ fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
 }
 
 fn after(row: &Row) -> String {
-    if row.action == Action::Copy {
+    if row.action == RowAction::Copy {
         return String::new();
     }
     let parts: Vec<String> = row
@@ -144,7 +144,7 @@ fn after(row: &Row) -> String {
     format!("→ {}", parts.join(", "))
 }
 
-fn described(tensor: &Described) -> String {
+fn described(tensor: &TensorForm) -> String {
     format!("{} {}", tensor.dtype, dimensions(&tensor.shape))
 }
 

@@ -1,7 +1,7 @@
 //! The tensor statistics of a run in words: a line for all weights, and one for each of the first few.
 
 use super::screen::Screen;
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::checkpoint::text::{count, grouped, shown};
 use crate::run::{DegenerateScaleCounts, RunReport, TensorStats};
 
@@ -19,7 +19,7 @@ pub(super) fn say(report: &RunReport, screen: &Screen) {
         screen.say(&format!(
             "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
         ));
-        weights_of(non_finite, screen, |NonFinite { nan, infinite, scales, first }| {
+        weights_of(non_finite, screen, |NonFiniteRecord { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)
         });
     }

@@ -99,7 +99,7 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
             format!(
-                "{n}: blocks of 128 do not fit {}{more}, and servers merge the rest with those.\n  \
+                "{n}: blocks of 128 do not fit {}{more}, and servers fuse the rest with those.\n  \
                  # They stay; `qwen-fp8 init --scheme channel` writes a recipe that quantizes them too.",
                 shapes.join(", ")
             )

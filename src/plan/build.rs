@@ -29,11 +29,12 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// The output's safetensors files.
     pub shards: Vec<ShardLayout>,
-    /// Output files other than shards and copies, in the order in which they are written: the index, then `config.json`.
+    /// Output files other than shards and copies, in the order in which they are written: the index, then
+    /// `config.json`.
     pub documents: Vec<(String, Vec<u8>)>,
-    /// Over how many GPUs the result can be served.
+    /// The tensor parallel sizes, and which of them the result can be served with.
     pub alignments: Vec<Alignment>,
-    /// What is worth knowing and stops nothing.
+    /// Warnings, which stop nothing.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -66,6 +67,8 @@ impl Plan {
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
+        // Serving rules come after the layout: they are about modules and names of the output, which a plan that cannot
+        // be laid out does not have.
         let wire = format::wire_format(recipe.format);
         let (jobs, shards) = output::lay_out(&recipe, &checkpoint.shards, &inputs, &decisions, wire, &mut diagnostics);
         if has_error(&diagnostics) {
@@ -108,8 +111,8 @@ impl Plan {
         Ok(Self { recipe, checkpoint, inputs, decisions, jobs, shards, documents, alignments, warnings: diagnostics })
     }
 
-    /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe, or that cannot
-    /// keep what it wants kept.
+    /// Returns the errors of a recipe that need no checkpoint: schemes that its format cannot describe, or that cannot
+    /// store NaN and infinity where the recipe asks for it.
     pub fn check_recipe(recipe: &Recipe) -> Vec<Diagnostic> {
         let format =
             serving::format_holds_schemes(recipe).into_iter().map(|diagnostic| under(recipe.serving, diagnostic));
@@ -174,7 +177,7 @@ impl Plan {
     }
 }
 
-/// The diagnostic as heavy as the recipe wants it.
+/// Returns the diagnostic with the level that the recipe's serving policy gives it.
 fn under(policy: ServingPolicy, diagnostic: Diagnostic) -> Diagnostic {
     match policy {
         ServingPolicy::Enforce => diagnostic,

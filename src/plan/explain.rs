@@ -1,4 +1,4 @@
-//! Why one tensor fares as it does: what every rule says of it, in order.
+//! The explanation of one input: its outcome, and the verdict of every rule in order.
 
 use std::collections::BTreeSet;
 
@@ -7,30 +7,30 @@ use serde::Serialize;
 use super::build::Plan;
 use super::job::Job;
 use super::planned_input::PlannedInput;
-use super::resolve::{Verdict, judge};
+use super::resolve::{RuleVerdict, judge};
 use crate::checkpoint::models;
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
 use crate::recipe::{Located, Rule};
 
-/// How many near names are shown.
+/// The number of near names that are shown.
 const SHOWN: usize = 3;
 
-/// One tensor, what becomes of it, and what each rule says.
+/// One input, its outcome, and the verdict of each rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     pub tensor: String,
     pub kind: &'static str,
     pub dtype: String,
     pub shape: Vec<usize>,
-    /// What becomes of it, in one sentence.
+    /// The outcome in one sentence.
     pub outcome: String,
     /// The output file that holds it.
     pub file: String,
     pub rules: Vec<Said>,
 }
 
-/// What one rule says of the tensor.
+/// The verdict of one rule on the input.
 #[derive(Clone, Debug, Serialize)]
 pub struct Said {
     pub rule: String,
@@ -97,7 +97,9 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
-        (Job::PassThrough { .. }, _) => "carried over unchanged: it is FP8 already, and so are its scales".to_owned(),
+        (Job::PassThrough { .. }, _) => {
+            "passed through unchanged: it is FP8 already, and its scales go with it".to_owned()
+        }
         (Job::Dequantize { .. }, _) => format!("decoded from FP8 to {:?}", input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
@@ -119,22 +121,22 @@ fn says(plan: &Plan, rule: &Rule, input: &PlannedInput, too_late: bool) -> Strin
         format!("{} (line {})", shown(pattern.value.text()), line(&plan.recipe.text.text, pattern.span.start))
     };
     match judge(rule, input) {
-        Ok(Verdict::Takes(target)) if too_late => {
+        Ok(RuleVerdict::Takes(target)) if too_late => {
             format!("would take it by {}, but an earlier rule did", quoted(&rule.targets[target]))
         }
-        Ok(Verdict::Takes(target)) => format!("takes it by {}", quoted(&rule.targets[target])),
-        Ok(Verdict::Ignored(pattern)) => {
+        Ok(RuleVerdict::Takes(target)) => format!("takes it by {}", quoted(&rule.targets[target])),
+        Ok(RuleVerdict::Ignored(pattern)) => {
             format!("leaves it out by its `ignore` entry {}", quoted(&rule.ignore[pattern]))
         }
-        Ok(Verdict::WrongKind(target)) => format!(
+        Ok(RuleVerdict::WrongKind(target)) => format!(
             "{} matches the name, but quantizes linear layers only, and this is a {}",
             quoted(&rule.targets[target]),
             input.kind()
         ),
-        Ok(Verdict::NoTarget) if rule.targets.iter().any(|target| matches!(target.value, Pattern::Class(_))) => {
+        Ok(RuleVerdict::NoTarget) if rule.targets.iter().any(|target| matches!(target.value, Pattern::Class(_))) => {
             format!("no target matches; its kind is {}", input.kind())
         }
-        Ok(Verdict::NoTarget) => "no target matches its name".to_owned(),
+        Ok(RuleVerdict::NoTarget) => "no target matches its name".to_owned(),
         Err(error) => error.to_string(),
     }
 }

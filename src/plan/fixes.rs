@@ -1,4 +1,5 @@
-//! What a diagnostic tells people to write: patterns that select given modules and no others, and the lines that keep them.
+//! The lines that a diagnostic asks people to type: patterns that select given modules and no others, and rules that
+//! leave them unquantized.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +8,21 @@ use crate::recipe::{Dialect, Recipe};
 use super::fused;
 use super::planned_input::PlannedInput;
 
-/// The help that keeps these modules, and what servers merge them with, out of `rule`.
-pub(super) fn keep(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
+/// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`.
+pub(super) fn leave_out(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
     let modules = fused::with_fused(inputs, modules);
-    keep_patterns(recipe, rule, &patterns(&modules, inputs), false)
+    leave_out_patterns(recipe, rule, &patterns(&modules, inputs), false)
 }
 
-/// The help that keeps what these patterns match out of `rule`; `optional` for patterns of other models too.
-pub(super) fn keep_patterns(recipe: &Recipe, rule: usize, patterns: &[String], optional: bool) -> String {
+/// Returns the help that leaves what these patterns match out of `rule`; `optional` allows patterns that match nothing.
+pub(super) fn leave_out_patterns(recipe: &Recipe, rule: usize, patterns: &[String], optional: bool) -> String {
     let list: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
     let list = list.join(", ");
     // With a single rule, `ignore` says the same in every form of a recipe.
     if recipe.rules.len() == 1 || recipe.dialect == Dialect::LlmCompressor {
-        return format!("to keep it, add to `ignore`: {list}");
+        return format!("to leave it unquantized, add to `ignore`: {list}");
     }
-    let before = format!("to keep it, put this rule before {}", recipe.rules[rule].label);
+    let before = format!("to leave it unquantized, put this rule before {}", recipe.rules[rule].label);
     let is_toml = recipe.text.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     match (is_toml, optional) {
         (true, false) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]"),
@@ -31,17 +32,16 @@ pub(super) fn keep_patterns(recipe: &Recipe, rule: usize, patterns: &[String], o
     }
 }
 
-/// Patterns that match these modules of the checkpoint and no other ones.
+/// Returns patterns that match these modules and no others of the inputs.
 pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String> {
     let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
     let mut plain = Vec::new();
     for module in modules {
-        match modules.len() > 1 {
-            true => {
-                let (words, numbers) = take_apart(module);
-                wanted.entry(words).or_default().insert(numbers);
-            }
-            false => plain.push((*module).to_owned()),
+        if modules.len() > 1 {
+            let (words, numbers) = take_apart(module);
+            wanted.entry(words).or_default().insert(numbers);
+        } else {
+            plain.push((*module).to_owned());
         }
     }
     let mut there: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
@@ -58,15 +58,16 @@ pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String>
     plain
 }
 
-/// A pattern in quotes, as YAML and TOML both read them.
+/// Returns a pattern in quotes that YAML and TOML both read.
 pub(crate) fn quoted(pattern: &str) -> String {
-    match pattern.contains('\'') || pattern.contains(char::is_control) {
-        true => serde_json::Value::from(pattern).to_string(),
-        false => format!("'{pattern}'"),
+    if pattern.contains('\'') || pattern.contains(char::is_control) {
+        serde_json::Value::from(pattern).to_string()
+    } else {
+        format!("'{pattern}'")
     }
 }
 
-/// Patterns for names that have the same words and these numbers.
+/// Returns patterns for names that have the same words and these numbers.
 fn of_one_form(words: &[&str], wanted: &BTreeSet<Vec<u64>>, there: &BTreeSet<Vec<u64>>) -> Vec<String> {
     let slots = words.iter().filter(|word| word.is_empty()).count();
     // After so many numbers that are spelt out, any others are wanted.
@@ -102,7 +103,7 @@ fn of_one_form(words: &[&str], wanted: &BTreeSet<Vec<u64>>, there: &BTreeSet<Vec
         .collect()
 }
 
-/// The parts of a name between its dots, empty where a number stands, and the numbers.
+/// Splits a name at its dots into words, empty where a number stands, and the numbers.
 fn take_apart(name: &str) -> (Vec<&str>, Vec<u64>) {
     let mut numbers = Vec::new();
     let words = name.split('.').map(|part| match part.parse::<u64>() {
@@ -118,17 +119,17 @@ fn take_apart(name: &str) -> (Vec<&str>, Vec<u64>) {
 
 fn put_together(words: &[&str], numbers: &[impl ToString], spell: impl Fn(&str) -> String) -> String {
     let mut numbers = numbers.iter();
-    let parts: Vec<String> = words
-        .iter()
-        .map(|word| match word.is_empty() {
-            true => numbers.next().map_or_else(String::new, ToString::to_string),
-            false => spell(word),
-        })
-        .collect();
+    let parts: Vec<String> =
+        words
+            .iter()
+            .map(|word| {
+                if word.is_empty() { numbers.next().map_or_else(String::new, ToString::to_string) } else { spell(word) }
+            })
+            .collect();
     parts.join(&spell("."))
 }
 
-/// The distinct modules of these tensors, in their order.
+/// Returns the distinct modules of these inputs, in their order.
 pub(super) fn modules<'a>(tensors: impl IntoIterator<Item = &'a PlannedInput>) -> Vec<&'a str> {
     let mut modules: Vec<&str> = tensors.into_iter().map(PlannedInput::target_name).collect();
     modules.dedup();

@@ -10,17 +10,20 @@ use super::modules::Modules;
 
 /// A translation of the plan into tensor names and a `quantization_config`.
 pub(crate) trait WireFormat {
-    /// What follows `<module>.` in the name of this tensor.
+    /// Returns the part of an output tensor's name behind `<module>.`.
     fn suffix(&self, scheme: &dyn Scheme, spec: &TensorSpec) -> &'static str;
 
-    /// Whether the format can say what this scheme writes; if not, why, and what could be done.
+    /// Checks that the format can describe what this scheme writes.
+    ///
+    /// # Errors
+    /// The reason, and what could be done.
     fn admits(&self, scheme: &dyn Scheme) -> Result<(), Refusal>;
 
     /// `quantization_config` of config.json.
     fn quantization_config(&self, modules: &Modules<'_>) -> Value;
 }
 
-/// Why a format cannot hold a scheme.
+/// A reason for which a format cannot hold a scheme.
 pub(crate) struct Refusal {
     pub(super) reason: String,
     pub(super) help: &'static str,

@@ -56,6 +56,8 @@ impl Fp8Tensors {
                 _ => {}
             }
         }
+        // Scales that nothing reads would be lost without a word: static activation scales, a KV cache's, those of
+        // another format.
         match unclaimed.keys().next() {
             Some(left) => Err(format!("{} belongs to no FP8 weight with scales alone", shown(left))),
             None => Ok(Self { weights, scales }),
@@ -100,7 +102,8 @@ fn weight(
     if shape != scales.shape && !is_flat {
         return Err(format!("{} has shape {:?}, and {name} needs {shape:?}", shown(&scales.name), scales.shape));
     }
-    // The header's reader has proven that the codes are in the file; the decoded values may be too many for a count of bytes.
+    // The header's reader has proven that the codes are in the file; the decoded values may be too many for a count of
+    // bytes.
     let len = codes.len.checked_mul(dtype.bytes() as u64).ok_or_else(|| format!("{name} is too large"))?;
     let source = Fp8Source { codes: codes.clone(), scales: scales.clone(), granule, scheme };
     Ok(PlannedInput {

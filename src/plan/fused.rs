@@ -1,4 +1,4 @@
-//! Layers that servers put into one matrix, or into one kernel call, and which therefore have one scheme.
+//! Fused layers of a plan: the sets of weights that share a scheme, a block grid or an absolute maximum.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::recipe::Recipe;
 use super::job::Job;
 use super::planned_input::PlannedInput;
 
-/// The weights that are parts of fused layers, by fused layer; one that is no matrix is among them, since a server takes it
-/// for a part all the same.
+/// The weights that are parts of fused layers, by fused layer; one that is no matrix is among them, since a server
+/// takes it for a part all the same.
 pub(super) fn sets(inputs: &[PlannedInput]) -> BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> {
     let mut sets: BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> = BTreeMap::new();
     for input in inputs.iter().filter(|input| input.parameter() == "weight") {
@@ -23,7 +23,7 @@ pub(super) fn sets(inputs: &[PlannedInput]) -> BTreeMap<FusedLayer<'_>, Vec<&Pla
     sets
 }
 
-/// These modules and all that share a merged layer with one of them.
+/// Returns these modules and all that are parts of the same fused layers.
 pub(crate) fn with_fused<'a>(inputs: &'a [PlannedInput], modules: &[&'a str]) -> Vec<&'a str> {
     let touched: BTreeSet<FusedLayer<'_>> = modules.iter().filter_map(|module| fused_layer(module)).collect();
     let parts = inputs.iter().filter(|input| input.kind() == LayerKind::Linear).map(PlannedInput::module);
@@ -34,17 +34,18 @@ pub(crate) fn with_fused<'a>(inputs: &'a [PlannedInput], modules: &[&'a str]) ->
     all
 }
 
-/// Whether another part of the same merged layer lies behind this one, so that it must end where a block does.
+/// Reports whether another part of the same fused layer lies behind this one, so that it must end where a block does.
 pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) -> bool {
     let (parent, last) = models::split_name(module);
     let Some(set) = FUSED.iter().find(|set| set.contains(&last)) else { return false };
     set.iter().skip_while(|part| **part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
 }
 
-/// For each tensor of the plan the first one whose absolute maximum is also its own, which may be itself.
+/// Returns for each input the first one whose absolute maximum is also its own, which may be itself.
 ///
-/// Experts are merged one by one, as llm-compressor's `oneshot` does; its `model_free_ptq` does not merge them.
+/// Experts share a maximum each with itself, as in llm-compressor's `oneshot`; its `model_free_ptq` does not fuse them.
 pub(super) fn amax_leaders(recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
+    // By parent and set rather than by shard: the parts of a fused layer may lie in different shards of the source.
     let mut leaders = BTreeMap::new();
     let tensors = inputs.iter().zip(jobs);
     let leader = |(index, (tensor, job)): (usize, (&PlannedInput, &Job))| {

@@ -1,5 +1,5 @@
-//! What a plan starts from: the tensors of a checkpoint as the rules ask for them, each stack of experts as matrices, each
-//! FP8 weight with its scales as one weight.
+//! Prepares the inputs of a plan: the tensors of a checkpoint as the rules ask for them, each stack of experts as
+//! matrices, each FP8 weight with its scales as one weight.
 
 use std::sync::Arc;
 
@@ -15,8 +15,10 @@ use super::planned_input::{InputData, PlannedInput};
 /// Prepares the inputs that the recipe's policies make of a checkpoint, in its order.
 ///
 /// # Errors
-/// What stands in the way: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
+/// The obstacle: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<PlannedInput>, Diagnostic> {
+    // Codes and scales are paired before stacks are looked at, so that an FP8 checkpoint that cannot be read is told as
+    // such.
     let mut fp8 = Fp8Tensors::default();
     if let Some(how) = &checkpoint.quantized {
         fp8 = Fp8Tensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;

@@ -1,4 +1,4 @@
-//! What is decided for each input of a plan, the work that follows from it, and the places it writes to.
+//! The decision for each input of a plan, the job that follows from it, and the slots it writes to.
 
 use qwen_fp8_schemes::TensorSpec;
 

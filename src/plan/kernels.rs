@@ -1,4 +1,4 @@
-//! Which servers have kernels for what a rule writes, where it loads and is not refused: warnings.
+//! Warnings about kernels that a server lacks for what a rule writes, although it loads it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::served::Served;
 /// The columns under one scale for which vLLM has kernels of packed integers.
 const PACKED_GROUPS: [usize; 3] = [32, 64, 128];
 
-/// One warning at most for each rule that quantizes something.
+/// Returns at most one warning for each rule that quantizes a module.
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     let rules: BTreeMap<usize, &Quantized<'_>> =
         served.modules.quantized.iter().rev().map(|module| (module.rule, module)).collect();
@@ -24,7 +24,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     warnings.collect()
 }
 
-/// Of the servers that run without a word, one that has no kernels for the scheme.
+/// Returns a warning where vLLM or SGLang has no kernels for the scheme.
 fn missing_server(scheme: &Registration) -> Option<Diagnostic> {
     let Registration { name, servers, .. } = scheme;
     let has = |server| servers.servers.contains(&server);
@@ -41,7 +41,7 @@ fn missing_server(scheme: &Registration) -> Option<Diagnostic> {
     }
 }
 
-/// Groups for which vLLM has no kernel, under a scheme that it serves.
+/// Returns a warning for groups that vLLM has no kernel for, under a scheme that it serves.
 fn missing_kernel(registration: &Registration, scheme: &dyn Scheme) -> Option<Diagnostic> {
     if !registration.servers.servers.contains(&"vLLM") {
         return None;

@@ -1,4 +1,5 @@
-//! The output seen as a server sees it: which modules are quantized, by which scheme, and which keep their weights.
+//! The modules of the output: those that are quantized, with their schemes, and those that servers must be told are
+//! not.
 
 use std::cmp::Ordering;
 
@@ -12,9 +13,9 @@ use super::planned_input::PlannedInput;
 
 /// The modules of a plan.
 pub(crate) struct Modules<'a> {
-    /// In natural order of their names.
+    /// The quantized modules in natural order of their names.
     pub(super) quantized: Vec<Quantized<'a>>,
-    kept: Vec<&'a str>,
+    unquantized: Vec<&'a str>,
     stacked_experts: Vec<&'a str>,
 }
 
@@ -25,14 +26,14 @@ pub(super) struct Quantized<'a> {
     pub(super) scheme: &'a dyn Scheme,
     /// The rule that took it.
     pub(super) rule: usize,
-    /// Which of the rule's targets matched.
+    /// The index of the rule's target that matched.
     pub(super) target: usize,
 }
 
 impl<'a> Modules<'a> {
     pub(super) fn of(recipe: &'a Recipe, inputs: &'a [PlannedInput], decisions: &[Decision], jobs: &[Job]) -> Self {
         let mut quantized = Vec::new();
-        let mut kept = Vec::new();
+        let mut unquantized = Vec::new();
         let mut stacked_experts = Vec::new();
         for ((input, decision), job) in inputs.iter().zip(decisions).zip(jobs) {
             match (job, decision.rule) {
@@ -45,7 +46,7 @@ impl<'a> Modules<'a> {
                     let scheme = input.fp8().map(|source| source.scheme.as_ref());
                     quantized.extend(scheme.map(|scheme| Quantized { input, scheme, rule, target }));
                 }
-                _ if is_listed(input) => kept.push(listed_as(input)),
+                _ if is_listed(input) => unquantized.push(listed_as(input)),
                 _ => {}
             }
             if input.kind() == LayerKind::Experts {
@@ -54,23 +55,23 @@ impl<'a> Modules<'a> {
         }
         // A tied head has no tensor of its own, and a server builds it all the same.
         if !inputs.iter().any(|input| input.kind() == LayerKind::LmHead) {
-            kept.push("lm_head");
+            unquantized.push("lm_head");
         }
-        for names in [&mut kept, &mut stacked_experts] {
+        for names in [&mut unquantized, &mut stacked_experts] {
             names.sort_by(|a, b| natural(a, b));
             names.dedup();
         }
         quantized.sort_by(|a, b| natural(&a.input.name, &b.input.name));
-        Self { quantized, kept, stacked_experts }
+        Self { quantized, unquantized, stacked_experts }
     }
 
-    /// Full names of the modules that keep their weights, of every kind that a server would otherwise build
+    /// Full names of the unquantized modules of every kind that a server would otherwise build
     /// quantized or that the official lists name; the head first, the rest in natural order.
-    pub(super) fn kept(&self) -> &[&'a str] {
-        &self.kept
+    pub(super) fn unquantized(&self) -> &[&'a str] {
+        &self.unquantized
     }
 
-    /// The modules whose experts are stacked in three dimensions, which all keep their weights.
+    /// The modules whose experts are stacked in three dimensions, all of them unquantized.
     pub(super) fn stacked_experts(&self) -> &[&'a str] {
         &self.stacked_experts
     }
@@ -93,7 +94,7 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// Whether a server reads the two alike.
+/// Reports whether a server reads the two schemes alike.
 pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
     a.weights() == b.weights()
         && a.input_activations() == b.input_activations()

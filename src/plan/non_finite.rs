@@ -1,9 +1,9 @@
-//! What a recipe says of NaN and infinity, held against its schemes.
+//! Checks that a recipe's schemes can store NaN and infinity where it asks for that.
 
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{NonFinitePolicy, Recipe};
 
-/// The rules whose scheme cannot keep what `on_nonfinite: keep` wants kept; no checkpoint is needed to see them.
+/// Returns an error for each rule whose scheme cannot store non-finite values under `on_nonfinite: keep`.
 pub(super) fn refusals(recipe: &Recipe) -> Vec<Diagnostic> {
     if recipe.on_nonfinite == NonFinitePolicy::Error {
         return Vec::new();
@@ -15,7 +15,7 @@ pub(super) fn refusals(recipe: &Recipe) -> Vec<Diagnostic> {
             Diagnostic::error(format!("`on_nonfinite: keep` does not go with `{}`", rule.registration.name))
                 .at(rule.span.clone())
                 .label(&rule.label)
-                .help("its numbers have no place for NaN and infinity; FP8, FP8_BLOCK and FP8_DYNAMIC keep them")
+                .help("its codes cannot hold NaN or infinity; those of FP8, FP8_BLOCK and FP8_DYNAMIC can")
         })
         .collect()
 }

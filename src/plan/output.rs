@@ -1,4 +1,4 @@
-//! From decisions to the output's tensors: their names, their shards and their places.
+//! Lays out the tensors of the output that the decisions call for: their names, shards and slots.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::format::WireFormat;
 use super::job::{Decision, Job, Slot};
 use super::planned_input::{Fp8Source, PlannedInput};
 
-/// The jobs and shards that carry out `decisions`; problems go to `diagnostics`.
+/// Returns the jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
     recipe: &Recipe,
     source_shards: &[Shard],
@@ -36,6 +36,7 @@ pub(super) fn lay_out(
         })
         .collect();
     unfit.report(recipe, inputs, diagnostics);
+    // Two tensors of one name would overwrite each other in every loader, whichever shards they are in.
     refuse_collisions(inputs, &outputs, diagnostics);
 
     let (bins, sources) = match recipe.max_shard_size {
@@ -173,7 +174,7 @@ impl InputOutputs {
     }
 }
 
-/// Why a tensor cannot be quantized, apart from its figures.
+/// The kind of obstacle to quantizing an input, without the figures of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
     Name,
@@ -222,7 +223,7 @@ impl<'a> Unfit<'a> {
                 Diagnostic::error(message)
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
-                    .help(fixes::keep(recipe, all, rule, &modules)),
+                    .help(fixes::leave_out(recipe, all, rule, &modules)),
             );
         }
     }
@@ -230,6 +231,8 @@ impl<'a> Unfit<'a> {
 
 /// Leaves outputs in the shards of their sources: the bin of each input, and the source shard of each bin.
 fn as_in_source(inputs: &[PlannedInput]) -> (Vec<usize>, Vec<usize>) {
+    // Inputs are in order of their shards, so that the output has the source's shards and a reader of one shard finds
+    // the same layers there.
     let mut sources: Vec<usize> = Vec::new();
     let bins = inputs.iter().map(|input| {
         if sources.last() != Some(&input.shard()) {
@@ -246,6 +249,8 @@ fn by_size(outputs: &[InputOutputs], limit: u64) -> Vec<usize> {
     outputs
         .iter()
         .map(|outputs| {
+            // Codes and scales of a weight are never in two shards: a loader that reads shard by shard wants both. A
+            // single weight may exceed the limit.
             if filled > 0 && filled + outputs.bytes() > limit {
                 bin += 1;
                 filled = 0;

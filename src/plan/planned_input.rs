@@ -21,7 +21,7 @@ pub struct PlannedInput {
     pub part_of: Option<Arc<str>>,
 }
 
-/// Where the values of an input are, by shard of the checkpoint and offset in its file.
+/// The place of an input's values, by shard of the checkpoint and offset in its file.
 #[derive(Debug)]
 pub enum InputData {
     /// Stored row after row from this place on.
@@ -34,6 +34,7 @@ pub enum InputData {
         stride: u64,
     },
     /// Stored as E4M3 codes and their scales.
+    // Boxed: a model with split experts has tens of thousands of inputs, few of which are FP8.
     Fp8(Box<Fp8Source>),
 }
 
@@ -114,7 +115,8 @@ impl PlannedInput {
         }
     }
 
-    /// The name for the stored byte at `offset` of a shard, where the input is made of it: its own, or that of its scales.
+    /// The name for the stored byte at `offset` of a shard, where the input is made of it: its own, or that of its
+    /// scales.
     pub fn name_of_byte(&self, shard: usize, offset: u64) -> Option<&str> {
         let holds = |at_shard, start: u64, len| shard == at_shard && (start..start + len).contains(&offset);
         match &self.data {

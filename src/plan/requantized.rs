@@ -1,4 +1,4 @@
-//! Layers that are FP8 already: each needs a rule that says so in as many words, so that none is quantized twice by accident.
+//! Layers that are FP8 in the source: each needs a rule made for them, so that no layer is quantized twice by accident.
 
 use qwen_fp8_schemes::Make;
 
@@ -10,7 +10,7 @@ use super::fixes;
 use super::job::Decision;
 use super::planned_input::PlannedInput;
 
-/// What a recipe leaves unsaid of FP8 layers, and rules that speak of FP8 layers where there are none.
+/// Returns an error for FP8 layers that no rule is made for, and for rules made for FP8 layers that take none.
 pub(super) fn refusals(
     recipe: &Recipe,
     quantized: Option<&str>,
@@ -34,7 +34,7 @@ pub(super) fn refusals(
             Diagnostic::error(format!(
                 "the checkpoint is quantized already: {how}; no rule takes {number}, such as {such}"
             ))
-            .help("a rule of `PASSTHROUGH` carries FP8 layers over as they are, one of `DEQUANTIZE` decodes them")
+            .help("a rule of `PASSTHROUGH` passes FP8 layers through as they are, one of `DEQUANTIZE` decodes them")
             .help("`requantize: true` on a rule decodes and quantizes them again; better start from the BF16 original"),
         );
     }
@@ -79,5 +79,5 @@ fn twice(
         .label(format!("{} takes {number}, such as {}", rule.label, shown(taken[0].module())))
         .help("start from its BF16 original; quantizing twice loses what the first pass kept")
         .help("`requantize: true` on the rule decodes them first; `DEQUANTIZE` makes BF16 of them")
-        .help(fixes::keep(recipe, inputs, index, &modules))
+        .help(fixes::leave_out(recipe, inputs, index, &modules))
 }

@@ -1,4 +1,4 @@
-//! Which rule takes which tensor: first match wins, and a pattern that matches nothing is said, not swallowed.
+//! Resolves which rule takes which input: the first match wins, and a pattern that matches nothing is reported.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
 use super::job::Decision;
 use super::planned_input::PlannedInput;
 
-/// What one rule says of one tensor, taken by itself.
+/// The verdict of one rule on one input, other rules aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     /// The rule takes the tensor by this one of its targets.
     Takes(usize),
     /// A target matches, and so does this one of the rule's `ignore` patterns.
@@ -24,32 +24,32 @@ pub enum Verdict {
     NoTarget,
 }
 
-/// What `rule` says of `input`, whatever the rules before it say.
+/// Returns the verdict of `rule` on `input`, other rules aside.
 ///
 /// # Errors
 /// A regex that gives up on this name.
-pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<Verdict, MatchError> {
+pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<RuleVerdict, MatchError> {
     let Some(target) = first_match(&rule.targets, input)? else {
-        return Ok(Verdict::NoTarget);
+        return Ok(RuleVerdict::NoTarget);
     };
     if let Some(pattern) = first_match(&rule.ignore, input)? {
-        return Ok(Verdict::Ignored(pattern));
+        return Ok(RuleVerdict::Ignored(pattern));
     }
     if rule.scheme.is_none() {
-        return Ok(Verdict::Takes(target));
+        return Ok(RuleVerdict::Takes(target));
     }
     // Another target may be more explicit: `["re:.*", "lm_head"]` names `lm_head`.
     for (index, target) in rule.targets.iter().enumerate() {
         if quantizes(&target.value, input) && target.value.matches(input.target_name(), input.kind())? {
-            return Ok(Verdict::Takes(index));
+            return Ok(RuleVerdict::Takes(index));
         }
     }
-    Ok(Verdict::WrongKind(target))
+    Ok(RuleVerdict::WrongKind(target))
 }
 
 /// Decides every tensor, in the order of the checkpoint.
 pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) -> Vec<Decision> {
-    let mut usage: Vec<Usage> = recipe.rules.iter().map(Usage::new).collect();
+    let mut usage: Vec<RuleUsage> = recipe.rules.iter().map(RuleUsage::new).collect();
     let mut decisions = Vec::with_capacity(inputs.len());
     for input in inputs {
         let mut decision = Decision { rule: None };
@@ -59,7 +59,7 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
                 return decisions;
             }
             match judge(rule, input) {
-                Ok(Verdict::Takes(target)) => {
+                Ok(RuleVerdict::Takes(target)) => {
                     usage[index].would_take += 1;
                     if decision.rule.is_none() {
                         usage[index].took += 1;
@@ -68,8 +68,8 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
                         usage[index].shadowed_by.extend(decision.rule.map(|(earlier, _)| earlier));
                     }
                 }
-                Ok(Verdict::Ignored(_)) => usage[index].ignored += 1,
-                Ok(Verdict::WrongKind(_) | Verdict::NoTarget) => {}
+                Ok(RuleVerdict::Ignored(_)) => usage[index].ignored += 1,
+                Ok(RuleVerdict::WrongKind(_) | RuleVerdict::NoTarget) => {}
                 Err(error) => {
                     diagnostics.push(gives_up(rule, &error));
                     return decisions;
@@ -78,13 +78,13 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
         }
         decisions.push(decision);
     }
+    // All rules are asked about every input, not only until one takes it: a rule whose inputs all went to earlier rules
+    // can then be told from one that matches nothing.
     let takes_any = recipe.rules.iter().zip(&usage).any(|(rule, usage)| rule.scheme.is_some() && usage.took > 0);
     for (rule, usage) in recipe.rules.iter().zip(&usage) {
         // A result that is a copy after all is an error of each rule that was to quantize.
-        let idle = match rule.scheme.is_some() && !rule.optional && !takes_any {
-            true => Level::Error,
-            false => Level::Warning,
-        };
+        let is_error = rule.scheme.is_some() && !rule.optional && !takes_any;
+        let idle = if is_error { Level::Error } else { Level::Warning };
         usage.report(rule, recipe, inputs, idle, diagnostics);
     }
     decisions
@@ -97,7 +97,7 @@ fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
     Diagnostic::error(format!("{}: {error}", rule.label)).at(span.clone())
 }
 
-/// Whether a target of a quantizing rule quantizes a tensor of this kind when it matches by name.
+/// Reports whether a target of a quantizing rule quantizes an input of this kind when it matches by name.
 ///
 /// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
 /// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
@@ -120,29 +120,29 @@ fn first_match(patterns: &[Located<Pattern>], input: &PlannedInput) -> Result<Op
     Ok(None)
 }
 
-/// What a rule and its patterns met in the checkpoint.
-struct Usage {
-    targets: Vec<Met>,
-    ignore: Vec<Met>,
+/// The matches of a rule and its patterns in the checkpoint.
+struct RuleUsage {
+    targets: Vec<PatternUsage>,
+    ignore: Vec<PatternUsage>,
     would_take: usize,
     took: usize,
     shadowed_by: BTreeSet<usize>,
     ignored: usize,
 }
 
-/// What one pattern met: how many tensors by name, and the kind of the first that it cannot quantize.
+/// The matches of one pattern: inputs by name, and the kind of the first that it cannot quantize.
 #[derive(Clone, Default)]
-struct Met {
+struct PatternUsage {
     by_name: usize,
     useful: usize,
     wrong_kind: Option<LayerKind>,
 }
 
-impl Usage {
+impl RuleUsage {
     fn new(rule: &Rule) -> Self {
         Self {
-            targets: vec![Met::default(); rule.targets.len()],
-            ignore: vec![Met::default(); rule.ignore.len()],
+            targets: vec![PatternUsage::default(); rule.targets.len()],
+            ignore: vec![PatternUsage::default(); rule.ignore.len()],
             would_take: 0,
             took: 0,
             shadowed_by: BTreeSet::new(),
@@ -237,8 +237,8 @@ impl Usage {
         }
     }
 
-    /// `lm_head` is worth keeping by name even where the checkpoint ties it to the embedding and holds no such tensor;
-    /// to quantize what is not there is a mistake.
+    /// Reports whether a pattern may name `lm_head` where the checkpoint ties it to the embedding and has no such
+    /// tensor: a rule may leave it unquantized all the same, but not quantize it.
     fn may_lack_head(&self, rule: &Rule, pattern: &Located<Pattern>) -> bool {
         rule.scheme.is_none() || rule.ignore.iter().any(|ignored| ignored.span == pattern.span)
     }
@@ -252,7 +252,12 @@ fn names_head(pattern: &Pattern) -> bool {
     }
 }
 
-fn matches_nothing(pattern: &Located<Pattern>, met: &Met, inputs: &[PlannedInput], dialect: Dialect) -> Diagnostic {
+fn matches_nothing(
+    pattern: &Located<Pattern>,
+    met: &PatternUsage,
+    inputs: &[PlannedInput],
+    dialect: Dialect,
+) -> Diagnostic {
     let text = pattern.value.text();
     if let Some(kind) = met.wrong_kind {
         return Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))

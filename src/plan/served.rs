@@ -1,4 +1,4 @@
-//! What the serving rules look at.
+//! The parts of a plan that the serving rules look at.
 
 use crate::checkpoint::config::Config;
 use crate::recipe::Recipe;

@@ -1,4 +1,5 @@
-//! What vLLM, SGLang and transformers refuse or, worse, load silently wrong, found before anything is written.
+//! Serving rules: output that vLLM, SGLang or transformers would refuse or, worse, load silently wrong, is refused
+//! before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use super::{fixes, format, fused, kernels};
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
 
-/// Every serving rule that the plan breaks.
+/// Returns an error or warning for every serving rule that the plan breaks.
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if served.modules.quantized.is_empty() {
@@ -28,8 +29,8 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     vision_stays(served, &mut diagnostics);
     routers_and_embeddings_stay(served, &mut diagnostics);
     head_is_loaded(served, &mut diagnostics);
-    merged_parts_agree(served, &mut diagnostics);
-    stacked_experts_are_kept(served, &mut diagnostics);
+    fused_parts_agree(served, &mut diagnostics);
+    stacked_experts_are_named(served, &mut diagnostics);
     blocks_fit(served, &mut diagnostics);
     head_is_there(served, &mut diagnostics);
     list_hits_no_quantized_module(served, &mut diagnostics);
@@ -37,7 +38,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// The rules whose scheme the recipe's format cannot describe; no checkpoint is needed to see them.
+/// Returns an error for each rule whose scheme the recipe's format cannot describe; no checkpoint is needed.
 pub(super) fn format_holds_schemes(recipe: &Recipe) -> Vec<Diagnostic> {
     let wire = format::wire_format(recipe.format);
     let refused = recipe.rules.iter().filter_map(|rule| {
@@ -73,7 +74,7 @@ fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 format!("{} of the vision tower would be quantized", count(modules.len(), "layer")),
             )
             .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales")
-            .help(fixes::keep_patterns(served.recipe, rule, &towers, true)),
+            .help(fixes::leave_out_patterns(served.recipe, rule, &towers, true)),
         );
     }
 }
@@ -91,7 +92,7 @@ fn routers_and_embeddings_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagno
             diagnostics.push(
                 at_target(served, &modules, format!("{} would be quantized", count(modules.len(), what)))
                     .help(why)
-                    .help(keep(served, rule, &modules)),
+                    .help(leave_out(served, rule, &modules)),
             );
         }
     }
@@ -103,11 +104,11 @@ fn head_is_loaded(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let diagnostic = at_target(served, &modules, "the output head would be quantized".to_owned());
         diagnostics.push(match served.recipe.format {
             Format::Fp8 => {
-                diagnostic.help("`format: fp8` never loads a quantized head").help(keep(served, rule, &modules))
+                diagnostic.help("`format: fp8` never loads a quantized head").help(leave_out(served, rule, &modules))
             }
             Format::CompressedTensors if tied => diagnostic
                 .help("config.json ties it to the embedding, which stays as it is")
-                .help(keep(served, rule, &modules)),
+                .help(leave_out(served, rule, &modules)),
             // vLLM finds it through the group's `re:.*lm_head` target.
             Format::CompressedTensors => {
                 Diagnostic { level: Level::Warning, ..diagnostic }.help("vLLM serves it; SGLang does not")
@@ -116,46 +117,47 @@ fn head_is_loaded(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A layer that servers merge has one scheme, or none.
-fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
+/// Checks that the parts of each fused layer have one scheme, or none.
+fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let quantized: BTreeMap<&str, &Quantized<'_>> =
         served.modules.quantized.iter().map(|module| (module.input.name.as_str(), module)).collect();
-    let fate = |tensor: &PlannedInput| quantized.get(tensor.name.as_str()).copied();
-    let differ = |a: &PlannedInput, b: &PlannedInput| match (fate(a), fate(b)) {
+    let quantized_as = |tensor: &PlannedInput| quantized.get(tensor.name.as_str()).copied();
+    let differ = |a: &PlannedInput, b: &PlannedInput| match (quantized_as(a), quantized_as(b)) {
         (Some(a), Some(b)) => !same(a.scheme, b.scheme),
         (a, b) => a.is_some() != b.is_some(),
     };
-    let wholes = fused::sets(served.inputs);
-    let torn: Vec<_> = wholes.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
-    let Some((whole, parts)) = torn.first() else { return };
+    let sets = fused::sets(served.inputs);
+    let mixed: Vec<_> = sets.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
+    let Some((layer, parts)) = mixed.first() else { return };
 
-    // One diagnostic for all of them: they were torn by the same rules.
+    // One diagnostic for all of them: they were mixed by the same rules.
     let other = parts.iter().find(|part| differ(parts[0], part)).unwrap_or(&parts[0]);
-    let says = |part: &PlannedInput| match fate(part) {
+    let says = |part: &PlannedInput| match quantized_as(part) {
         Some(quantized) => {
             format!("{} goes to {}", shown(part.module()), served.recipe.rules[quantized.rule].label)
         }
         None if part.shape.len() != 2 => {
-            format!("{} stays as it is, since its shape {:?} is no matrix", shown(part.module()), part.shape)
+            format!("{} stays unquantized, since its shape {:?} is no matrix", shown(part.module()), part.shape)
         }
-        None => format!("{} stays as it is", shown(part.module())),
+        None => format!("{} stays unquantized", shown(part.module())),
     };
-    let why = match whole {
+    let why = match layer {
         FusedLayer::Experts(_) => "servers run the experts of a layer as one, with one scheme",
-        FusedLayer::Parts { .. } => "servers merge them into one layer, which has one scheme",
+        FusedLayer::Parts { .. } => "servers fuse them into one layer, which has one scheme",
     };
     let mut diagnostic = Diagnostic::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
-    if torn.len() > 1 {
-        diagnostic = diagnostic.label(format!("and {} like it", count(torn.len() - 1, "more layer")));
+    if mixed.len() > 1 {
+        diagnostic = diagnostic.label(format!("and {} like it", count(mixed.len() - 1, "more layer")));
     }
-    let all = || torn.iter().flat_map(|(_, parts)| parts.iter().copied());
-    let takers: BTreeMap<usize, usize> = all().filter_map(fate).map(|module| (module.rule, module.target)).collect();
+    let all = || mixed.iter().flat_map(|(_, parts)| parts.iter().copied());
+    let takers: BTreeMap<usize, usize> =
+        all().filter_map(quantized_as).map(|module| (module.rule, module.target)).collect();
     let Some((&first, &target)) = takers.first_key_value() else { return };
     diagnostic = diagnostic.at(served.recipe.rules[first].targets[target].span.clone());
     let modules: Vec<&str> = fixes::modules(all());
-    let is_kept = all().any(|part| fate(part).is_none());
+    let leaves_out = all().any(|part| quantized_as(part).is_none());
     diagnostics.push(match served.recipe.dialect {
-        _ if is_kept => diagnostic.help(fixes::keep(served.recipe, served.inputs, first, &modules)),
+        _ if leaves_out => diagnostic.help(fixes::leave_out(served.recipe, served.inputs, first, &modules)),
         Dialect::LlmCompressor => diagnostic.help("give all of them to one group"),
         Dialect::Native => {
             let all = fused::with_fused(served.inputs, &modules);
@@ -170,8 +172,8 @@ fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     });
 }
 
-/// Stacks of experts are not quantized; a server must be told, and the user must have said so.
-fn stacked_experts_are_kept(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
+/// Checks that the recipe says so where stacks of experts stay unquantized.
+fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if served.recipe.experts == ExpertsPolicy::Keep {
         return;
     }
@@ -191,16 +193,16 @@ fn stacked_experts_are_kept(served: &Served<'_>, diagnostics: &mut Vec<Diagnosti
     let experts = [LayerKind::Experts.name().to_owned()];
     diagnostics.push(
         Diagnostic::error(format!(
-            "{} of stacked experts would stay as they are, such as {}",
+            "{} of stacked experts would stay unquantized, such as {}",
             count(silent.len(), "tensor"),
             shown(&first.name)
         ))
         .help("they are most of the model; `experts: split` at the top makes matrices of them that the rules take")
-        .help(fixes::keep_patterns(served.recipe, quantized.rule, &experts, false)),
+        .help(fixes::leave_out_patterns(served.recipe, quantized.rule, &experts, false)),
     );
 }
 
-/// Whether a matrix of the checkpoint ends inside a block of this size, given the modules beside it.
+/// Reports whether a matrix ends inside a block of this size, given the modules beside it.
 type Cut = fn(&PlannedInput, [usize; 2], &BTreeSet<&str>) -> bool;
 
 /// The ends that some server cannot read, and why.
@@ -212,14 +214,15 @@ const CUTS: [(&str, Cut); 3] = [
     ("transformers reads rows wrong that end inside a block", |module, [rows, _], _| {
         module.shape[0] > rows && !module.shape[0].is_multiple_of(rows)
     }),
-    ("vLLM merges it with the layers behind it, whose blocks would begin inside a block of this one", {
+    ("vLLM fuses it with the layers behind it, whose blocks would begin inside a block of this one", {
         |module, [rows, _], names| {
             module.shape[0] < rows && fused::has_parts_behind(module.module(), |name| names.contains(name))
         }
     }),
 ];
 
-/// Whether some server cannot read this matrix in the blocks that servers have kernels for; `names` are all modules.
+/// Reports whether a server cannot read this matrix in the blocks that servers have kernels for; `names` are all
+/// modules.
 pub(crate) fn is_cut(matrix: &PlannedInput, names: &BTreeSet<&str>) -> bool {
     CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, names))
 }
@@ -239,14 +242,14 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 at_target(served, &modules, format!("{n} would be cut inside a block"))
                     .label(format!("shape {shape:?}"))
                     .help(why)
-                    .help(keep(served, rule, &modules)),
+                    .help(leave_out(served, rule, &modules)),
             );
         }
     }
-    let odd = |module: &Quantized<'_>| block(module).is_some_and(|block| block != KERNEL_BLOCK);
+    let other = |module: &Quantized<'_>| block(module).is_some_and(|block| block != KERNEL_BLOCK);
     // `format: fp8` refuses them altogether.
-    let odd = by_rule(served, |module| served.recipe.format == Format::CompressedTensors && odd(module));
-    for (rule, modules) in odd {
+    let other = by_rule(served, |module| served.recipe.format == Format::CompressedTensors && other(module));
+    for (rule, modules) in other {
         let [rows, columns] = block(modules[0]).unwrap_or(KERNEL_BLOCK);
         diagnostics.push(
             Diagnostic::warning(format!("servers have fast kernels for blocks of 128 × 128, not {rows} × {columns}"))
@@ -284,7 +287,9 @@ fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diag
     }
     for module in &served.modules.quantized {
         let name = module.input.module();
-        let Some(entry) = served.modules.kept().iter().find(|entry| transformers_hits(entry, name)) else { continue };
+        let Some(entry) = served.modules.unquantized().iter().find(|entry| transformers_hits(entry, name)) else {
+            continue;
+        };
         diagnostics.push(
             Diagnostic::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
                 .help(
@@ -305,9 +310,9 @@ fn transformers_hits(entry: &str, name: &str) -> bool {
     begins || name.ends_with(entry)
 }
 
-fn keep(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
+fn leave_out(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
     let names = fixes::modules(modules.iter().map(|module| module.input));
-    fixes::keep(served.recipe, served.inputs, rule, &names)
+    fixes::leave_out(served.recipe, served.inputs, rule, &names)
 }
 
 /// The modules that `wrong` picks, by the rule that took them.

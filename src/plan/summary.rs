@@ -18,12 +18,12 @@ use crate::recipe::diagnostic::Diagnostic;
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub format: &'static str,
-    /// What becomes of NaN and infinity in weights to be quantized.
+    /// The policy for NaN and infinity in weights that are quantized.
     pub on_nonfinite: NonFinitePolicy,
     /// Stacks of experts that are taken apart, and the matrices that they make.
     pub split_stacks: usize,
     pub split_matrices: usize,
-    /// What is quantized comes first, then by rule and name.
+    /// The rows: quantized inputs first, then by rule and name.
     pub rows: Vec<Row>,
     /// The safetensors files.
     pub shards: Vec<ShardSize>,
@@ -32,7 +32,8 @@ pub struct Summary {
     /// Files that are copied byte for byte.
     pub side_files: Vec<FileSize>,
     pub quantized_tensors: usize,
-    pub carried_tensors: usize,
+    #[serde(rename = "carried_tensors")]
+    pub passed_through_tensors: usize,
     pub dequantized_tensors: usize,
     pub copied_tensors: usize,
     /// Bytes of all tensors, before and after.
@@ -43,7 +44,7 @@ pub struct Summary {
     /// Bytes of all files of the output.
     pub directory_bytes: u64,
     pub tensor_parallel: Vec<Alignment>,
-    /// What is worth knowing and stops nothing, a line each.
+    /// Warnings, a line each.
     pub warnings: Vec<String>,
 }
 
@@ -54,32 +55,33 @@ pub struct Row {
     pub name: String,
     pub kind: &'static str,
     pub count: usize,
-    pub action: Action,
+    pub action: RowAction,
     pub scheme: Option<&'static str>,
     /// The rule that decided; `None` where no rule takes the tensor.
     pub rule: Option<String>,
-    pub before: Described,
-    pub after: Vec<Described>,
+    pub before: TensorForm,
+    pub after: Vec<TensorForm>,
     /// Bytes of all the row's tensors, before and after.
     pub source_bytes: u64,
     pub output_bytes: u64,
 }
 
-/// What becomes of a tensor.
+/// The action for the inputs of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum RowAction {
     Quantize,
-    /// It is FP8 already and stays so, with its scales.
-    Carry,
-    /// It is FP8 and becomes numbers.
+    /// It is FP8 in the source, and its codes and scales pass through.
+    #[serde(rename = "carry")]
+    PassThrough,
+    /// It is FP8 in the source and is decoded.
     Dequantize,
     Copy,
 }
 
 /// A tensor's name suffix, dtype and shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Described {
+pub struct TensorForm {
     pub suffix: String,
     pub dtype: String,
     pub shape: Vec<usize>,
@@ -106,7 +108,7 @@ impl Summary {
         let rows = rows(plan);
         let source_bytes: u64 = rows.iter().map(|row| row.source_bytes).sum();
         let output_bytes: u64 = rows.iter().map(|row| row.output_bytes).sum();
-        let tensors = |action: Action| rows.iter().filter(|row| row.action == action).map(|row| row.count).sum();
+        let tensors = |action: RowAction| rows.iter().filter(|row| row.action == action).map(|row| row.count).sum();
         let shards = plan.shards.iter().map(|shard| ShardSize {
             name: shard.file_name.clone(),
             tensors: shard.tensors.len(),
@@ -125,10 +127,10 @@ impl Summary {
             on_nonfinite: plan.recipe.on_nonfinite,
             split_stacks: stacks.len(),
             split_matrices,
-            quantized_tensors: tensors(Action::Quantize),
-            carried_tensors: tensors(Action::Carry),
-            dequantized_tensors: tensors(Action::Dequantize),
-            copied_tensors: tensors(Action::Copy),
+            quantized_tensors: tensors(RowAction::Quantize),
+            passed_through_tensors: tensors(RowAction::PassThrough),
+            dequantized_tensors: tensors(RowAction::Dequantize),
+            copied_tensors: tensors(RowAction::Copy),
             rows,
             shards: shards.collect(),
             documents: documents.collect(),
@@ -144,17 +146,18 @@ impl Summary {
 }
 
 fn one_line(diagnostic: &Diagnostic) -> String {
-    match diagnostic.label.is_empty() {
-        true => diagnostic.message.clone(),
-        false => format!("{} ({})", diagnostic.message, diagnostic.label),
+    if diagnostic.label.is_empty() {
+        diagnostic.message.clone()
+    } else {
+        format!("{} ({})", diagnostic.message, diagnostic.label)
     }
 }
 
-/// What the tensors of a row have in common, in the order in which rows are shown.
-type Key = (Action, Option<usize>, &'static str, String, Described);
+/// The properties that the inputs of a row share, in the order in which rows are sorted.
+type RowKey = (RowAction, Option<usize>, &'static str, String, TensorForm);
 
 fn rows(plan: &Plan) -> Vec<Row> {
-    let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
+    let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
     for (index, input) in plan.inputs.iter().enumerate() {
         let row = row(plan, index, input);
         let rule = plan.decisions[index].rule.map(|(rule, _)| rule);
@@ -177,10 +180,10 @@ fn rows(plan: &Plan) -> Vec<Row> {
 fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
     let action = match &plan.jobs[index] {
-        Job::Quantize { .. } => Action::Quantize,
-        Job::PassThrough { .. } => Action::Carry,
-        Job::Dequantize { .. } => Action::Dequantize,
-        Job::Copy { .. } => Action::Copy,
+        Job::Quantize { .. } => RowAction::Quantize,
+        Job::PassThrough { .. } => RowAction::PassThrough,
+        Job::Dequantize { .. } => RowAction::Dequantize,
+        Job::Copy { .. } => RowAction::Copy,
     };
     let placed: Vec<_> =
         plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
@@ -191,12 +194,12 @@ fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
-        before: Described::new(input.parameter(), input.stored_dtype(), &input.shape),
+        before: TensorForm::new(input.parameter(), input.stored_dtype(), &input.shape),
         after: placed
             .iter()
             .map(|placed| {
                 let suffix = models::split_name(&placed.entry.name).1;
-                Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
+                TensorForm::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),
         source_bytes: input.source_bytes(),
@@ -204,7 +207,7 @@ fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
     }
 }
 
-impl Described {
+impl TensorForm {
     fn new(suffix: &str, dtype: Dtype, shape: &[usize]) -> Self {
         Self { suffix: suffix.to_owned(), dtype: format!("{dtype:?}"), shape: shape.to_vec() }
     }

@@ -1,4 +1,5 @@
-//! Over how many GPUs the quantized layers can be split without cutting a block.
+//! Tensor parallel alignment: the numbers of GPUs over which servers can split the quantized layers without cutting a
+//! block.
 
 use qwen_fp8_schemes::Strategy;
 
@@ -11,7 +12,7 @@ use super::planned_input::PlannedInput;
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
 
-/// Whether the plan can be served over `size` GPUs.
+/// The answer to whether the plan can be served over `size` GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Alignment {
     pub size: usize,
@@ -19,7 +20,7 @@ pub struct Alignment {
     pub misfit: Option<String>,
 }
 
-/// How many heads attention has, as far as `config.json` says.
+/// The numbers of attention heads, as far as `config.json` says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     queries: Option<usize>,
@@ -33,7 +34,7 @@ impl Heads {
         Self { queries, keys: number("num_key_value_heads").or(queries) }
     }
 
-    /// Why attention cannot be split over `size` GPUs, whatever its weights are.
+    /// Says why attention cannot be split over `size` GPUs, or `None` where it can.
     fn misfit(self, size: usize) -> Option<String> {
         if let Some(queries) = self.queries.filter(|queries| !queries.is_multiple_of(size)) {
             return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));
@@ -78,9 +79,11 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -
         return None;
     }
     let module = shown(input.module());
-    Some(match length.is_multiple_of(parts) {
-        true if parts == 1 => format!("{module} has {length} {what}, no multiple of {unit}"),
-        true => format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts),
-        false => format!("{module} has {length} {what}, no multiple of {parts}"),
+    Some(if !length.is_multiple_of(parts) {
+        format!("{module} has {length} {what}, no multiple of {parts}")
+    } else if parts == 1 {
+        format!("{module} has {length} {what}, no multiple of {unit}")
+    } else {
+        format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts)
     })
 }

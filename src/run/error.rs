@@ -101,6 +101,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Returns the error of a plan that contradicts itself at this tensor.
+    pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> Self {
+        Self::Inconsistent { tensor: tensor.to_owned(), reason }
+    }
+
     /// Returns whether the same command may succeed later, so that finished shards are worth keeping.
     //
     // A full disk or a lost right can be mended. A NaN in the source cannot, and a source that changed makes another
@@ -152,11 +157,6 @@ impl RunError {
             _ => &[],
         };
         lines.iter().map(|&line| line.to_owned()).collect()
-    }
-
-    /// Returns the error of a plan that contradicts itself at this tensor.
-    pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> Self {
-        Self::Inconsistent { tensor: tensor.to_owned(), reason }
     }
 
     /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at

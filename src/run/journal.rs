@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::checksum::Crc64;
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
@@ -34,7 +34,7 @@ pub(super) struct FinishedShard {
     pub(super) crc64: Crc64,
     /// Statistics of the non-finite values in the shard's weights, which a later run does not read again.
     #[serde(rename = "kept", default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) non_finite: Vec<TensorStats<NonFinite>>,
+    pub(super) non_finite: Vec<TensorStats<NonFiniteRecord>>,
     /// Statistics of their degenerate scales, likewise.
     #[serde(rename = "scales", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::{
-    Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
+    ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestFile, ManifestRecipe, ManifestSource, NonFiniteRecord,
+    OutputTensor, Tool,
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
@@ -36,9 +37,9 @@ pub(super) fn manifest(
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    non_finite: &[TensorStats<NonFinite>],
+    non_finite: &[TensorStats<NonFiniteRecord>],
 ) -> Manifest {
-    let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
+    let shards = plan.shards.iter().enumerate().map(|(shard, layout)| ManifestFile {
         name: layout.file_name.clone(),
         size: layout.size,
         crc64nvme: checksums.shard(shard),
@@ -50,7 +51,7 @@ pub(super) fn manifest(
             })
             .collect(),
     });
-    let plain = |name: &str, size, crc64nvme| OutputFile {
+    let plain = |name: &str, size, crc64nvme| ManifestFile {
         name: name.to_owned(),
         size,
         crc64nvme,
@@ -71,8 +72,8 @@ pub(super) fn manifest(
     Manifest {
         manifest_version: MANIFEST_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        source: Source { model, revision, files: inputs.collect() },
-        recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        source: ManifestSource { model, revision, files: inputs.collect() },
+        recipe: ManifestRecipe { sha256: sha256(text.as_bytes()), text },
         schemes: identity.schemes().clone(),
         format: match plan.format() {
             Format::Fp8 => "fp8",
@@ -121,7 +122,7 @@ pub(super) fn add_sha256(
 }
 
 /// Returns what happened to each input, and by which rule.
-fn actions(plan: &Plan, non_finite: &[TensorStats<NonFinite>]) -> Vec<Action> {
+fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<ActionRecord> {
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
     let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
@@ -131,7 +132,7 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFinite>]) -> Vec<Action> {
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let non_finite = non_finite.iter().find(|stats| stats.tensor == input.name);
-        Action {
+        ActionRecord {
             non_finite: non_finite.map(|stats| stats.counts.clone()),
             tensor: input.name.clone(),
             part_of: input.part_of.as_deref().map(str::to_owned),

@@ -2,7 +2,7 @@
 
 use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, odd_scales};
 
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::checksums::Checksums;
 use crate::run::scales::non_finite_scales;
 use crate::run::stats::{DegenerateScaleCounts, StatsByTensor};
@@ -11,7 +11,7 @@ use crate::run::stats::{DegenerateScaleCounts, StatsByTensor};
 #[derive(Clone, Copy)]
 pub(super) struct Recorder<'a> {
     pub(super) checksums: &'a Checksums<'a>,
-    pub(super) non_finite: &'a StatsByTensor<NonFinite>,
+    pub(super) non_finite: &'a StatsByTensor<NonFiniteRecord>,
     pub(super) degenerate_scales: &'a StatsByTensor<DegenerateScaleCounts>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::stats::{DegenerateScaleCounts, TensorStats};
 use crate::run::timings::{Bound, Shares, TensorTime};
 
@@ -26,7 +26,7 @@ pub struct RunReport {
     pub tensors_dequantized: usize,
     pub tensors_quantized: usize,
     /// Weights whose NaN and infinity went into the output, in the order of the checkpoint.
-    pub non_finite: Vec<TensorStats<NonFinite>>,
+    pub non_finite: Vec<TensorStats<NonFiniteRecord>>,
     /// Weights with degenerate scales, in the same order.
     #[serde(rename = "odd_scales")]
     pub degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,

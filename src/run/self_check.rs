@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::checkpoint::text::shown;
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
@@ -26,7 +26,7 @@ const SAMPLED_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// [`RunError::SelfCheck`], or a shard cannot be read.
-pub(super) fn check(plan: &Plan, dir: &Path, non_finite: &[TensorStats<NonFinite>]) -> Result<(), RunError> {
+pub(super) fn check(plan: &Plan, dir: &Path, non_finite: &[TensorStats<NonFiniteRecord>]) -> Result<(), RunError> {
     for (shard, layout) in plan.shards.iter().enumerate() {
         let path = dir.join(&layout.file_name);
         let wrong = |what: String| RunError::SelfCheck { path: path.clone(), what };

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use qwen_fp8_schemes::NonFiniteCount;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::manifest::NonFinite;
+use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::plan::{Job, Plan};
 
 /// Statistics of one weight.
@@ -36,7 +36,7 @@ pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
 
 // Bands come in any order. Sums and the smallest place do not depend on it, so that report and manifest are the same
 // for any number of workers.
-impl StatsByTensor<NonFinite> {
+impl StatsByTensor<NonFiniteRecord> {
     /// Adds one band: its non-finite values, and the number of its scales that became non-finite.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
         let first = count.first.map(|first| [first.row as u64, first.column as u64]);

@@ -117,7 +117,7 @@ fn rows_where_blocks_fit_little() {
 }
 
 #[test]
-fn a_misfit_stays_with_what_it_is_merged_with() {
+fn a_misfit_stays_unquantized_with_its_fused_layer() {
     let mut shapes = shapes::small_text();
     shapes.tensor("model.layers.1.self_attn.v_proj.weight").shape = vec![200, 256];
     let text = init(&shapes, None);

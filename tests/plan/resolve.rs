@@ -194,7 +194,7 @@ fn weights_of_other_dtypes_are_refused_by_name() {
                 "`model.layers.1.mlp.down_proj.weight` cannot be quantized: it is {dtype}, and a source is BF16, F16 or F32"
             )
         );
-        assert_eq!(error.help, ["to keep it, add to `ignore`: 'model.layers.1.mlp.down_proj'"]);
+        assert_eq!(error.help, ["to leave it unquantized, add to `ignore`: 'model.layers.1.mlp.down_proj'"]);
         let ignoring = recipe.replace("Linear}", "Linear, ignore: ['model.layers.1.mlp.down_proj']}");
         assert_eq!(quantized(&plan(&ignoring, &with(dtype))).len(), 13);
     }

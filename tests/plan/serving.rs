@@ -32,13 +32,13 @@ fn blocks(targets: &str) -> String {
 /// The recipe as the help of the diagnostic tells to change it.
 fn follow(recipe: &str, diagnostic: &Diagnostic) -> String {
     for help in &diagnostic.help {
-        if let Some(rest) = help.strip_prefix("to keep it, put this rule before rule ") {
+        if let Some(rest) = help.strip_prefix("to leave it unquantized, put this rule before rule ") {
             let (label, rule) = rest.split_once(":\n").unwrap();
             let before: usize = label.split(' ').next().unwrap().parse().unwrap();
             let (at, _) = recipe.match_indices("\n  - ").nth(before - 1).unwrap();
             return format!("{}\n  {rule}{}", &recipe[..at], &recipe[at..]);
         }
-        if let Some(list) = help.strip_prefix("to keep it, add to `ignore`: ") {
+        if let Some(list) = help.strip_prefix("to leave it unquantized, add to `ignore`: ") {
             return match recipe.split_once("ignore: [") {
                 Some((before, after)) => format!("{before}ignore: [{list}, {after}"),
                 None => format!("{recipe}ignore: [{list}]\n"),
@@ -91,16 +91,16 @@ fn is_quantized(plan: &Plan, module: &str) -> bool {
 }
 
 #[test]
-fn the_parts_of_a_merged_layer_agree() {
+fn the_parts_of_a_fused_layer_agree() {
     let shapes = shapes::small_text();
     for part in ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"] {
         let recipe = BLOCKS.replace("'re:.*visual.*'", &format!("'re:.*{part}'"));
-        let plan = refused_until_followed(&recipe, &shapes, "stays as it is");
+        let plan = refused_until_followed(&recipe, &shapes, "stays unquantized");
         let parent = if part.len() == 6 { "self_attn" } else { "mlp" };
         assert!(!is_quantized(&plan, &format!("model.layers.0.{parent}.{part}")));
         assert!(is_quantized(&plan, "model.layers.1.self_attn.o_proj"));
     }
-    // What no server merges may differ.
+    // What no server fuses may differ.
     for part in ["o_proj", "down_proj", "(q|k|v)_proj", "(gate|up)_proj", "layers.1.self_attn"] {
         plan(&BLOCKS.replace("'re:.*visual.*'", &format!("'re:.*{part}'")), &shapes);
     }
@@ -110,7 +110,7 @@ fn the_parts_of_a_merged_layer_agree() {
 fn one_layer_that_is_torn_is_mended_alone() {
     let recipe = BLOCKS.replace("'re:.*visual.*'", "model.layers.1.self_attn.k_proj");
     let plan =
-        refused_until_followed(&recipe, &shapes::small_text(), "`model.layers.1.self_attn.k_proj` stays as it is");
+        refused_until_followed(&recipe, &shapes::small_text(), "`model.layers.1.self_attn.k_proj` stays unquantized");
     for (layer, quantized) in [(0, true), (1, false)] {
         for part in ["q_proj", "k_proj", "v_proj"] {
             assert_eq!(is_quantized(&plan, &format!("model.layers.{layer}.self_attn.{part}")), quantized);
@@ -119,7 +119,7 @@ fn one_layer_that_is_torn_is_mended_alone() {
 }
 
 #[test]
-fn the_parts_of_a_merged_layer_have_one_scheme() {
+fn the_parts_of_a_fused_layer_have_one_scheme() {
     let recipe = "
 format: compressed-tensors
 rules:
@@ -130,7 +130,7 @@ rules:
 ";
     let plan = refused_until_followed(recipe, &shapes::small_text(), "goes to rule 1 (FP8_BLOCK)");
     let groups = &config(&plan)["config_groups"];
-    // By name, since vLLM would hold a merged layer against a class before it looks at the names of its parts.
+    // By name, since vLLM would hold a fused layer against a class before it looks at the names of its parts.
     assert_eq!(
         groups["group_0"]["targets"],
         json!([
@@ -153,7 +153,7 @@ rules:
 fn the_experts_of_a_layer_have_one_scheme() {
     let shapes = shapes::small_moe();
     let recipe = BLOCKS.replace("'re:.*visual.*'", "model.layers.1.mlp.experts.2.down_proj");
-    let plan = refused_until_followed(&recipe, &shapes, "`model.layers.1.mlp.experts.2.down_proj` stays as it is");
+    let plan = refused_until_followed(&recipe, &shapes, "`model.layers.1.mlp.experts.2.down_proj` stays unquantized");
     assert!(is_quantized(&plan, "model.layers.0.mlp.experts.3.up_proj"));
     assert!(!is_quantized(&plan, "model.layers.1.mlp.experts.3.up_proj"));
     super::plan(&BLOCKS.replace("'re:.*visual.*'", "'re:.*layers\\.1\\.mlp\\.experts.*'"), &shapes);
@@ -243,7 +243,7 @@ fn blocks_are_whole() {
     assert!(is_quantized(&few, "model.layers.0.extra.proj"));
     // A scale for each row fits all shapes.
     plan(CHANNELS, &with("model.layers.0.extra.proj.weight", &[208, 200]));
-    // Half of all layers at once, and the partners of what they are merged with.
+    // Half of all layers at once, and the other parts of their fused layers.
     let mut ragged = shapes::small_text();
     for layer in 0..2 {
         ragged.tensor(&format!("model.layers.{layer}.mlp.up_proj.weight")).shape = vec![512, 200];
@@ -254,7 +254,7 @@ fn blocks_are_whole() {
 }
 
 #[test]
-fn blocks_do_not_lie_across_the_parts_of_a_merged_layer() {
+fn blocks_do_not_lie_across_the_parts_of_a_fused_layer() {
     let with_rows = |part: &str, rows| {
         let mut shapes = shapes::small_text();
         shapes.tensor(&format!("model.layers.0.self_attn.{part}.weight")).shape = vec![rows, 256];
@@ -412,7 +412,7 @@ quant_stage:
     let mut text = toml.to_owned();
     let mut followed = 0;
     while let Err(refused) = build(&text) {
-        let keep = refused.diagnostics[0].help.iter().find(|help| help.starts_with("to keep it")).unwrap();
+        let keep = refused.diagnostics[0].help.iter().find(|help| help.starts_with("to leave it unquantized")).unwrap();
         let (_, rule) = keep.split_once("(FP8_BLOCK):\n").unwrap();
         let (before, last) = text.split_at(text.rfind("[[rules]]").unwrap());
         text = format!("{before}{rule}\n\n{last}");

@@ -1,4 +1,4 @@
-//! FP8 checkpoints as sources: carried over, decoded, and quantized again, and never without a word on it.
+//! FP8 checkpoints as sources: passed through, decoded, and quantized again, and never without a word on it.
 
 use std::path::{Path, PathBuf};
 
@@ -198,15 +198,18 @@ fn several_fates_in_one_recipe() {
     assert_eq!(groups["group_1"]["format"], "pack-quantized");
     assert!(output.config["quantization_config"]["ignore"].to_string().contains(down));
     let plan = scene.run("plan", recipe, &["--model", scene.path("blocks").to_str().unwrap()]).unwrap();
-    for word in
-        ["carry over · rule 1 (PASSTHROUGH)", "dequantize · rule 2", "quantize · rule 3 (W4A16)", "F8_E4M3 [384, 128]"]
-    {
+    for word in [
+        "pass through · rule 1 (PASSTHROUGH)",
+        "dequantize · rule 2",
+        "quantize · rule 3 (W4A16)",
+        "F8_E4M3 [384, 128]",
+    ] {
         assert!(plan.contains(word), "{word}: {plan}");
     }
     let (path, blocks) = (scene.path("recipe.yaml"), scene.path("blocks"));
     let explained = ["explain", path.to_str().unwrap(), q, "--model", blocks.to_str().unwrap()];
     let said = scene.tool(&explained, &[]).unwrap();
-    assert!(said.contains("carried over unchanged: it is FP8 already"), "{said}");
+    assert!(said.contains("passed through unchanged: it is FP8 already"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use qwen_fp8::check::{Finding, lint, verify};
 use qwen_fp8::checkpoint::Checkpoint;
-use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, NonFinite};
+use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, NonFiniteRecord};
 use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::diagnostic::Level;
 use qwen_fp8::recipe::{Recipe, RecipeText};
@@ -144,8 +144,8 @@ fn what_is_kept_is_named_and_counted_whatever_the_threads() {
         let names = [1, 4].map(|threads| format!("{scheme}-{format}-{threads}"));
         for (threads, name) in [1, 4].into_iter().zip(&names) {
             let report = damaged.apply(&recipe, name, threads).unwrap();
-            let down = NonFinite { nan: 3, infinite: 0, scales: scales[0], first: Some([3, 5]) };
-            let query = NonFinite { nan: 0, infinite: 2, scales: scales[1], first: Some([0, 1]) };
+            let down = NonFiniteRecord { nan: 3, infinite: 0, scales: scales[0], first: Some([3, 5]) };
+            let query = NonFiniteRecord { nan: 0, infinite: 2, scales: scales[1], first: Some([0, 1]) };
             let kept: Vec<_> = report.non_finite.iter().map(|kept| (&*kept.tensor, &kept.counts)).collect();
             assert_eq!(kept, [(DOWN, &down), (QUERY, &query)], "{name}");
             let manifest = Manifest::read(&damaged.output(name)).unwrap();

@@ -1,4 +1,4 @@
-//! What kind of layer a tensor belongs to, decided from its name and rank alone.
+//! The kind of layer that a tensor belongs to, decided from its name and rank alone.
 
 use std::fmt;
 
@@ -88,7 +88,8 @@ impl fmt::Display for LayerKind {
     }
 }
 
-/// `model.layers.0.mlp.up_proj.weight` → (`model.layers.0.mlp.up_proj`, `weight`); a name without a dot is all parameter.
+/// `model.layers.0.mlp.up_proj.weight` → (`model.layers.0.mlp.up_proj`, `weight`); a name without a dot is all
+/// parameter.
 pub fn split_name(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
@@ -101,7 +102,7 @@ pub fn target_name(name: &str) -> &str {
     }
 }
 
-/// Whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
+/// Reports whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
 /// MLP of the 8B model (4304 columns) fits no 128-block.
 pub fn is_vision(module: &str) -> bool {
     vision_part(module).is_some()

@@ -1,4 +1,4 @@
-//! How servers split a linear layer over several GPUs.
+//! The ways in which servers split a linear layer over several GPUs.
 
 use super::kind::split_name;
 

@@ -18,7 +18,8 @@ const KNOWN: &[&str] = &[
     "w3",
 ];
 
-/// Returns whether servers build a projection of this name (the last part of a module's) quantized in every language model.
+/// Returns whether servers build a projection of this name (the last part of a module's) quantized in every language
+/// model.
 pub fn is_known_projection(last: &str) -> bool {
     KNOWN.contains(&last)
 }

@@ -50,7 +50,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// How many things there are, and the first few by name.
+/// The number of things, and the first few by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     names: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a person can do about an error of the operating system.
+//! Hints for a person about an error of the operating system.
 
 use std::io::{self, ErrorKind};
 
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 const OPEN_FILES: &str = "raise the limit of open files (`ulimit -n`), or give fewer `--threads`";
 const DISK: &str = "the disk, or the way to it, fails: the system's log (`dmesg`) says more";
 
-/// What helps when a file cannot be read.
+/// Returns what helps when a file cannot be read.
 pub fn for_reading(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some("let this user read it (`chmod`), or run as one who may"),
@@ -15,7 +15,7 @@ pub fn for_reading(error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// What helps when something of the output cannot be made or written.
+/// Returns what helps when a file of the output cannot be created or written.
 pub fn for_writing(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some("give an `--output` in a directory that this user may write to"),

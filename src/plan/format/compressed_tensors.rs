@@ -58,23 +58,22 @@ impl WireFormat for CompressedTensors {
 
 /// The group's layers: all of class `Linear` when there is no other group, else each by its name.
 ///
-/// A class next to names would win over the name of a part that vLLM has merged. To vLLM the head is a `ParallelLMHead`
-/// under another name, and only a regex reaches it.
+/// A class next to names would win over the name of a part of a layer that vLLM has fused. To vLLM the head is a
+/// `ParallelLMHead` under another name, and only a regex reaches it.
 fn targets(names: &[&str], only_group: bool) -> Vec<String> {
     let linear = names.iter().filter(|name| !models::is_head(name)).map(|name| (*name).to_owned());
-    let mut targets: Vec<String> = match only_group {
-        true => linear.take(1).map(|_| "Linear".to_owned()).collect(),
-        false => linear.collect(),
-    };
+    let mut targets: Vec<String> =
+        if only_group { linear.take(1).map(|_| "Linear".to_owned()).collect() } else { linear.collect() };
     if names.iter().any(|name| models::is_head(name)) {
         targets.push("re:.*lm_head".to_owned());
     }
     targets
 }
 
-/// What keeps its weights; vLLM asks for stacked experts by the names that the first expert's parts would have.
+/// Returns the unquantized modules; vLLM asks for stacked experts by the names that the first expert's layers would
+/// have.
 fn ignored(modules: &Modules<'_>) -> Vec<String> {
     let of_first = |experts: &str| models::EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
     let experts = modules.stacked_experts().iter().flat_map(|experts| of_first(experts));
-    modules.kept().iter().map(|name| (*name).to_owned()).chain(experts).collect()
+    modules.unquantized().iter().map(|name| (*name).to_owned()).chain(experts).collect()
 }

@@ -1,4 +1,4 @@
-//! The official Qwen and DeepSeek layout: `quant_method: fp8`, `weight_scale_inv`, full names of what stays.
+//! The official Qwen and DeepSeek layout: `quant_method: fp8`, `weight_scale_inv`, full names of unquantized modules.
 
 use qwen_fp8_schemes::{Dynamic, NumberKind, Scheme, Strategy, TensorRole, TensorSpec};
 use serde_json::{Value, json};
@@ -52,9 +52,9 @@ impl WireFormat for Fp8 {
             config["weight_block_size"] = json!(block);
         }
         // vLLM and SGLang read the first key, transformers before 5.12 only the second.
-        let kept = modules.kept();
-        config["ignored_layers"] = json!(kept);
-        config["modules_to_not_convert"] = json!(kept);
+        let unquantized = modules.unquantized();
+        config["ignored_layers"] = json!(unquantized);
+        config["modules_to_not_convert"] = json!(unquantized);
         config
     }
 }

@@ -1,4 +1,4 @@
-//! What `quantization_config` of an FP8 checkpoint says of its layers, as the schemes that store such layers.
+//! The groups of layers that `quantization_config` of an FP8 checkpoint declares, and the scheme that stores each.
 
 use qwen_fp8_schemes::{Dynamic, Format, NumberKind, QuantizationArgs, Scheme, Strategy, find_by_arguments};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::checkpoint::text::shown;
 /// Formats of compressed-tensors that hold FP8 weights as they are.
 const FORMATS: [&str; 2] = ["float-quantized", "naive-quantized"];
 
-/// The groups of layers that a checkpoint declares, in the order in which they are asked.
+/// The groups of layers of an FP8 source; the first that takes a layer decides.
 pub(super) struct SourceGroups {
     groups: Vec<SourceGroup>,
     /// The name of a weight's scales.
