@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::args;
 use super::findings::directory;
 use super::screen::{Failure, Screen};
-use crate::check::{self, Described, Difference, Stored, TensorDifference};
+use crate::check::{self, DescribedTensor, Difference, StoredAs, TensorDifference};
 use crate::checkpoint::text::{sentence, shown};
 use crate::cli::table::{Align, Table};
 
@@ -133,7 +133,7 @@ fn layers(difference: &Difference) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn only(title: &str, tensors: &[Described]) -> Option<String> {
+fn only(title: &str, tensors: &[DescribedTensor]) -> Option<String> {
     let mut text = format!("{title}\n");
     for tensor in tensors.iter().take(NAMES) {
         text.push_str(&format!("  {} {}\n", shown(&tensor.name), described(&tensor.stored)));
@@ -159,7 +159,7 @@ fn value(value: Option<&Value>) -> String {
     format!("{}{dots}", sentence(&cut))
 }
 
-fn described(stored: &Stored) -> String {
+fn described(stored: &StoredAs) -> String {
     format!("{} {:?}", stored.form, stored.shape)
 }
 
