@@ -1,5 +1,7 @@
 //! Opening whole directories: the fixture, and small broken ones made on the spot.
 
+mod pattern;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;

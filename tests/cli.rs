@@ -70,7 +70,7 @@ impl Folder {
 macro_rules! assert_seen {
     ($name:literal, $text:expr) => {
         let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path("snapshots/cli");
+        settings.set_snapshot_path("cli/snapshots");
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.add_filter(r"in \d+\.\d+ s \([^)]*\)", "in [TIME]");

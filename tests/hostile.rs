@@ -3,22 +3,17 @@
 //! Whatever the case: no panic and no signal, within its time and memory, nothing but the output written, no raw control
 //! character on the screen; and a refusal says where, leaves no output, and ends with 1 or 2.
 
-mod hostile {
-    pub(crate) mod command;
-    pub(crate) mod container;
-    pub(crate) mod folder;
-    pub(crate) mod index;
-    pub(crate) mod judge;
-    pub(crate) mod meaning;
-    pub(crate) mod output;
-    pub(crate) mod proof;
-    pub(crate) mod recipe;
-    pub(crate) mod scene;
-    pub(crate) mod values;
-}
+mod command;
+mod container;
+mod folder;
+mod fuzz;
+mod index;
+mod meaning;
+mod output;
+mod recipe;
+mod values;
 
-use hostile::judge::judge_all;
-use hostile::{command, container, folder, index, meaning, output, recipe, values};
+use crate::support::judge::judge_all;
 
 #[test]
 fn headers_that_lie() {

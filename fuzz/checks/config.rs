@@ -3,7 +3,7 @@
 use qwen_fp8::checkpoint::config::Config;
 use serde_json::{Value, json};
 
-use crate::message::message;
+use super::message::message;
 
 const KEY: &str = "quantization_config";
 

@@ -10,7 +10,7 @@ use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::message::message;
+use super::message::message;
 
 /// The most bytes of tensor data that a file is made up with.
 const MAX_DATA: u64 = 1 << 16;

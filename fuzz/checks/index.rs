@@ -5,7 +5,7 @@ use qwen_fp8::checkpoint::layout::{ShardLayout, TensorEntry, index_json};
 use qwen_fp8::schemes::Dtype;
 use serde_json::Value;
 
-use crate::message::message;
+use super::message::message;
 
 pub(crate) fn check(bytes: &[u8]) {
     let index = match Index::parse(bytes) {

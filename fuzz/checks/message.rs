@@ -1,6 +1,6 @@
 //! What every message about the input has in common.
 
-use crate::fit::is_unfit;
+use super::fit::is_unfit;
 
 /// The text of an error, which is short and holds nothing that a terminal acts on.
 pub(crate) fn message(error: &dyn std::error::Error) -> String {

@@ -3,7 +3,7 @@
 use qwen_fp8::checkpoint::models::LayerKind;
 use qwen_fp8::checkpoint::pattern::{CLASSES, Pattern, PatternError};
 
-use crate::message::message;
+use super::message::message;
 
 /// The first line is the pattern, the rest the name that it is held against.
 pub(crate) fn check(bytes: &[u8]) {

@@ -8,7 +8,7 @@ use qwen_fp8::checkpoint::pattern::Pattern;
 use qwen_fp8::recipe::diagnostic::render;
 use qwen_fp8::recipe::{Located, Recipe, RecipeError, RecipeText};
 
-use crate::fit::is_unfit;
+use super::fit::is_unfit;
 
 /// The text is read in both languages.
 pub(crate) fn check(bytes: &[u8]) {

@@ -1,7 +1,6 @@
 //! A slice of all pairs of a BF16 weight and a scale; `cargo run --release -p qwen-fp8-schemes --example exhaustive` does
 //! them all.
 
-#[path = "pairs/mod.rs"]
 mod all;
 
 use all::{Cast, Quotient, ScaleDtype, Weights, maxima, maxima_of_an_octave};

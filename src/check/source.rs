@@ -61,7 +61,7 @@ impl<'a> OpenedSource<'a> {
         let scales = quantized.iter().map(|weight| weight.scale.name.as_str()).collect();
         let tensors = checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         // The dtype that the engine decodes to: that of the model, or BF16 where config.json does not say.
-        let dtype = checkpoint.config.float_dtype().map_or(Dtype::BF16, Dtype::from);
+        let dtype = checkpoint.config.float_dtype().unwrap_or(Dtype::BF16);
         let experts = experts::stacked(checkpoint);
         Self { checkpoint, shards, quantized, by_name, scales, tensors, experts, dtype }
     }

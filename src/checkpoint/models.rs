@@ -18,7 +18,7 @@ pub use auxiliary::{BESIDE_CODES, BESIDE_FP8_WEIGHTS, ONLY_OF_QUANTIZED_LAYERS};
 pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_stack, of_stack, stack_projections};
 pub use families::family;
 pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
-pub use kind::{LayerKind, is_vision, split_name, vision_part};
+pub use kind::{LayerKind, is_vision, split_name, target_name, vision_part};
 pub use parallel::{ParallelSplit, parallel_split};
 pub use prediction::{is_next_token_layer, layer_number, mtp_part};
 pub use projections::{is_gate_of_linear_attention, is_known_projection};

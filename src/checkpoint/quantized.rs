@@ -52,8 +52,7 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
-        let view = crate::View::Stored;
-        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0, view, part_of: None }
+        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0 }
     }
 
     #[test]

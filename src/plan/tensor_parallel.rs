@@ -2,10 +2,11 @@
 
 use qwen_fp8_schemes::Strategy;
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{ParallelSplit, parallel_split};
 use crate::checkpoint::text::shown;
+
+use super::planned_input::PlannedInput;
 
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -44,21 +45,21 @@ impl Heads {
 
 /// The alignment of `quantized` (weight, strategy of its scales) for every size of [`SIZES`].
 pub(super) fn alignments<'a>(
-    quantized: impl Iterator<Item = (&'a Tensor, Strategy)> + Clone,
+    quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)> + Clone,
     heads: Heads,
 ) -> Vec<Alignment> {
     let misfit = |size| {
         heads
             .misfit(size)
-            .or_else(|| quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size, heads)))
+            .or_else(|| quantized.clone().find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
     };
     SIZES.iter().map(|&size| Alignment { size, misfit: misfit(size) }).collect()
 }
 
 /// Says why a weight cannot be split over `size` GPUs, or `None` where it can.
-fn misfit(tensor: &Tensor, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
-    let &[rows, columns] = tensor.shape.as_slice() else { return None };
-    let split = parallel_split(tensor.module());
+fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
+    let &[rows, columns] = input.shape.as_slice() else { return None };
+    let split = parallel_split(input.module());
     let (what, length, parts) = match split {
         ParallelSplit::Columns => ("columns", columns, size),
         ParallelSplit::Rows => ("rows", rows, size),
@@ -76,7 +77,7 @@ fn misfit(tensor: &Tensor, strategy: Strategy, size: usize, heads: Heads) -> Opt
     if length.is_multiple_of(parts) && (length / parts).is_multiple_of(unit) {
         return None;
     }
-    let module = shown(tensor.module());
+    let module = shown(input.module());
     Some(match length.is_multiple_of(parts) {
         true if parts == 1 => format!("{module} has {length} {what}, no multiple of {unit}"),
         true => format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts),

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use qwen_fp8::check::verify;
 
-use crate::folder::{Folder, apply, source};
+use crate::support::folder::{Folder, apply, source};
 
 #[derive(Clone, Copy, Debug)]
 enum Dtype {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, source};
+use crate::support::folder::{Base, Folder, source};
 
 fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(args).output().unwrap()

@@ -3,7 +3,7 @@
 use qwen_fp8::check::diff;
 use serde_json::json;
 
-use crate::folder::{Base, Folder, source};
+use crate::support::folder::{Base, Folder, source};
 
 const Q: &str = "model.language_model.layers.1.self_attn.q_proj.weight";
 

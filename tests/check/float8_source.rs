@@ -6,7 +6,7 @@ use half::bf16;
 use qwen_fp8::check::{CheckError, CheckedAs, Verification, verify};
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, Tensor, apply, source};
+use crate::support::folder::{Base, Folder, Tensor, apply, source};
 
 const Q: &str = "model.language_model.layers.0.self_attn.q_proj";
 const DOWN: &str = "model.language_model.layers.1.mlp.down_proj";

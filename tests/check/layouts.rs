@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qwen_fp8::check::{Finding, Severity, lint};
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, Tensor, source};
+use crate::support::folder::{Base, Folder, Tensor, source};
 
 fn linted(folder: &Folder) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use qwen_fp8::check::{Finding, Severity, lint, verify};
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, INDEX, Tensor, source};
+use crate::support::folder::{Base, Folder, INDEX, Tensor, source};
 
 const Q: &str = "model.language_model.layers.0.self_attn.q_proj";
 const K: &str = "model.language_model.layers.0.self_attn.k_proj";

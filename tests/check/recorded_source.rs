@@ -8,14 +8,14 @@ use std::process::{Command, Output};
 use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 use serde_json::Value;
 
-use crate::folder::{Folder, apply};
+use crate::support::folder::{Folder, apply};
 
 const RECIPE: &str = "format: fp8\nscheme: FP8_BLOCK\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n";
 
 /// A copy of the source under `source`, and what was made of it.
 fn made(source: &Path, output: &Path) {
     fs::create_dir_all(source.parent().unwrap()).unwrap();
-    Folder::read(&crate::folder::source()).write(source);
+    Folder::read(&crate::support::folder::source()).write(source);
     apply(RECIPE, source, output);
 }
 
@@ -113,7 +113,7 @@ fn what_differs_is_no_source() {
         fs::write(&path, bytes).unwrap();
     }
     missed("has another header");
-    Folder::read(&crate::folder::source()).write(&source);
+    Folder::read(&crate::support::folder::source()).write(&source);
     fs::write(&shard, [&bytes[..], b"x"].concat()).unwrap();
     missed("`tiny` that the manifest names");
     fs::write(&shard, &bytes).unwrap();

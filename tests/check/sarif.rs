@@ -6,7 +6,7 @@ use std::path::Path;
 use qwen_fp8::check::{Finding, RULES, lint, sarif};
 use serde_json::{Value, json};
 
-use crate::folder::{Base, Folder, source};
+use crate::support::folder::{Base, Folder, source};
 
 fn schema() -> jsonschema::Validator {
     let mut schema: Value = serde_json::from_str(include_str!("sarif-schema-2.1.0.json")).unwrap();

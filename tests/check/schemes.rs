@@ -5,7 +5,7 @@ use std::path::Path;
 use qwen_fp8::check::{Severity, Verification, diff, lint, verify};
 use qwen_fp8::schemes::{Format, Make, registered};
 
-use crate::folder::{Folder, apply, source};
+use crate::support::folder::{Folder, apply, source};
 
 /// The result of a recipe in llm-compressor's format, verified.
 fn verified(recipe: &str, source: &Path, output: &Path) -> Verification {

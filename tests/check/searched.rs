@@ -6,7 +6,7 @@ use half::bf16;
 use qwen_fp8::check::{Severity, lint, verify};
 use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 
-use crate::folder::{Base, Folder, apply, source};
+use crate::support::folder::{Base, Folder, apply, source};
 
 fn codes(dir: &std::path::Path) -> Vec<(&'static str, Severity)> {
     let verification = verify(dir, Some(&source()), &[]).unwrap();

@@ -7,7 +7,7 @@ use half::bf16;
 use qwen_fp8::check::{CheckedAs, Finding, Verification, verify};
 use serde_json::{Value, json};
 
-use crate::folder::{Folder, Tensor, apply};
+use crate::support::folder::{Folder, Tensor, apply};
 
 const EXPERTS: usize = 3;
 const MODULE: &str = "model.language_model.layers.1.mlp.experts";

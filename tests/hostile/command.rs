@@ -1,8 +1,8 @@
 //! Every command on a checkpoint whose names would act on a terminal.
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse};
-use super::scene::{Scene, second, tensor};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse};
+use crate::support::scene::{Scene, second, tensor};
 
 /// Sets a colour, turns the line around, and in a C1 control clears the screen.
 const NAME: &str = "model.\u{1b}[31m\u{202e}\u{9b}2J\u{2066}\n\r\u{7}";
@@ -33,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
         "a recipe that is fine",
         |s| {
             on_terminal(s, &["validate", "\u{1b}[31m.yaml"]);
-            s.write("\u{1b}[31m.yaml", super::scene::RECIPE)
+            s.write("\u{1b}[31m.yaml", crate::support::scene::RECIPE)
         },
         Accept,
     ),

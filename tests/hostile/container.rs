@@ -1,8 +1,8 @@
 //! Shards whose headers lie, and tensors with names that hurt.
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse};
-use super::scene::{SECOND, VICTIM, bytes, entries, entry, file, object, raw, second, with_length};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse};
+use crate::support::scene::{SECOND, VICTIM, bytes, entries, entry, file, object, raw, second, with_length};
 
 pub(crate) const HEADERS: &[Case] = &[
     Case("empty file", |s| s.shard(b""), Refuse(&[SECOND, "too short"])),
@@ -261,7 +261,9 @@ pub(crate) const HEADERS: &[Case] = &[
             s.tensors(
                 &[
                     second(),
-                    (0..100_000).map(|i| super::scene::tensor(&format!("extra.{i}.bias"), "BF16", &[0], b"")).collect(),
+                    (0..100_000)
+                        .map(|i| crate::support::scene::tensor(&format!("extra.{i}.bias"), "BF16", &[0], b""))
+                        .collect(),
                 ]
                 .concat(),
             )
@@ -310,8 +312,8 @@ pub(crate) const NAMES: &[Case] = &[
                 &[
                     second(),
                     vec![
-                        super::scene::tensor("caf\u{e9}", "U8", &[1], b"1"),
-                        super::scene::tensor("cafe\u{301}", "U8", &[1], b"2"),
+                        crate::support::scene::tensor("caf\u{e9}", "U8", &[1], b"1"),
+                        crate::support::scene::tensor("cafe\u{301}", "U8", &[1], b"2"),
                     ],
                 ]
                 .concat(),

@@ -5,9 +5,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse, Then};
-use super::scene::{CONFIG, Scene};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse, Then};
+use crate::support::scene::{CONFIG, Scene};
 
 const WHERE: &str = "config.json";
 

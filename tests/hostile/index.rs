@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse, Then};
-use super::scene::{FIRST, INDEX, SECOND, Scene, VICTIM, file, first, map, second, tensor};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse, Then};
+use crate::support::scene::{FIRST, INDEX, SECOND, Scene, VICTIM, file, first, map, second, tensor};
 
 const NOT_PLAIN: &[&str] = &[INDEX, VICTIM, "not a plain file name"];
 

@@ -1,8 +1,8 @@
 //! Recipes that are good YAML or TOML, and say what cannot be or what may surprise.
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse};
-use super::scene::Scene;
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse};
+use crate::support::scene::Scene;
 
 fn yaml(scene: &mut Scene, text: impl AsRef<[u8]>) {
     scene.validate("a.yaml", text);

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Either, Refuse};
-use super::scene::SECOND;
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Either, Refuse};
+use crate::support::scene::SECOND;
 
 const INSIDE: &[&str] = &["output", "the source"];
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse};
-use super::scene::{RECIPE, Scene};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse};
+use crate::support::scene::{RECIPE, Scene};
 
 fn yaml(scene: &mut Scene, text: impl AsRef<[u8]>) {
     scene.validate("a.yaml", text);

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use super::judge::Case;
-use super::judge::Want::{Accept, Refuse, Then};
-use super::scene::{Scene, VICTIM, second, tensor};
+use crate::support::judge::Case;
+use crate::support::judge::Want::{Accept, Refuse, Then};
+use crate::support::scene::{Scene, VICTIM, second, tensor};
 
 /// Bits of BF16 into the victim, from element 7 on.
 fn poke(scene: &Scene, bits: u16, count: usize) {
@@ -166,11 +166,11 @@ pub(crate) const CASES: &[Case] = &[
         Refuse(&["weight_packed"]),
     ),
     Case("quantized by null", |s| s.config_with(r#""quantization_config":null"#), Accept),
-    Case("tied, with a head", |s| s.config(super::scene::CONFIG.replace("false", "true")), Accept),
+    Case("tied, with a head", |s| s.config(crate::support::scene::CONFIG.replace("false", "true")), Accept),
     Case(
         "tied, without a head",
         |s| {
-            s.config(super::scene::CONFIG.replace("false", "true"));
+            s.config(crate::support::scene::CONFIG.replace("false", "true"));
             s.tensors(&second().into_iter().filter(|t| t.name != "lm_head.weight").collect::<Vec<_>>());
             s.recipe("scheme: FP8_DYNAMIC\ntargets: Linear\n");
         },

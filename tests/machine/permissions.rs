@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::ground::{Ground, USER, done, is_root, refused};
+use crate::support::ground::{Ground, USER, done, is_root, refused};
 
 const DENIED: &str = "Permission denied";
 
@@ -40,7 +40,7 @@ fn a_place_that_may_not_be_written_to() {
         ground.mode("home", mode);
         let said = ground.apply(&[]).output().unwrap();
         ground.mode("home", 0o755);
-        let said = crate::ground::ended(&said, 2);
+        let said = crate::support::ground::ended(&said, 2);
         let words = ["home/", DENIED, "help: give an `--output` in a directory that this user may write to"];
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
         assert_eq!(ground.home(), Vec::<String>::new());

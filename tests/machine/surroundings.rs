@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::ground::{Ground, done, ended, refused};
+use crate::support::ground::{Ground, done, ended, refused};
 
 #[test]
 fn streams_that_are_closed() {

@@ -6,8 +6,8 @@ use qwen_fp8::init::{InitError, Request, Scales, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
 
-use crate::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
-use crate::{plan, recipe};
+use super::{plan, recipe};
+use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
 fn request(scales: Option<Scales>) -> Request {
     Request { model: "org/model".to_owned(), scales }
@@ -22,7 +22,7 @@ fn init(shapes: &Shapes, scales: Option<Scales>) -> String {
 }
 
 fn quantized(plan: &Plan) -> Vec<&str> {
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    let tensors = plan.inputs.iter().zip(&plan.jobs);
     tensors.filter(|(_, job)| matches!(job, Job::Quantize { .. })).map(|(tensor, _)| tensor.name.as_str()).collect()
 }
 

@@ -8,8 +8,8 @@ use qwen_fp8::plan::Plan;
 use qwen_fp8::plan::summary::Summary;
 use serde_json::Value;
 
-use crate::shapes::{self, Shapes};
-use crate::{BLOCKS, plan, try_plan};
+use super::{BLOCKS, plan, try_plan};
+use crate::support::shapes::{self, Shapes};
 
 /// Bytes of tensor data, and tensors, of the whole output.
 fn totals(plan: &Plan) -> (u64, usize) {

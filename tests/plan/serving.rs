@@ -8,8 +8,8 @@ use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 use qwen_fp8::recipe::{Recipe, RecipeText};
 use serde_json::{Value, json};
 
-use crate::shapes::{self, Shapes};
-use crate::{BLOCKS, errors, plan, shown, try_plan};
+use super::{BLOCKS, errors, plan, shown, try_plan};
+use crate::support::shapes::{self, Shapes};
 
 /// Rows in llm-compressor's layout.
 const CHANNELS: &str = "
@@ -156,7 +156,7 @@ fn the_experts_of_a_layer_have_one_scheme() {
     let plan = refused_until_followed(&recipe, &shapes, "`model.layers.1.mlp.experts.2.down_proj` stays as it is");
     assert!(is_quantized(&plan, "model.layers.0.mlp.experts.3.up_proj"));
     assert!(!is_quantized(&plan, "model.layers.1.mlp.experts.3.up_proj"));
-    crate::plan(&BLOCKS.replace("'re:.*visual.*'", "'re:.*layers\\.1\\.mlp\\.experts.*'"), &shapes);
+    super::plan(&BLOCKS.replace("'re:.*visual.*'", "'re:.*layers\\.1\\.mlp\\.experts.*'"), &shapes);
 }
 
 #[test]
@@ -217,10 +217,10 @@ fn a_head_is_quantized_where_a_server_finds_it() {
     assert_eq!(config["config_groups"]["group_0"]["targets"], json!(["Linear", "re:.*lm_head"]));
     assert_eq!(config["ignore"], json!([]));
     // Alone, and beside another group.
-    let alone = crate::plan(&CHANNELS.replace("[Linear]", "[lm_head]"), &shapes);
+    let alone = super::plan(&CHANNELS.replace("[Linear]", "[lm_head]"), &shapes);
     assert_eq!(self::config(&alone)["config_groups"]["group_0"]["targets"], json!(["re:.*lm_head"]));
     let mixed = format!("{CHANNELS}  - {{scheme: FP8, targets: [lm_head]}}\n");
-    let mixed = self::config(&crate::plan(&mixed, &shapes));
+    let mixed = self::config(&super::plan(&mixed, &shapes));
     assert_eq!(mixed["config_groups"]["group_0"]["targets"], json!(["re:.*lm_head"]));
     assert_eq!(mixed["config_groups"]["group_1"]["targets"].as_array().unwrap().len(), 14);
     assert_eq!(mixed["format"], "float-quantized");
@@ -337,19 +337,19 @@ rules:
     let plan = refused_until_followed(recipe, &shapes::small_text(), "describes one scheme for all layers");
     assert_eq!(config(&plan)["config_groups"].as_object().unwrap().len(), 2);
     // Two rules with one scheme are one to a server.
-    crate::plan(&recipe.replace("scheme: FP8\n", "scheme: FP8_BLOCK\n    scale_dtype: f32\n"), &shapes::small_text());
+    super::plan(&recipe.replace("scheme: FP8\n", "scheme: FP8_BLOCK\n    scale_dtype: f32\n"), &shapes::small_text());
 }
 
 #[test]
 fn an_untied_model_has_its_head() {
     let shapes = shapes::small_text().without("lm_head.weight");
-    let error = crate::error(&blocks("Linear"), &shapes);
+    let error = super::error(&blocks("Linear"), &shapes);
     assert!(error.message.contains("the checkpoint has no `lm_head.weight`"), "{error:#?}");
     let tied = shapes.clone().with_config("tie_word_embeddings", true.into());
     let plan = plan(&blocks("Linear"), &tied);
     assert_eq!(config(&plan)["ignored_layers"], json!(["lm_head"]));
     // An encoder has no head to miss.
-    crate::plan(&blocks("Linear"), &shapes.with_config("architectures", json!(["Qwen3Model"])));
+    super::plan(&blocks("Linear"), &shapes.with_config("architectures", json!(["Qwen3Model"])));
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn no_list_entry_hits_a_quantized_module_in_transformers() {
     let recipe = format!("format: fp8\n{}", blocks("Linear"));
     let plan = refused_until_followed(&recipe, &shapes, "transformers takes `model.layers.0.mlp.gate` for it");
     assert!(is_quantized(&plan, "model.layers.0.mlp.gate_proj"));
-    crate::plan(&recipe, &shapes::small_moe());
+    super::plan(&recipe, &shapes::small_moe());
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn llm_compressors_layout_is_what_vllm_reads() {
     assert_eq!(scale.unwrap().entry.shape, [512, 1]);
 
     let block = CHANNELS.replace("FP8_DYNAMIC", "FP8_BLOCK");
-    let group = self::config(&crate::plan(&block, &shapes::small_vl()))["config_groups"]["group_0"].clone();
+    let group = self::config(&super::plan(&block, &shapes::small_vl()))["config_groups"]["group_0"].clone();
     assert_eq!(
         (&group["weights"]["strategy"], &group["weights"]["block_structure"]),
         (&json!("block"), &json!([128, 128]))
@@ -471,7 +471,7 @@ fn llm_compressors_layout_is_what_vllm_reads() {
     );
 
     let weights_only = CHANNELS.replace("FP8_DYNAMIC", "FP8_DYNAMIC\n    activations: none");
-    let config = self::config(&crate::plan(&weights_only, &shapes::small_vl()));
+    let config = self::config(&super::plan(&weights_only, &shapes::small_vl()));
     let group = &config["config_groups"]["group_0"];
     assert_eq!((&config["format"], &group["input_activations"]), (&json!("naive-quantized"), &Value::Null));
 }

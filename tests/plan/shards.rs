@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use qwen_fp8::plan::Plan;
 use serde_json::Value;
 
-use crate::shapes::{self, Shapes};
-use crate::{plan, try_plan_in};
+use super::{plan, try_plan_in};
+use crate::support::shapes::{self, Shapes};
 
 const CHANNELS: &str = "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
 
@@ -103,7 +103,7 @@ fn a_single_shard_has_the_usual_name_and_no_index() {
 
 #[test]
 fn the_8b_model_in_shards_of_five_gigabytes() {
-    let plan = plan(&format!("max_shard_size: 5GB\n{}", crate::BLOCKS), &shapes::qwen3_vl_8b());
+    let plan = plan(&format!("max_shard_size: 5GB\n{}", super::BLOCKS), &shapes::qwen3_vl_8b());
     assert_eq!(
         names(&plan),
         ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Refusal, WireFormat};
 use crate::checkpoint::models;
-use crate::plan::Modules;
+use crate::plan::modules::Modules;
 
 /// The release of compressed-tensors whose layout this is.
 const VERSION: &str = "0.19.0";

@@ -1,0 +1,13 @@
+//! `verify`, `lint` and `diff` over results of `apply`, sound and spoilt.
+
+mod agreement;
+mod command;
+mod diff;
+mod float8_source;
+mod layouts;
+mod mutations;
+mod recorded_source;
+mod sarif;
+mod schemes;
+mod searched;
+mod stacks;

@@ -1,7 +1,0 @@
-//! What the machine refuses, and how it lets the program be called: rights, limits, streams, signals.
-
-mod ground;
-mod limits;
-mod permissions;
-mod signals;
-mod surroundings;

@@ -1,0 +1,14 @@
+//! The program and its library from outside: one binary for all of it, so that the engine is linked once.
+//!
+//! Tests lie by the module that they are about. What must not share a process with the others is a target of its own in
+//! `Cargo.toml`, which says why.
+
+mod check;
+mod checkpoint;
+mod cli;
+mod hostile;
+mod machine;
+mod plan;
+mod recipe;
+mod run;
+mod support;

@@ -1,0 +1,10 @@
+//! Checkpoints, recipes and plans for the tests, and judges of what becomes of them.
+
+pub(crate) mod fixture;
+pub(crate) mod folder;
+pub(crate) mod ground;
+pub(crate) mod judge;
+pub(crate) mod proof;
+pub(crate) mod random;
+pub(crate) mod scene;
+pub(crate) mod shapes;
