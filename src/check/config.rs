@@ -115,8 +115,10 @@ impl DeclaredConfig {
             return None;
         }
         let served = served_name(module);
-        let first =
-            |hits: &dyn Fn(&GroupTarget) -> bool| self.groups.iter().find(|group| group.targets.iter().any(hits));
+        let first = |hits: &dyn Fn(&GroupTarget) -> bool| {
+            let hits_group = |group: &&ConfigGroup| group.targets.iter().any(hits);
+            self.groups.iter().find(hits_group)
+        };
         // In vLLM a name wins over a class, whatever the order of the groups.
         let by_name = first(&|target| match target {
             GroupTarget::Linear => false,
@@ -148,7 +150,10 @@ const SMALLEST_BLOCK: usize = 128;
 /// Reads two positive sides of a block of [`SMALLEST_BLOCK`] weights or more.
 fn block(value: &Value) -> Option<[usize; 2]> {
     let [height, width] = value.as_array()?.as_slice() else { return None };
-    let side = |value: &Value| value.as_u64().and_then(|side| usize::try_from(side).ok()).filter(|&side| side > 0);
+    let side = |value: &Value| {
+        let side = usize::try_from(value.as_u64()?).ok()?;
+        (side > 0).then_some(side)
+    };
     let sides = [side(height)?, side(width)?];
     (sides[0].saturating_mul(sides[1]) >= SMALLEST_BLOCK).then_some(sides)
 }

@@ -39,3 +39,35 @@ pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, Thre
 pub use rules::RULES;
 pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};
 pub use verify::{KindQuality, Verification, verify};
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// The rooms in their order: each may name those before it.
+    const ROOMS: [&str; 5] = ["report", "decode", "config", "source", "rules"];
+
+    /// Reads a room's file and the files of its folder.
+    fn read(path: &Path, text: &mut String) {
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().for_each(|entry| read(&entry.unwrap().path(), text));
+        } else if path.exists() {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+
+    #[test]
+    fn rooms_name_only_those_before_them() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (at, room) in ROOMS.iter().enumerate() {
+            let mut text = String::new();
+            read(&root.join(format!("{room}.rs")), &mut text);
+            read(&root.join(room), &mut text);
+            assert!(!text.is_empty(), "{room}");
+            for rest in text.split("crate::").skip(1) {
+                let named = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+                assert!(named == *room || ROOMS[..at].contains(&named), "{room} names {named}");
+            }
+        }
+    }
+}

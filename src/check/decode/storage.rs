@@ -1,8 +1,8 @@
 //! The storage forms: which tensors each takes, which values their bytes stand for, and which scales the reference
 //! makes.
 //!
-//! A form is one file below `storage/` and one row of [`FILES`]. Everything else asks it: config/ what
-//! `quantization_config` must say, the rules which tensors it has, the decoder how to read them.
+//! A form is one file below `storage/`, its `mod` line here and its entry in [`FILES`]. Everything else asks it:
+//! config/ what `quantization_config` must say, the rules which tensors it has, the decoder how to read them.
 
 mod auxiliary;
 mod declaration;
@@ -30,9 +30,13 @@ pub(crate) use qparams::{Extremes, Qparams, Rounding};
 type StorageForms = Vec<Box<dyn Storage>>;
 
 /// The files of this folder that hold storage forms, each by the function that lists its forms.
-const FILES: [fn() -> StorageForms; 4] = [fp8::forms, integers::forms, microscaled::forms, nvfp4::forms];
+const FILES: &[fn() -> StorageForms] = &[fp8::forms, integers::forms, microscaled::forms, nvfp4::forms];
 
-static FORMS: LazyLock<StorageForms> = LazyLock::new(|| FILES.into_iter().flat_map(|forms| forms()).collect());
+/// Every storage form.
+static FORMS: LazyLock<StorageForms> = LazyLock::new(|| {
+    let all = FILES.iter().flat_map(|forms| forms());
+    all.collect()
+});
 
 /// A way to store the weights of a matrix in few bits.
 pub(crate) trait Storage: Debug + Send + Sync {

@@ -40,8 +40,10 @@ pub(super) fn pair<'a>(
     let by_name = |of: &LogicalTensor<'a>| Ok((bare_name(&of.name), 0, of.shape()));
     by_key(&mut pairs, by_name, by_name)?;
     // Tensors are read only where an unpaired one of the other side has their dtype and shape.
-    let forms =
-        |of: &[LogicalTensor<'_>]| -> BTreeSet<(String, Vec<usize>)> { of.iter().map(|of| form(of.tensor)).collect() };
+    let forms = |of: &[LogicalTensor<'_>]| {
+        let forms = of.iter().map(|of| form(of.tensor));
+        forms.collect::<BTreeSet<_>>()
+    };
     let (forms_a, forms_b) = (forms(&pairs.only_in_a), forms(&pairs.only_in_b));
     let key = |shards: &Shards, of: &LogicalTensor<'_>, others: &BTreeSet<(String, Vec<usize>)>| {
         let form = form(of.tensor);

@@ -73,7 +73,7 @@ fn total_size(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let Ok(text) = file.read_small(MAX_INDEX) else { return };
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let Ok(index) = serde_json::from_slice::<IndexText>(text) else { return };
-    // Kept as a value: writers have put floats there, and a wrong type is a wrong size and not an unreadable index.
+    // Read as a value: a size that is not an integer is a wrong size, and not an index that cannot be read.
     let Some(said) = index.metadata.and_then(|metadata| metadata.total_size) else { return };
     let actual: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
     if said.as_f64() != Some(actual as f64) {

@@ -27,7 +27,7 @@ pub(crate) static UNKNOWN_METHOD: LintRule = LintRule {
     severity: Note,
     strict: Error,
     title: "The quantization method or number format is not one that is checked.",
-    why: "Nothing can be said of the tensors that are stored in it.",
+    why: "Nothing can be said about tensors that are stored that way.",
 };
 
 pub(crate) static NOTHING_QUANTIZED: LintRule = LintRule {
@@ -36,7 +36,7 @@ pub(crate) static NOTHING_QUANTIZED: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "config.json declares a quantization, and no tensor is quantized.",
-    why: "vLLM casts the weights to FP8 without scales, without an error, or finds no codes.",
+    why: "vLLM casts the weights to FP8 without scales and reports no error, or finds no codes.",
 };
 
 // Seen in vLLM 0.26 and 0.33: without `activation_scheme` the load ends in a `ValidationError`.
@@ -46,7 +46,7 @@ pub(crate) static BAD_CONFIG: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A value that servers need in `quantization_config` is missing, or is not one that they take.",
-    why: "They refuse the checkpoint or read its weights wrong.",
+    why: "They refuse the checkpoint or misread its weights.",
 };
 
 // DeepGEMM, CUTLASS and Marlin's block path are tied to 128. The checkpoint itself is sound.

@@ -29,7 +29,7 @@ pub(crate) static UNLISTED_PLAIN: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A linear layer is not quantized, and the ignore list does not name it.",
-    why: "vLLM casts its weight to FP8 without a scale, without an error, or finds no codes.",
+    why: "vLLM casts its weight to FP8 without a scale and reports no error, or finds no codes.",
 };
 
 // `model.visual` is the usual one: SGLang and transformers take it for the whole tower, vLLM for nothing.
@@ -81,7 +81,7 @@ pub(crate) static FUSED_DISAGREE: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "Parts of a fused layer are not all quantized, or not all in the ignore list.",
-    why: "A server builds one layer of them and can store it in one way only; vLLM refuses to load it.",
+    why: "A server builds one layer of them and stores it in one way; vLLM refuses to load it.",
 };
 
 // Qwen3.6's dense FP8 list has `mlp.gate`, which makes transformers skip `mlp.gate_proj` and run on raw FP8 bytes.
@@ -166,7 +166,8 @@ impl<'a> KnownNames<'a> {
     fn is_fused(&self, name: &str) -> bool {
         let (parent, last) = models::split_name(name);
         let fused = models::FUSED_NAMES.iter().find(|(fused, _)| *fused == last);
-        fused.is_some_and(|(_, parts)| parts.iter().any(|part| self.served.contains(&format!("{parent}.{part}"))))
+        let is_here = |part: &&str| self.served.contains(&format!("{parent}.{part}"));
+        fused.is_some_and(|(_, parts)| parts.iter().any(is_here))
     }
 }
 

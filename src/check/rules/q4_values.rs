@@ -45,7 +45,7 @@ pub(crate) static ZERO_POINT: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A zero point is not an integer of as many bits as the weights.",
-    why: "No quantizer makes one, so that it was damaged or belongs to another format.",
+    why: "No quantizer makes one: it was damaged or belongs to another format.",
 };
 
 // vLLM takes 1/max over the parts and warns. The other parts' scales were rounded under their own.

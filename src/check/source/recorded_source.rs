@@ -81,8 +81,9 @@ fn places(source: &Source, output: &Path, cache: Option<&Path>) -> Vec<PathBuf> 
     if is_name(name) {
         let output = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
         let behind_links = output.canonicalize().ok();
-        let beside = [Some(output.as_path()), behind_links.as_deref()].map(|output| output.and_then(Path::parent));
-        places.extend(beside.into_iter().flatten().map(|parent| parent.join(name)));
+        let outputs = [Some(output.as_path()), behind_links.as_deref()];
+        let parents = outputs.into_iter().flatten().filter_map(Path::parent);
+        places.extend(parents.map(|parent| parent.join(name)));
         places.push(PathBuf::from(name));
     }
     places

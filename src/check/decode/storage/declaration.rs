@@ -24,15 +24,15 @@ pub(crate) struct Declaration {
 pub(crate) enum Symmetry {
     /// The key must be true: the form has no zero points.
     Always,
-    /// The key must be there, and this form is stored where it has this value.
+    /// The key must be there, and declares this form where it has this value.
     Declared(bool),
 }
 
 /// The strategies of weights that a storage form allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategies {
-    /// One of these names, with a size of one's own where it takes one.
+    /// One of these; `group` and `block` come with a size.
     Any(&'static [&'static str]),
-    /// This one, with groups of so many columns, for activations too.
+    /// This one with groups of this many columns, for activations too.
     Group(&'static str, usize),
 }

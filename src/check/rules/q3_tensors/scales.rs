@@ -18,7 +18,7 @@ pub(crate) static NO_SCALE: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A quantized weight has no scale.",
-    why: "vLLM loads it with an uninitialised scale, without an error.",
+    why: "vLLM loads it with an uninitialised scale and reports no error.",
 };
 
 // With the layer unquantized, vLLM refuses the name of the scale.
@@ -28,7 +28,7 @@ pub(crate) static ORPHAN_SCALE: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A scale belongs to no quantized weight.",
-    why: "The weight is missing or was never quantized; vLLM knows no parameter for such a scale.",
+    why: "The weight is missing or was never quantized; vLLM has no parameter for such a scale.",
 };
 
 // Seen: `weight_scale` in the block form raises `There is no module or parameter named '...weight_scale'`.
@@ -37,7 +37,7 @@ pub(crate) static SCALE_NAME: LintRule = LintRule {
     name: "scale-name",
     severity: Error,
     strict: Error,
-    title: "A scale has the name that another format gives it.",
+    title: "A scale has the name that another format uses.",
     why: "`weight_scale_inv` belongs to `fp8` with blocks, `weight_scale` to everything else; vLLM refuses the other.",
 };
 
@@ -67,7 +67,7 @@ pub(crate) static LEFTOVER: LintRule = LintRule {
     name: "leftover-tensor",
     severity: Error,
     strict: Error,
-    title: "A module has a quantization tensor that its format does not know.",
+    title: "A module has a quantization tensor that does not belong to its format.",
     why: "vLLM refuses to load it.",
 };
 

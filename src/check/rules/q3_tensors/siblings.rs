@@ -17,7 +17,7 @@ pub(crate) static NO_HEAD: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "The embeddings are not tied, and `lm_head.weight` is missing.",
-    why: "vLLM loads an uninitialised head, without an error.",
+    why: "vLLM loads an uninitialised head and reports no error.",
 };
 
 // The check for uninitialised weights, which would catch it, runs only for models that are not quantized.
@@ -130,7 +130,8 @@ fn is_text(stack: &str) -> bool {
 /// Splits `model.layers.3.mlp.up_proj.weight` into (`model.layers`, 3, `mlp.up_proj.weight`). `None` for quantization
 /// tensors, since layers may differ in these.
 fn split(name: &str) -> Option<(&str, u64, &str)> {
-    let at = [".layers.", ".blocks."].iter().find_map(|middle| name.find(middle).map(|at| at + middle.len() - 1))?;
+    let dot_after = |middle: &str| Some(name.find(middle)? + middle.len() - 1);
+    let at = [".layers.", ".blocks."].into_iter().find_map(dot_after)?;
     let (stack, rest) = (&name[..at], &name[at + 1..]);
     let (layer, rest) = rest.split_once('.')?;
     let parameter = models::split_name(rest).1;

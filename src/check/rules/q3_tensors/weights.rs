@@ -23,7 +23,7 @@ pub(crate) static WEIGHT_RANK: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A quantized weight is not a matrix.",
-    why: "No number format here is one of other tensors.",
+    why: "Every storage form is for matrices.",
 };
 
 // K = 4304 of the larger vision towers: loading passes, and the first image fails. In transformers 208 rows under two
@@ -34,7 +34,7 @@ pub(crate) static RAGGED_BLOCK: LintRule = LintRule {
     severity: Warning,
     strict: Warning,
     title: "A block is cut short at the edge of a weight.",
-    why: "vLLM fails where blocks do not divide the columns, and transformers reads such rows wrong.",
+    why: "vLLM fails where blocks do not divide the columns, and transformers misreads such rows.",
 };
 
 /// Reports a weight whose dtype is neither a float that stays nor one of codes.

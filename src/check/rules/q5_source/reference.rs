@@ -23,7 +23,7 @@ pub(crate) static SCALE_ALTERED: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A scale matches neither its group's amax nor, where it was searched for, any MSE-search candidate.",
-    why: "The other scales follow that rule, so that this one was altered or belongs to other weights.",
+    why: "The other scales follow that rule: this one was altered or belongs to other weights.",
 };
 
 // A warning: the scales of MSE or imatrix observers are as sound as any, they only follow from more than the weights.
@@ -33,7 +33,7 @@ pub(crate) static SCALE_RULE: LintRule = LintRule {
     severity: Warning,
     strict: Warning,
     title: "Most scales do not follow from their group's amax.",
-    why: "Another observer made them, or a search that no manifest tells of; single scales are then not proven.",
+    why: "Another observer made them, or a search that the manifest does not mention; no single scale is proven then.",
 };
 
 /// Reports weights whose code is not the one that rounding gives.

@@ -14,7 +14,7 @@ pub(crate) static BYTES_DIFFER: LintRule = LintRule {
     severity: Error,
     strict: Error,
     title: "A tensor that should have the bytes of the source differs from it.",
-    why: "It was neither quantized nor left alone.",
+    why: "Such a tensor is copied or passes through, so that any difference is damage.",
 };
 
 // Experts that were split are looked for one by one.
