@@ -1,4 +1,4 @@
-//! `diff`: how two checkpoints differ, tensor by tensor, also across precisions.
+//! `diff`: the differences of two checkpoints, tensor by tensor, also across precisions.
 
 mod config;
 mod pairs;
@@ -11,46 +11,49 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::coded::Coded;
-use super::open::CheckError;
-use super::quality::{Figures, Sums};
-use super::shards::Shards;
-use super::structure::{self, Structure};
+use crate::decode::{QuantizedWeight, Shards};
+use crate::open::CheckError;
+use crate::report::{Figures, Sums};
+use crate::structure::{self, Structure};
 use qwen_fp8_checkpoint::Checkpoint;
+use tensor::LogicalTensor;
 
 pub use config::ConfigDifference;
 pub use summary::{KindDifference, LayerDifference};
 
-/// How two checkpoints differ.
+/// The differences of two checkpoints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
     pub a: PathBuf,
     pub b: PathBuf,
-    /// Whether every tensor and every key of config.json is the same.
+    /// Set where every tensor and every key of config.json is the same.
     pub same: bool,
-    /// Tensors of both that are the same bytes.
+    /// Number of tensors in both that are the same bytes.
     pub identical: u64,
-    /// Tensors of both that are not, in order of name.
+    /// Tensors in both that are not, in order of name.
     pub changed: Vec<TensorDifference>,
-    /// Those that are in one only, scales and their like aside.
-    pub only_in_a: Vec<Described>,
-    pub only_in_b: Vec<Described>,
-    /// Those that are in both under different names.
+    /// Tensors that only A has, without scales and auxiliary tensors.
+    pub only_in_a: Vec<DescribedTensor>,
+    /// Tensors that only B has.
+    pub only_in_b: Vec<DescribedTensor>,
+    /// Tensors that are in both under different names.
     pub renamed: Vec<Renamed>,
+    /// Tensors in both, by kind of layer.
     pub kinds: Vec<KindDifference>,
     /// Layers of a numbered stack in which something changed.
     pub layers: Vec<LayerDifference>,
+    /// Keys of config.json that differ.
     pub config: Vec<ConfigDifference>,
 }
 
 /// A tensor of both checkpoints that differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct TensorDifference {
-    /// As A calls it.
+    /// The name in A.
     pub name: String,
-    pub a: Stored,
-    pub b: Stored,
-    /// B against A; null where they cannot be compared by value.
+    pub a: StoredAs,
+    pub b: StoredAs,
+    /// The error of B against A; null where they cannot be compared by value.
     pub figures: Option<Figures>,
     #[serde(skip)]
     sums: Sums,
@@ -58,18 +61,18 @@ pub struct TensorDifference {
 
 /// A tensor as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stored {
-    /// The dtype, and how scales are shared where there are some.
+pub struct StoredAs {
+    /// The dtype, and the granularity of a quantized weight.
     pub form: String,
     pub shape: Vec<usize>,
 }
 
 /// A tensor of one checkpoint.
 #[derive(Clone, Debug, Serialize)]
-pub struct Described {
+pub struct DescribedTensor {
     pub name: String,
     #[serde(flatten)]
-    pub stored: Stored,
+    pub stored: StoredAs,
 }
 
 /// A tensor that the two checkpoints call differently.
@@ -80,7 +83,7 @@ pub struct Renamed {
 }
 
 /// One checkpoint, opened.
-struct Side<'a> {
+struct DiffSide<'a> {
     shards: Shards,
     structure: &'a Structure<'a>,
 }
@@ -88,16 +91,16 @@ struct Side<'a> {
 /// Compares the checkpoint in `b` with the one in `a`.
 ///
 /// # Errors
-/// One of them is no checkpoint, or cannot be read.
+/// One of them is not a checkpoint, or cannot be read.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
-    let (checkpoint_a, checkpoint_b) =
-        (Checkpoint::open(a).map_err(CheckError::Open)?, Checkpoint::open(b).map_err(CheckError::Open)?);
-    // What is wrong with either is for `lint` to say.
+    let checkpoint_a = Checkpoint::open(a).map_err(CheckError::Open)?;
+    let checkpoint_b = Checkpoint::open(b).map_err(CheckError::Open)?;
+    // Faults of either are for `lint` to tell. A weight that cannot be decoded is compared as the bytes it is.
     let (shards_a, shards_b) = (Shards::open(&checkpoint_a)?, Shards::open(&checkpoint_b)?);
     let structure_a = structure::check(&checkpoint_a, &shards_a, &mut Vec::new())?;
     let structure_b = structure::check(&checkpoint_b, &shards_b, &mut Vec::new())?;
-    let side_a = Side { shards: shards_a, structure: &structure_a };
-    let side_b = Side { shards: shards_b, structure: &structure_b };
+    let side_a = DiffSide { shards: shards_a, structure: &structure_a };
+    let side_b = DiffSide { shards: shards_b, structure: &structure_b };
     let pairs = pairs::pair(&side_a.logical(&checkpoint_a), &side_b.logical(&checkpoint_b), &side_a, &side_b)?;
     let compared =
         pairs.both.par_iter().map(|(a, b)| tensor::compare(&side_a, a, &side_b, b)).collect::<Result<Vec<_>, _>>()?;
@@ -107,7 +110,9 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
     let kinds = summary::by_kind(&pairs.both, &compared);
     let changed: Vec<TensorDifference> = compared.into_iter().flatten().collect();
     let config = config::differences(&checkpoint_a.config, &checkpoint_b.config);
-    let describe = |tensors: &[tensor::Logical<'_>]| tensors.iter().map(tensor::Logical::described).collect::<Vec<_>>();
+    let describe = |tensors: &[LogicalTensor<'_>]| -> Vec<DescribedTensor> {
+        tensors.iter().map(LogicalTensor::described).collect()
+    };
     let (only_in_a, only_in_b) = (describe(&pairs.only_in_a), describe(&pairs.only_in_b));
     Ok(Difference {
         a: a.to_owned(),
@@ -128,20 +133,24 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
     })
 }
 
-impl<'a> Side<'a> {
-    /// The tensors, each with its scales; in order of name.
-    fn logical(&self, checkpoint: &'a Checkpoint) -> Vec<tensor::Logical<'a>> {
-        let beside = |coded: &'a Coded<'a>| coded.beside.iter().map(|(_, tensor)| *tensor).chain([coded.scale]);
-        let companions: BTreeSet<&str> =
-            self.structure.coded.iter().flat_map(beside).map(|tensor| tensor.name.as_str()).collect();
+impl<'a> DiffSide<'a> {
+    /// Returns the tensors in order of name, each quantized weight as one.
+    fn logical(&self, checkpoint: &'a Checkpoint) -> Vec<LogicalTensor<'a>> {
+        // Only of weights that can be decoded: what belongs to others is compared as what it is.
+        let beside = |weight: &'a QuantizedWeight<'a>| {
+            let auxiliary = weight.auxiliary.iter().map(|(_, tensor)| *tensor);
+            auxiliary.chain([weight.scale])
+        };
+        let auxiliary: BTreeSet<&str> =
+            self.structure.weights.iter().flat_map(beside).map(|tensor| tensor.name.as_str()).collect();
         let mut tensors: Vec<_> = checkpoint
             .tensors
             .iter()
-            .filter(|tensor| !companions.contains(tensor.name.as_str()))
+            .filter(|tensor| !auxiliary.contains(tensor.name.as_str()))
             .map(|tensor| {
-                let coded = self.structure.coded(tensor);
-                let name = coded.map_or_else(|| tensor.name.clone(), Coded::name);
-                tensor::Logical { name, tensor, coded }
+                let quantized = self.structure.weight(tensor);
+                let name = quantized.map_or_else(|| tensor.name.clone(), QuantizedWeight::name);
+                LogicalTensor { name, tensor, quantized }
             })
             .collect();
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

@@ -3,36 +3,43 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde_json::Value;
 
-use super::content::{check_scales, merged_differ};
-use super::finding::{Finding, locate};
-use super::open::{CheckError, judged};
-use super::recorded::Recorded;
-use super::shards::Shards;
-use super::structure;
+use crate::decode::Shards;
+use crate::open::{CheckError, judged};
+use crate::report::{Finding, locate, log};
+use crate::rules::{RULES, q4_values};
+use crate::source::{RecordedActions, scan};
+use crate::structure;
 
-/// Every rule that the checkpoint in `dir` breaks, without reading a weight.
+/// Checks the checkpoint in `dir`, and returns a finding for every rule that it breaks. No weight is read.
 ///
 /// # Errors
-/// It cannot be read; what is wrong with it is a finding.
+/// The checkpoint cannot be read. What is wrong with it is a finding.
 pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
     let mut findings = Vec::new();
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
     let shards = Shards::open(&checkpoint)?;
     let structure = structure::check(&checkpoint, &shards, &mut findings)?;
-    let recorded = Recorded::of(dir);
+    // Values of scales are read too: they are a small part of the bytes, and a bad one spoils a whole group.
+    let recorded = RecordedActions::read(dir);
     let of_scales = structure
-        .coded
+        .weights
         .par_iter()
-        .map(|coded| {
+        .map(|weight| {
             let mut findings = Vec::new();
-            check_scales(coded, &shards, &recorded, &mut findings)?;
+            q4_values::qparams(weight, &scan(weight, &shards)?, &recorded, &mut findings);
             Ok(findings)
         })
         .collect::<Result<Vec<_>, CheckError>>()?;
     findings.extend(of_scales.into_iter().flatten());
-    merged_differ(&structure.coded, &mut findings);
+    q4_values::global_scales(&structure.weights, &mut findings);
     shards.check_unchanged()?;
     locate(&mut findings, &checkpoint);
     Ok(findings)
+}
+
+/// Writes findings about the checkpoint in `dir` as a SARIF 2.1.0 log.
+pub fn sarif(findings: &[Finding], dir: &Path) -> Value {
+    log(findings, dir, RULES)
 }

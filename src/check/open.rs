@@ -1,45 +1,63 @@
-//! Opening what is to be judged: a fault of the checkpoint is a finding, a fault of the machine an error.
+//! Opening checkpoints: a fault of the one to be judged is a finding, a fault of the machine an error.
 
 use std::path::Path;
 
-use super::finding::Finding;
-use super::rules;
+use crate::decode::Shards;
+use crate::report::Finding;
+use crate::rules::{q0_container, q1_config};
+use crate::source::OpenedSource;
+use crate::structure;
 use qwen_fp8_checkpoint::header::HeaderError;
 use qwen_fp8_checkpoint::side_files::SideFileError;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
-/// Why there is no verdict.
+/// The reasons why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     #[error(transparent)]
     Open(CheckpointError),
     #[error(transparent)]
     Read(#[from] SourceError),
-    #[error("the source is no source: {0}")]
+    #[error("the source is not a checkpoint: {0}")]
     Source(CheckpointError),
     #[error("the source is quantized already: {0}")]
     QuantizedSource(String),
 }
 
-/// Opens a checkpoint that may be at fault.
-pub(super) fn judged(dir: &Path, findings: &mut Vec<Finding>) -> Result<Option<Checkpoint>, CheckError> {
+/// Opens a checkpoint that is to be judged; `None`, with a finding, where it is too faulty to be opened.
+pub(crate) fn judged(dir: &Path, findings: &mut Vec<Finding>) -> Result<Option<Checkpoint>, CheckError> {
     match Checkpoint::open(dir) {
         Ok(checkpoint) => Ok(Some(checkpoint)),
-        Err(error) if is_machine(&error) => Err(CheckError::Open(error)),
+        Err(error) if is_of_machine(&error) => Err(CheckError::Open(error)),
         Err(error) => {
-            let mut finding = Finding::new(&rules::CONTAINER, error.to_string());
-            if let CheckpointError::Header { shard, .. } = &error {
-                finding = finding.file(shard);
-            }
-            findings.push(finding);
+            findings.push(q0_container::unreadable(&error));
             Ok(None)
         }
     }
 }
 
-/// Whether nothing can be said of the checkpoint.
-fn is_machine(error: &CheckpointError) -> bool {
+/// Opens a source that is not quantized, or is FP8.
+///
+/// # Errors
+/// It is quantized in another way, or cannot be read.
+pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckError> {
+    let shards = Shards::open(checkpoint)?;
+    // What is wrong with a source is for `lint` to say. Only what is not checked at all would leave the proof blind.
+    let mut findings = Vec::new();
+    let structure = structure::check(checkpoint, &shards, &mut findings)?;
+    if let Some(how) = &checkpoint.quantized {
+        let is_known = findings.iter().all(|finding| *finding.rule != q1_config::UNKNOWN_METHOD);
+        let are_sources = structure.weights.iter().all(|weight| weight.form.storage.is_source());
+        if !is_known || structure.weights.is_empty() || !are_sources {
+            return Err(CheckError::QuantizedSource(how.clone()));
+        }
+    }
+    Ok(OpenedSource::new(checkpoint, shards, structure.weights))
+}
+
+/// Reports whether an error says nothing of the checkpoint: it is not there, or the machine cannot read it.
+fn is_of_machine(error: &CheckpointError) -> bool {
     let unreadable = |error: &SourceError| matches!(error, SourceError::Io { .. } | SourceError::Changed { .. });
     match error {
         CheckpointError::Missing { .. } | CheckpointError::NotDirectory { .. } | CheckpointError::Unreadable { .. } => {

@@ -2,13 +2,13 @@
 
 use rayon::ThreadPoolBuilder;
 
-/// Does this work with a thread per processor; where this process may start none, on the calling thread alone.
+/// Runs `work` on a pool with a thread per processor, or on the calling thread alone where no thread can be started.
 pub fn on_all_processors<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match ThreadPoolBuilder::new().build() {
         Ok(pool) => pool.install(work),
         Err(_) => {
-            // Without it, the first parallel step would start threads again, and panic. It fails only where there is
-            // such a pool already.
+            // Without a pool, rayon's first parallel step would try to start threads and panic where it cannot. This
+            // fails only where there is such a pool already.
             let _ = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
             work()
         }

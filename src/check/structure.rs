@@ -1,104 +1,64 @@
-//! The structural part of a proof: config.json, list and tensors against each other. No weight is read, and of other tensors
-//! only those that hold a number or two.
+//! The structural pass: container, config.json, ignore list and tensors against each other.
+//!
+//! `lint`, `verify` and `diff` begin with it, and so does the opening of a source. No weight is read, and of other
+//! tensors only those that hold a number or two.
 
-mod beside;
-mod container;
-mod listed;
-mod siblings;
-mod tensors;
-
-use super::coded::Coded;
-use super::declared::Declared;
-use super::finding::Finding;
-use super::modules::{self, Module, Stored};
-use super::rules;
-use super::shards::Shards;
-use qwen_fp8_checkpoint::models::LayerKind;
+use crate::config::DeclaredConfig;
+use crate::decode::{QuantizedWeight, Shards, WeightState, modules};
+use crate::report::Finding;
+use crate::rules::{Subject, q0_container, q1_config, q2_ignore_list, q3_tensors};
 use qwen_fp8_checkpoint::source::SourceError;
-use qwen_fp8_checkpoint::text::shown;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
-/// What the structure of a checkpoint shows.
+/// The quantized weights of a checkpoint.
 #[derive(Debug)]
-pub(super) struct Structure<'a> {
+pub(crate) struct Structure<'a> {
     /// Weights that can be decoded, in order of name.
-    pub(super) coded: Vec<Coded<'a>>,
-    /// Scales and their like, which belong to some weight; in order of name.
-    pub(super) companions: Vec<&'a str>,
+    pub(crate) weights: Vec<QuantizedWeight<'a>>,
+    /// Names of quantization tensors, each of which belongs to some weight; in order.
+    auxiliary: Vec<&'a str>,
 }
 
 impl<'a> Structure<'a> {
-    /// The weight whose codes this tensor holds.
-    pub(super) fn coded(&self, tensor: &Tensor) -> Option<&Coded<'a>> {
-        let at = self.coded.binary_search_by(|coded| coded.codes.name.cmp(&tensor.name)).ok()?;
-        Some(&self.coded[at])
+    /// Returns the weight whose codes this tensor holds.
+    pub(crate) fn weight(&self, tensor: &Tensor) -> Option<&QuantizedWeight<'a>> {
+        let at = self.weights.binary_search_by(|weight| weight.codes.name.cmp(&tensor.name)).ok()?;
+        Some(&self.weights[at])
     }
 
-    /// Whether the tensor stands beside some weight.
-    pub(super) fn is_companion(&self, tensor: &Tensor) -> bool {
-        self.companions.binary_search(&tensor.name.as_str()).is_ok()
+    /// Reports whether the tensor belongs to some quantized weight.
+    pub(crate) fn is_auxiliary(&self, tensor: &Tensor) -> bool {
+        self.auxiliary.binary_search(&tensor.name.as_str()).is_ok()
     }
 }
 
-/// What the rules look at.
-struct View<'v, 'a> {
-    checkpoint: &'a Checkpoint,
-    shards: &'v Shards,
-    declared: &'v Declared,
-    modules: &'v [Module<'a>],
-}
-
-/// Holds a checkpoint against the rules.
+/// Checks a checkpoint by the rules Q0 to Q3, and finds its quantized weights.
 ///
 /// # Errors
 /// A tensor that says how others are read cannot be read.
-pub(super) fn check<'a>(
+pub(crate) fn check<'a>(
     checkpoint: &'a Checkpoint,
     shards: &Shards,
     findings: &mut Vec<Finding>,
 ) -> Result<Structure<'a>, SourceError> {
-    container::check(checkpoint, findings);
-    siblings::check(checkpoint, findings);
-    let modules = modules::modules(checkpoint);
-    let mut companions: Vec<&str> =
-        modules.iter().flat_map(|module| &module.companions).map(|tensor| tensor.name.as_str()).collect();
-    companions.sort_unstable();
-    let quantized = modules.iter().find(|module| module.is(Stored::Coded) || !module.companions.is_empty());
-    let mut coded = match (Declared::read(&checkpoint.config, findings), quantized) {
-        (Some(declared), Some(_)) => {
-            let view = View { checkpoint, shards, declared: &declared, modules: &modules };
-            listed::check(&view, findings);
-            tensors::check(&view, findings)?
-        }
-        (Some(_), None) => {
-            let message = "config.json declares a quantization, and no tensor is quantized";
-            findings.push(Finding::new(&rules::NOTHING_QUANTIZED, message).config(""));
-            Vec::new()
-        }
-        (None, Some(module)) if checkpoint.config.quantization_config().is_none() => {
-            let message = format!(
-                "{} is quantized, and config.json has no `quantization_config`",
-                shown(module.stored().map_or(module.name, |weight| &weight.name))
-            );
-            findings.push(Finding::new(&rules::NO_CONFIG, message).file("config.json"));
-            Vec::new()
-        }
-        (None, None) if checkpoint.config.quantization_config().is_none() => {
-            findings.push(Finding::new(&rules::UNQUANTIZED, "no tensor is quantized").file("config.json"));
-            Vec::new()
-        }
-        (None, _) => Vec::new(),
-    };
-    coded.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
-    Ok(Structure { coded, companions })
-}
-
-/// Whether servers build a layer of this kind with a quantization when config.json has one.
-fn is_quantizable(kind: LayerKind) -> bool {
-    matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts | LayerKind::LmHead)
-}
-
-/// `1 module`, `7 modules`.
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+    q0_container::check(checkpoint, findings);
+    q3_tensors::siblings::check(checkpoint, findings);
+    let modules = modules(checkpoint);
+    let names = modules.iter().flat_map(|module| &module.auxiliary).map(|tensor| tensor.name.as_str());
+    let mut auxiliary: Vec<&str> = names.collect();
+    auxiliary.sort_unstable();
+    let has_codes = modules.iter().find(|module| module.is(WeightState::Quantized) || !module.auxiliary.is_empty());
+    let mut faults = Vec::new();
+    let declared = DeclaredConfig::read(&checkpoint.config, &mut faults);
+    q1_config::faults(faults, findings);
+    q1_config::agreement(checkpoint, declared.as_ref(), has_codes, findings);
+    let mut weights = Vec::new();
+    if let (Some(declared), Some(_)) = (&declared, has_codes) {
+        let subject = Subject { checkpoint, shards, declared, modules: &modules };
+        q2_ignore_list::check(&subject, findings);
+        weights = q3_tensors::check(&subject, findings)?;
+    }
+    // Modules come in order of their names, and tensors are looked up by those of their codes.
+    weights.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
+    Ok(Structure { weights, auxiliary })
 }

@@ -1,50 +1,51 @@
-//! `verify`: the proof that a result is sound, and that it is the source's.
+//! `verify`: the proof that a result is sound, and that it was made from its source.
 
-mod folder;
-mod summary;
+mod kinds;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::content::{CheckedTensor, Content};
-use super::finding::{self, Finding};
-use super::open::{CheckError, judged};
-use super::recorded::Recorded;
-use super::rules;
-use super::shards::Shards;
-use super::source::Source;
-use super::structure;
-use super::threshold::Threshold;
+use crate::content::ContentPass;
+use crate::decode::Shards;
+use crate::open::{self, CheckError, judged};
+use crate::report::{Finding, Threshold, has_error, locate};
+use crate::rules::q5_source::{folder, threshold};
+use crate::source::{CheckedTensor, RecordedActions};
+use crate::structure;
 use qwen_fp8_checkpoint::Checkpoint;
-use qwen_fp8_checkpoint::text::shown;
 
-pub use summary::KindQuality;
+pub use kinds::KindQuality;
 
-/// What was proven of a result, and what was not.
+/// The outcome of a proof.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
+    /// The directory of the result.
     pub output: PathBuf,
+    /// The directory of the source, where there was one to compare with.
     pub source: Option<PathBuf>,
-    /// Whether the source is the one that the manifest names, and nobody else named one.
+    /// Set where the manifest named the source, and nobody else did.
     pub source_recorded: bool,
-    /// Whether no finding is an error.
+    /// Set where no finding is an error.
     pub sound: bool,
+    /// Every rule that the result breaks.
     pub findings: Vec<Finding>,
     /// Quality by kind of layer.
     pub kinds: Vec<KindQuality>,
-    /// In order of name; those with findings may be absent.
+    /// The tensors in order of name; those with findings may be absent.
     pub tensors: Vec<CheckedTensor>,
 }
 
 /// Verifies the result in `output`, against the checkpoint in `source` where that is given.
 ///
 /// # Errors
-/// A file cannot be read, or the source is no source. What is wrong with the result is a finding.
+/// A file cannot be read, or the source is not a checkpoint or is quantized and not FP8. What is wrong with the
+/// result is a finding.
 pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
+    // The source first: without one that can be read there is no proof, and an error says so before any work.
     let checkpoint = source.map(|dir| Checkpoint::open(dir).map_err(CheckError::Source)).transpose()?;
-    let original = checkpoint.as_ref().map(Source::open).transpose()?;
+    let original = checkpoint.as_ref().map(open::source).transpose()?;
     let mut tensors = Vec::new();
     if let Some(checkpoint) = judged(output, &mut findings)? {
         let shards = Shards::open(&checkpoint)?;
@@ -52,32 +53,21 @@ pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) ->
         if let Some(original) = &original {
             folder::check(&checkpoint, original.checkpoint, &mut findings)?;
         }
-        let recorded = Recorded::of(output);
-        let content = Content::of(&checkpoint, &shards, original.as_ref(), &structure, &recorded);
+        let recorded = RecordedActions::read(output);
+        let content = ContentPass::new(&checkpoint, &shards, original.as_ref(), &structure, &recorded);
         tensors = content.check(&mut findings)?;
-        hold(&tensors, thresholds, &mut findings);
-        finding::locate(&mut findings, &checkpoint);
+        // Bounds apply to figures alone; a tensor that could not be compared has a finding in their place.
+        threshold::check(&tensors, thresholds, &mut findings);
+        locate(&mut findings, &checkpoint);
     }
     let findings: Vec<Finding> = findings.into_iter().map(Finding::strict).collect();
     Ok(Verification {
         output: output.to_owned(),
         source: source.map(Path::to_owned),
         source_recorded: false,
-        sound: !finding::at_fault(&findings),
+        sound: !has_error(&findings),
         findings,
-        kinds: summary::by_kind(&tensors),
+        kinds: kinds::by_kind(&tensors),
         tensors,
     })
-}
-
-fn hold(tensors: &[CheckedTensor], thresholds: &[Threshold], findings: &mut Vec<Finding>) {
-    for tensor in tensors {
-        let Some(figures) = &tensor.figures else { continue };
-        for threshold in thresholds {
-            if let Some(value) = threshold.broken(figures) {
-                let message = format!("{}: {value}, which `{threshold}` does not allow", shown(&tensor.name));
-                findings.push(Finding::new(&rules::THRESHOLD, message).tensor(&tensor.name));
-            }
-        }
-    }
 }

@@ -7,7 +7,7 @@ use super::error::CommandError;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
-use crate::check::{self, Described, Difference, Stored, TensorDifference};
+use crate::check::{self, DescribedTensor, Difference, StoredAs, TensorDifference};
 use crate::checkpoint::text::{count, sentence, shown};
 
 /// The number of names that a list shows; the rest is counted.
@@ -136,7 +136,7 @@ fn layers(difference: &Difference) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn only(title: &str, tensors: &[Described]) -> Option<String> {
+fn only(title: &str, tensors: &[DescribedTensor]) -> Option<String> {
     let mut text = format!("{title}\n");
     for tensor in tensors.iter().take(NAMES) {
         text.push_str(&format!("  {} {}\n", shown(&tensor.name), described(&tensor.stored)));
@@ -162,7 +162,7 @@ fn value(value: Option<&Value>) -> String {
     format!("{}{dots}", sentence(&cut))
 }
 
-fn described(stored: &Stored) -> String {
+fn described(stored: &StoredAs) -> String {
     format!("{} {:?}", stored.form, stored.shape)
 }
 

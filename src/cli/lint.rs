@@ -28,7 +28,7 @@ fn rules() -> String {
     let mut table = String::from("| code | name | `lint` | `verify` | what is wrong |\n|---|---|---|---|---|\n");
     for rule in RULES {
         let (lint, verify) = (rule.severity.name(), rule.strict.name());
-        table.push_str(&format!("| {} | {} | {lint} | {verify} | {} |\n", rule.code, rule.name, rule.summary));
+        table.push_str(&format!("| {} | {} | {lint} | {verify} | {} |\n", rule.code, rule.name, rule.text()));
     }
     table
 }

@@ -11,7 +11,7 @@ use super::findings::{fail_on_errors, render, verdict};
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
-use crate::check::{self, Checked, CheckedTensor, Verification};
+use crate::check::{self, CheckedAs, CheckedTensor, Verification};
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::model_id::HubEnvironment;
 use crate::checkpoint::text::{grouped, human, shown, shown_path};
@@ -99,8 +99,8 @@ fn text(verification: &Verification, verbose: bool) -> String {
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
     let proven = match verification.source {
         Some(_) => {
-            let (copied, quantized) = (of(Checked::Copied).count(), of(Checked::Quantized).count());
-            let (carried, decoded) = (of(Checked::Carried).count(), of(Checked::Dequantized).count());
+            let (copied, quantized) = (of(CheckedAs::Copied).count(), of(CheckedAs::Quantized).count());
+            let (carried, decoded) = (of(CheckedAs::PassedThrough).count(), of(CheckedAs::Dequantized).count());
             let mut proven = format!("{copied} copied, {quantized} quantized");
             for (number, what) in [(carried, "carried over"), (decoded, "dequantized")] {
                 if number > 0 {
@@ -110,7 +110,7 @@ fn text(verification: &Verification, verbose: bool) -> String {
             proven
         }
         None => {
-            let (decoded, unread) = (of(Checked::Decoded).count(), of(Checked::Unread).count());
+            let (decoded, unread) = (of(CheckedAs::Decoded).count(), of(CheckedAs::Unread).count());
             format!("{decoded} decoded, {unread} not read since there is no source to compare them with")
         }
     };
@@ -132,7 +132,7 @@ fn kinds(verification: &Verification) -> String {
         ("flushed", Align::Right),
     ]);
     for kind in &verification.kinds {
-        let has_figures = kind.action == Checked::Quantized;
+        let has_figures = kind.action == CheckedAs::Quantized;
         let figure = |text: String| if has_figures { text } else { String::new() };
         table.row([
             kind.kind.escape_debug().to_string(),
@@ -186,14 +186,14 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
     table.render()
 }
 
-fn action(action: Checked) -> &'static str {
+fn action(action: CheckedAs) -> &'static str {
     match action {
-        Checked::Copied => "copied",
-        Checked::Carried => "carried over",
-        Checked::Dequantized => "dequantized",
-        Checked::Quantized => "quantized",
-        Checked::Decoded => "decoded",
-        Checked::Unread => "not read",
+        CheckedAs::Copied => "copied",
+        CheckedAs::PassedThrough => "carried over",
+        CheckedAs::Dequantized => "dequantized",
+        CheckedAs::Quantized => "quantized",
+        CheckedAs::Decoded => "decoded",
+        CheckedAs::Unread => "not read",
     }
 }
 

@@ -78,8 +78,9 @@ fn missing_extra_and_renamed_tensors_are_told_apart() {
     folder.write(dir.path());
     let found = diff(&source(), dir.path()).unwrap();
     assert!(!found.same && found.changed.is_empty());
-    let names =
-        |tensors: &[qwen_fp8::check::Described]| tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>();
+    let names = |tensors: &[qwen_fp8::check::DescribedTensor]| {
+        tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(names(&found.only_in_a), ["model.language_model.norm.weight"]);
     assert_eq!(names(&found.only_in_b), ["model.new.weight"]);
     let renamed: Vec<_> = found.renamed.iter().map(|renamed| (renamed.a.as_str(), renamed.b.as_str())).collect();

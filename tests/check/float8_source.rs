@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use half::bf16;
-use qwen_fp8::check::{CheckError, Checked, Verification, verify};
+use qwen_fp8::check::{CheckError, CheckedAs, Verification, verify};
 use serde_json::{Value, json};
 
 use crate::support::folder::{Base, Folder, Tensor, apply, source};
@@ -93,7 +93,7 @@ fn codes(verification: &Verification) -> Vec<(&'static str, String)> {
     findings.map(of).filter(|(code, _)| *code != "Q107").collect()
 }
 
-fn count(verification: &Verification, action: Checked) -> usize {
+fn count(verification: &Verification, action: CheckedAs) -> usize {
     verification.tensors.iter().filter(|tensor| tensor.action == action).count()
 }
 
@@ -106,7 +106,11 @@ fn what_was_carried_over_is_proven() {
         let rest: Vec<_> =
             codes(&verification).into_iter().filter(|(code, _)| name != "flat" || *code != "Q304").collect();
         assert_eq!(rest, [], "{name}");
-        assert_eq!((count(&verification, Checked::Carried), count(&verification, Checked::Copied)), (14, 56), "{name}");
+        assert_eq!(
+            (count(&verification, CheckedAs::PassedThrough), count(&verification, CheckedAs::Copied)),
+            (14, 56),
+            "{name}"
+        );
         // The flat ones as they should be.
         for (name, tensor) in folder.shards.values_mut().flatten() {
             if name.ends_with("weight_scale") && tensor.shape.len() == 1 && tensor.shape[0] > 1 {
@@ -144,14 +148,14 @@ fn the_tags_of_the_other_format_are_proven() {
     });
     let verification = check(&folder, Base::Block.dir());
     assert_eq!(codes(&verification), []);
-    assert_eq!(count(&verification, Checked::Carried), 14);
+    assert_eq!(count(&verification, CheckedAs::PassedThrough), 14);
     // And the other way round, by the program.
     let root = tempfile::tempdir().unwrap();
     let (other, back) = (root.path().join("other"), root.path().join("back"));
     folder.write(&other);
     apply("format: fp8\nscheme: PASSTHROUGH\ntargets: Linear\n", &other, &back);
     let verification = verify(&back, Some(&other), &[]).unwrap();
-    assert_eq!((codes(&verification), count(&verification, Checked::Carried)), (vec![], 14));
+    assert_eq!((codes(&verification), count(&verification, CheckedAs::PassedThrough)), (vec![], 14));
 }
 
 #[test]
@@ -165,7 +169,7 @@ fn what_was_decoded_is_proven() {
         let verification = check(&folder, &source);
         assert_eq!(codes(&verification), [], "{name}");
         assert_eq!(
-            (count(&verification, Checked::Dequantized), count(&verification, Checked::Copied)),
+            (count(&verification, CheckedAs::Dequantized), count(&verification, CheckedAs::Copied)),
             (14, 56),
             "{name}"
         );
@@ -173,7 +177,7 @@ fn what_was_decoded_is_proven() {
         let output = root.path().join("output");
         apply("rules:\n  - {scheme: DEQUANTIZE, targets: Linear}\n", &source, &output);
         let verification = verify(&output, Some(&source), &[]).unwrap();
-        assert_eq!((codes(&verification), count(&verification, Checked::Dequantized)), (vec![], 14), "{name}");
+        assert_eq!((codes(&verification), count(&verification, CheckedAs::Dequantized)), (vec![], 14), "{name}");
         // Nothing is missed: one bit, another rounding, another dtype.
         let mut spoilt = folder.clone();
         spoilt.tensor(&format!("{Q}.weight")).bytes[1000] ^= 1;
@@ -199,7 +203,8 @@ fn what_was_quantized_again_is_proven() {
             apply(&recipe, &source, &output);
             let verification = verify(&output, Some(&source), &[]).unwrap();
             assert_eq!(codes(&verification), [], "{name} {scheme}");
-            let (again, carried) = (count(&verification, Checked::Quantized), count(&verification, Checked::Carried));
+            let (again, carried) =
+                (count(&verification, CheckedAs::Quantized), count(&verification, CheckedAs::PassedThrough));
             // To the same form it is a round trip, which keeps every byte, or nearly.
             assert_eq!(again + carried, 14, "{name} {scheme}");
             assert!(again == 14 || scheme.starts_with("FP8"), "{name} {scheme}");
@@ -233,7 +238,7 @@ rules:
     apply(rules, Base::Channel.dir(), &output);
     let verification = verify(&output, Some(Base::Channel.dir()), &[]).unwrap();
     assert_eq!(codes(&verification), []);
-    let actions = [Checked::Carried, Checked::Dequantized, Checked::Quantized, Checked::Copied];
+    let actions = [CheckedAs::PassedThrough, CheckedAs::Dequantized, CheckedAs::Quantized, CheckedAs::Copied];
     assert_eq!(actions.map(|action| count(&verification, action)), [7, 4, 3, 56]);
     // The manifest says what was carried over, and then it is the source's to the last bit of a scale.
     let mut folder = Folder::read(&output);

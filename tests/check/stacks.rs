@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::bf16;
-use qwen_fp8::check::{Checked, Finding, Verification, verify};
+use qwen_fp8::check::{CheckedAs, Finding, Verification, verify};
 use serde_json::{Value, json};
 
 use crate::support::folder::{Folder, Tensor, apply};
@@ -199,8 +199,8 @@ fn copies_and_codes_of_split_experts_are_proven() {
         let verification = check(&float8(shape), &dir);
         assert_eq!(verification.findings, [], "{shape:?}");
         let of = |action| verification.tensors.iter().filter(move |tensor| tensor.action == action);
-        assert_eq!((of(Checked::Copied).count(), of(Checked::Quantized).count()), (4, 3 * EXPERTS), "{shape:?}");
-        assert!(of(Checked::Quantized).all(|tensor| tensor.figures.unwrap().sqnr_db.unwrap() > 30.0));
+        assert_eq!((of(CheckedAs::Copied).count(), of(CheckedAs::Quantized).count()), (4, 3 * EXPERTS), "{shape:?}");
+        assert!(of(CheckedAs::Quantized).all(|tensor| tensor.figures.unwrap().sqnr_db.unwrap() > 30.0));
     }
 }
 
@@ -222,7 +222,7 @@ fn every_scheme_of_split_experts_is_proven() {
         let verification = verify(&output, Some(&dir), &[]).unwrap();
         assert_eq!(verification.findings, [], "{shape:?}");
         assert_eq!(
-            verification.tensors.iter().filter(|tensor| tensor.action == Checked::Copied).count(),
+            verification.tensors.iter().filter(|tensor| tensor.action == CheckedAs::Copied).count(),
             3 + 3 * EXPERTS
         );
         if shape.named {

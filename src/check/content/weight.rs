@@ -1,20 +1,16 @@
-//! One quantized weight: its codes and scales, and how each weight decodes against the source.
+//! The check of one quantized weight: its scales, its codes, and each value against the source.
 
 use rayon::prelude::*;
 
-use super::group::{Held, ScaleCount};
-use super::matrix::{Matrix, Part};
-use super::places::Places;
-use super::scales::{Scales, check_scales};
-use super::{Checked, CheckedTensor, Reader};
-use crate::coded::{Coded, Scratch};
-use crate::finding::Finding;
-use crate::original::Original;
-use crate::rules;
-use crate::shards::pieces;
+use super::OutputReader;
+use crate::decode::{QuantizedWeight, Scratch, pieces};
+use crate::report::Finding;
+use crate::rules::q4_values::{self, ScaleVerdict};
+use crate::rules::q5_source::reference;
+use crate::source::{CheckedAs, CheckedTensor, Comparison, Original, ScaleCount, ScaleRule, WeightComparison, scan};
 use qwen_fp8_checkpoint::source::SourceError;
-use qwen_fp8_checkpoint::text::shown;
 
+/// Buffers of a thread.
 #[derive(Default)]
 struct Buffers {
     scratch: Scratch,
@@ -22,73 +18,50 @@ struct Buffers {
     weights: Vec<f32>,
 }
 
-/// Checks one weight, against its original where there is one of its shape.
+/// Checks one weight, against an original of its shape where there is one.
 pub(super) fn check(
-    reader: &Reader<'_>,
-    coded: &Coded<'_>,
+    reader: &OutputReader<'_>,
+    weight: &QuantizedWeight<'_>,
     original: Option<Original<'_>>,
-    held: Held,
+    rule: ScaleRule,
     findings: &mut Vec<Finding>,
 ) -> Result<CheckedTensor, SourceError> {
-    let values = check_scales(coded, reader.output, reader.recorded, findings)?;
+    let verdict = q4_values::qparams(weight, &scan(weight, reader.shards)?, reader.recorded, findings);
     let source = original.map(|original| original.dtype());
-    let searched = reader.recorded.searched(&coded.name());
-    let held = if searched { Held::Search } else { held };
-    let matrix = Matrix { coded, book: coded.form.storage().book(), source, searched };
-    let parts = pieces(coded.matrix, coded.sides()[0])
+    let searched = reader.recorded.is_searched(&weight.name());
+    let rule = if searched { ScaleRule::Search } else { rule };
+    let comparison = WeightComparison { weight, book: weight.form.storage.codebook(), source, searched };
+    let parts = pieces(weight.shape, weight.sides()[0])
         .into_par_iter()
         .map_init(Buffers::default, |buffers, piece| {
             let Buffers { scratch, codes, weights } = buffers;
-            coded.read_codes(reader.output, &piece, &mut scratch.bytes, codes)?;
-            let steps = coded.steps(reader.output, &piece.rows)?;
+            weight.read_codes(reader.shards, &piece, &mut scratch.bytes, codes)?;
+            let qparams = weight.qparams(reader.shards, &piece.rows)?;
             if let Some(original) = &original {
                 original.read(&piece, scratch, weights)?;
             }
-            Ok(matrix.part(&piece, &steps, codes, weights))
+            Ok(comparison.piece(&piece, &qparams, codes, weights))
         })
-        .collect::<Result<Vec<Part>, SourceError>>()?;
-    let whole = matrix.join(parts);
-    report(&whole, &matrix, values, findings);
+        .collect::<Result<Vec<Comparison>, SourceError>>()?;
+    let found = comparison.join(parts);
+    q4_values::codes(weight, &found, verdict, findings);
+    if verdict == ScaleVerdict::NonFiniteKept && source.is_some() {
+        q4_values::unexplained(weight, &found, findings);
+    }
+    reference::outside_step(weight, &found, findings);
     let mut checked = CheckedTensor {
-        storage: Some(coded.describe()),
-        largest: whole.verdict.largest,
-        ..CheckedTensor::plain(&coded.name(), Checked::Decoded, coded.bytes())
+        storage: Some(weight.form.describe()),
+        amax: found.verdict.amax,
+        ..CheckedTensor::plain(&weight.name(), CheckedAs::Decoded, weight.bytes())
     };
     if original.is_some() {
-        checked.action = Checked::Quantized;
-        checked.figures = Some(whole.sums.figures());
-        checked.worst = whole.verdict.worst(coded);
-        if values == Scales::Sound && whole.nans.number == 0 {
-            checked.scales = ScaleCount { held, ..whole.verdict.scales };
+        checked.action = CheckedAs::Quantized;
+        checked.figures = Some(found.sums.figures());
+        checked.worst = found.verdict.worst(weight);
+        // Damaged weights have their findings, and would count against the rule that the others follow.
+        if verdict == ScaleVerdict::Sound && found.nans.number == 0 {
+            checked.scales = ScaleCount { rule, ..found.verdict.scales };
         }
     }
     Ok(checked)
-}
-
-fn report(whole: &Part, matrix: &Matrix<'_>, values: Scales, findings: &mut Vec<Finding>) {
-    let name = &matrix.coded.codes.name;
-    let Places { number, first } = if values == Scales::Kept { whole.strays } else { whole.nans };
-    if number > 0 {
-        let what = match matrix.coded.form.storage().codes().dtype {
-            safetensors::Dtype::F8_E4M3 => "NaN".to_owned(),
-            _ => format!("that are no {}", matrix.coded.form.storage().name()),
-        };
-        let message = format!("{} holds {number} {what}, the first at {first:?}", shown(name));
-        findings.push(Finding::new(&rules::WEIGHT_NAN, message).tensor(name));
-    }
-    let unexplained = whole.verdict.unexplained;
-    if values == Scales::Kept && matrix.source.is_some() && unexplained > 0 {
-        let message = format!("{unexplained} scales of {} are NaN or infinite where the source is finite", shown(name));
-        findings.push(Finding::new(&rules::SCALE_VALUE, message).tensor(&matrix.coded.scale.name));
-    }
-    if whole.outside.number > 0 {
-        let Places { number, first } = whole.outside;
-        let message = format!(
-            "{}: {number} weights decode to more than half a step from the source, the first at {first:?}; the greatest error is {:e} at {:?}",
-            shown(name),
-            whole.sums.max_error,
-            whole.sums.max_error_at
-        );
-        findings.push(Finding::new(&rules::OUTSIDE_STEP, message).tensor(name));
-    }
 }

@@ -1,4 +1,4 @@
-//! How two config.json differ, key by key.
+//! The differences of two config.json, key by key.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,11 +14,12 @@ pub struct ConfigDifference {
     pub b: Option<Value>,
 }
 
+/// Lists the keys that differ, at the depth where they do.
 pub(super) fn differences(a: &Config, b: &Config) -> Vec<ConfigDifference> {
     let mut differences = Vec::new();
     let keys = a.keys().chain(b.keys().filter(|key| a.get(key).is_none()));
     for key in keys {
-        // The text decides where a number is beyond what a machine holds.
+        // Texts are compared: two numbers of more digits than F64 holds may be the same value.
         if a.get(key) != b.get(key) {
             compare(format!("/{}", escape(key)), a.value(&[key]), b.value(&[key]), &mut differences);
         }

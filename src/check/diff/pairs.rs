@@ -1,49 +1,53 @@
-//! Which tensor of one checkpoint is which of the other: by name, by the name a server gives it, by content.
+//! The pairing of two checkpoints' tensors: by name, by the name a server gives them, by content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
 
-use super::tensor::Logical;
-use super::{Renamed, Side};
-use crate::shards::{Shards, ranges};
+use super::tensor::LogicalTensor;
+use super::{DiffSide, Renamed};
+use crate::decode::{Shards, ranges};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::models::served_name;
 use qwen_fp8_checkpoint::source::SourceError;
 
-/// The tensors of two checkpoints.
-pub(super) struct Pairs<'a> {
-    /// In order of A's names; renamed ones included.
-    pub(super) both: Vec<(Logical<'a>, Logical<'a>)>,
-    pub(super) only_in_a: Vec<Logical<'a>>,
-    pub(super) only_in_b: Vec<Logical<'a>>,
+/// The tensors of two checkpoints, paired.
+pub(super) struct TensorPairs<'a> {
+    /// Pairs in order of A's names, renamed tensors among them.
+    pub(super) both: Vec<(LogicalTensor<'a>, LogicalTensor<'a>)>,
+    pub(super) only_in_a: Vec<LogicalTensor<'a>>,
+    pub(super) only_in_b: Vec<LogicalTensor<'a>>,
     pub(super) renamed: Vec<Renamed>,
 }
 
 /// Pairs the tensors of two checkpoints, each in order of name.
 pub(super) fn pair<'a>(
-    a: &[Logical<'a>],
-    b: &[Logical<'a>],
-    side_a: &Side<'_>,
-    side_b: &Side<'_>,
-) -> Result<Pairs<'a>, SourceError> {
-    let of_b: BTreeMap<&str, &Logical<'a>> = b.iter().map(|of| (of.name.as_str(), of)).collect();
+    a: &[LogicalTensor<'a>],
+    b: &[LogicalTensor<'a>],
+    side_a: &DiffSide<'_>,
+    side_b: &DiffSide<'_>,
+) -> Result<TensorPairs<'a>, SourceError> {
+    let of_b: BTreeMap<&str, &LogicalTensor<'a>> = b.iter().map(|of| (of.name.as_str(), of)).collect();
     let names_a: BTreeSet<&str> = a.iter().map(|of| of.name.as_str()).collect();
-    let mut pairs = Pairs { both: Vec::new(), only_in_a: Vec::new(), only_in_b: Vec::new(), renamed: Vec::new() };
+    let mut pairs = TensorPairs { both: Vec::new(), only_in_a: Vec::new(), only_in_b: Vec::new(), renamed: Vec::new() };
     for of in a {
         match of_b.get(of.name.as_str()) {
             Some(other) => pairs.both.push((of.clone(), (*other).clone())),
             None => pairs.only_in_a.push(of.clone()),
         }
     }
+    // Names decide first: a tensor that kept its name is the same one, whatever became of its values.
     pairs.only_in_b = b.iter().filter(|of| !names_a.contains(of.name.as_str())).cloned().collect();
-    by_key(&mut pairs, |of| Ok((bare_name(&of.name), 0, of.shape())), |of| Ok((bare_name(&of.name), 0, of.shape())))?;
-    // Only tensors that some unpaired one of the other side could be are read.
-    let forms =
-        |of: &[Logical<'_>]| -> BTreeSet<(String, Vec<usize>)> { of.iter().map(|of| form(of.tensor)).collect() };
+    let by_name = |of: &LogicalTensor<'a>| Ok((bare_name(&of.name), 0, of.shape()));
+    by_key(&mut pairs, by_name, by_name)?;
+    // Tensors are read only where an unpaired one of the other side has their dtype and shape.
+    let forms = |of: &[LogicalTensor<'_>]| {
+        let forms = of.iter().map(|of| form(of.tensor));
+        forms.collect::<BTreeSet<_>>()
+    };
     let (forms_a, forms_b) = (forms(&pairs.only_in_a), forms(&pairs.only_in_b));
-    let key = |shards: &Shards, of: &Logical<'_>, others: &BTreeSet<(String, Vec<usize>)>| {
+    let key = |shards: &Shards, of: &LogicalTensor<'_>, others: &BTreeSet<(String, Vec<usize>)>| {
         let form = form(of.tensor);
-        // A key of its own, which is no tensor's of the other side.
+        // No tensor of the other side has this dtype and shape, so that any hash will do.
         let hash = if others.contains(&form) { content_hash(shards, of.tensor)? } else { 0 };
         Ok((form.0, hash, form.1))
     };
@@ -53,15 +57,15 @@ pub(super) fn pair<'a>(
     Ok(pairs)
 }
 
-type Key = (String, u64, Vec<usize>);
+type PairKey = (String, u64, Vec<usize>);
 
-/// Pairs what is left over on both sides and has the same key, where no other has it.
+/// Pairs two tensors, one left over on each side, that have the same key and share it with no other.
 fn by_key<'a>(
-    pairs: &mut Pairs<'a>,
-    key_a: impl Fn(&Logical<'a>) -> Result<Key, SourceError>,
-    key_b: impl Fn(&Logical<'a>) -> Result<Key, SourceError>,
+    pairs: &mut TensorPairs<'a>,
+    key_a: impl Fn(&LogicalTensor<'a>) -> Result<PairKey, SourceError>,
+    key_b: impl Fn(&LogicalTensor<'a>) -> Result<PairKey, SourceError>,
 ) -> Result<(), SourceError> {
-    let mut keys: BTreeMap<Key, (Vec<Logical<'a>>, Vec<Logical<'a>>)> = BTreeMap::new();
+    let mut keys: BTreeMap<PairKey, (Vec<LogicalTensor<'a>>, Vec<LogicalTensor<'a>>)> = BTreeMap::new();
     for of in std::mem::take(&mut pairs.only_in_a) {
         keys.entry(key_a(&of)?).or_default().0.push(of);
     }
@@ -69,6 +73,7 @@ fn by_key<'a>(
         keys.entry(key_b(&of)?).or_default().1.push(of);
     }
     for (of_a, of_b) in keys.into_values() {
+        // One of each side, or none: two norms of ones have the same content, and a guess would invent a renaming.
         match (of_a.as_slice(), of_b.as_slice()) {
             ([a], [b]) => {
                 pairs.renamed.push(Renamed { a: a.name.clone(), b: b.name.clone() });
@@ -85,7 +90,7 @@ fn by_key<'a>(
     Ok(())
 }
 
-/// The name without what tells a language model in a vision model from one alone.
+/// Returns the name without the prefix that a language model has inside a vision model.
 fn bare_name(name: &str) -> String {
     let served = served_name(name);
     served.strip_prefix("language_model.").unwrap_or(&served).to_owned()

@@ -1,12 +1,12 @@
-//! What changed, by kind of layer and by layer.
+//! Differences by kind of layer and by layer.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::TensorDifference;
-use super::tensor::Logical;
-use crate::quality::Sums;
+use super::tensor::LogicalTensor;
+use crate::report::Sums;
 use qwen_fp8_checkpoint::models::{self, LayerKind};
 
 /// The tensors of one kind of layer, together.
@@ -15,27 +15,32 @@ pub struct KindDifference {
     /// The last part of the module's name for linear layers, such as `q_proj`; the kind of layer for others.
     pub kind: String,
     pub vision: bool,
+    /// Number of tensors in both checkpoints.
     pub tensors: u64,
+    /// Number of those that differ.
     pub changed: u64,
-    /// The Frobenius norm of the changes over that of the changed tensors in A.
+    /// Frobenius norm of the changes over that of the changed tensors in A.
     pub relative_error: Option<f64>,
+    /// Largest absolute change of an element.
     pub max_error: Option<f64>,
+    /// Lowest cosine of a changed tensor.
     pub min_cosine: Option<f64>,
 }
 
 /// A layer of a numbered stack in which something changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerDifference {
-    /// Such as `model.language_model.layers`.
+    /// The name of the stack, such as `model.language_model.layers`.
     pub stack: String,
     pub layer: u64,
-    /// Changed tensors.
+    /// Number of changed tensors.
     pub changed: u64,
     pub relative_error: f64,
 }
 
+/// Sums up differences by kind of layer.
 pub(super) fn by_kind(
-    pairs: &[(Logical<'_>, Logical<'_>)],
+    pairs: &[(LogicalTensor<'_>, LogicalTensor<'_>)],
     compared: &[Option<TensorDifference>],
 ) -> Vec<KindDifference> {
     let mut kinds: BTreeMap<(bool, String), (KindDifference, Sums)> = BTreeMap::new();
@@ -54,6 +59,7 @@ pub(super) fn by_kind(
         let Some(difference) = difference else { continue };
         summary.changed += 1;
         if let Some(figures) = &difference.figures {
+            // Sums and not means of figures: a large tensor counts as much as its elements.
             sums.merge(&difference.sums);
             summary.relative_error = Some(sums.figures().relative_error);
             summary.max_error = Some(sums.max_error);
@@ -63,6 +69,7 @@ pub(super) fn by_kind(
     kinds.into_values().map(|(summary, _)| summary).collect()
 }
 
+/// Sums up differences by layer of a numbered stack.
 pub(super) fn by_layer(changed: &[TensorDifference]) -> Vec<LayerDifference> {
     let mut layers: BTreeMap<(&str, u64), (u64, Sums)> = BTreeMap::new();
     for difference in changed {
@@ -80,7 +87,7 @@ pub(super) fn by_layer(changed: &[TensorDifference]) -> Vec<LayerDifference> {
     layers.into_iter().map(layer).collect()
 }
 
-/// `model.layers.3.mlp.up_proj.weight` → (`model.layers`, 3).
+/// Reads `model.layers.3.mlp.up_proj.weight` as (`model.layers`, 3).
 fn layer_of(name: &str) -> Option<(&str, u64)> {
     let at = name.match_indices('.').find_map(|(at, _)| {
         let number: u64 = name[at + 1..].split('.').next()?.parse().ok()?;

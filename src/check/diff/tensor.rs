@@ -1,58 +1,56 @@
-//! One tensor of both checkpoints, compared by bytes and by value.
+//! The comparison of one tensor of both checkpoints, by bytes and by value.
 
 use rayon::prelude::*;
 
-use super::{Described, Side, Stored, TensorDifference};
-use crate::coded::{Coded, Scratch};
-use crate::content::first_difference;
-use crate::original::Original;
-use crate::quality::Sums;
-use crate::shards::{Piece, Shards, pieces};
+use super::{DescribedTensor, DiffSide, StoredAs, TensorDifference};
+use crate::decode::{Piece, QuantizedWeight, Scratch, Shards, pieces};
+use crate::report::Sums;
+use crate::source::{Original, first_difference};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::source::SourceError;
 
-/// A tensor, and what it takes to decode it.
+/// A tensor, or a quantized weight with all its tensors.
 #[derive(Clone, Debug)]
-pub(super) struct Logical<'a> {
-    /// That of the weight, also where its codes have another.
+pub(super) struct LogicalTensor<'a> {
+    /// The name of the weight, also where its codes have another.
     pub(super) name: String,
     pub(super) tensor: &'a Tensor,
-    pub(super) coded: Option<&'a Coded<'a>>,
+    pub(super) quantized: Option<&'a QuantizedWeight<'a>>,
 }
 
-impl<'a> Logical<'a> {
-    pub(super) fn described(&self) -> Described {
-        Described { name: self.name.clone(), stored: self.stored() }
+impl<'a> LogicalTensor<'a> {
+    pub(super) fn described(&self) -> DescribedTensor {
+        DescribedTensor { name: self.name.clone(), stored: self.stored() }
     }
 
-    fn stored(&self) -> Stored {
-        let form = match self.coded {
+    fn stored(&self) -> StoredAs {
+        let form = match self.quantized.map(|weight| weight.form) {
             None => self.tensor.dtype.to_string(),
-            Some(coded) => format!("{}, {}", coded.form.numbers(), coded.form.grid.describe()),
+            Some(form) => format!("{}, {}", form.storage.values(), form.granularity.describe()),
         };
-        Stored { form, shape: self.shape() }
+        StoredAs { form, shape: self.shape() }
     }
 
-    /// The shape of the weight, also where its codes have another.
+    /// Returns the shape of the weight, also where its codes have another.
     pub(super) fn shape(&self) -> Vec<usize> {
-        self.coded.map_or_else(|| self.tensor.shape.clone(), |coded| coded.matrix.to_vec())
+        self.quantized.map_or_else(|| self.tensor.shape.clone(), |weight| weight.shape.to_vec())
     }
 
-    /// The tensor as numbers, where it can be read so.
-    fn values(&self, shards: &'a Shards) -> Option<Values<'a>> {
-        match self.coded {
-            Some(coded) => Some(Values::Coded(shards, coded)),
-            None => Some(Original::stored(shards, self.tensor)).filter(Original::is_numbers).map(Values::Plain),
+    /// Returns the tensor as values, where it can be read as such.
+    fn values(&self, shards: &'a Shards) -> Option<TensorValues<'a>> {
+        match self.quantized {
+            Some(weight) => Some(TensorValues::Quantized(shards, weight)),
+            None => Some(Original::stored(shards, self.tensor)).filter(Original::is_float).map(TensorValues::Plain),
         }
     }
 }
 
-/// How B's tensor differs from A's; `None` where they are the same bytes in the same form.
+/// Compares B's tensor with A's; `None` where they are the same bytes in the same form.
 pub(super) fn compare(
-    side_a: &Side<'_>,
-    a: &Logical<'_>,
-    side_b: &Side<'_>,
-    b: &Logical<'_>,
+    side_a: &DiffSide<'_>,
+    a: &LogicalTensor<'_>,
+    side_b: &DiffSide<'_>,
+    b: &LogicalTensor<'_>,
 ) -> Result<Option<TensorDifference>, SourceError> {
     if is_same(side_a, a, side_b, b)? {
         return Ok(None);
@@ -68,16 +66,17 @@ pub(super) fn compare(
     if shape != b.shape() {
         return Ok(difference(None));
     }
+    // Tensors of any rank are compared as matrices of their last dimension.
     let columns = shape.last().copied().unwrap_or(1);
     let rows = shape.iter().rev().skip(1).product();
     let parts = pieces([rows, columns], 1)
         .into_par_iter()
         .map_init(
             || (Scratch::default(), Vec::new(), Vec::new()),
-            |(scratch, numbers_a, numbers_b), piece| {
-                of_a.read(&piece, scratch, numbers_a)?;
-                of_b.read(&piece, scratch, numbers_b)?;
-                Ok(sum(&piece, numbers_a, numbers_b))
+            |(scratch, values_a, values_b), piece| {
+                of_a.read(&piece, scratch, values_a)?;
+                of_b.read(&piece, scratch, values_b)?;
+                Ok(sum(&piece, values_a, values_b))
             },
         )
         .collect::<Result<Vec<_>, SourceError>>()?;
@@ -86,22 +85,28 @@ pub(super) fn compare(
     Ok(difference(Some(sums)))
 }
 
-fn is_same(side_a: &Side<'_>, a: &Logical<'_>, side_b: &Side<'_>, b: &Logical<'_>) -> Result<bool, SourceError> {
+/// Reports whether both are the same bytes in the same form.
+// Bytes first: checkpoints of one model share most tensors, and none of those has to be decoded.
+fn is_same(
+    side_a: &DiffSide<'_>,
+    a: &LogicalTensor<'_>,
+    side_b: &DiffSide<'_>,
+    b: &LogicalTensor<'_>,
+) -> Result<bool, SourceError> {
     let is_same = |a: &Tensor, b: &Tensor| {
         let same_form = (a.dtype, &a.shape) == (b.dtype, &b.shape);
         Ok(same_form && first_difference(&side_a.shards, a, &Original::stored(&side_b.shards, b))?.is_none())
     };
-    let (of_a, of_b) = match (a.coded, b.coded) {
+    let (of_a, of_b) = match (a.quantized, b.quantized) {
         (None, None) => return is_same(a.tensor, b.tensor),
         (Some(of_a), Some(of_b)) => (of_a, of_b),
         _ => return Ok(false),
     };
-    let stored_alike = (of_a.form.kind, of_a.form.grid) == (of_b.form.kind, of_b.form.grid);
-    if !stored_alike || !is_same(a.tensor, b.tensor)? || !is_same(of_a.scale, of_b.scale)? {
+    if of_a.form != of_b.form || !is_same(a.tensor, b.tensor)? || !is_same(of_a.scale, of_b.scale)? {
         return Ok(false);
     }
-    for ((_, beside_a), (_, beside_b)) in of_a.beside.iter().zip(&of_b.beside) {
-        if !is_same(beside_a, beside_b)? {
+    for ((_, auxiliary_a), (_, auxiliary_b)) in of_a.auxiliary.iter().zip(&of_b.auxiliary) {
+        if !is_same(auxiliary_a, auxiliary_b)? {
             return Ok(false);
         }
     }
@@ -126,17 +131,17 @@ fn sum(piece: &Piece, of_a: &[f32], of_b: &[f32]) -> Sums {
     sums
 }
 
-/// A tensor, read as numbers.
-enum Values<'a> {
+/// A tensor that can be read as values.
+enum TensorValues<'a> {
     Plain(Original<'a>),
-    Coded(&'a Shards, &'a Coded<'a>),
+    Quantized(&'a Shards, &'a QuantizedWeight<'a>),
 }
 
-impl Values<'_> {
+impl TensorValues<'_> {
     fn read(&self, piece: &Piece, scratch: &mut Scratch, out: &mut Vec<f32>) -> Result<(), SourceError> {
         match self {
             Self::Plain(original) => original.read(piece, scratch, out),
-            Self::Coded(shards, coded) => coded.decode(shards, piece, scratch, out),
+            Self::Quantized(shards, weight) => weight.decode(shards, piece, scratch, out),
         }
     }
 }

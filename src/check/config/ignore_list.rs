@@ -1,0 +1,93 @@
+//! The ignore list: modules that stay unquantized, read as vLLM reads the list.
+
+use serde_json::Value;
+
+use super::compressed_tensors::regex;
+use super::{ConfigFault, FaultKind, QuantMethod};
+use qwen_fp8_checkpoint::models::{LayerKind, expert_stack, served_name};
+use qwen_fp8_checkpoint::pattern::Pattern;
+use qwen_fp8_checkpoint::text::shown;
+
+/// The modules that `quantization_config` lists as unquantized.
+#[derive(Debug)]
+pub(crate) struct IgnoreList {
+    /// JSON pointer of the list below `quantization_config`.
+    pub(crate) pointer: String,
+    pub(crate) entries: Vec<IgnoreEntry>,
+    names: std::collections::HashSet<String>,
+}
+
+/// An entry of the ignore list.
+#[derive(Debug)]
+pub(crate) struct IgnoreEntry {
+    pub(crate) text: String,
+    /// JSON pointer below `quantization_config`.
+    pub(crate) pointer: String,
+    pub(crate) reading: EntryReading,
+}
+
+/// The meaning of an entry to vLLM.
+#[derive(Debug)]
+pub(crate) enum EntryReading {
+    /// One whole name, here as vLLM spells it.
+    Name(String),
+    /// A regex over the names that vLLM uses.
+    Regex(Pattern),
+    /// A name, though it is written as a regex: the `fp8` method knows none.
+    RegexAsName(Option<Pattern>),
+}
+
+impl IgnoreList {
+    /// Reads the list under `key`; without one, nothing is listed.
+    pub(super) fn read(method: QuantMethod, list: Option<(&str, &Value)>, faults: &mut Vec<ConfigFault>) -> Self {
+        let mut read = Self { pointer: String::new(), entries: Vec::new(), names: Default::default() };
+        let Some((key, list)) = list else { return read };
+        read.pointer = format!("/{key}");
+        let Some(list) = list.as_array() else {
+            let message = format!("`{key}` is not a list");
+            faults.push(ConfigFault::new(FaultKind::BadEntry, message, &read.pointer));
+            return read;
+        };
+        for (index, entry) in list.iter().enumerate() {
+            let pointer = format!("{}/{index}", read.pointer);
+            let Some(text) = entry.as_str() else {
+                let message = format!("{} is not text", shown(&entry.to_string()));
+                faults.push(ConfigFault::new(FaultKind::BadEntry, message, &pointer));
+                continue;
+            };
+            let reading = match (method, text.starts_with("re:")) {
+                // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
+                // module. A regex is not mapped: it sees the names that vLLM uses.
+                (_, false) => EntryReading::Name(served_name(text).into_owned()),
+                (QuantMethod::Fp8, true) => EntryReading::RegexAsName(regex(text).ok()),
+                (QuantMethod::CompressedTensors, true) => match regex(text) {
+                    Ok(regex) => EntryReading::Regex(regex),
+                    Err(reason) => {
+                        let message = format!("{}: {reason}", shown(text));
+                        faults.push(ConfigFault::new(FaultKind::BadEntry, message, &pointer));
+                        continue;
+                    }
+                },
+            };
+            if let EntryReading::Name(name) = &reading {
+                read.names.insert(name.clone());
+            }
+            read.entries.push(IgnoreEntry { text: text.to_owned(), pointer, reading });
+        }
+        read
+    }
+
+    /// Reports whether vLLM leaves the module, here as the file spells it, unquantized.
+    pub(crate) fn lists(&self, module: &str) -> bool {
+        let hits = |name: &str| {
+            self.names.contains(name)
+                || self.entries.iter().any(|entry| match &entry.reading {
+                    EntryReading::Regex(regex) => regex.matches(name, LayerKind::Other).unwrap_or(false),
+                    EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
+                })
+        };
+        let served = served_name(module);
+        // A stack of experts is one layer, and its own name stands for all of them.
+        hits(&served) || expert_stack(&served).is_some_and(hits)
+    }
+}

@@ -1,0 +1,25 @@
+//! Decoding: the bytes of a quantized weight's tensors, and the values they stand for.
+//!
+//! This is a second decoder, written without the kernels that quantize and from other sources: the OCP formats by
+//! their definitions, tables instead of arithmetic. Were it shared, an error of the kernels would decode to what was
+//! meant and no proof could find it.
+
+mod codebook;
+mod element;
+mod granularity;
+mod modules;
+mod packing;
+mod quantized_weight;
+mod shards;
+mod storage;
+
+pub(crate) use codebook::Codebook;
+pub(crate) use element::{narrow, round, widen, width};
+pub(crate) use granularity::Granularity;
+pub(crate) use modules::{Module, WeightState, modules};
+
+pub(crate) use quantized_weight::{QparamsRange, QuantizedWeight, Scratch, WeightForm};
+pub(crate) use shards::{Piece, Shards, pieces, ranges};
+pub(crate) use storage::{
+    AuxRole, AuxTensor, Extremes, Qparams, Storage, Strategies, Symmetry, fp8, in_format, is_packed_codes,
+};

@@ -1,0 +1,198 @@
+//! The values of codes, and the interval of numbers that rounds to each.
+//!
+//! A format is a table of its 256 codes, filled from the definition of the format. The rounding intervals follow from
+//! the order of the values and from nothing else, so that no rounding code of the kernels is repeated here.
+
+use std::sync::LazyLock;
+
+/// The value table of a number format of at most eight bits.
+#[derive(Debug)]
+pub(crate) struct Codebook {
+    /// Value of each code; NaN where it has none.
+    pub(crate) value: [f32; 256],
+    /// Least quotient that rounds to the code; for the least value, half a unit below it.
+    pub(crate) low: [f32; 256],
+    /// Greatest quotient that rounds to the code; for the largest value, half a unit above it.
+    pub(crate) high: [f32; 256],
+    pub(crate) least: f32,
+    pub(crate) largest: f32,
+    /// All values, ascending.
+    numbers: Vec<f32>,
+    /// Index of zero in `numbers`.
+    zero: usize,
+}
+
+/// Sign, four exponent bits with a bias of 7, three mantissa bits, no infinities: OCP's E4M3, PyTorch's
+/// `float8_e4m3fn`.
+pub(crate) static E4M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e4m3));
+
+/// Sign, two exponent bits with a bias of 1, one mantissa bit: OCP's E2M1. The codes are nibbles.
+pub(crate) static E2M1: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m1));
+
+/// Two's complement in a byte, by the number of bits in use.
+static INTEGERS: LazyLock<Vec<Codebook>> =
+    LazyLock::new(|| (0..=8).map(|bits| Codebook::new(|code| integer(bits, code))).collect());
+
+/// Returns the integers of this many bits, eight at most, as bytes of two's complement; a byte out of range has no
+/// value.
+pub(crate) fn integers(bits: u32) -> &'static Codebook {
+    &INTEGERS[bits.min(8) as usize]
+}
+
+fn e4m3(code: u8) -> f32 {
+    let (exponent, mantissa) = (u32::from(code >> 3 & 0xF), u32::from(code & 7));
+    let magnitude = match (exponent, mantissa) {
+        (0xF, 7) => f32::NAN,
+        (0, mantissa) => mantissa as f32 / 512.0,
+        // The same exponent under F32's bias of 127, and the mantissa at the top of its 23 bits.
+        (exponent, mantissa) => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
+    };
+    if code & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+fn e2m1(code: u8) -> f32 {
+    let magnitude = match code & 7 {
+        _ if code > 0xF => f32::NAN,
+        // Below 1 there is one number, which is subnormal.
+        subnormal @ (0 | 1) => f32::from(subnormal) * 0.5,
+        normal => (1.0 + f32::from(normal & 1) * 0.5) * f32::from(1u8 << ((normal >> 1) - 1)),
+    };
+    if code & 8 == 0 { magnitude } else { -magnitude }
+}
+
+fn integer(bits: u32, code: u8) -> f32 {
+    let (number, end) = (i32::from(code.cast_signed()), (1 << bits) / 2);
+    if (-end..end).contains(&number) { number as f32 } else { f32::NAN }
+}
+
+impl Codebook {
+    fn new(value: impl Fn(u8) -> f32) -> Self {
+        let value: [f32; 256] = std::array::from_fn(|code| value(code as u8));
+        let mut numbers: Vec<f32> = value.iter().copied().filter(|number| !number.is_nan()).collect();
+        numbers.sort_by(f32::total_cmp);
+        // `dedup` compares by `==`: the two zeros become one value.
+        numbers.dedup();
+        let place = |number: f32| numbers.iter().position(|&other| other == number);
+        // Between neighbours the boundary is in the middle; past the last one it is as far away as on its other side.
+        let edge = |number: f32, step: isize| {
+            let at = place(number)?;
+            let next = |step: isize| at.checked_add_signed(step).and_then(|at| numbers.get(at)).copied();
+            let beyond = || next(-step).map(|other| number + (number - other));
+            Some(f32::midpoint(number, next(step).or_else(beyond)?))
+        };
+        let edges = |step| std::array::from_fn(|code| edge(value[code], step).unwrap_or(f32::NAN));
+        let (least, largest) = (numbers.first().copied(), numbers.last().copied());
+        Self {
+            value,
+            low: edges(-1),
+            high: edges(1),
+            least: least.unwrap_or(f32::NAN),
+            largest: largest.unwrap_or(f32::NAN),
+            zero: place(0.0).unwrap_or_default(),
+            numbers,
+        }
+    }
+
+    /// Rounds to the nearest value, ties to even; a number out of range becomes the last value. NaN stays NaN.
+    pub(crate) fn nearest(&self, exact: f32) -> f32 {
+        let above = self.numbers.partition_point(|&number| number < exact);
+        let number = |at: usize| self.numbers.get(at).copied();
+        match (above.checked_sub(1).and_then(number), number(above)) {
+            (Some(below), Some(next)) => {
+                let (down, up) = (exact - below, next - exact);
+                // From zero on, even and odd take turns in every format.
+                let is_even = above.abs_diff(self.zero).is_multiple_of(2);
+                if up < down || (up == down && is_even) { next } else { below }
+            }
+            (Some(last), None) | (None, Some(last)) if !exact.is_nan() => last,
+            _ => f32::NAN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(-1)^s 2^(e-7) (1 + m/8)`, and `(-1)^s 2^-6 m/8` where `e` is 0.
+    fn definition(code: usize) -> Option<f64> {
+        let sign = if code >= 128 { -1.0 } else { 1.0 };
+        let (exponent, mantissa) = ((code % 128 / 8) as i32, (code % 8) as f64);
+        match (exponent, code % 8) {
+            (15, 7) => None,
+            (0, _) => Some(sign * 2f64.powi(-6) * (mantissa / 8.0)),
+            _ => Some(sign * 2f64.powi(exponent - 7) * (1.0 + mantissa / 8.0)),
+        }
+    }
+
+    #[test]
+    fn every_code_is_the_number_of_its_definition() {
+        for code in 0..256 {
+            match definition(code) {
+                None => assert!(E4M3.value[code].is_nan(), "{code:#x}"),
+                Some(number) => {
+                    assert_eq!(f64::from(E4M3.value[code]), number, "{code:#x}");
+                    assert_eq!(E4M3.value[code].is_sign_negative(), code >= 128, "{code:#x}");
+                }
+            }
+        }
+        assert_eq!((E4M3.value[0x7E], E4M3.value[0x01], E4M3.largest), (448.0, 2f32.powi(-9), 448.0));
+    }
+
+    #[test]
+    fn nibbles_and_integers_are_the_numbers_of_their_tables() {
+        let magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        for (code, magnitude) in magnitudes.into_iter().enumerate() {
+            assert_eq!((E2M1.value[code], E2M1.value[code | 8]), (magnitude, -magnitude));
+        }
+        assert!(E2M1.value[16..].iter().all(|number| number.is_nan()));
+        assert_eq!((E2M1.low[7], E2M1.high[7], E2M1.low[15], E2M1.high[9]), (5.0, 7.0, -7.0, -0.25));
+        for bits in 2..=8u32 {
+            let (book, end) = (integers(bits), 1 << (bits - 1));
+            for number in -128..=127i32 {
+                let value = book.value[usize::from(number as u8)];
+                if (-end..end).contains(&number) {
+                    assert_eq!(value, number as f32);
+                } else {
+                    assert!(value.is_nan(), "{number} of {bits} bits");
+                }
+            }
+            assert_eq!((book.least, book.largest), (-end as f32, (end - 1) as f32));
+            assert_eq!((book.low[0xFF], book.high[0xFF]), (-1.5, -0.5));
+        }
+    }
+
+    #[test]
+    fn the_nearest_number_is_the_even_one_of_two() {
+        for book in [&E4M3, &E2M1, integers(4), integers(8)] {
+            for pair in book.numbers.windows(2) {
+                let tie = f32::midpoint(pair[0], pair[1]);
+                let is_even = |number: f32| book.value.iter().position(|&value| value == number).unwrap() % 2 == 0;
+                let even = if is_even(pair[0]) { pair[0] } else { pair[1] };
+                assert_ne!(is_even(pair[0]), is_even(pair[1]));
+                assert_eq!(book.nearest(tie), even, "{pair:?}");
+                assert_eq!(book.nearest(tie.next_down()), pair[0], "{pair:?}");
+                assert_eq!(book.nearest(tie.next_up()), pair[1], "{pair:?}");
+                assert_eq!((book.nearest(pair[0]), book.nearest(pair[1])), (pair[0], pair[1]));
+            }
+            assert_eq!((book.nearest(1e30), book.nearest(f32::NEG_INFINITY)), (book.largest, book.least));
+            assert!(book.nearest(f32::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn a_number_rounds_to_the_nearest_code() {
+        for code in (0..256).filter(|code| code % 128 != 127) {
+            let number = definition(code).unwrap();
+            let others = (0..256).filter_map(definition).filter(|&other| other != number);
+            let nearest = |above: bool| {
+                let others = others.clone().filter(move |&other| (other > number) == above);
+                others.min_by(|a, b| (a - number).abs().total_cmp(&(b - number).abs()))
+            };
+            let below = nearest(false).map_or(-464.0, |other| f64::midpoint(number, other));
+            let above = nearest(true).map_or(464.0, |other| f64::midpoint(number, other));
+            assert_eq!(f64::from(E4M3.low[code]), below, "{code:#x}");
+            assert_eq!(f64::from(E4M3.high[code]), above, "{code:#x}");
+        }
+    }
+}

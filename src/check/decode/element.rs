@@ -1,0 +1,66 @@
+//! The floats of files: BF16, F16, F32 and F64, to and from F32.
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+/// Returns the bytes of an element; `None` for a dtype that [`widen`] does not read.
+pub(crate) fn width(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::BF16 | Dtype::F16 => Some(2),
+        Dtype::F32 => Some(4),
+        Dtype::F64 => Some(8),
+        _ => None,
+    }
+}
+
+/// Reads little-endian floats; F64 is rounded to F32. Elements of another dtype become NaN.
+pub(crate) fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
+    out.clear();
+    match dtype {
+        Dtype::BF16 => {
+            let wide = |raw: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
+            out.extend(bytes.as_chunks().0.iter().map(wide));
+        }
+        Dtype::F16 => out.extend(bytes.as_chunks().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32())),
+        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|raw| f32::from_le_bytes(*raw))),
+        Dtype::F64 => out.extend(bytes.as_chunks().0.iter().map(|raw| f64::from_le_bytes(*raw) as f32)),
+        _ => out.resize(bytes.len(), f32::NAN),
+    }
+}
+
+/// Rounds numbers to a dtype that [`widen`] reads and writes them as little-endian floats.
+pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) {
+    out.clear();
+    match dtype {
+        Dtype::BF16 => out.extend(numbers.iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes())),
+        Dtype::F16 => out.extend(numbers.iter().flat_map(|&number| f16::from_f32(number).to_le_bytes())),
+        Dtype::F64 => out.extend(numbers.iter().flat_map(|&number| f64::from(number).to_le_bytes())),
+        _ => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+    }
+}
+
+/// Rounds to the nearest number of `dtype`, ties to even.
+pub(crate) fn round(number: f32, dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => bf16::from_f32(number).to_f32(),
+        Dtype::F16 => f16::from_f32(number).to_f32(),
+        _ => number,
+    }
+}
+
+/// Returns the distance from 1 to the next number of `dtype`.
+pub(crate) fn epsilon(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => bf16::EPSILON.to_f32(),
+        Dtype::F16 => f16::EPSILON.to_f32(),
+        _ => f32::EPSILON,
+    }
+}
+
+/// Returns the smallest normal number of `dtype`.
+pub(crate) fn smallest_normal(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F16 => f16::MIN_POSITIVE.to_f32(),
+        _ => f32::MIN_POSITIVE,
+    }
+}

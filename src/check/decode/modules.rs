@@ -1,0 +1,108 @@
+//! The tensors of a checkpoint by the module that they make up.
+
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+
+use super::storage::{is_auxiliary, is_codes, is_packed_codes};
+use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
+
+/// A weight and the quantization tensors beside it.
+#[derive(Debug)]
+pub(crate) struct Module<'a> {
+    /// The name that lists and servers use.
+    pub(crate) name: &'a str,
+    pub(crate) kind: LayerKind,
+    /// The tensor called `weight`; `None` where packed codes have another name or quantization tensors stand alone.
+    pub(crate) weight: Option<&'a Tensor>,
+    /// The quantization tensors, in order of name; codes under another name than `weight` are among them.
+    pub(crate) auxiliary: Vec<&'a Tensor>,
+}
+
+/// The state of a stored weight, as far as its name and dtype tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WeightState {
+    /// Floats of 16 bits or more.
+    Unquantized,
+    /// Codes of some storage form.
+    Quantized,
+    /// Something else.
+    Unknown,
+}
+
+impl<'a> Module<'a> {
+    /// Returns the tensor that holds the weight, whether as floats or as codes.
+    pub(crate) fn stored(&self) -> Option<&'a Tensor> {
+        self.weight.or_else(|| self.auxiliary.iter().copied().find(|tensor| is_packed_codes(tensor.parameter())))
+    }
+
+    /// Returns the quantization tensor with this parameter name.
+    pub(crate) fn auxiliary(&self, parameter: &str) -> Option<&'a Tensor> {
+        self.auxiliary.iter().copied().find(|tensor| tensor.parameter() == parameter)
+    }
+
+    /// Reports whether the module has a weight that is stored so.
+    pub(crate) fn is(&self, state: WeightState) -> bool {
+        self.stored().is_some_and(|weight| WeightState::of(weight) == state)
+    }
+}
+
+/// Collects every module that has a weight or a quantization tensor, in order of name.
+pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
+    let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
+    for tensor in &checkpoint.tensors {
+        let Some((owner, is_weight)) = owner(tensor) else { continue };
+        // Both stacks of a layer's experts are one module to a server and to lists.
+        let name = if models::is_expert_stack(owner) { models::split_name(owner).0 } else { owner };
+        let empty = Module { name, kind: LayerKind::Other, weight: None, auxiliary: Vec::new() };
+        let module = modules.entry(owner).or_insert(empty);
+        if is_weight {
+            module.kind = tensor.kind();
+            module.weight = Some(tensor);
+        } else {
+            module.auxiliary.push(tensor);
+        }
+    }
+    let mut modules: Vec<_> = modules.into_values().collect();
+    for module in &mut modules {
+        module.auxiliary.sort_by(|a, b| a.name.cmp(&b.name));
+        if module.weight.is_none() && module.stored().is_some() {
+            // The kind follows from the name that the weight would have unpacked.
+            module.kind = LayerKind::of(&format!("{}.weight", module.name), 2);
+        }
+    }
+    modules
+}
+
+/// Returns the module that a tensor belongs to, and whether it is its weight.
+fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
+    let (module, parameter) = (tensor.module(), tensor.parameter());
+    if parameter == "weight" {
+        return Some((module, true));
+    }
+    // The second list has names that no storage form here knows, of AWQ, GPTQ and ModelOpt: without them, such
+    // tensors would be taken for ordinary ones and Q307 would say nothing.
+    if is_auxiliary(parameter) || models::BESIDE_CODES.contains(&parameter) {
+        return Some((module, false));
+    }
+    if tensor.kind() == LayerKind::Experts && models::is_expert_stack(&tensor.name) {
+        return Some((&tensor.name, true));
+    }
+    // A stack has no `.weight`, so that its scale is the stack's name with a suffix.
+    let base = ["_scale_inv", "_scale"].iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
+    base.filter(|base| models::is_expert_stack(base)).map(|base| (base, false))
+}
+
+impl WeightState {
+    /// Returns the state of the weight that a tensor holds.
+    pub(crate) fn of(weight: &Tensor) -> Self {
+        if is_codes(weight.parameter(), weight.dtype) {
+            return Self::Quantized;
+        }
+        match weight.dtype {
+            Dtype::BF16 | Dtype::F16 | Dtype::F32 | Dtype::F64 => Self::Unquantized,
+            _ => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The packing of codes into the bytes of a row.
+
+/// The packing of a row's codes into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// One code in a byte.
+    Bytes,
+    /// Two codes in a byte, the first in its lower half.
+    Nibbles,
+    /// Integers of this many bits, eight at most, in 32-bit words from the lowest bit on. Each is stored raised by
+    /// half of its range, and may begin in one word and end in the next.
+    Words(u32),
+}
+
+impl Packing {
+    /// Returns the bytes that this many codes take.
+    pub(crate) fn bytes(self, codes: usize) -> usize {
+        match self {
+            Self::Bytes => codes,
+            Self::Nibbles => codes.div_ceil(2),
+            Self::Words(bits) => words(codes, bits).saturating_mul(4),
+        }
+    }
+
+    /// Returns the columns of a weight whose codes fill a row of this many elements; `None` where the packing does
+    /// not tell, since the last word of a row may be filled in part.
+    pub(crate) fn columns(self, stored: usize) -> Option<usize> {
+        match self {
+            Self::Bytes => Some(stored),
+            // Saturating: a matrix without rows may declare any number of columns.
+            Self::Nibbles => Some(stored.saturating_mul(2)),
+            Self::Words(_) => None,
+        }
+    }
+
+    /// Appends the codes of a row of `columns` weights; packed integers become two's complement.
+    pub(crate) fn unpack(self, bytes: &[u8], columns: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Bytes => out.extend(&bytes[..columns]),
+            Self::Nibbles => out.extend((0..columns).map(|at| bytes[at / 2] >> (at % 2 * 4) & 0xF)),
+            Self::Words(bits) => out.extend((0..columns).map(|at| integer(bytes, at * bits as usize, bits))),
+        }
+    }
+}
+
+/// Returns the 32-bit words that this many integers fill.
+pub(crate) fn words(integers: usize, bits: u32) -> usize {
+    // A shape from a file may overflow: the saturated product then fits no tensor, and a finding says so.
+    integers.saturating_mul(bits as usize).div_ceil(32)
+}
+
+/// Reads the integer whose bits begin at `bit`.
+fn integer(bytes: &[u8], bit: usize, bits: u32) -> u8 {
+    lowered(|at| bytes.get(at).copied().unwrap_or(0), bit, bits)
+}
+
+/// Reads the integer whose bits begin at `bit` of one column of a matrix of words.
+pub(crate) fn integer_down(bytes: &[u8], column: usize, columns: usize, bit: usize, bits: u32) -> u8 {
+    let byte = |at: usize| bytes.get((at / 4 * columns + column) * 4 + at % 4).copied().unwrap_or(0);
+    lowered(byte, bit, bits)
+}
+
+/// Reads the integer that begins at `bit` and lowers it by half of its range, to two's complement.
+fn lowered(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> u8 {
+    // Eight bits at most, so that two neighbouring bytes always hold the integer; past the end there is only padding.
+    let window = u16::from(byte(bit / 8)) | u16::from(byte(bit / 8 + 1)) << 8;
+    let raised = (window >> (bit % 8)) & ((1 << bits) - 1);
+    raised.wrapping_sub(1 << (bits - 1)) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_unpacks_to_the_codes_that_were_packed() {
+        let mut out = Vec::new();
+        Packing::Nibbles.unpack(&[0x21, 0x43], 3, &mut out);
+        assert_eq!(out, [1, 2, 3]);
+        for bits in 2..=8u32 {
+            let codes: Vec<i8> = (0..77).map(|at| (at * 37 % (1 << bits) - (1 << (bits - 1))) as i8).collect();
+            // As a number of many bits, from its definition.
+            let mut stream = vec![false; Packing::Words(bits).bytes(77) * 8];
+            for (at, code) in codes.iter().enumerate() {
+                let raised = i32::from(*code) + (1 << (bits - 1));
+                for bit in 0..bits as usize {
+                    stream[at * bits as usize + bit] = raised >> bit & 1 == 1;
+                }
+            }
+            let bytes: Vec<u8> =
+                stream.chunks(8).map(|byte| (0..8).map(|bit| u8::from(byte[bit]) << bit).sum()).collect();
+            let mut out = Vec::new();
+            Packing::Words(bits).unpack(&bytes, 77, &mut out);
+            assert_eq!(out.iter().map(|code| code.cast_signed()).collect::<Vec<_>>(), codes, "{bits}");
+        }
+        assert_eq!(
+            (Packing::Words(3).bytes(256), Packing::Words(3).bytes(257), Packing::Nibbles.bytes(3)),
+            (96, 100, 2)
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! The open shards of a checkpoint, and tensors read in bounded pieces.
+
+use std::ops::Range;
+
+use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::{Checkpoint, ShardFile, Tensor};
+
+/// Bytes of a read, and elements of a piece.
+// A thread's buffers stay in its cache, and a weight of any size takes the same memory.
+const PIECE: u64 = 1 << 20;
+
+/// The open shards of a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    files: Vec<ShardFile>,
+}
+
+/// A piece of a matrix: whole rows, or a part of one row where a row alone is too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
+}
+
+impl Shards {
+    /// Opens every shard.
+    pub(crate) fn open(checkpoint: &Checkpoint) -> Result<Self, SourceError> {
+        let files = checkpoint.shards.iter().map(|shard| shard.open()).collect::<Result<_, _>>()?;
+        Ok(Self { files })
+    }
+
+    /// Fills `buffer` with `len` bytes of a tensor, beginning at byte `from`.
+    pub(crate) fn read(&self, tensor: &Tensor, from: u64, len: usize, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
+        buffer.resize(len, 0);
+        self.files[tensor.shard].read_exact_at(buffer, tensor.offset + from)
+    }
+
+    /// Reads a piece of a matrix whose rows have this many columns of `width` bytes.
+    pub(crate) fn read_piece(
+        &self,
+        tensor: &Tensor,
+        columns: usize,
+        width: usize,
+        piece: &Piece,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let from = (piece.rows.start * columns + piece.columns.start) * width;
+        self.read(tensor, from as u64, piece.rows.len() * piece.columns.len() * width, buffer)
+    }
+
+    /// Reads the one element of an F32 tensor.
+    pub(crate) fn number(&self, tensor: &Tensor) -> Result<f32, SourceError> {
+        let mut bytes = Vec::new();
+        self.read(tensor, 0, 4, &mut bytes)?;
+        Ok(f32::from_le_bytes(bytes.try_into().unwrap_or_default()))
+    }
+
+    /// Reads the elements of a small I64 tensor.
+    pub(crate) fn integers(&self, tensor: &Tensor) -> Result<Vec<i64>, SourceError> {
+        let mut bytes = Vec::new();
+        self.read(tensor, 0, tensor.len as usize, &mut bytes)?;
+        Ok(bytes.as_chunks().0.iter().map(|raw| i64::from_le_bytes(*raw)).collect())
+    }
+
+    /// Proves that no file changed while it was read.
+    pub(crate) fn check_unchanged(&self) -> Result<(), SourceError> {
+        // Asked at the end, once: a verdict on bytes of two versions would be worth nothing.
+        self.files.iter().try_for_each(ShardFile::check_unchanged)
+    }
+}
+
+/// Splits a tensor of this many bytes into ranges of at most [`PIECE`].
+pub(crate) fn ranges(len: u64) -> Vec<Range<u64>> {
+    (0..len.div_ceil(PIECE)).map(|piece| piece * PIECE..len.min((piece + 1) * PIECE)).collect()
+}
+
+/// Elements of the largest piece, where groups need more than [`PIECE`].
+// Whole groups in a piece are judged where they are read. Beyond this size, groups are cut and merged later instead,
+// so that memory does not grow with the matrix.
+const LARGEST: usize = 1 << 23;
+
+/// Splits a matrix of this shape into pieces. None ends within a group of `height` rows, unless a group alone has
+/// more than [`LARGEST`] elements.
+pub(crate) fn pieces([rows, columns]: [usize; 2], height: usize) -> Vec<Piece> {
+    let limit = PIECE as usize;
+    if rows == 0 || columns == 0 {
+        return Vec::new();
+    }
+    if columns > limit {
+        let parts = (0..columns).step_by(limit).map(|first| first..columns.min(first + limit));
+        let parts: Vec<_> = parts.collect();
+        let of_row = |row| parts.iter().map(move |columns| Piece { rows: row..row + 1, columns: columns.clone() });
+        return (0..rows).flat_map(of_row).collect();
+    }
+    let belonging = height.min(rows);
+    let height = match belonging.checked_mul(columns) {
+        Some(together) if together <= LARGEST => (limit / together).max(1) * belonging,
+        _ => limit / columns,
+    };
+    (0..rows)
+        .step_by(height)
+        .map(|first| Piece { rows: first..rows.min(first + height), columns: 0..columns })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_matrix_once_and_keep_groups_whole() {
+        for shape in [[1, 1], [3, 400_000], [2, 3_000_000], [5000, 1000], [0, 5], [5, 0]] {
+            let pieces = pieces(shape, 1);
+            let covered: usize = pieces.iter().map(|piece| piece.rows.len() * piece.columns.len()).sum();
+            assert_eq!(covered, shape[0] * shape[1], "{shape:?}");
+            assert!(pieces.iter().all(|piece| piece.rows.len() * piece.columns.len() <= PIECE as usize));
+            assert!(
+                pieces
+                    .windows(2)
+                    .all(|pair| (pair[0].rows.start, pair[0].columns.start)
+                        < (pair[1].rows.start, pair[1].columns.start))
+            );
+        }
+        let heights = |shape, height| pieces(shape, height).iter().map(|piece| piece.rows.len()).collect::<Vec<_>>();
+        assert_eq!(heights([300, 20_000], 128), [128, 128, 44]);
+        assert_eq!(heights([300, 1000], 128), [300]);
+        assert_eq!(heights([3000, 1000], 128), [1024, 1024, 952]);
+        // A group that is too large for a piece is cut.
+        assert_eq!(heights([20, 1 << 20], 20), [1; 20]);
+        assert_eq!(ranges(0), []);
+        assert_eq!(ranges(PIECE + 1), [0..PIECE, PIECE..PIECE + 1]);
+    }
+}

@@ -1,0 +1,208 @@
+//! The storage forms: which tensors each takes, which values their bytes stand for, and which scales the reference
+//! makes.
+//!
+//! A form is one file below `storage/`, its `mod` line here and its entry in [`FILES`]. Everything else asks it:
+//! config/ what `quantization_config` must say, the rules which tensors it has, the decoder how to read them.
+
+mod auxiliary;
+mod declaration;
+mod fp8;
+mod integers;
+mod microscaled;
+mod nvfp4;
+mod qparams;
+
+use std::fmt::Debug;
+use std::sync::LazyLock;
+
+use safetensors::Dtype;
+
+use super::codebook::{self, Codebook};
+use super::element::{epsilon, round, smallest_normal, widen};
+use super::granularity::Granularity;
+use super::packing::{Packing, words};
+
+pub(crate) use auxiliary::{AuxRole, AuxTensor};
+pub(crate) use declaration::{Declaration, Strategies, Symmetry};
+pub(crate) use qparams::{Extremes, Qparams, Rounding};
+
+/// The forms of one file.
+type StorageForms = Vec<Box<dyn Storage>>;
+
+/// The files of this folder that hold storage forms, each by the function that lists its forms.
+const FILES: &[fn() -> StorageForms] = &[fp8::forms, integers::forms, microscaled::forms, nvfp4::forms];
+
+/// Every storage form.
+static FORMS: LazyLock<StorageForms> = LazyLock::new(|| {
+    let all = FILES.iter().flat_map(|forms| forms());
+    all.collect()
+});
+
+/// A way to store the weights of a matrix in few bits.
+pub(crate) trait Storage: Debug + Send + Sync {
+    /// The form in words, such as `FP8` or `packed INT4`. No two forms share a name.
+    fn name(&self) -> String;
+
+    /// The kind of values, such as `F8_E4M3` or `packed INT4`, as it is written before the granularity.
+    fn values(&self) -> String {
+        self.name()
+    }
+
+    /// Returns what a compressed-tensors group must say of weights in this form, and of activations beside them.
+    fn declaration(&self) -> Declaration;
+
+    /// The tensor that holds the codes.
+    fn codes(&self) -> CodesTensor;
+
+    /// The values of the codes.
+    fn codebook(&self) -> &'static Codebook;
+
+    /// Parameter name of the scales, after the module's name.
+    fn scale_suffix(&self) -> &'static str {
+        "weight_scale"
+    }
+
+    /// The dtypes in which scales are read.
+    fn scale_dtypes(&self) -> &'static [Dtype] {
+        &[Dtype::F32, Dtype::BF16, Dtype::F16]
+    }
+
+    /// The tensors beside codes and scales.
+    fn auxiliary(&self) -> Vec<AuxTensor> {
+        Vec::new()
+    }
+
+    /// Appends the values of stored scales, divided by the global scale where the form has one.
+    fn scales(&self, dtype: Dtype, bytes: &[u8], _global: f32, out: &mut Vec<f32>) {
+        widen(dtype, bytes, out);
+    }
+
+    /// Computes the global scale that the reference makes of the amax of a matrix; 1 where the form has none.
+    fn global_scale(&self, _amax: f32, _source: Dtype) -> f32 {
+        1.0
+    }
+
+    /// Computes the qparams that the reference makes of a group.
+    fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams;
+
+    /// Reports whether qparams are those that some reference tool makes of the group.
+    fn is_reference(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        self.reference(group, rounding) == qparams
+    }
+
+    /// Reports whether a search for the least squared error tries these qparams.
+    fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
+        false
+    }
+
+    /// Reports whether the engine takes a source in this form, so that `verify` has to decode it too.
+    fn is_source(&self) -> bool {
+        false
+    }
+}
+
+/// The tensor that holds a weight's codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodesTensor {
+    /// Parameter name, after the module's name.
+    pub(crate) suffix: &'static str,
+    pub(crate) dtype: Dtype,
+    pub(crate) packing: Packing,
+}
+
+/// FP8 with float scales, the one form of the `fp8` method.
+pub(crate) fn fp8() -> &'static dyn Storage {
+    // A static of its own: the method names no format that the table could be asked for.
+    static FP8: fp8::Fp8Storage = fp8::Fp8Storage;
+    &FP8
+}
+
+/// Lists the forms that a compressed-tensors config calls by this format.
+pub(crate) fn in_format(format: &str) -> impl Iterator<Item = &'static dyn Storage> {
+    FORMS.iter().map(|form| &**form).filter(move |form| form.declaration().formats.contains(&format))
+}
+
+/// Reports whether a tensor with this parameter name and dtype holds codes of some form.
+///
+/// A name other than `weight` decides alone; a plain `weight` is codes where its dtype is one that codes have.
+pub(crate) fn is_codes(parameter: &str, dtype: Dtype) -> bool {
+    CODES.iter().any(|codes| is_packed_name(codes, parameter) || codes.suffix == "weight" && codes.dtype == dtype)
+}
+
+/// Reports whether a parameter holds codes that do not go by the name `weight`.
+pub(crate) fn is_packed_codes(parameter: &str) -> bool {
+    CODES.iter().any(|codes| is_packed_name(codes, parameter))
+}
+
+fn is_packed_name(codes: &CodesTensor, parameter: &str) -> bool {
+    codes.suffix != "weight" && codes.suffix == parameter
+}
+
+/// Reports whether a parameter belongs to a quantized weight in some form: codes, scales or an auxiliary tensor.
+pub(crate) fn is_auxiliary(parameter: &str) -> bool {
+    AUXILIARY.contains(&parameter)
+}
+
+/// The tensors of codes of all forms, each once.
+static CODES: LazyLock<Vec<CodesTensor>> = LazyLock::new(|| {
+    let mut codes: Vec<CodesTensor> = Vec::new();
+    for form in FORMS.iter() {
+        if !codes.contains(&form.codes()) {
+            codes.push(form.codes());
+        }
+    }
+    codes
+});
+
+/// Parameter names of all forms but `weight`, each once.
+static AUXILIARY: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let mut names: Vec<&str> = FORMS
+        .iter()
+        .flat_map(|form| {
+            let auxiliary = form.auxiliary().into_iter().map(|tensor| tensor.suffix);
+            auxiliary.chain([form.scale_suffix(), form.codes().suffix]).collect::<Vec<_>>()
+        })
+        .filter(|name| *name != "weight")
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+});
+
+/// Computes the scale that takes a group's amax to `range`, as compressed-tensors does: an epsilon stands in for
+/// zero.
+fn absmax_scale(amax: f32, range: f32, dtype: Dtype) -> f32 {
+    // Zero is replaced after the rounding, so that a scale which underflows in `dtype` becomes the epsilon as well.
+    match round(amax / range, dtype) {
+        0.0 => epsilon(dtype),
+        rounded => rounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_has_a_name_of_its_own_and_is_found_by_its_format() {
+        let mut names: Vec<String> = FORMS.iter().map(|form| form.name()).collect();
+        for form in FORMS.iter() {
+            let formats = form.declaration().formats;
+            assert!(formats.iter().all(|format| in_format(format).any(|found| found.name() == form.name())));
+        }
+        let forms = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), forms);
+    }
+
+    #[test]
+    fn tensors_are_recognised_by_the_names_of_all_forms() {
+        let of = |parameter| is_auxiliary(parameter);
+        assert!(of("weight_scale") && of("weight_packed") && of("weight_global_scale") && of("weight_zero_point"));
+        assert!(!of("weight") && !of("bias"));
+        assert!(is_codes("weight_packed", Dtype::F32) && is_packed_codes("weight_packed"));
+        assert!(is_codes("weight", Dtype::F8_E4M3) && is_codes("weight", Dtype::I8) && !is_packed_codes("weight"));
+        assert!(!is_codes("weight", Dtype::BF16) && !is_codes("weight", Dtype::U8));
+    }
+}

@@ -1,0 +1,44 @@
+//! The tensors beside codes and scales.
+
+use safetensors::Dtype;
+
+use super::{Granularity, words};
+
+/// A tensor beside the codes and scales of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AuxTensor {
+    /// Parameter name, after the module's name.
+    pub(crate) suffix: &'static str,
+    pub(crate) dtype: Dtype,
+    pub(crate) role: AuxRole,
+}
+
+/// The content of an auxiliary tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuxRole {
+    /// Rows and columns of a matrix whose codes are packed into words.
+    WeightShape,
+    /// The factor by which scales were multiplied before they were rounded.
+    GlobalScale,
+    /// Zero points, a byte for each group.
+    ZeroPoints,
+    /// Zero points of this many bits, packed into words down the rows of groups.
+    PackedZeroPoints { bits: u32 },
+}
+
+impl AuxTensor {
+    /// Returns the tensor's shape beside a weight of this shape; `None` where groups do not fit the weight.
+    pub(crate) fn shape(self, weight: [usize; 2], granularity: Granularity) -> Option<Vec<usize>> {
+        match self.role {
+            AuxRole::WeightShape => Some(vec![2]),
+            AuxRole::GlobalScale => Some(vec![1]),
+            AuxRole::ZeroPoints => granularity.scales(weight),
+            // compressed-tensors packs them along dimension 0, codes along dimension 1.
+            AuxRole::PackedZeroPoints { bits } => {
+                let mut shape = granularity.scales(weight)?;
+                shape[0] = words(shape[0], bits);
+                Some(shape)
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Floats under a power of two for every 32 columns: `mxfp8-quantized` and `mxfp4-pack-quantized`.
+
+use safetensors::Dtype;
+
+use super::{CodesTensor, Declaration, Extremes, Qparams, Rounding, Storage, StorageForms, Strategies, Symmetry};
+use crate::decode::codebook::{Codebook, E2M1, E4M3};
+use crate::decode::packing::Packing;
+
+/// Columns that share a scale.
+const GROUP: usize = 32;
+
+/// E4M3 or E2M1 codes with an E8M0 scale, a power of two, for each group of columns.
+#[derive(Clone, Copy, Debug)]
+struct MicroscaledStorage {
+    element: MicroscaledElement,
+}
+
+/// The format of the codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MicroscaledElement {
+    E4M3,
+    E2M1,
+}
+
+pub(super) fn forms() -> StorageForms {
+    let form = |element| Box::new(MicroscaledStorage { element }) as Box<dyn Storage>;
+    vec![form(MicroscaledElement::E4M3), form(MicroscaledElement::E2M1)]
+}
+
+impl Storage for MicroscaledStorage {
+    fn name(&self) -> String {
+        match self.element {
+            MicroscaledElement::E4M3 => "MXFP8".to_owned(),
+            MicroscaledElement::E2M1 => "MXFP4".to_owned(),
+        }
+    }
+
+    fn declaration(&self) -> Declaration {
+        let (formats, bits, activations): (&[&str], _, &[(u64, &str)]) = match self.element {
+            MicroscaledElement::E4M3 => (&["mxfp8-quantized"], 8, &[(8, "float")]),
+            MicroscaledElement::E2M1 => (&["mxfp4-pack-quantized"], 4, &[(4, "float"), (8, "float")]),
+        };
+        Declaration {
+            formats,
+            bits,
+            number: "float",
+            symmetric: Symmetry::Always,
+            // The reference stores E8M0 as plain bytes and declares them so.
+            scale_dtypes: &["torch.uint8"],
+            strategies: Strategies::Group("group", GROUP),
+            activations,
+        }
+    }
+
+    fn codes(&self) -> CodesTensor {
+        match self.element {
+            MicroscaledElement::E4M3 => {
+                CodesTensor { suffix: "weight", dtype: Dtype::F8_E4M3, packing: Packing::Bytes }
+            }
+            MicroscaledElement::E2M1 => {
+                CodesTensor { suffix: "weight_packed", dtype: Dtype::U8, packing: Packing::Nibbles }
+            }
+        }
+    }
+
+    fn codebook(&self) -> &'static Codebook {
+        match self.element {
+            MicroscaledElement::E4M3 => &E4M3,
+            MicroscaledElement::E2M1 => &E2M1,
+        }
+    }
+
+    fn scale_dtypes(&self) -> &'static [Dtype] {
+        &[Dtype::U8]
+    }
+
+    fn scales(&self, _: Dtype, bytes: &[u8], _global: f32, out: &mut Vec<f32>) {
+        out.clear();
+        out.extend(bytes.iter().map(|&exponent| power(exponent)));
+    }
+
+    /// Computes the power of two that takes the group's amax into the largest octave of the elements. An amax of 1.75
+    /// times a power of two or more counts as the next one.
+    fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
+        let ExponentRange { smallest, largest, least_scale } = ExponentRange::of(rounding.source);
+        let octave = match self.element {
+            MicroscaledElement::E4M3 => 8,
+            MicroscaledElement::E2M1 => 2,
+        };
+        let amax = f64::from(group.amax());
+        // The reference adds a quarter of the leading mantissa bit to the bits of the amax and masks the mantissa
+        // off. That carries into the exponent from 1.75 on, and from 0.75 times the smallest normal number on for
+        // subnormal ones, which have no exponent.
+        let exponent = match amax {
+            subnormal if subnormal < 0.75 * 2f64.powi(smallest) => None,
+            subnormal if subnormal < 2f64.powi(smallest) => Some(smallest),
+            normal => {
+                // The exponent as F64 stores it.
+                let floor = (normal.to_bits() >> 52) as i32 - 1023;
+                Some(if normal >= 1.75 * 2f64.powi(floor) { floor + 1 } else { floor })
+            }
+        };
+        let byte = match exponent {
+            // The next power of two is infinite in the dtype. The reference's cast of infinity wraps around to this
+            // byte and its codes are all zero: the group is lost, which Q502 tells, but the scale is the reference's.
+            Some(exponent) if exponent > largest => ONE,
+            Some(exponent) => (ONE + exponent - octave).clamp(0, 255),
+            None => 0,
+        };
+        // The reference takes the scale to the dtype of the weight, and 1, its epsilon of bytes, stands in for zero.
+        let byte = if byte < least_scale { ONE } else { byte };
+        Qparams { scale: power(byte as u8), zero: 0.0 }
+    }
+}
+
+/// The byte of the scale 1.
+const ONE: i32 = 127;
+
+/// The exponents of a dtype that decide over the scales of its weights.
+struct ExponentRange {
+    /// Exponent of the smallest normal number.
+    smallest: i32,
+    /// Exponent of the largest number.
+    largest: i32,
+    /// Byte of the least scale that is not zero in the dtype.
+    least_scale: i32,
+}
+
+impl ExponentRange {
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Self { smallest: -14, largest: 15, least_scale: ONE - 24 },
+            _ => Self { smallest: -126, largest: 127, least_scale: 0 },
+        }
+    }
+}
+
+/// Returns the power of two that an E8M0 byte stands for; byte 255 is NaN.
+fn power(byte: u8) -> f32 {
+    if byte == 255 { f32::NAN } else { 2f64.powi(i32::from(byte) - ONE) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_those_of_the_contract() {
+        assert_eq!((power(0), power(127), power(254)), (2f32.powi(-127), 1.0, 2f32.powi(127)));
+        assert!(power(255).is_nan());
+        let made = |element, source, largest: f32| {
+            let group = Extremes { least: -largest, greatest: 0.0 };
+            let rounding = Rounding { source, scale: Dtype::U8, global: 1.0 };
+            MicroscaledStorage { element }.reference(group, rounding).scale
+        };
+        use MicroscaledElement::{E2M1, E4M3};
+        assert_eq!((made(E2M1, Dtype::BF16, 1.0), made(E2M1, Dtype::BF16, 1.74)), (0.25, 0.25));
+        assert_eq!((made(E2M1, Dtype::BF16, 1.75), made(E4M3, Dtype::F16, 1.75)), (0.5, 1.0 / 128.0));
+        assert_eq!(made(E4M3, Dtype::F32, 1.75f32.next_down()), 1.0 / 256.0);
+        assert_eq!((made(E4M3, Dtype::BF16, 0.0), made(E4M3, Dtype::F16, 0.0)), (2f32.powi(-127), 1.0));
+        // 2^-24 is the least scale that F16 holds, and 0.75 times its smallest normal number counts as that.
+        assert_eq!(made(E4M3, Dtype::F16, 2f32.powi(-14)), 2f32.powi(-22));
+        assert_eq!(made(E4M3, Dtype::F16, 0.75 * 2f32.powi(-14)), 2f32.powi(-22));
+        assert_eq!(made(E2M1, Dtype::F16, 0.74 * 2f32.powi(-14)), 1.0);
+        assert_eq!((made(E2M1, Dtype::F16, 57344.0), made(E2M1, Dtype::F16, 57312.0)), (1.0, 2f32.powi(13)));
+        assert_eq!(made(E2M1, Dtype::BF16, 1.75 * 2f32.powi(127)), 1.0);
+    }
+}

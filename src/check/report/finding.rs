@@ -1,0 +1,113 @@
+//! A finding: a rule that a checkpoint breaks, and where.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{LintRule, Severity};
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::text::shown;
+
+/// A rule that a checkpoint breaks, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    #[serde(rename = "code")]
+    pub rule: &'static LintRule,
+    /// The weight of this finding, which may differ from the rule's.
+    pub severity: Severity,
+    /// The fault: one line, lower case, no full stop; names in it are escaped.
+    pub message: String,
+    pub place: Location,
+    /// The way out; may be empty.
+    pub help: &'static str,
+}
+
+/// The place of a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The file, relative to the checkpoint.
+    pub file: Option<String>,
+    /// The name of a tensor or module.
+    pub tensor: Option<String>,
+    /// A JSON pointer into the file.
+    pub pointer: Option<String>,
+}
+
+impl Finding {
+    /// Returns a finding of this rule, with the rule's severity and no place.
+    pub(crate) fn new(rule: &'static LintRule, message: impl Into<String>) -> Self {
+        Self { rule, severity: rule.severity, message: message.into(), place: Location::default(), help: "" }
+    }
+
+    /// Names the tensor or module.
+    #[must_use]
+    pub(crate) fn tensor(mut self, name: &str) -> Self {
+        self.place.tensor = Some(name.to_owned());
+        self
+    }
+
+    /// Names the file.
+    #[must_use]
+    pub(crate) fn file(mut self, name: &str) -> Self {
+        self.place.file = Some(name.to_owned());
+        self
+    }
+
+    /// Points into config.json, below `quantization_config`.
+    #[must_use]
+    pub(crate) fn config(mut self, pointer: &str) -> Self {
+        self.place.file = Some("config.json".to_owned());
+        self.place.pointer = Some(format!("/quantization_config{pointer}"));
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub(crate) fn help(mut self, help: &'static str) -> Self {
+        self.help = help;
+        self
+    }
+
+    /// Gives the finding another weight than the rule's.
+    #[must_use]
+    pub(crate) fn severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    /// Gives the finding the weight that it has to `verify`, where that is more.
+    #[must_use]
+    pub(crate) fn strict(mut self) -> Self {
+        // Severities are ordered from the gravest on. A finding that was made graver than its rule stays so.
+        self.severity = self.severity.min(self.rule.strict);
+        self
+    }
+}
+
+impl Location {
+    /// Describes the place, such as ``model-1.safetensors `model.a.weight` ``, as far as it is known.
+    pub fn describe(&self) -> String {
+        let pointer = self.pointer.as_ref().map(|pointer| shown(pointer).to_string());
+        let parts = [self.file.as_ref().map(|file| file.escape_debug().to_string()), pointer];
+        let mut parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.extend(self.tensor.as_ref().map(|tensor| shown(tensor).to_string()));
+        parts.join(" ")
+    }
+}
+
+/// Adds the shard to each finding that names a tensor and no file.
+pub(crate) fn locate(findings: &mut [Finding], checkpoint: &Checkpoint) {
+    let shards: BTreeMap<&str, usize> =
+        checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shard)).collect();
+    for place in findings.iter_mut().map(|finding| &mut finding.place).filter(|place| place.file.is_none()) {
+        let Some(name) = &place.tensor else { continue };
+        // A module is named where no tensor of it is to blame; its weight says where it is.
+        let shard = shards.get(name.as_str()).or_else(|| shards.get(format!("{name}.weight").as_str()));
+        place.file = shard.map(|&shard| checkpoint.shards[shard].name.clone());
+    }
+}
+
+/// Reports whether a finding is an error.
+pub(crate) fn has_error(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}

@@ -1,0 +1,93 @@
+//! Figures of the error between decoded weights and their source.
+
+use serde::Serialize;
+
+/// Sums over pairs of a source weight and its decoded value.
+// In F64: a tensor has up to 10^9 elements, and squares of small errors would vanish in a sum of F32.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) elements: u64,
+    pub(crate) source: f64,
+    pub(crate) decoded: f64,
+    pub(crate) product: f64,
+    pub(crate) error: f64,
+    pub(crate) max_error: f64,
+    /// Row and column of the greatest error.
+    pub(crate) max_error_at: [usize; 2],
+    /// Weights beyond the largest value of the format, which clamps them.
+    pub(crate) saturated: u64,
+    /// Weights that are not zero in the source and decode to zero.
+    pub(crate) flushed: u64,
+}
+
+impl Sums {
+    /// Adds the sums of a later part.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.elements += other.elements;
+        self.source += other.source;
+        self.decoded += other.decoded;
+        self.product += other.product;
+        self.error += other.error;
+        self.saturated += other.saturated;
+        self.flushed += other.flushed;
+        if other.max_error > self.max_error {
+            (self.max_error, self.max_error_at) = (other.max_error, other.max_error_at);
+        }
+    }
+
+    /// Returns the figures that follow from the sums.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            elements: self.elements,
+            sqnr_db: sqnr(self.source, self.error),
+            relative_error: if self.source > 0.0 { (self.error / self.source).sqrt() } else { self.error.sqrt() },
+            max_error: self.max_error,
+            max_error_at: self.max_error_at,
+            cosine: match (self.source * self.decoded).sqrt() {
+                // The cosine of a zero vector is undefined: 1 where both are zero, which are equal, else 0.
+                0.0 => f64::from(u8::from(self.source == self.decoded)),
+                norms => (self.product / norms).clamp(-1.0, 1.0),
+            },
+            saturated: self.saturated,
+            flushed: self.flushed,
+        }
+    }
+}
+
+/// Returns the signal-to-noise ratio in decibels; `None` without noise.
+pub(crate) fn sqnr(source: f64, error: f64) -> Option<f64> {
+    (error > 0.0).then(|| 10.0 * (source.max(f64::MIN_POSITIVE) / error).log10())
+}
+
+/// The error of a tensor's decoded weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    pub elements: u64,
+    /// Signal-to-quantization-noise ratio in decibels; null without noise.
+    pub sqnr_db: Option<f64>,
+    /// Frobenius norm of the error over that of the source.
+    pub relative_error: f64,
+    /// Largest absolute error of an element.
+    pub max_error: f64,
+    /// Row and column of the largest error.
+    pub max_error_at: [usize; 2],
+    /// Cosine of the angle between the decoded and the source tensor as vectors.
+    pub cosine: f64,
+    /// Weights beyond the largest value of the format.
+    pub saturated: u64,
+    /// Weights other than zero that decode to zero.
+    pub flushed: u64,
+}
+
+/// The group of a tensor with the lowest signal-to-noise ratio.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WorstBlock {
+    /// Its first row and column.
+    pub at: [usize; 2],
+    /// Its rows and columns.
+    pub size: [usize; 2],
+    /// Signal-to-quantization-noise ratio in decibels.
+    pub sqnr_db: f64,
+    /// The scale of the group.
+    pub scale: f32,
+}

@@ -1,0 +1,85 @@
+//! Q001 to Q003: shards, index and folder.
+
+use serde::Deserialize;
+
+use crate::report::Severity::{Error, Warning};
+use crate::report::{Finding, LintRule};
+use qwen_fp8_checkpoint::index::MAX_INDEX;
+use qwen_fp8_checkpoint::layout::INDEX_FILE;
+use qwen_fp8_checkpoint::source::SourceFile;
+use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
+
+// What is loaded would depend on the reader, and nothing that follows could be believed.
+pub(crate) static CONTAINER: LintRule = LintRule {
+    code: "Q001",
+    name: "container",
+    severity: Error,
+    strict: Error,
+    title: "Shards, headers, index or config.json contradict each other or cannot be read.",
+    why: "Different readers load different tensors, or none.",
+};
+
+pub(crate) static TOTAL_SIZE: LintRule = LintRule {
+    code: "Q002",
+    name: "index-total-size",
+    severity: Warning,
+    strict: Warning,
+    title: "`metadata.total_size` of the index is not the size of the tensors.",
+    why: "Whatever plans memory by it is misled; loaders work all the same.",
+};
+
+// Loaders that take `*.safetensors` of a folder, instead of the index, load tensors of it twice or of another model.
+pub(crate) static STRAY_SHARD: LintRule = LintRule {
+    code: "Q003",
+    name: "stray-shard",
+    severity: Warning,
+    strict: Error,
+    title: "A safetensors file lies beside the checkpoint and is no part of it.",
+    why: "Some loaders read every such file of the folder.",
+};
+
+/// Returns the finding for a checkpoint that cannot be opened.
+pub(crate) fn unreadable(error: &CheckpointError) -> Finding {
+    let finding = Finding::new(&CONTAINER, error.to_string());
+    match error {
+        CheckpointError::Header { shard, .. } => finding.file(shard),
+        _ => finding,
+    }
+}
+
+/// Checks what lies around the tensors.
+pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    total_size(checkpoint, findings);
+    for (name, _) in checkpoint.left_out.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        let message = format!("{} is no part of the checkpoint", shown(name));
+        findings.push(Finding::new(&STRAY_SHARD, message).file(name).help("move it away"));
+    }
+}
+
+#[derive(Deserialize)]
+struct IndexText {
+    metadata: Option<IndexMetadata>,
+}
+
+#[derive(Deserialize)]
+struct IndexMetadata {
+    total_size: Option<serde_json::Value>,
+}
+
+fn total_size(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    // An index that cannot be read has been refused when the checkpoint was opened.
+    let Ok(file) = SourceFile::open(&checkpoint.dir.join(INDEX_FILE)) else { return };
+    let Ok(text) = file.read_small(MAX_INDEX) else { return };
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let Ok(index) = serde_json::from_slice::<IndexText>(text) else { return };
+    // Read as a value: a size that is not an integer is a wrong size, and not an index that cannot be read.
+    let Some(said) = index.metadata.and_then(|metadata| metadata.total_size) else { return };
+    let actual: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
+    if said.as_f64() != Some(actual as f64) {
+        let message = format!("`total_size` is {}, and the tensors have {actual} bytes", shown(&said.to_string()));
+        let mut finding = Finding::new(&TOTAL_SIZE, message).file(INDEX_FILE);
+        finding.place.pointer = Some("/metadata/total_size".to_owned());
+        findings.push(finding);
+    }
+}

@@ -1,0 +1,139 @@
+//! Q310 to Q312: heads, layers and parts of fused layers that are missing, as what stands beside them shows.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::decode::is_packed_codes;
+use crate::report::Severity::Error;
+use crate::report::{Finding, LintRule};
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::text::shown;
+
+// Seen in vLLM 0.26 and 0.33: an untied model without a head loads. A tied one with a stored head loads as well.
+pub(crate) static NO_HEAD: LintRule = LintRule {
+    code: "Q310",
+    name: "no-head",
+    severity: Error,
+    strict: Error,
+    title: "The embeddings are not tied, and `lm_head.weight` is missing.",
+    why: "vLLM loads an uninitialised head and reports no error.",
+};
+
+// The check for uninitialised weights, which would catch it, runs only for models that are not quantized.
+pub(crate) static FUSED_MISSING: LintRule = LintRule {
+    code: "Q311",
+    name: "fused-part-missing",
+    severity: Error,
+    strict: Error,
+    title: "A part of a layer that servers fuse is missing.",
+    why: "That part of the fused layer stays uninitialised: for quantized models vLLM does not check it.",
+};
+
+// Shards that were lost on the way, or a conversion that stopped: the index may be whole all the same.
+pub(crate) static LAYERS_MISSING: LintRule = LintRule {
+    code: "Q312",
+    name: "layers-missing",
+    severity: Error,
+    strict: Error,
+    title: "A layer has no tensors, or lacks one that most of its siblings have.",
+    why: "What is missing stays uninitialised: for quantized models vLLM does not check it.",
+};
+
+/// Checks that nothing is missing which the rest of the checkpoint calls for.
+pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    head(checkpoint, findings);
+    let names: Vec<Cow<'_, str>> = checkpoint.tensors.iter().map(|tensor| unpacked(&tensor.name)).collect();
+    let names: BTreeSet<&str> = names.iter().map(|name| &**name).collect();
+    fused_parts(&names, findings);
+    layers(checkpoint, &names, findings);
+}
+
+/// Reports a head that is missing in a model which generates text and does not tie it to the embedding.
+fn head(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    let has_head =
+        checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead || tensor.module() == "lm_head");
+    // Embedding and reranking models have no head.
+    let generates = checkpoint
+        .config
+        .architectures()
+        .iter()
+        .any(|name| name.ends_with("ForCausalLM") || name.ends_with("ForConditionalGeneration"));
+    if !has_head && generates && checkpoint.config.tie_word_embeddings() == Some(false) {
+        let message = "`tie_word_embeddings` is false, and there is no `lm_head.weight`";
+        findings.push(Finding::new(&NO_HEAD, message).file("config.json"));
+    }
+}
+
+/// Returns the name that a weight has when its codes are not packed under another name.
+fn unpacked(name: &str) -> Cow<'_, str> {
+    let (module, parameter) = models::split_name(name);
+    if is_packed_codes(parameter) { Cow::Owned(format!("{module}.weight")) } else { Cow::Borrowed(name) }
+}
+
+/// Reports the missing one of two parts that a server needs both.
+fn fused_parts(names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+    for name in names {
+        let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
+        let Some(pair) = models::FUSED_PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
+        let partner = if pair[0] == part { pair[1] } else { pair[0] };
+        let partner = format!("{parent}.{partner}.weight");
+        if !names.contains(partner.as_str()) {
+            let message = format!("{} is there, and {} is missing", shown(name), shown(&partner));
+            findings.push(Finding::new(&FUSED_MISSING, message).tensor(&partner));
+        }
+    }
+}
+
+/// Reports layers of a stack that lack what nearly all others have.
+fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+    // (stack, parameter within a layer) → the layers that have it
+    let mut having: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
+    let mut stacks: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for name in names {
+        let Some((stack, layer, rest)) = split(name) else { continue };
+        having.entry((stack, rest)).or_default().insert(layer);
+        stacks.entry(stack).or_default().insert(layer);
+    }
+    if let Some(declared) = checkpoint.config.text_number("num_hidden_layers") {
+        // A bound on a number from a file, far beyond any model.
+        const MOST_LAYERS: u64 = 100_000;
+        for (stack, present) in stacks.iter().filter(|(stack, _)| is_text(stack)) {
+            if let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains(layer)) {
+                let message =
+                    format!("config.json declares {declared} layers, and {} has no layer {missing}", shown(stack));
+                findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&format!("{stack}.{missing}")));
+            }
+        }
+    }
+    for ((stack, rest), layers) in &having {
+        let all = &stacks[stack];
+        // Hybrid models alternate between kinds of layers, such as attention and GDN: only what nearly all have is
+        // due in each.
+        let lacking = all.len() - layers.len();
+        if lacking == 0 || layers.len() < 2 || lacking * 8 > all.len().max(8) {
+            continue;
+        }
+        for layer in all.difference(layers) {
+            let name = format!("{stack}.{layer}.{rest}");
+            let message = format!("{} is missing, and {} other layers have theirs", shown(&name), layers.len());
+            findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&name));
+        }
+    }
+}
+
+/// Reports whether a stack is the language model's: `num_hidden_layers` says nothing of towers and MTP layers.
+fn is_text(stack: &str) -> bool {
+    stack.ends_with(".layers") && !models::is_vision(stack) && !stack.contains("mtp")
+}
+
+/// Splits `model.layers.3.mlp.up_proj.weight` into (`model.layers`, 3, `mlp.up_proj.weight`). `None` for quantization
+/// tensors, since layers may differ in these.
+fn split(name: &str) -> Option<(&str, u64, &str)> {
+    let dot_after = |middle: &str| Some(name.find(middle)? + middle.len() - 1);
+    let at = [".layers.", ".blocks."].into_iter().find_map(dot_after)?;
+    let (stack, rest) = (&name[..at], &name[at + 1..]);
+    let (layer, rest) = rest.split_once('.')?;
+    let parameter = models::split_name(rest).1;
+    matches!(parameter, "weight" | "bias").then_some((stack, layer.parse().ok()?, rest))
+}

@@ -1,0 +1,157 @@
+//! Q401 to Q405: values of scales, zero points, global scales and codes.
+
+use safetensors::Dtype;
+
+use crate::decode::QuantizedWeight;
+use crate::report::Severity::{Error, Note, Warning};
+use crate::report::{Finding, LintRule};
+use crate::source::{Comparison, Occurrences, QparamsScan, RecordedActions, fused_layers};
+use qwen_fp8_checkpoint::text::shown;
+
+// Zero and negative scales come from no rule: the reference puts an epsilon in place of a scale that underflows.
+pub(crate) static SCALE_VALUE: LintRule = LintRule {
+    code: "Q401",
+    name: "scale-value",
+    severity: Error,
+    strict: Error,
+    title: "A scale is NaN, infinite, zero or negative.",
+    why: "No weight under it decodes to what it was.",
+};
+
+// E4M3 has one NaN per sign, 0x7F and 0xFF; INT4 in a byte leaves 240 codes without meaning.
+pub(crate) static WEIGHT_NAN: LintRule = LintRule {
+    code: "Q402",
+    name: "weight-nan",
+    severity: Error,
+    strict: Error,
+    title: "A code of a quantized weight is NaN, or an integer of more bits than config.json declares.",
+    why: "It decodes to no value, or to a wrong one.",
+};
+
+// A note and no error: `on_nonfinite: keep` carries NaN as the reference does, and the manifest tells how many.
+pub(crate) static NON_FINITE_KEPT: LintRule = LintRule {
+    code: "Q403",
+    name: "non-finite-kept",
+    severity: Note,
+    strict: Note,
+    title: "A weight has non-finite scales and codes, and the manifest says that its source holds such values.",
+    why: "They were let through on purpose, with `on_nonfinite: keep`.",
+};
+
+// Zero points are clamped to the range of the codes before they are stored.
+pub(crate) static ZERO_POINT: LintRule = LintRule {
+    code: "Q404",
+    name: "zero-point",
+    severity: Error,
+    strict: Error,
+    title: "A zero point is not an integer of as many bits as the weights.",
+    why: "No quantizer makes one: it was damaged or belongs to another format.",
+};
+
+// vLLM takes 1/max over the parts and warns. The other parts' scales were rounded under their own.
+pub(crate) static GLOBAL_SCALES: LintRule = LintRule {
+    code: "Q405",
+    name: "global-scales-differ",
+    severity: Warning,
+    strict: Warning,
+    title: "Parts of a fused layer have different global scales.",
+    why: "vLLM takes one of them for the whole layer, and the other parts lose accuracy.",
+};
+
+/// The verdict on the scales of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScaleVerdict {
+    /// Every scale is positive and finite.
+    Sound,
+    /// Scales are positive and finite but for those that the manifest says are not.
+    NonFiniteKept,
+    Bad,
+}
+
+/// Checks that every scale is positive and finite, or as the manifest says; and that zero points are values of codes.
+pub(crate) fn qparams(
+    weight: &QuantizedWeight<'_>,
+    scan: &QparamsScan,
+    recorded: &RecordedActions,
+    findings: &mut Vec<Finding>,
+) -> ScaleVerdict {
+    if scan.bad_global {
+        let tensor = weight.global_scale().unwrap_or(weight.scale);
+        let message =
+            format!("{} is {:e}, and a global scale is positive and finite", shown(&tensor.name), weight.global);
+        findings.push(Finding::new(&SCALE_VALUE, message).tensor(&tensor.name));
+        return ScaleVerdict::Bad;
+    }
+    if let Some((first, zero)) = scan.zero_points.first {
+        let book = weight.form.storage.codebook();
+        let message = format!(
+            "{}: {} of its zero points lie outside of {} to {}, such as {zero} at position {first}",
+            shown(&weight.codes.name),
+            scan.zero_points.number,
+            book.least,
+            book.largest
+        );
+        findings.push(Finding::new(&ZERO_POINT, message).tensor(&weight.codes.name));
+    }
+    let number = scan.scales.number;
+    let Some((first, scale)) = scan.scales.first else { return ScaleVerdict::Sound };
+    // The manifest is believed for exactly as many scales as it names: one more is damage.
+    if !scan.has_impossible && recorded.has_non_finite(&weight.name(), number) {
+        let name = shown(&weight.codes.name);
+        let message = format!("{number} scales of {name} are NaN or infinite, as the manifest says");
+        findings.push(Finding::new(&NON_FINITE_KEPT, message).tensor(&weight.scale.name));
+        return ScaleVerdict::NonFiniteKept;
+    }
+    let message = format!(
+        "{} holds {number} that are not positive and finite, such as {scale:e} at position {first}",
+        shown(&weight.scale.name)
+    );
+    findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
+    ScaleVerdict::Bad
+}
+
+/// Reports codes without a value, but for those that non-finite values of the source explain.
+pub(crate) fn codes(
+    weight: &QuantizedWeight<'_>,
+    found: &Comparison,
+    scales: ScaleVerdict,
+    findings: &mut Vec<Finding>,
+) {
+    let name = &weight.codes.name;
+    let is_kept = scales == ScaleVerdict::NonFiniteKept;
+    let Occurrences { number, first } = if is_kept { found.unexplained_nans } else { found.nans };
+    if number > 0 {
+        let what = if weight.codes.dtype == Dtype::F8_E4M3 {
+            "NaN".to_owned()
+        } else {
+            format!("codes that are not {}", weight.form.storage.name())
+        };
+        let message = format!("{} holds {number} {what}, the first at {first:?}", shown(name));
+        findings.push(Finding::new(&WEIGHT_NAN, message).tensor(name));
+    }
+}
+
+/// Reports non-finite scales, let through according to the manifest, whose groups are finite in the source.
+pub(crate) fn unexplained(weight: &QuantizedWeight<'_>, found: &Comparison, findings: &mut Vec<Finding>) {
+    let unexplained = found.verdict.unexplained;
+    if unexplained > 0 {
+        let name = shown(&weight.codes.name);
+        let message = format!("{unexplained} scales of {name} are NaN or infinite where the source is finite");
+        findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
+    }
+}
+
+/// Reports fused layers whose parts do not share a global scale.
+pub(crate) fn global_scales(weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
+    for parts in fused_layers(weights) {
+        let Some(other) = parts.iter().find(|part| part.global != parts[0].global) else { continue };
+        let message = format!(
+            "{} and {} are parts of one fused layer, and their global scales are {:e} and {:e}",
+            shown(parts[0].codes.module()),
+            shown(other.codes.module()),
+            parts[0].global,
+            other.global
+        );
+        findings.push(Finding::new(&GLOBAL_SCALES, message).tensor(&parts[0].codes.name));
+    }
+}

@@ -1,0 +1,99 @@
+//! Q502, Q506 and Q507: codes and scales against those that the reference makes of the source.
+
+use crate::decode::QuantizedWeight;
+use crate::report::Severity::{Error, Warning};
+use crate::report::{Finding, LintRule};
+use crate::source::{CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, ScaleCount, ScaleRule};
+use qwen_fp8_checkpoint::text::shown;
+
+// Clamping under the reference's scale is no fault: that scale is rounded, and may then be too small for the amax.
+pub(crate) static OUTSIDE_STEP: LintRule = LintRule {
+    code: "Q502",
+    name: "outside-half-step",
+    severity: Error,
+    strict: Error,
+    title: "Weights decode to values further from the source than rounding explains.",
+    why: "Codes or scales were altered, or the format cannot hold the weights.",
+};
+
+// Codes alone do not show it: rounded anew under an altered scale they are right for that scale.
+pub(crate) static SCALE_ALTERED: LintRule = LintRule {
+    code: "Q506",
+    name: "scale-altered",
+    severity: Error,
+    strict: Error,
+    title: "A scale matches neither its group's amax nor, where it was searched for, any MSE-search candidate.",
+    why: "The other scales follow that rule: this one was altered or belongs to other weights.",
+};
+
+// A warning: the scales of MSE or imatrix observers are as sound as any, they only follow from more than the weights.
+pub(crate) static SCALE_RULE: LintRule = LintRule {
+    code: "Q507",
+    name: "scale-rule",
+    severity: Warning,
+    strict: Warning,
+    title: "Most scales do not follow from their group's amax.",
+    why: "Another observer made them, or a search that the manifest does not mention; no single scale is proven then.",
+};
+
+/// Reports weights whose code is not the one that rounding gives.
+pub(crate) fn outside_step(weight: &QuantizedWeight<'_>, found: &Comparison, findings: &mut Vec<Finding>) {
+    let Occurrences { number, first } = found.outside;
+    if number > 0 {
+        let name = shown(&weight.codes.name);
+        let outside =
+            format!("{name}: {number} weights decode to more than half a step from the source, the first at {first:?}");
+        let (error, at) = (found.sums.max_error, found.sums.max_error_at);
+        let message = format!("{outside}; the largest error is {error:e} at {at:?}");
+        findings.push(Finding::new(&OUTSIDE_STEP, message).tensor(&weight.codes.name));
+    }
+}
+
+/// Judges the scales of all weights together.
+///
+/// Where nearly all scales follow the absmax rule, one that does not was altered. Where most do not, another observer
+/// made them, which is no fault. Scales that were searched for, and those of a weight whose codes are the source's,
+/// are judged one by one.
+pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
+    let altered = |tensor: &CheckedTensor, why: String| {
+        let ScaleCount { other, first, .. } = tensor.scales;
+        let name = shown(&tensor.name);
+        let message = format!("{name}: {other} of its scales, the first at position {first}, {why}");
+        Finding::new(&SCALE_ALTERED, message).tensor(&tensor.name)
+    };
+    let by_majority = |tensor: &&CheckedTensor| tensor.scales.rule == ScaleRule::Majority;
+    let (together, alone): (Vec<_>, Vec<_>) = tensors.iter().partition(by_majority);
+    for tensor in alone.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why = match tensor.scales.rule {
+            ScaleRule::Search => {
+                "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale"
+            }
+            ScaleRule::Absmax | ScaleRule::Majority => {
+                "are not the source's, though the codes are, and do not follow from the amax of their groups"
+            }
+        };
+        findings.push(altered(tensor, why.to_owned()));
+    }
+    let following: u64 = together.iter().map(|tensor| tensor.scales.following).sum();
+    let other: u64 = together.iter().map(|tensor| tensor.scales.other).sum();
+    if following < other {
+        let all = following + other;
+        let message = format!("{other} of {all} scales do not follow from the amax of their groups");
+        findings.push(Finding::new(&SCALE_RULE, message));
+        return;
+    }
+    for tensor in together.into_iter().filter(|tensor| tensor.scales.other > 0) {
+        let why = format!("do not follow from the amax of their groups, as {following} other scales do");
+        findings.push(altered(tensor, why));
+    }
+}
+
+/// Judges the global scales of all weights together, as [`scales`] does.
+pub(crate) fn global_scales(check: &GlobalScaleCheck<'_, '_>, findings: &mut Vec<Finding>) {
+    let rule = if check.following < check.others.len() { &SCALE_RULE } else { &SCALE_ALTERED };
+    for (part, reference) in &check.others {
+        let name = part.global_scale().map_or(&part.codes.name, |tensor| &tensor.name);
+        let message = format!("{} is {:e}, and the amax gives {reference:e}", shown(name), part.global);
+        findings.push(Finding::new(rule, message).tensor(name));
+    }
+}

@@ -1,0 +1,258 @@
+//! The comparison of a quantized weight with its source, piece by piece.
+//!
+//! One pass over the data answers all questions at once: codes without a value, codes that rounding does not explain,
+//! the error, and the extremes of each group, from which the scales follow. Rules judge what it found.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use safetensors::Dtype;
+
+use super::group::{GroupSums, GroupVerdict};
+use super::occurrences::Occurrences;
+use crate::decode::{Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, round};
+use crate::report::Sums;
+
+/// Relative tolerance at the boundary between two codes.
+// A quotient has gone through a few roundings of F32, each of at most 6e-8. The closest boundaries of all formats,
+// those of INT8 at its largest value, are 8e-3 apart, so that the tolerance lets no wrong code pass.
+const TOLERANCE: f32 = 1e-6;
+
+/// A quantized weight and what it is compared with.
+pub(crate) struct WeightComparison<'a> {
+    pub(crate) weight: &'a QuantizedWeight<'a>,
+    pub(crate) book: &'a Codebook,
+    /// The dtype of the source; `None` where there is no source.
+    pub(crate) source: Option<Dtype>,
+    /// Set where the scales were searched for by the squared error.
+    pub(crate) searched: bool,
+}
+
+/// The result of a piece, or of all pieces together.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    pub(crate) sums: Sums,
+    /// Codes that have no value.
+    pub(crate) nans: Occurrences,
+    /// Codes without a value that no non-finite weight of the source explains, as far as that can be told.
+    pub(crate) unexplained_nans: Occurrences,
+    /// Weights whose code is not the one that rounding gives.
+    pub(crate) outside: Occurrences,
+    pub(crate) verdict: GroupVerdict,
+    /// Groups that another piece holds a part of, with their qparams.
+    cut: BTreeMap<usize, (Qparams, GroupSums)>,
+}
+
+/// Consecutive weights of one row in one group.
+struct GroupRun<'a> {
+    at: [usize; 2],
+    qparams: Qparams,
+    codes: &'a [u8],
+}
+
+impl GroupRun<'_> {
+    fn place(&self, index: usize) -> [usize; 2] {
+        [self.at[0], self.at[1] + index]
+    }
+}
+
+impl WeightComparison<'_> {
+    /// Compares the codes of a piece with the source's weights, which are empty without a source.
+    pub(crate) fn piece(&self, piece: &Piece, qparams: &QparamsRange, codes: &[u8], weights: &[f32]) -> Comparison {
+        let ([height, width], across) = (self.weight.sides(), self.weight.across());
+        let mut part = Comparison::default();
+        let mut groups = vec![GroupSums::default(); qparams.groups().len()];
+        let first = qparams.groups().start;
+        for row in piece.rows.clone() {
+            let from = (row - piece.rows.start) * piece.columns.len();
+            let mut column = piece.columns.start;
+            while column < piece.columns.end {
+                let end = piece.columns.end.min((column / width + 1) * width);
+                let group = row / height * across + column / width;
+                let range = from + column - piece.columns.start..from + end - piece.columns.start;
+                let run = GroupRun { at: [row, column], qparams: qparams.of(group), codes: &codes[range.clone()] };
+                match self.source {
+                    None => self.scan(&run, &mut part),
+                    Some(dtype) => self.compare(&run, &weights[range], dtype, &mut part, &mut groups[group - first]),
+                }
+                column = end;
+            }
+        }
+        if let Some(source) = self.source {
+            for (index, group) in qparams.groups().zip(&groups) {
+                let qparams = qparams.of(index);
+                let is_found = || self.searched && self.is_found(piece, weights, index, qparams, group, source);
+                match self.coverage(piece, index) {
+                    Coverage::All => part.verdict.add(self.weight, source, index, qparams, group, is_found),
+                    Coverage::Some => drop(part.cut.insert(index, (qparams, *group))),
+                    Coverage::None => {}
+                }
+            }
+        }
+        part
+    }
+
+    /// Reports whether a search comes to the qparams of a group that lies in the piece: they are among the
+    /// candidates, and the codes have no greater error than the absmax scale would leave.
+    // The search keeps the best of its candidates, and the absmax scale is one of them. To ask for the very best
+    // would be to repeat the search, with all its candidates, for every group.
+    fn is_found(
+        &self,
+        piece: &Piece,
+        weights: &[f32],
+        index: usize,
+        qparams: Qparams,
+        group: &GroupSums,
+        source: Dtype,
+    ) -> bool {
+        let (storage, rounding) = (self.weight.form.storage, self.weight.rounding(source));
+        if !storage.is_search_candidate(qparams, group.extremes, rounding) {
+            return false;
+        }
+        let absmax = storage.reference(group.extremes, rounding).scale;
+        let (rows, columns) = self.place(index);
+        let error = |quotient: &dyn Fn(f32) -> f32| -> f64 {
+            let of = |row: usize| {
+                let from = (row - piece.rows.start) * piece.columns.len() + columns.start - piece.columns.start;
+                &weights[from..from + columns.len()]
+            };
+            let square = |&weight: &f32| {
+                let decoded = f64::from(self.book.nearest(quotient(weight))) * f64::from(absmax);
+                (f64::from(weight) - decoded).powi(2)
+            };
+            rows.clone().flat_map(of).map(square).sum()
+        };
+        // F64 sums of the same squares in another order differ by less than this.
+        let bound = group.error * (1.0 - 1e-9);
+        // The reference divides in F32 on a GPU and in the dtype of the weight on a CPU.
+        bound <= error(&|weight| weight / absmax) || bound <= error(&|weight| round(weight / absmax, source))
+    }
+
+    /// Returns the rows and columns of a group.
+    fn place(&self, group: usize) -> (Range<usize>, Range<usize>) {
+        let ([height, width], across) = (self.weight.sides(), self.weight.across());
+        let side = |at: usize, size: usize, end: usize| at * size..((at + 1) * size).min(end);
+        let [rows, columns] = self.weight.shape;
+        (side(group / across, height, rows), side(group % across, width, columns))
+    }
+
+    /// Returns how much of a group lies in a piece.
+    fn coverage(&self, piece: &Piece, group: usize) -> Coverage {
+        let (rows, columns) = self.place(group);
+        let within = |inner: &Range<usize>, outer: &Range<usize>| outer.start <= inner.start && inner.end <= outer.end;
+        let touches = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        if within(&rows, &piece.rows) && within(&columns, &piece.columns) {
+            Coverage::All
+        } else if touches(&rows, &piece.rows) && touches(&columns, &piece.columns) {
+            Coverage::Some
+        } else {
+            Coverage::None
+        }
+    }
+
+    /// Counts codes without a value, which is all that can be wrong with them where there is no source.
+    fn scan(&self, run: &GroupRun<'_>, part: &mut Comparison) {
+        for (index, &code) in run.codes.iter().enumerate() {
+            if self.book.value[usize::from(code)].is_nan() {
+                part.nans.add(run.place(index));
+                if run.qparams.scale.is_finite() {
+                    part.unexplained_nans.add(run.place(index));
+                }
+            }
+        }
+    }
+
+    /// Compares the weights of a run with their codes.
+    fn compare(&self, run: &GroupRun<'_>, weights: &[f32], dtype: Dtype, part: &mut Comparison, group: &mut GroupSums) {
+        let Qparams { scale, zero } = run.qparams;
+        // Sums of a run in locals: they stay in registers, where sums of the group would be loaded and stored each
+        // time.
+        let (mut sums, mut extremes, mut non_finite) = (Sums::default(), Extremes::default(), false);
+        for (index, (&code, &weight)) in run.codes.iter().zip(weights).enumerate() {
+            let number = self.book.value[usize::from(code)];
+            non_finite |= !weight.is_finite();
+            if number.is_nan() {
+                part.nans.add(run.place(index));
+                // A NaN scale makes every quotient NaN. An infinite one makes NaN of infinity alone: x / inf is 0.
+                if scale.is_finite() || (scale.is_infinite() && weight.is_finite()) {
+                    part.unexplained_nans.add(run.place(index));
+                }
+                continue;
+            }
+            let quotient = weight / scale + zero;
+            if !self.rounds_to(quotient, zero, code) {
+                // The reference divides in F32 on a GPU. On a CPU it rounds the quotient to the dtype of the weight
+                // first, and again with the zero point; 3 % of FP8 codes differ by it (BF16 weights), and both are
+                // right.
+                let rounded = round(round(weight / scale, dtype) + zero, dtype);
+                if !self.rounds_to(rounded, zero, code) {
+                    let is_beyond = (number == self.book.largest && quotient > number)
+                        || (number == self.book.least && quotient < number);
+                    let is_clamped = is_beyond && weight.is_finite();
+                    let place = if is_clamped { &mut group.clamped } else { &mut part.outside };
+                    place.add(run.place(index));
+                }
+            }
+            if !weight.is_finite() || !scale.is_finite() {
+                continue;
+            }
+            extremes.add(weight);
+            sums.saturated += u64::from(quotient > self.book.largest || quotient < self.book.least);
+            sums.flushed += u64::from(number == zero && weight != 0.0);
+            let (source, decoded) = (f64::from(weight), f64::from(number - zero) * f64::from(scale));
+            let error = (source - decoded).abs();
+            sums.source += source * source;
+            sums.decoded += decoded * decoded;
+            sums.product += source * decoded;
+            sums.error += error * error;
+            if error > sums.max_error {
+                (sums.max_error, sums.max_error_at) = (error, run.place(index));
+            }
+        }
+        sums.elements = run.codes.len() as u64;
+        group.extremes.merge(extremes);
+        group.non_finite |= non_finite;
+        group.source += sums.source;
+        group.error += sums.error;
+        part.sums.merge(&sums);
+    }
+
+    /// Reports whether the quotient rounds to this code, or lies on its boundary.
+    fn rounds_to(&self, quotient: f32, zero: f32, code: u8) -> bool {
+        let (low, high) = (self.book.low[usize::from(code)], self.book.high[usize::from(code)]);
+        let tolerance = |edge: f32| (edge.abs() + zero.abs()) * TOLERANCE;
+        quotient >= low - tolerance(low) && quotient <= high + tolerance(high)
+    }
+
+    /// Joins the pieces, in their order: sums of floats must not depend on the threads.
+    pub(crate) fn join(&self, parts: Vec<Comparison>) -> Comparison {
+        let mut whole = Comparison::default();
+        for part in parts {
+            whole.sums.merge(&part.sums);
+            whole.nans.merge(part.nans);
+            whole.unexplained_nans.merge(part.unexplained_nans);
+            whole.outside.merge(part.outside);
+            whole.verdict.merge(part.verdict);
+            for (index, (qparams, group)) in part.cut {
+                whole.cut.entry(index).or_insert((qparams, GroupSums::default())).1.merge(&group);
+            }
+        }
+        if let Some(source) = self.source {
+            let mut verdict = GroupVerdict::default();
+            for (index, (qparams, group)) in std::mem::take(&mut whole.cut) {
+                // The error under another scale needs all weights of a group at once, and these are gone.
+                verdict.add(self.weight, source, index, qparams, &group, || false);
+            }
+            whole.verdict.merge(verdict);
+        }
+        whole.outside.merge(whole.verdict.outside);
+        whole
+    }
+}
+
+/// The share of a group in a piece.
+enum Coverage {
+    All,
+    Some,
+    None,
+}

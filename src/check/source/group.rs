@@ -1,0 +1,138 @@
+//! The weights of a group, and the verdict on its qparams once all of them are known.
+
+use safetensors::Dtype;
+
+use super::occurrences::Occurrences;
+use crate::decode::{Extremes, Qparams, QuantizedWeight};
+use crate::report::{WorstBlock, sqnr};
+
+/// Sums over the weights of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GroupSums {
+    pub(crate) extremes: Extremes,
+    /// Sum of the squared weights.
+    pub(crate) source: f64,
+    /// Sum of the squared errors.
+    pub(crate) error: f64,
+    /// Set where the source has a NaN or an infinity in the group.
+    pub(crate) non_finite: bool,
+    /// Weights that were clamped to an end of the format from further away than rounding explains.
+    pub(crate) clamped: Occurrences,
+}
+
+impl GroupSums {
+    /// Adds a later part of the group.
+    pub(crate) fn merge(&mut self, later: &Self) {
+        self.extremes.merge(later.extremes);
+        self.source += later.source;
+        self.error += later.error;
+        self.non_finite |= later.non_finite;
+        self.clamped.merge(later.clamped);
+    }
+}
+
+/// Counts of scales that are the reference's and of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ScaleCount {
+    /// Scales that the rule gives.
+    pub(crate) following: u64,
+    pub(crate) other: u64,
+    /// Index of the first other one.
+    pub(crate) first: usize,
+    pub(crate) rule: ScaleRule,
+}
+
+/// The rule that a weight's scales are compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ScaleRule {
+    /// The absmax rule, where most scales of the whole result follow it. Where most do not, another observer made
+    /// them.
+    #[default]
+    Majority,
+    /// The absmax rule or a search for the least squared error, for every scale.
+    Search,
+    /// The absmax rule, for every scale.
+    Absmax,
+}
+
+/// The verdict on the groups of a weight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GroupVerdict {
+    pub(crate) scales: ScaleCount,
+    /// Scales that are not finite though the source is.
+    pub(crate) unexplained: u64,
+    /// Weights that were clamped and should not have been.
+    pub(crate) outside: Occurrences,
+    /// The largest magnitude of the source.
+    pub(crate) amax: f32,
+    /// Index, signal-to-noise ratio and scale of the group with the lowest ratio.
+    worst: Option<(usize, f64, f32)>,
+}
+
+impl GroupVerdict {
+    /// Takes in a group of which all weights are known, in order of the indices. `is_found` says whether a search
+    /// comes to qparams that are not the reference's; it is asked only then, since it reads the group once more.
+    pub(crate) fn add(
+        &mut self,
+        weight: &QuantizedWeight<'_>,
+        source: Dtype,
+        index: usize,
+        qparams: Qparams,
+        group: &GroupSums,
+        is_found: impl FnOnce() -> bool,
+    ) {
+        self.amax = self.amax.max(group.extremes.amax());
+        self.unexplained += u64::from(!qparams.scale.is_finite() && !group.non_finite);
+        let (storage, rounding) = (weight.form.storage, weight.rounding(source));
+        let follows = storage.is_reference(qparams, group.extremes, rounding) || is_found();
+        if follows {
+            self.scales.following += 1;
+        } else {
+            if self.scales.other == 0 {
+                self.scales.first = index;
+            }
+            self.scales.other += 1;
+        }
+        if group.clamped.number > 0 {
+            // A scale is rounded to its dtype, and one that was rounded down is too small for the largest weight:
+            // such clamping is the reference's. Under a scale of one's own it is right only where that is no smaller.
+            let reference = storage.reference(group.extremes, rounding);
+            let is_due = follows || (reference.zero == qparams.zero && reference.scale <= qparams.scale);
+            if !is_due {
+                self.outside.merge(group.clamped);
+            }
+        }
+        // The lowest ratio and not the largest error: groups of small weights would never be the worst otherwise.
+        if let Some(noise) = sqnr(group.source, group.error)
+            && self.worst.is_none_or(|(_, least, _)| noise < least)
+        {
+            self.worst = Some((index, noise, qparams.scale));
+        }
+    }
+
+    /// Adds the verdict on later groups.
+    pub(crate) fn merge(&mut self, later: Self) {
+        if self.scales.other == 0 {
+            self.scales.first = later.scales.first;
+        }
+        self.scales.following += later.scales.following;
+        self.scales.other += later.scales.other;
+        self.unexplained += later.unexplained;
+        self.outside.merge(later.outside);
+        self.amax = self.amax.max(later.amax);
+        if let Some((_, noise, _)) = later.worst
+            && self.worst.is_none_or(|(_, least, _)| noise < least)
+        {
+            self.worst = later.worst;
+        }
+    }
+
+    /// Returns the group with the lowest signal-to-noise ratio.
+    pub(crate) fn worst(&self, weight: &QuantizedWeight<'_>) -> Option<WorstBlock> {
+        let (index, sqnr_db, scale) = self.worst?;
+        let ([height, width], [rows, columns], across) = (weight.sides(), weight.shape, weight.across());
+        let at = [index / across * height, index % across * width];
+        let size = [height.min(rows - at[0]), width.min(columns - at[1])];
+        Some(WorstBlock { at, size, sqnr_db, scale })
+    }
+}

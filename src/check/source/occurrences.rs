@@ -1,0 +1,28 @@
+//! A count of something in a matrix, and its first place.
+
+/// A count, and the row and column of the first one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Occurrences {
+    pub(crate) number: u64,
+    pub(crate) first: [usize; 2],
+}
+
+impl Occurrences {
+    /// Counts one at this row and column.
+    pub(crate) fn add(&mut self, at: [usize; 2]) {
+        if self.number == 0 {
+            self.first = at;
+        }
+        self.number += 1;
+    }
+
+    /// Adds the occurrences of another part.
+    pub(crate) fn merge(&mut self, later: Self) {
+        self.first = match (self.number, later.number) {
+            (_, 0) => self.first,
+            (0, _) => later.first,
+            _ => self.first.min(later.first),
+        };
+        self.number += later.number;
+    }
+}

@@ -1,0 +1,54 @@
+//! The word of a result's manifest on single tensors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use qwen_fp8_checkpoint::manifest::Manifest;
+
+/// The manifest's word on tensors that are not what the rules expect; empty without a readable manifest.
+// The manifest comes with the result and proves nothing. It only lets a rule expect something else, which is then
+// proved.
+#[derive(Debug, Default)]
+pub(crate) struct RecordedActions {
+    /// Weights whose non-finite values were let through, and the number of their non-finite scales.
+    non_finite: BTreeMap<String, u64>,
+    /// Tensors that no scheme changed.
+    unchanged: BTreeSet<String>,
+    /// Weights whose scales were searched for by the squared error.
+    searched: BTreeSet<String>,
+}
+
+impl RecordedActions {
+    /// Reads the manifest in `dir`.
+    pub(crate) fn read(dir: &Path) -> Self {
+        let mut recorded = Self::default();
+        let Ok(manifest) = Manifest::read(dir) else { return recorded };
+        for action in manifest.actions {
+            if action.scale_search.as_deref() == Some("mse") {
+                recorded.searched.insert(action.tensor.clone());
+            }
+            if action.scheme.is_none() {
+                recorded.unchanged.insert(action.tensor.clone());
+            }
+            if let Some(found) = action.non_finite {
+                recorded.non_finite.insert(action.tensor, found.scales);
+            }
+        }
+        recorded
+    }
+
+    /// Reports whether the manifest says that exactly this many scales of the weight are not finite.
+    pub(crate) fn has_non_finite(&self, weight: &str, scales: usize) -> bool {
+        scales > 0 && self.non_finite.get(weight) == Some(&(scales as u64))
+    }
+
+    /// Reports whether the manifest says that no scheme changed the weight.
+    pub(crate) fn is_unchanged(&self, weight: &str) -> bool {
+        self.unchanged.contains(weight)
+    }
+
+    /// Reports whether the manifest says that the weight's scales were searched for.
+    pub(crate) fn is_searched(&self, weight: &str) -> bool {
+        self.searched.contains(weight)
+    }
+}

@@ -1,0 +1,165 @@
+//! The search for the source that a result's manifest names.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestSource};
+use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
+use qwen_fp8_checkpoint::text::{shown, shown_path};
+use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
+
+/// The reasons why the source of a result is not at hand.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoSource {
+    /// The result has no manifest that can be read.
+    NoManifest,
+    /// No directory is where the source might be.
+    Nowhere { model: String },
+    /// The directory in that place is not the source.
+    Another { model: String, dir: PathBuf, why: String },
+}
+
+impl fmt::Display for NoSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoManifest => write!(f, "no manifest names the source"),
+            Self::Nowhere { model } => write!(
+                f,
+                "the source {} is neither in the Hugging Face cache nor a directory here or beside the result",
+                shown(model)
+            ),
+            Self::Another { model, dir, why } => {
+                write!(f, "{} is not the source {} that the manifest names: {why}", shown_path(dir), shown(model))
+            }
+        }
+    }
+}
+
+/// Finds the source that the manifest in `output` names: a snapshot of the Hugging Face cache in `cache`, or a
+/// directory of its name beside the output or in the working directory. All its shards have the sizes and headers
+/// that the manifest says.
+///
+/// # Errors
+/// There is no manifest, no directory in any of these places, or another checkpoint in it.
+pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, NoSource> {
+    let Ok(manifest) = Manifest::read(output) else { return Err(NoSource::NoManifest) };
+    let mut another = None;
+    // The result itself may stand in one of these places, and must not be compared with itself.
+    let itself = output.canonicalize().ok();
+    let is_another = |dir: &PathBuf| dir.is_dir() && dir.canonicalize().ok() != itself;
+    for dir in places(&manifest.source, output, cache).into_iter().filter(is_another) {
+        match difference(&manifest.source, output, &dir) {
+            None => return Ok(dir),
+            Some(why) => {
+                another.get_or_insert((dir, why));
+            }
+        }
+    }
+    let mut model = manifest.source.model;
+    if let Some(revision) = manifest.source.revision {
+        model = format!("{model}@{revision}");
+    }
+    Err(match another {
+        None => NoSource::Nowhere { model },
+        Some((dir, why)) => NoSource::Another { model, dir, why },
+    })
+}
+
+/// Lists the places where the source may be, the likeliest first.
+fn places(source: &ManifestSource, output: &Path, cache: Option<&Path>) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let (Some(cache), Some(revision)) = (cache, &source.revision) {
+        // The name under which huggingface_hub keeps it, of which the manifest's is made.
+        let repository = format!("models--{}", source.model.replace('/', "--"));
+        if is_name(&repository) && is_name(revision) {
+            places.push(cache.join(repository).join("snapshots").join(revision));
+        }
+    }
+    let name = source.model.rsplit('/').next().unwrap_or_default();
+    if is_name(name) {
+        let output = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+        let behind_links = output.canonicalize().ok();
+        let outputs = [Some(output.as_path()), behind_links.as_deref()];
+        let parents = outputs.into_iter().flatten().filter_map(Path::parent);
+        places.extend(parents.map(|parent| parent.join(name)));
+        places.push(PathBuf::from(name));
+    }
+    places
+}
+
+/// Reports whether a text is the name of one file: no path, and no way out of a directory.
+// The manifest is input. A name such as `../..` would have a directory read that nobody named.
+fn is_name(text: &str) -> bool {
+    let mut components = Path::new(text).components();
+    matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == text)
+        && !text.contains('\0')
+}
+
+/// Says how a directory differs from the source; `None` where it is the source.
+fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<String> {
+    let checkpoint = match Checkpoint::open(dir) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Some(error.to_string()),
+    };
+    let shards: Vec<&InputFile> = source.files.iter().filter(|file| file.header_sha256.is_some()).collect();
+    if shards.is_empty() {
+        return Some("the manifest names no shard of it".to_owned());
+    }
+    for shard in &checkpoint.shards {
+        let Some(recorded) = shards.iter().find(|recorded| recorded.name == shard.name) else {
+            return Some(format!("the manifest has no shard {}", shown(&shard.name)));
+        };
+        if shard.size != recorded.size {
+            return Some(format!("{} has {} bytes, not {}", shown(&shard.name), shard.size, recorded.size));
+        }
+        match header_sha256(&shard.path) {
+            Ok(digest) if Some(&digest) == recorded.header_sha256.as_ref() => {}
+            Ok(_) => return Some(format!("{} has another header", shown(&shard.name))),
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    if let Some(lacking) =
+        shards.iter().find(|recorded| checkpoint.shards.iter().all(|shard| shard.name != recorded.name))
+    {
+        return Some(format!("{} is missing", shown(&lacking.name)));
+    }
+    // A result of `--smoke` has fewer layers than its source; all tensors of the others would be reported as lost.
+    let layers = |checkpoint: &Checkpoint| checkpoint.config.text_number("num_hidden_layers");
+    let whole = layers(&checkpoint);
+    let made = Checkpoint::open(output).ok().and_then(|output| layers(&output));
+    match (whole, made) {
+        (Some(whole), Some(made)) if whole != made => Some(format!("it has {whole} layers, and the result {made}")),
+        _ => None,
+    }
+}
+
+/// Computes the SHA-256 of a shard's header, its length included.
+// A header names every tensor, its shape and its place, which tells one model from another without reading the data.
+fn header_sha256(path: &Path) -> Result<String, SourceError> {
+    let file = SourceFile::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact_at(&mut length, 0)?;
+    // Opening the checkpoint has proved the header to be no longer; the file may have changed since.
+    let end = u64::from_le_bytes(length).min(MAX_HEADER).saturating_add(8).min(file.size());
+    let mut header = vec![0; end as usize];
+    file.read_exact_at(&mut header, 0)?;
+    let digest = Sha256::digest(&header);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_name_refuses_paths() {
+        for name in ["a", "a.b", "models--org--name"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "/a", "../a", "a/", "a\0b", "./a"] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
