@@ -7,10 +7,9 @@ use std::path::Path;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::text::shown;
 use crate::plan::summary::Summary;
-use crate::plan::{Plan, Refused};
+use crate::plan::{Plan, Refused, split_where_known};
 use crate::recipe::{Recipe, RecipeError, RecipeText};
 
-mod family;
 mod layers;
 mod text;
 
@@ -71,14 +70,13 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
         return Err(InitError::Quantized { how: how.clone() });
     }
     // Stacks that can be taken apart are drafted as what they become.
-    let split = if checkpoint.has_stacked_experts() { checkpoint.clone().split_experts().ok() } else { None };
-    let layers = Layers::of(split.as_ref().unwrap_or(&checkpoint), request.scales);
+    let inputs = split_where_known(&checkpoint);
+    let layers = Layers::of(&checkpoint.config, &inputs, request.scales);
     if layers.taken == 0 {
         return Err(InitError::Nothing { model: request.model.clone() });
     }
-    let seen = split.as_ref().unwrap_or(&checkpoint);
-    let holds = text::what_it_holds(seen, &layers);
-    let body = text::body(seen, &layers, request);
+    let holds = text::what_it_holds(&checkpoint.config, &inputs, &layers);
+    let body = text::body(&checkpoint.dir, &inputs, &layers, request);
     drop(layers);
     let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), body.as_str()))
         .map_err(|source| InitError::Recipe { model: request.model.clone(), source })?;

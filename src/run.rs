@@ -1,160 +1,87 @@
-//! A run: carries a plan out, from source shards to a published directory.
+//! A run: carries out a plan, from source shards to a published directory.
 //!
-//! Data goes through in bands of rows, each read, quantized and written by one worker at offsets that the plan has
-//! fixed: memory is workers times band whatever the model's size, and the output is the same for any number of workers.
-//! Everything is written to a staging directory beside the output, `config.json` last, made durable, and renamed. A
-//! journal there holds the finished shards, from which the same command goes on after whatever stopped it.
+//! The unit of work is a band of rows. One worker reads, quantizes and writes it, at offsets that the plan has fixed.
+//! Memory is therefore workers times band, whatever the model's size, and the output is the same for any number of
+//! workers. All files go into a staging directory beside the output, `config.json` last; they are made durable, and the
+//! directory is renamed. A journal there lists the finished shards, from which the same command resumes after any end.
 
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use qwen_fp8_schemes::Simd;
-
-use crate::checkpoint::Tensor;
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::MANIFEST_FILE;
 use crate::plan::{Job, Plan};
 use crate::run::checksums::Checksums;
+use crate::run::crew::Outcome;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
-use crate::run::met::{Gathered, Record};
+use crate::run::lock::Lock;
 use crate::run::outputs::Outputs;
-use crate::run::pipeline::{Outcome, Pipeline};
-use crate::run::staging::{Lock, Staging};
+use crate::run::recorder::Recorder;
+use crate::run::staging::Staging;
+use crate::run::state::RunState;
+use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
 
 pub use error::RunError;
 pub use manifest::Sha256Of;
-pub use met::{Met, OddScales};
-pub use timings::{Bound, Report, Shares, TensorTime};
+pub use observer::{LeftBehind, Observer, Phase};
+pub use options::RunOptions;
+pub use report::RunReport;
+pub use stats::{DegenerateScaleCounts, TensorStats};
+pub use timings::{Bound, Shares, TensorTime};
 
 mod amax;
 mod buffer;
 mod checksums;
+mod crew;
 mod destination;
 mod error;
 mod files;
 mod identity;
 mod journal;
+mod lock;
 mod manifest;
-mod met;
+mod observer;
 mod open_files;
+mod options;
 mod outputs;
-mod pipeline;
+mod recorder;
+mod report;
 mod resume;
+mod row_reader;
+mod scales;
 mod segment;
 mod self_check;
 mod sources;
 mod staging;
+mod state;
+mod stats;
 mod threads;
 mod timings;
-mod view;
 mod work;
 mod worker;
 
-/// How a run is carried out; nothing here changes a byte of the output, the manifest aside.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// Workers; `None` is one per processor.
-    pub threads: Option<NonZeroUsize>,
-    /// Bytes that the buffers of all workers may take together.
-    pub max_memory: u64,
-    pub simd: Simd,
-    /// Ends the run soon after it becomes true.
-    pub cancel: &'a AtomicBool,
-    /// Reads and writes past the page cache, where the file system can and the data is not there already.
-    pub direct: bool,
-    /// Throws away what an interrupted run has left behind, instead of going on from it.
-    pub restart: bool,
-    /// Writes `qwen-fp8-manifest.json`.
-    pub manifest: bool,
-    /// What else the manifest holds.
-    pub sha256: Sha256Of,
-}
-
-impl<'a> Options<'a> {
-    /// The defaults: all processors, the fastest kernels, buffers that keep the process well under 256 MiB.
-    pub fn new(cancel: &'a AtomicBool) -> Self {
-        Self {
-            threads: None,
-            max_memory: 160 << 20,
-            simd: Simd::detect(),
-            cancel,
-            direct: true,
-            restart: false,
-            manifest: true,
-            sha256: Sha256Of::default(),
-        }
-    }
-
-    fn threads(&self) -> usize {
-        self.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
-    }
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Checks of the destination; space for the output is reserved.
-    Preparing,
-    /// Tensor data goes through.
-    Converting,
-    /// Side files, index and config are written and the output gets its name.
-    Publishing,
-}
-
-/// Is told how a run goes, from any of its threads.
-pub trait Observer: Sync {
-    /// The run goes on from an earlier one, which has finished `kept` of the output's `shards`.
-    fn resumed(&self, _kept: usize, _shards: usize) {}
-
-    /// The run enters a phase.
-    fn phase(&self, _phase: Phase) {}
-
-    /// Tensor data is about to go through: `bytes` of it, a second pass counted twice.
-    fn started(&self, _bytes: u64) {}
-
-    /// So many bytes more have gone through.
-    fn advanced(&self, _bytes: u64) {}
-
-    /// A source tensor is done.
-    fn tensor_finished(&self, _tensor: &TensorTime) {}
-
-    /// An output shard is complete and durable: a later run need not write it again.
-    fn shard_finished(&self, _file_name: &str) {}
-
-    /// The run ends without an output, and the same command can go on from here.
-    fn left_behind(&self, _left: &LeftBehind) {}
-}
-
-/// What a run that failed has kept for the next one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftBehind {
-    /// The staging directory.
-    pub staging: PathBuf,
-    /// How many shards it holds.
-    pub shards: usize,
-}
-
-/// Watches nothing.
-impl Observer for () {}
-
 /// Carries out `plan` and publishes the result as the directory `output`, which must not exist or be empty.
 ///
-/// What an interrupted run of the same job has finished is taken over, once it has been read again and found to be what
-/// it was; the output is the same, byte for byte.
+/// Shards that an interrupted run of the same job has finished are resumed once their checksums have been verified. The
+/// output is the same, byte for byte.
 ///
 /// # Errors
-/// Whatever went wrong, by file and tensor. The output's name is then as it was before.
-pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<Report, RunError> {
+/// The first thing that went wrong, with its file and tensor. The output's name is then as it was before.
+pub fn run(
+    plan: &Plan,
+    output: &Path,
+    options: &RunOptions<'_>,
+    observer: &dyn Observer,
+) -> Result<RunReport, RunError> {
     let began = Instant::now();
     let cpu_before = timings::cpu_seconds();
     observer.phase(Phase::Preparing);
     work::check_slots(plan)?;
     let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    // Asked before the lock, so that a run which is refused leaves no trace, and again under it.
     destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
     let _lock = Lock::acquire(&destination)?;
     destination.check_free()?;
@@ -163,26 +90,26 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
     let past = if options.restart { None } else { Staging::past(&destination, &identity)? };
     let lines = past.as_ref().map_or(&[][..], |past| &past.finished);
     let shards = Staging::shards_of(&destination);
-    let kept = resume::believed(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
-    let finished: Vec<bool> = kept.iter().map(Option::is_some).collect();
-    let (non_finite, odd_scales) = (Gathered::default(), Gathered::default());
-    for shard in kept.iter().flatten() {
-        non_finite.set(plan, &shard.kept, |job| work::is_wanted(job, &finished));
-        odd_scales.set(plan, &shard.scales, |job| work::is_wanted(job, &finished));
+    let resumed = resume::verified(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
+    let finished: Vec<bool> = resumed.iter().map(Option::is_some).collect();
+    let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
+    for shard in resumed.iter().flatten() {
+        non_finite.set(plan, &shard.non_finite, |job| work::is_wanted(job, &finished));
+        degenerate_scales.set(plan, &shard.degenerate_scales, |job| work::is_wanted(job, &finished));
     }
     let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
     let mut staging = match past {
-        Some(_) => Staging::resume(&destination, &identity, kept.into_iter().flatten().collect())?,
+        Some(_) => Staging::resume(&destination, &identity, resumed.into_iter().flatten().collect())?,
         None => Staging::create(&destination, &identity)?,
     };
     match finished.iter().filter(|&&finished| finished).count() {
         0 => {}
-        kept => observer.resumed(kept, plan.shards.len()),
+        resumed => observer.resumed(resumed, plan.shards.len()),
     }
-    let job = Run {
+    let job = StagedRun {
         plan,
         identity: &identity,
-        record: Record { checksums: &checksums, kept: &non_finite, scales: &odd_scales },
+        recorder: Recorder { checksums: &checksums, non_finite: &non_finite, degenerate_scales: &degenerate_scales },
         work: &work,
         finished: &finished,
         options,
@@ -201,14 +128,14 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
             return Err(error);
         }
     };
+    // Removed before the clock stops: deleting the directory is part of the run.
     drop(staging);
 
     let wall_seconds = began.elapsed().as_secs_f64();
     let shares = outcome.stages.shares(work.workers, outcome.span);
     let tensors_quantized = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
-    let decoded = |(tensor, job): &(&Tensor, &Job)| matches!(job, Job::Copy { .. }) && tensor.view.float8().is_some();
-    let tensors_dequantized = plan.checkpoint.tensors.iter().zip(&plan.jobs).filter(decoded).count();
-    Ok(Report {
+    let tensors_dequantized = plan.jobs.iter().filter(|job| matches!(job, Job::Dequantize { .. })).count();
+    Ok(RunReport {
         wall_seconds,
         cpu_seconds: timings::cpu_seconds() - cpu_before,
         peak_memory: timings::peak_memory(),
@@ -221,27 +148,30 @@ pub fn run(plan: &Plan, output: &Path, options: &Options<'_>, observer: &dyn Obs
         tensors_dequantized,
         tensors_quantized,
         non_finite: non_finite.all(plan),
-        odd_scales: odd_scales.all(plan),
+        degenerate_scales: degenerate_scales.all(plan),
         shares,
         bound_by: shares.bound(),
         slowest: outcome.slowest,
     })
 }
 
-/// A run that has its staging directory.
-struct Run<'a> {
+/// A run that has made or taken over its staging directory.
+struct StagedRun<'a> {
     plan: &'a Plan,
     identity: &'a Identity,
-    record: Record<'a>,
+    recorder: Recorder<'a>,
     work: &'a Work,
-    /// Per shard, whether an earlier run has finished it.
+    /// For each shard, true if an earlier run has finished it.
     finished: &'a [bool],
-    options: &'a Options<'a>,
+    options: &'a RunOptions<'a>,
     observer: &'a dyn Observer,
 }
 
-impl Run<'_> {
-    /// Writes everything, `config.json` last; also how many bytes the output has.
+impl StagedRun<'_> {
+    /// Writes all files, `config.json` last. Returns the times of the workers and the size of the output in bytes.
+    //
+    // The order is what makes a crash harmless: the index is written after the shards that it names, and `config.json`,
+    // without which no server loads a directory, after everything else.
     fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
         let Self { plan, work, options, observer, .. } = *self;
         let there = plan.shards.iter().zip(self.finished).filter(|(_, finished)| **finished);
@@ -252,16 +182,18 @@ impl Run<'_> {
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let outcome = Pipeline::new(plan, work, &outputs, self.record, staging, options, observer).run()?;
+        let state = RunState::new(plan, work, &outputs, self.recorder, options, observer);
+        let outcome = crew::carry_out(state, staging)?;
 
         observer.phase(Phase::Publishing);
-        let kept = self.record.kept.all(plan);
-        self_check::check(plan, &staging.dir, &kept)?;
+        let non_finite = self.recorder.non_finite.all(plan);
+        self_check::check(plan, &staging.dir, &non_finite)?;
         let side_files = plan.checkpoint.side_files.iter();
         let side_files: Vec<Crc64> =
             side_files.map(|file| files::copy_side_file(file, &staging.dir)).collect::<Result<_, _>>()?;
         if options.manifest {
-            let mut manifest = manifest::manifest(plan, self.identity, self.record.checksums, &side_files, &kept);
+            let mut manifest =
+                manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
             manifest::add_sha256(&mut manifest, options.sha256, plan, &staging.dir, work.workers, options.cancel)?;
             let text = manifest.text();
             bytes += text.len() as u64;
@@ -274,7 +206,7 @@ impl Run<'_> {
     }
 }
 
-/// Bytes of the output directory, side files included, the manifest not.
+/// Returns the bytes of the output directory, side files included and the manifest excluded.
 fn output_bytes(plan: &Plan) -> u64 {
     plan.output_bytes() + plan.checkpoint.side_files.iter().map(|file| file.stamp.size).sum::<u64>()
 }

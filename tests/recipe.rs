@@ -1,4 +1,4 @@
-//! Recipes, good and bad, in both dialects. `recipe/stranger.rs` is a target of its own.
+//! Recipes, good and bad, in both dialects. Schemes of strangers are in a target of their own.
 
 mod hostile;
 mod llmcompressor;

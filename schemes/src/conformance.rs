@@ -21,8 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::Value;
 
 use crate::{
-    AmaxScope, BuildError, Format, Make, Matrix, NonFinite, QuantizationArgs, Registration, Scheme, Simd, absmax,
-    non_finite,
+    AmaxScope, BuildError, Format, MAX_OUTPUTS, Make, Matrix, NonFinite, QuantizationArgs, Registration, Scheme, Simd,
+    absmax, non_finite,
 };
 use bands::Whole;
 use golden::GoldenError;
@@ -71,6 +71,9 @@ pub enum Broken {
     NoShape { weight: Weight, reason: String },
     #[error("{weight}: refused, and the reason names neither side: {reason:?}")]
     Unclear { weight: Weight, reason: String },
+    /// A weight becomes no tensor, or more than [`MAX_OUTPUTS`].
+    #[error("{weight}: it declares {count} outputs, and a weight has 1 to {MAX_OUTPUTS}")]
+    OutputCount { weight: Weight, count: usize },
     #[error("{weight}: `{suffix}`: {reason}")]
     Output { weight: Weight, suffix: &'static str, reason: &'static str },
     #[error("{weight}: refused although it is finite: {error}")]

@@ -7,6 +7,7 @@ use crate::{Make, Registration, ServerSupport};
 crate::register_scheme!(Registration {
     name: "DEQUANTIZE",
     aliases: &[],
+    version: 1,
     summary: "Turns FP8 layers of a quantized checkpoint back into numbers of the model's dtype.",
     options: |generator| Options::json_schema(generator),
     make: Make::Dequantize,

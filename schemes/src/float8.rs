@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::kernels::{self, Cast, Grouping};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Scheme, ShapeError,
-    SourceDtype, Strategy, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Role, Scheme,
+    ShapeError, SourceDtype, Strategy, TensorSpec,
 };
 
 /// The options that every FP8 scheme has, flattened into its own.
@@ -194,8 +194,14 @@ impl Scheme for Float8 {
             }
         };
         Ok(vec![
-            TensorSpec::per_row("weight", Dtype::F8_E4M3, [rows, columns]),
-            TensorSpec { suffix: "weight_scale", dtype: self.cast(dtype).scale_dtype.into(), shape, extent },
+            TensorSpec::per_row("weight", Role::Codes, Dtype::F8_E4M3, [rows, columns]),
+            TensorSpec {
+                suffix: "weight_scale",
+                role: Role::Scale,
+                dtype: self.cast(dtype).scale_dtype.into(),
+                shape,
+                extent,
+            },
         ])
     }
 

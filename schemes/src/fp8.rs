@@ -14,6 +14,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "FP8",
     aliases: &[],
+    version: 1,
     summary: "E4M3 weights with one scale for the tensor; activations are quantized per token while the model runs, \
               since static activation scales need calibration data.",
     options: |generator| Options::json_schema(generator),

@@ -10,6 +10,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "FP8_BLOCK",
     aliases: &[],
+    version: 1,
     summary: "E4M3 weights with a scale per tile of 128 x 128; activations are quantized per token and 128 columns \
               while the model runs.",
     options: |generator| Options::json_schema(generator),

@@ -11,6 +11,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "FP8_DYNAMIC",
     aliases: &[],
+    version: 1,
     summary: "E4M3 weights with a scale per row, or per tile with a `block_size`; activations are quantized per token \
               while the model runs.",
     options: |generator| Options::json_schema(generator),

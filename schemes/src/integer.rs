@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::float8::QuotientDtype;
 use crate::kernels::{IntegerCast, IntegerOutputs, packed_bytes, quantize_integers};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError,
-    Strategy, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Role, Scheme,
+    ShapeError, Strategy, TensorSpec,
 };
 
 /// The options that every integer scheme has, flattened into its own.
@@ -217,29 +217,34 @@ impl Scheme for Integer {
             GroupSize::All(Span::Tensor) => (vec![1], Extent::Whole),
             _ => (vec![rows, groups], Extent::Rows(1)),
         };
-        let scale = TensorSpec { suffix: "weight_scale", dtype: dtype.into(), shape: scales.clone(), extent };
-        let per_row = |suffix, dtype, columns| TensorSpec::per_row(suffix, dtype, [rows, columns]);
-        let mut specs = match self.packed() {
-            false => vec![per_row("weight", Dtype::I8, columns), scale],
-            true => {
-                let words = packed_bytes(columns, self.bits.into()) / 4;
-                let shape =
-                    TensorSpec { suffix: "weight_shape", dtype: Dtype::I64, shape: vec![2], extent: Extent::Whole };
-                vec![per_row("weight_packed", Dtype::I32, words), scale, shape]
-            }
+        let scale =
+            TensorSpec { suffix: "weight_scale", role: Role::Scale, dtype: dtype.into(), shape: scales, extent };
+        let per_row = |suffix, role, dtype, columns| TensorSpec::per_row(suffix, role, dtype, [rows, columns]);
+        let mut specs = if self.packed() {
+            let words = packed_bytes(columns, self.bits.into()) / 4;
+            let shape = TensorSpec {
+                suffix: "weight_shape",
+                role: Role::Shape,
+                dtype: Dtype::I64,
+                shape: vec![2],
+                extent: Extent::Whole,
+            };
+            vec![per_row("weight_packed", Role::Codes, Dtype::I32, words), scale, shape]
+        } else {
+            vec![per_row("weight", Role::Codes, Dtype::I8, columns), scale]
         };
         if !self.symmetric {
-            specs.push(match self.packed() {
-                false => per_row("weight_zero_point", Dtype::I8, groups),
-                true => {
-                    let (per_words, words) = self.packed_zero_points();
-                    TensorSpec {
-                        suffix: "weight_zero_point",
-                        dtype: Dtype::I32,
-                        shape: vec![(rows * words).div_ceil(per_words), groups],
-                        extent: Extent::Packed { words, rows: per_words },
-                    }
+            specs.push(if self.packed() {
+                let (per_words, words) = self.packed_zero_points();
+                TensorSpec {
+                    suffix: "weight_zero_point",
+                    role: Role::ZeroPoint,
+                    dtype: Dtype::I32,
+                    shape: vec![(rows * words).div_ceil(per_words), groups],
+                    extent: Extent::Packed { words, rows: per_words },
                 }
+            } else {
+                per_row("weight_zero_point", Role::ZeroPoint, Dtype::I8, groups)
             });
         }
         Ok(specs)

@@ -4,7 +4,8 @@ use safetensors::Dtype;
 
 use crate::kernels::{MX_GROUP, MxElement, quantize_microscaled};
 use crate::{
-    AmaxScope, Band, Dynamic, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError, Strategy, TensorSpec,
+    AmaxScope, Band, Dynamic, Matrix, NonFinite, NumberKind, QuantizationArgs, Role, Scheme, ShapeError, Strategy,
+    TensorSpec,
 };
 
 /// Elements and their E8M0 scales.
@@ -73,8 +74,8 @@ impl Scheme for Microscaled {
             MxElement::E2m1 { .. } => ("weight_packed", Dtype::U8, columns / 2),
         };
         Ok(vec![
-            TensorSpec::per_row(suffix, dtype, [rows, bytes]),
-            TensorSpec::per_row("weight_scale", Dtype::U8, [rows, groups]),
+            TensorSpec::per_row(suffix, Role::Codes, dtype, [rows, bytes]),
+            TensorSpec::per_row("weight_scale", Role::Scale, Dtype::U8, [rows, groups]),
         ])
     }
 

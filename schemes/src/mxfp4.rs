@@ -14,6 +14,7 @@ macro_rules! register {
         crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
+            version: 1,
             summary: concat!("E2M1 weights with a power of two as the scale of 32 columns; ", $summary),
             options: |generator| Options::json_schema(generator),
             make: Make::Quantize(make::<$activations>),

@@ -11,12 +11,13 @@ use crate::kernels::{NVFP4_GROUP, quantize_nvfp4};
 use crate::microscaling::whole_groups;
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec, read_options,
+    Registration, Role, Scheme, ServerSupport, ShapeError, Strategy, TensorSpec, read_options,
 };
 
 crate::register_scheme!(Registration {
     name: "NVFP4A16",
     aliases: &[],
+    version: 1,
     summary: "E2M1 weights with an E4M3 scale per 16 columns, under one F32 scale for all parts of a fused layer; \
               activations are not quantized.",
     options: |generator| Options::json_schema(generator),
@@ -68,9 +69,15 @@ impl Scheme for Nvfp4 {
         let Matrix { rows, columns, .. } = source;
         let groups = whole_groups(columns, NVFP4_GROUP)?;
         Ok(vec![
-            TensorSpec::per_row("weight_packed", Dtype::U8, [rows, columns / 2]),
-            TensorSpec::per_row("weight_scale", Dtype::F8_E4M3, [rows, groups]),
-            TensorSpec { suffix: "weight_global_scale", dtype: Dtype::F32, shape: vec![1], extent: Extent::Whole },
+            TensorSpec::per_row("weight_packed", Role::Codes, Dtype::U8, [rows, columns / 2]),
+            TensorSpec::per_row("weight_scale", Role::Scale, Dtype::F8_E4M3, [rows, groups]),
+            TensorSpec {
+                suffix: "weight_global_scale",
+                role: Role::GlobalScale,
+                dtype: Dtype::F32,
+                shape: vec![1],
+                extent: Extent::Whole,
+            },
         ])
     }
 

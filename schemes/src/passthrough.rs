@@ -7,6 +7,7 @@ use crate::{Make, Registration, ServerSupport};
 crate::register_scheme!(Registration {
     name: "PASSTHROUGH",
     aliases: &[],
+    version: 1,
     summary: "Keeps tensors as they are, byte for byte.",
     options: |generator| Options::json_schema(generator),
     make: Make::Keep,

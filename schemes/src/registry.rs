@@ -15,6 +15,11 @@ pub struct Registration {
     pub name: &'static str,
     /// Other names for the same scheme with the same options.
     pub aliases: &'static [&'static str],
+    /// The version of the scheme's arithmetic: raise it whenever the same name and options would write other bytes.
+    ///
+    /// The manifest of an output records it, and an interrupted run is not resumed under another version, so that the
+    /// shards of one output never come from two arithmetics. A change of speed alone leaves it as it is.
+    pub version: u32,
     /// One sentence for listings and for the editor's hover.
     pub summary: &'static str,
     /// The JSON Schema of the options: a closed object, one property per option.
@@ -75,6 +80,20 @@ impl BuildError {
     }
 }
 
+impl Registration {
+    /// Builds the scheme that `options` describe, for an output in this format; `None` where a rule with this scheme
+    /// quantizes nothing.
+    ///
+    /// # Errors
+    /// The scheme refuses the options, or the format cannot hold what it stores.
+    pub fn build(&self, options: Value, format: Format) -> Result<Option<Box<dyn Scheme>>, BuildError> {
+        match self.make {
+            Make::Quantize(make) => make(options, format).map(Some),
+            Make::Keep | Make::Dequantize => Ok(None),
+        }
+    }
+}
+
 /// Reads a scheme's options, which the recipe's schema has admitted already.
 ///
 /// # Errors
@@ -102,6 +121,18 @@ pub fn registered() -> Vec<&'static Registration> {
 pub fn find(name: &str) -> Option<&'static Registration> {
     registered().into_iter().find(|registration| {
         std::iter::once(&registration.name).chain(registration.aliases).any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The schemes that do what explicit compressed-tensors arguments (weights, input activations) ask for, in order of
+/// their names, each with the options to [build](Registration::build) it with.
+pub fn find_by_arguments(
+    weights: &QuantizationArgs,
+    inputs: Option<&QuantizationArgs>,
+) -> impl Iterator<Item = (&'static Registration, Value)> {
+    registered().into_iter().filter_map(move |registration| {
+        let options = (registration.from_arguments)(weights, inputs)?;
+        Some((registration, options))
     })
 }
 

@@ -6,6 +6,12 @@ use safetensors::Dtype;
 
 use crate::{QuantizationArgs, Simd};
 
+/// The most tensors that a scheme may write for one weight.
+///
+/// Workers keep a buffer and a slice for each output on the stack. The most that a known layout has is four: codes,
+/// scales, zero points and the shape.
+pub const MAX_OUTPUTS: usize = 8;
+
 /// A configured quantization scheme, ready to quantize any matrix it accepts.
 pub trait Scheme: Debug + Send + Sync {
     /// How a server reads the stored weight (`weights` of compressed-tensors).
@@ -17,7 +23,10 @@ pub trait Scheme: Debug + Send + Sync {
     /// The name compressed-tensors gives this storage form, such as `float-quantized`.
     fn storage_format(&self) -> &'static str;
 
-    /// The tensors written for one source weight, in a fixed order, each named by what follows `<module>.`.
+    /// Returns the tensors written for one source weight, in a fixed order, each named by what follows `<module>.`.
+    ///
+    /// There are at least one and at most [`MAX_OUTPUTS`] of them, and one or more have [`Role::Codes`]. A suffix may be
+    /// any name: the engine goes by the [`Role`] alone.
     ///
     /// # Errors
     /// The shape does not fit the scheme (a group that does not divide the columns, say).
@@ -141,6 +150,8 @@ impl From<SourceDtype> for Dtype {
 pub struct TensorSpec {
     /// What follows `<module>.` in the compressed-tensors layout: `weight`, `weight_scale`, `weight_packed`, …
     pub suffix: &'static str,
+    /// What the tensor is for, whatever it is called.
+    pub role: Role,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     pub extent: Extent,
@@ -148,8 +159,8 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// A matrix each of whose rows comes from the source row of that number.
-    pub fn per_row(suffix: &'static str, dtype: Dtype, shape: [usize; 2]) -> Self {
-        Self { suffix, dtype, shape: shape.to_vec(), extent: Extent::Rows(1) }
+    pub fn per_row(suffix: &'static str, role: Role, dtype: Dtype, shape: [usize; 2]) -> Self {
+        Self { suffix, role, dtype, shape: shape.to_vec(), extent: Extent::Rows(1) }
     }
 
     /// Bytes of the whole tensor.
@@ -172,6 +183,30 @@ impl TensorSpec {
     fn rows_bytes(&self, first: usize, end: usize) -> std::ops::Range<usize> {
         let stride = self.shape[1..].iter().product::<usize>() * self.dtype.bitsize() / 8;
         first * stride..end * stride
+    }
+}
+
+/// The meaning of an output tensor: what the engine checks of it and how a format names it follow from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The quantized values as they are stored, packed or not.
+    Codes,
+    /// The scale of each granule. An infinite, NaN, zero or negative one ends a run, and degenerate ones are counted.
+    Scale,
+    /// A scale above the scales, one for the tensor or for a fused layer (NVFP4). It is checked as [`Role::Scale`] is.
+    GlobalScale,
+    /// The zero point of each granule.
+    ZeroPoint,
+    /// Rows and columns of the weight, where packed codes no longer show them.
+    Shape,
+    /// Anything else, such as a permutation of columns. The engine writes it and checks nothing of it.
+    Other,
+}
+
+impl Role {
+    /// Returns whether codes are multiplied by the tensor when they are decoded.
+    pub fn is_scale(self) -> bool {
+        matches!(self, Self::Scale | Self::GlobalScale)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "W4A16_ASYM",
     aliases: &[],
+    version: 1,
     summary: "Packed weights of 4 bits with a scale and a zero point per 128 columns; activations are not quantized.",
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),

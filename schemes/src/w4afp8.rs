@@ -10,6 +10,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "W4AFP8",
     aliases: &[],
+    version: 1,
     summary: "Weights of 4 bits, in a byte each, with a scale per 128 columns; activations are quantized to FP8 per \
               token.",
     options: |generator| Options::json_schema(generator),

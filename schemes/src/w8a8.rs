@@ -10,6 +10,7 @@ use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, Se
 crate::register_scheme!(Registration {
     name: "W8A8",
     aliases: &["INT8"],
+    version: 1,
     summary: "INT8 weights with a scale per row; activations are quantized to INT8 per token while the model runs.",
     options: |generator| Options::json_schema(generator),
     make: Make::Quantize(make),

@@ -12,6 +12,7 @@ macro_rules! register {
         crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
+            version: 1,
             summary: concat!(
                 "Weights of ",
                 $bits,

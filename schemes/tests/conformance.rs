@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qwen_fp8_schemes::conformance::{self, Broken};
 use qwen_fp8_schemes::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, Simd, Strategy, TensorSpec, find, registered,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, MAX_OUTPUTS, Make, Matrix, NonFinite, NumberKind,
+    QuantizationArgs, Registration, Role, Scheme, ServerSupport, ShapeError, Simd, Strategy, TensorSpec, find,
+    registered,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ fn other_options_conform() {
 #[test]
 fn broken_promises_are_found() {
     type Expected = fn(&Broken) -> bool;
-    let faults: [(&str, Expected); 15] = [
+    let faults: [(&str, Expected); 18] = [
         ("skips the last byte", |broken| matches!(broken, Broken::NotWritten { .. })),
         ("depends on the band", |broken| matches!(broken, Broken::Differs { .. })),
         ("depends on the instruction set", |broken| matches!(broken, Broken::Differs { .. })),
@@ -67,6 +68,9 @@ fn broken_promises_are_found() {
             place.contains("x 1 Bf16") && message == "one column"
         }),
         ("declares a suffix twice", |broken| matches!(broken, Broken::Output { .. })),
+        ("declares nine outputs", |broken| matches!(broken, Broken::OutputCount { count: 9, .. })),
+        ("declares no output", |broken| matches!(broken, Broken::OutputCount { count: 0, .. })),
+        ("declares no codes", |broken| matches!(broken, Broken::Output { .. })),
         ("declares too few rows", |broken| matches!(broken, Broken::Output { .. })),
         ("has no rows in a band", |broken| matches!(broken, Broken::NoBandRows)),
         ("refuses every shape", |broken| matches!(broken, Broken::NoShape { .. })),
@@ -111,6 +115,7 @@ fn poor_schemas_are_found() {
 const FAULTY: Registration = Registration {
     name: "FAULTY",
     aliases: &[],
+    version: 1,
     summary: "Does one thing wrong.",
     options: faulty_options,
     make: Make::Quantize(make_faulty),
@@ -171,6 +176,13 @@ impl Scheme for Faulty {
         let mut specs = self.right.outputs(source)?;
         match &*self.fault {
             "declares a suffix twice" => specs[1].suffix = specs[0].suffix,
+            "declares nine outputs" => {
+                const MORE: [&str; 7] = ["more_1", "more_2", "more_3", "more_4", "more_5", "more_6", "more_7"];
+                specs.extend(MORE.map(|suffix| TensorSpec { suffix, role: Role::Other, ..specs[0].clone() }));
+                assert_eq!(specs.len(), MAX_OUTPUTS + 1);
+            }
+            "declares no output" => specs.clear(),
+            "declares no codes" => specs[0].role = Role::Other,
             "declares too few rows" => specs[1].shape[0] /= 2,
             "refuses every shape" if source.rows * source.columns > 0 => {
                 return Err(ShapeError { reason: format!("{} columns", source.columns) });

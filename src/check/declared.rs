@@ -9,11 +9,10 @@ use serde_json::Value;
 
 use super::finding::Finding;
 use super::grid::Grid;
-use super::names::served_name;
 use super::rules;
 use super::storage::{Kind, Storage};
 use qwen_fp8_checkpoint::config::Config;
-use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::models::{LayerKind, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{sentence, shown};
 

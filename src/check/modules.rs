@@ -7,25 +7,6 @@ use safetensors::Dtype;
 use qwen_fp8_checkpoint::models::{self, LayerKind};
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
-/// Parameters that only a quantized weight has beside it.
-const COMPANIONS: &[&str] = &[
-    "weight_scale",
-    "weight_scale_inv",
-    "input_scale",
-    "weight_packed",
-    "weight_shape",
-    "weight_zero_point",
-    "weight_global_scale",
-    "weight_scale_2",
-    "weight_g_idx",
-    "input_zero_point",
-    "input_global_scale",
-    "qweight",
-    "qzeros",
-    "scales",
-    "g_idx",
-];
-
 /// A weight and the quantization tensors beside it.
 #[derive(Debug)]
 pub(super) struct Module<'a> {
@@ -69,7 +50,7 @@ pub(super) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
     let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
     for tensor in &checkpoint.tensors {
         let Some((owner, is_weight)) = owner(tensor) else { continue };
-        let name = if is_stack(owner) { models::split_name(owner).0 } else { owner };
+        let name = if models::is_expert_stack(owner) { models::split_name(owner).0 } else { owner };
         let empty = Module { name, kind: LayerKind::Other, weight: None, companions: Vec::new() };
         let module = modules.entry(owner).or_insert(empty);
         if is_weight {
@@ -95,20 +76,14 @@ fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
     if parameter == "weight" {
         return Some((module, true));
     }
-    if COMPANIONS.contains(&parameter) {
+    if models::BESIDE_CODES.contains(&parameter) {
         return Some((module, false));
     }
-    if tensor.kind() == LayerKind::Experts && is_stack(&tensor.name) {
+    if tensor.kind() == LayerKind::Experts && models::is_expert_stack(&tensor.name) {
         return Some((&tensor.name, true));
     }
     let base = ["_scale_inv", "_scale"].iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
-    base.filter(|base| is_stack(base)).map(|base| (base, false))
-}
-
-/// Whether a name is that of a stack of experts' weights, which has no `.weight`.
-fn is_stack(name: &str) -> bool {
-    let (module, parameter) = models::split_name(name);
-    matches!(parameter, "gate_up_proj" | "down_proj") && module.ends_with("experts")
+    base.filter(|base| models::is_expert_stack(base)).map(|base| (base, false))
 }
 
 impl Stored {

@@ -56,7 +56,7 @@ impl<'a> Source<'a> {
         let coded = structure.coded.iter().enumerate().map(|(index, coded)| (coded.name(), index)).collect();
         let scales = structure.coded.iter().map(|coded| coded.scale.name.as_str()).collect();
         let tensors = checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        let dtype = checkpoint.config.float_dtype().map_or(Dtype::BF16, Dtype::from);
+        let dtype = checkpoint.config.float_dtype().unwrap_or(Dtype::BF16);
         let experts = experts::stacked(checkpoint);
         Ok(Self { checkpoint, shards, structure, coded, scales, tensors, experts, dtype })
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use indexmap::map::Entry;
-use qwen_fp8_schemes::SourceDtype;
+use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 use serde_json::Value;
@@ -103,13 +103,13 @@ impl Config {
     }
 
     /// The float dtype that the model's weights are in, by `dtype` or its older name.
-    pub fn float_dtype(&self) -> Option<SourceDtype> {
+    pub fn float_dtype(&self) -> Option<Dtype> {
         let paths = [&["dtype"][..], &["torch_dtype"], &["text_config", "dtype"], &["text_config", "torch_dtype"]];
         let name = paths.into_iter().find_map(|path| self.value(path)?.as_str().map(str::to_owned))?;
         match name.trim_start_matches("torch.") {
-            "bfloat16" => Some(SourceDtype::Bf16),
-            "float16" => Some(SourceDtype::F16),
-            "float32" => Some(SourceDtype::F32),
+            "bfloat16" => Some(Dtype::BF16),
+            "float16" => Some(Dtype::F16),
+            "float32" => Some(Dtype::F32),
             _ => None,
         }
     }

@@ -1,5 +1,4 @@
-//! Experts that are stacked in three dimensions, taken apart: one matrix per expert and projection, under the names that
-//! servers know.
+//! Stacked experts: three-dimensional tensors that hold one matrix per expert and projection, and where each matrix lies.
 //!
 //! Two layouts are in use. Checkpoints of the hub hold matrices to be multiplied from the right, `gate_up_proj`
 //! `[experts, hidden, 2 × intermediate]` and `down_proj` `[experts, intermediate, hidden]`; transformers 5 also writes them
@@ -7,13 +6,11 @@
 //! fit both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::view::View;
 use super::{Checkpoint, Tensor};
-use crate::models::{LayerKind, split_name};
+use crate::models::{DOWN, GATE_UP, LayerKind, of_stack, stack_projections};
 use crate::text::shown;
 
 /// Why a stack of experts cannot be taken apart.
@@ -41,9 +38,31 @@ pub enum ExpertsError {
 /// More matrices than any model has: small headers can claim any number of them that hold next to nothing.
 const MAX_MATRICES: usize = 1 << 19;
 
+/// The stacks of a checkpoint, with the layout of each.
+#[derive(Clone, Debug)]
+pub struct ExpertStacks {
+    /// By module of experts, such as `model.layers.0.mlp.experts`.
+    layouts: BTreeMap<String, StackLayout>,
+}
+
+/// One matrix of a stack, under the name by which servers know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpertMatrix {
+    pub name: String,
+    /// Rows and columns of the linear layer: outputs and inputs.
+    pub shape: [usize; 2],
+    /// Offset of the first element in the shard's file.
+    pub offset: u64,
+    /// Bytes of all elements.
+    pub len: u64,
+    /// Bytes from one stored row to the next where the stored rows are the matrix's columns; `None` where the matrix is
+    /// stored row after row.
+    pub stride: Option<u64>,
+}
+
 /// How the matrices of a stack are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
+enum StackLayout {
     /// A row per output, as linear layers have them.
     Rows,
     /// A column per output.
@@ -56,40 +75,35 @@ impl Checkpoint {
         self.tensors.iter().any(|tensor| tensor.kind() == LayerKind::Experts)
     }
 
-    /// The same checkpoint with every stack of experts as one matrix per expert and projection, in place of the stack.
+    /// Tells the layout of every stack of experts from the names and shapes of the tensors.
     ///
     /// # Errors
-    /// The first stack whose layout cannot be told.
-    pub fn split_experts(mut self) -> Result<Self, ExpertsError> {
+    /// The first stack whose layout cannot be told, or more matrices than any model has.
+    pub fn expert_stacks(&self) -> Result<ExpertStacks, ExpertsError> {
         let layouts = layouts(&self.tensors)?;
         let stacks = self.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts);
         let matrices = stacks.map(|stack| stack.shape[0].saturating_mul(2)).fold(0, usize::saturating_add);
         if matrices > MAX_MATRICES {
             return Err(ExpertsError::TooMany { matrices });
         }
-        let mut tensors = Vec::with_capacity(self.tensors.len());
-        for tensor in self.tensors {
-            match layouts.get(experts_of(&tensor.name).0) {
-                Some(&layout) if tensor.kind() == LayerKind::Experts => tensors.extend(parts(&tensor, layout)),
-                _ => tensors.push(tensor),
-            }
-        }
-        self.tensors = tensors;
-        Ok(self)
+        Ok(ExpertStacks { layouts })
     }
 }
 
-/// `model.layers.0.mlp.experts.gate_up_proj` → (`model.layers.0.mlp.experts`, `gate_up_proj`), with or without `.weight`.
-pub fn experts_of(name: &str) -> (&str, &str) {
-    split_name(name.strip_suffix(".weight").unwrap_or(name))
+impl ExpertStacks {
+    /// Returns the matrices of a stack in the order of the experts, `None` for a tensor that is no stack.
+    pub fn matrices(&self, tensor: &Tensor) -> Option<Vec<ExpertMatrix>> {
+        let layout = self.layouts.get(of_stack(&tensor.name).0)?;
+        (tensor.kind() == LayerKind::Experts).then(|| matrices(tensor, *layout))
+    }
 }
 
 /// The layout of the stacks of each module of experts.
-fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError> {
+fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, StackLayout>, ExpertsError> {
     let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut stacks: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
     for tensor in tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts) {
-        let (experts, projection) = experts_of(&tensor.name);
+        let (experts, projection) = of_stack(&tensor.name);
         let error_name = || tensor.name.clone();
         if !matches!(tensor.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
             return Err(ExpertsError::Dtype { tensor: error_name(), dtype: tensor.dtype });
@@ -99,8 +113,8 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError>
             return Err(ExpertsError::Biases { tensor: error_name() });
         }
         let place = match projection {
-            "gate_up_proj" => 0,
-            "down_proj" => 1,
+            GATE_UP => 0,
+            DOWN => 1,
             _ => return Err(ExpertsError::Unknown { tensor: error_name() }),
         };
         stacks.entry(experts).or_default()[place] = Some(tensor);
@@ -108,7 +122,7 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError>
     let layout = |(experts, pair): (&str, [Option<&Tensor>; 2])| match pair {
         [Some(gate_up), Some(down)] => Ok((experts.to_owned(), layout(gate_up, down)?)),
         [gate_up, down] => {
-            let partner = if gate_up.is_some() { "down_proj" } else { "gate_up_proj" };
+            let partner = if gate_up.is_some() { DOWN } else { GATE_UP };
             let tensor = gate_up.or(down).map(|tensor| tensor.name.clone()).unwrap_or_default();
             Err(ExpertsError::NoPartner { tensor, partner: partner.to_owned() })
         }
@@ -116,7 +130,7 @@ fn layouts(tensors: &[Tensor]) -> Result<BTreeMap<String, Layout>, ExpertsError>
     stacks.into_iter().map(layout).collect()
 }
 
-fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
+fn layout(gate_up: &Tensor, down: &Tensor) -> Result<StackLayout, ExpertsError> {
     let sides = |tensor: &Tensor| <[usize; 3]>::try_from(tensor.shape.as_slice()).ok();
     if let (Some([experts, a, b]), Some([same, c, d])) = (sides(gate_up), sides(down))
         && experts == same
@@ -124,10 +138,10 @@ fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
     {
         // Without zeros, no shapes do both.
         if a == d && Some(b) == c.checked_mul(2) {
-            return Ok(Layout::Columns);
+            return Ok(StackLayout::Columns);
         }
         if b == c && Some(a) == d.checked_mul(2) {
-            return Ok(Layout::Rows);
+            return Ok(StackLayout::Rows);
         }
     }
     Err(ExpertsError::Shapes {
@@ -138,41 +152,27 @@ fn layout(gate_up: &Tensor, down: &Tensor) -> Result<Layout, ExpertsError> {
     })
 }
 
-/// The matrices of a stack, in the order of the experts.
-fn parts(stack: &Tensor, layout: Layout) -> Vec<Tensor> {
+fn matrices(stack: &Tensor, layout: StackLayout) -> Vec<ExpertMatrix> {
     let &[experts, stored_rows, stored_columns] = stack.shape.as_slice() else { return Vec::new() };
-    let (module, projection) = experts_of(&stack.name);
-    let names: &[&str] = if projection == "down_proj" { &["down_proj"] } else { &["gate_proj", "up_proj"] };
+    let (module, projection) = of_stack(&stack.name);
+    let names = stack_projections(projection);
     let width = (stack.dtype.bitsize() / 8) as u64;
     let shape = match layout {
-        Layout::Rows => [stored_rows / names.len(), stored_columns],
-        Layout::Columns => [stored_columns / names.len(), stored_rows],
+        StackLayout::Rows => [stored_rows / names.len(), stored_columns],
+        StackLayout::Columns => [stored_columns / names.len(), stored_rows],
     };
     let len = (shape[0] * shape[1]) as u64 * width;
-    let whole: Arc<str> = stack.name.as_str().into();
-    let part = |expert: usize, number: usize| {
+    let matrix = |expert: usize, number: usize| {
         let first = stack.offset + expert as u64 * names.len() as u64 * len;
-        let (offset, view) = match layout {
-            Layout::Rows => (first + number as u64 * len, View::Stored),
-            Layout::Columns => {
-                let stride = stored_columns as u64 * width;
-                (first + (number * shape[0]) as u64 * width, View::Transposed { stride })
-            }
+        let (offset, stride) = match layout {
+            StackLayout::Rows => (first + number as u64 * len, None),
+            StackLayout::Columns => (first + (number * shape[0]) as u64 * width, Some(stored_columns as u64 * width)),
         };
-        Tensor {
-            name: format!("{module}.{expert}.{}.weight", names[number]),
-            dtype: stack.dtype,
-            shape: shape.to_vec(),
-            shard: stack.shard,
-            offset,
-            len,
-            view,
-            part_of: Some(whole.clone()),
-        }
+        ExpertMatrix { name: format!("{module}.{expert}.{}.weight", names[number]), shape, offset, len, stride }
     };
     (0..experts)
         .flat_map(|expert| (0..names.len()).map(move |number| (expert, number)))
-        .map(|(e, n)| part(e, n))
+        .map(|(expert, number)| matrix(expert, number))
         .collect()
 }
 
@@ -182,36 +182,23 @@ mod tests {
 
     fn stack(name: &str, shape: &[usize]) -> Tensor {
         let len = 2 * shape.iter().product::<usize>() as u64;
-        Tensor {
-            name: name.to_owned(),
-            dtype: Dtype::BF16,
-            shape: shape.to_vec(),
-            shard: 0,
-            offset: 1000,
-            len,
-            view: View::Stored,
-            part_of: None,
-        }
+        Tensor { name: name.to_owned(), dtype: Dtype::BF16, shape: shape.to_vec(), shard: 0, offset: 1000, len }
     }
 
-    /// Name, shape, offset, and bytes from one stored row to the next, if it is transposed.
-    fn placed(tensor: &Tensor) -> (&str, &[usize], u64, Option<u64>) {
-        let stride = match tensor.view {
-            View::Transposed { stride } => Some(stride),
-            _ => None,
-        };
-        (&tensor.name, &tensor.shape, tensor.offset, stride)
+    /// Name, shape, offset and stride.
+    fn placed(matrix: &ExpertMatrix) -> (&str, [usize; 2], u64, Option<u64>) {
+        (&matrix.name, matrix.shape, matrix.offset, matrix.stride)
     }
 
     #[test]
     fn the_shapes_tell_the_layout() {
         let layout = |gate_up: &[usize], down: &[usize]| layout(&stack("g", gate_up), &stack("d", down)).ok();
-        assert_eq!(layout(&[4, 64, 48], &[4, 24, 64]), Some(Layout::Columns));
-        assert_eq!(layout(&[4, 48, 64], &[4, 64, 24]), Some(Layout::Rows));
+        assert_eq!(layout(&[4, 64, 48], &[4, 24, 64]), Some(StackLayout::Columns));
+        assert_eq!(layout(&[4, 48, 64], &[4, 64, 24]), Some(StackLayout::Rows));
         // Square in one of the two stacks.
-        assert_eq!(layout(&[4, 48, 48], &[4, 24, 48]), Some(Layout::Columns));
-        assert_eq!(layout(&[4, 48, 48], &[4, 48, 24]), Some(Layout::Rows));
-        assert_eq!(layout(&[4, 24, 48], &[4, 24, 24]), Some(Layout::Columns));
+        assert_eq!(layout(&[4, 48, 48], &[4, 24, 48]), Some(StackLayout::Columns));
+        assert_eq!(layout(&[4, 48, 48], &[4, 48, 24]), Some(StackLayout::Rows));
+        assert_eq!(layout(&[4, 24, 48], &[4, 24, 24]), Some(StackLayout::Columns));
         assert_eq!(layout(&[4, 64, 48], &[5, 24, 64]), None);
         assert_eq!(layout(&[4, 64, 48], &[4, 48, 64]), None);
     }
@@ -219,22 +206,21 @@ mod tests {
     #[test]
     fn parts_lie_where_the_layout_puts_them() {
         let name = "m.experts.gate_up_proj";
-        let found = parts(&stack(name, &[2, 3, 8]), Layout::Columns);
+        let found = matrices(&stack(name, &[2, 3, 8]), StackLayout::Columns);
         assert_eq!(
             found.iter().map(placed).collect::<Vec<_>>(),
             [
-                ("m.experts.0.gate_proj.weight", &[4, 3][..], 1000, Some(16)),
-                ("m.experts.0.up_proj.weight", &[4, 3], 1008, Some(16)),
-                ("m.experts.1.gate_proj.weight", &[4, 3], 1048, Some(16)),
-                ("m.experts.1.up_proj.weight", &[4, 3], 1056, Some(16)),
+                ("m.experts.0.gate_proj.weight", [4, 3], 1000, Some(16)),
+                ("m.experts.0.up_proj.weight", [4, 3], 1008, Some(16)),
+                ("m.experts.1.gate_proj.weight", [4, 3], 1048, Some(16)),
+                ("m.experts.1.up_proj.weight", [4, 3], 1056, Some(16)),
             ]
         );
-        assert_eq!(found[0].part_of.as_deref(), Some(name));
-        let found = parts(&stack("m.experts.gate_up_proj.weight", &[2, 8, 3]), Layout::Rows);
-        assert_eq!(placed(&found[1]), ("m.experts.0.up_proj.weight", &[4, 3][..], 1024, None));
-        assert_eq!(placed(&found[2]), ("m.experts.1.gate_proj.weight", &[4, 3][..], 1048, None));
-        let found = parts(&stack("m.experts.down_proj", &[2, 4, 3]), Layout::Columns);
-        assert_eq!(placed(&found[1]), ("m.experts.1.down_proj.weight", &[3, 4][..], 1024, Some(6)));
+        let found = matrices(&stack("m.experts.gate_up_proj.weight", &[2, 8, 3]), StackLayout::Rows);
+        assert_eq!(placed(&found[1]), ("m.experts.0.up_proj.weight", [4, 3], 1024, None));
+        assert_eq!(placed(&found[2]), ("m.experts.1.gate_proj.weight", [4, 3], 1048, None));
+        let found = matrices(&stack("m.experts.down_proj", &[2, 4, 3]), StackLayout::Columns);
+        assert_eq!(placed(&found[1]), ("m.experts.1.down_proj.weight", [3, 4], 1024, Some(6)));
     }
 
     #[test]
@@ -270,8 +256,10 @@ mod tests {
             side_files: Vec::new(),
             left_out: Vec::new(),
         };
-        assert_eq!(checkpoint(1).split_experts().unwrap().tensors.len(), 3 << 16);
-        let said = checkpoint(3).split_experts().unwrap_err().to_string();
+        let one = checkpoint(1);
+        let stacks = one.expert_stacks().unwrap();
+        assert_eq!(one.tensors.iter().flat_map(|tensor| stacks.matrices(tensor).unwrap()).count(), 3 << 16);
+        let said = checkpoint(3).expert_stacks().unwrap_err().to_string();
         assert_eq!(said, "there would be up to 786432 matrices, more than the limit of 524288");
     }
 }

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use safetensors::Dtype;
 
@@ -31,11 +30,9 @@ pub mod smoke;
 pub mod source;
 mod summary;
 pub mod text;
-pub mod view;
 
 pub use error::CheckpointError;
 pub use summary::KindSummary;
-pub use view::View;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
 #[derive(Clone, Debug)]
@@ -67,7 +64,7 @@ pub struct Shard {
     pub stamp: source::Stamp,
 }
 
-/// One tensor of the checkpoint: as its shard's header describes it, or as a recipe wants it seen.
+/// One stored tensor, as its shard's header describes it.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub name: String,
@@ -79,9 +76,6 @@ pub struct Tensor {
     pub offset: u64,
     /// Bytes of data, as many as dtype and shape make.
     pub len: u64,
-    pub view: View,
-    /// The stored tensor that this one is a part of, where it is one.
-    pub part_of: Option<Arc<str>>,
 }
 
 impl Checkpoint {
@@ -162,29 +156,11 @@ impl Tensor {
 
     /// What patterns are held against: the module for a weight or bias, else the tensor's own name.
     pub fn target_name(&self) -> &str {
-        match models::split_name(&self.name) {
-            (module, "weight" | "bias") if !module.is_empty() => module,
-            _ => &self.name,
-        }
+        models::target_name(&self.name)
     }
 
     pub fn kind(&self) -> LayerKind {
         LayerKind::of(&self.name, self.shape.len())
-    }
-
-    /// The dtype of what is stored at its offset.
-    pub fn stored_dtype(&self) -> Dtype {
-        if self.view.float8().is_some() { Dtype::F8_E4M3 } else { self.dtype }
-    }
-
-    /// Bytes that it is made of at its offset, scales not counted.
-    pub fn stored_len(&self) -> u64 {
-        if self.view.float8().is_some() { self.parameters() } else { self.len }
-    }
-
-    /// Bytes that it is made of, scales included.
-    pub fn source_bytes(&self) -> u64 {
-        self.stored_len() + self.view.float8().map_or(0, |float8| float8.scale.len)
     }
 
     /// How many elements the tensor has.

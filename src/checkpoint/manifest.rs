@@ -1,6 +1,7 @@
 //! The manifest of an output: what it was made from, what happened to each tensor, and the checksum of every file and
 //! tensor, so that anybody can prove later that the files are still what was written.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -28,6 +29,10 @@ pub struct Manifest {
     pub tool: Tool,
     pub source: Source,
     pub recipe: Recipe,
+    /// Versions of the schemes that quantized or decoded a tensor, by name: an output of another version may hold other
+    /// bytes under the same recipe.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemes: BTreeMap<String, u32>,
     /// `fp8` or `compressed-tensors`.
     pub format: String,
     /// Every file of the output but this one.

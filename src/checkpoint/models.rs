@@ -1,5 +1,25 @@
-//! All that is known of model architectures: kinds of layers, fused layers, stacked experts, towers, families.
+//! All that is known of model architectures: kinds of layers, fused layers, stacked experts, towers, quantization
+//! tensors, families, and how servers name and split layers.
+//!
+//! The engine and the checks read the same facts here. A fact is data about models and servers, proven against them; the
+//! arithmetic that `check` proves independently is no part of it.
 
+mod auxiliary;
+mod experts;
+mod families;
+mod fused;
 mod kind;
+mod parallel;
+mod prediction;
+mod projections;
+mod served;
 
-pub use kind::*;
+pub use auxiliary::{BESIDE_CODES, BESIDE_FP8_WEIGHTS, ONLY_OF_QUANTIZED_LAYERS};
+pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_stack, of_stack, stack_projections};
+pub use families::family;
+pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
+pub use kind::{LayerKind, is_vision, split_name, target_name, vision_part};
+pub use parallel::{ParallelSplit, parallel_split};
+pub use prediction::{is_next_token_layer, layer_number, mtp_part};
+pub use projections::{is_gate_of_linear_attention, is_known_projection};
+pub use served::{is_head, served_name};

@@ -11,7 +11,7 @@ use super::index::{Index, MAX_INDEX};
 use super::layout::{INDEX_FILE, SINGLE_FILE};
 use super::side_files::{self, Listed, Sorted};
 use super::source::SourceFile;
-use super::{Checkpoint, CheckpointError, Shard, Tensor, View, quantized};
+use super::{Checkpoint, CheckpointError, Shard, Tensor, quantized};
 use crate::text::Sample;
 
 /// Reads and checks everything about a checkpoint but its tensor data.
@@ -123,8 +123,6 @@ fn read_shard(
         // The header's reader has proven that both are within the file.
         offset: header.data_start + tensor.begin,
         len: tensor.end - tensor.begin,
-        view: View::Stored,
-        part_of: None,
     }));
     shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
     Ok(())

@@ -5,23 +5,8 @@ use serde_json::Value;
 
 use super::Tensor;
 use super::config::Config;
+use super::models::ONLY_OF_QUANTIZED_LAYERS;
 use crate::text::shown;
-
-/// Parameter names that only quantized layers have.
-const MARKS: &[&str] = &[
-    "weight_scale",
-    "weight_scale_inv",
-    "weight_scale_2",
-    "weight_global_scale",
-    "weight_packed",
-    "weight_zero_point",
-    "qweight",
-    "qzeros",
-    "gate_up_proj_scale",
-    "gate_up_proj_scale_inv",
-    "down_proj_scale",
-    "down_proj_scale_inv",
-];
 
 /// By what a checkpoint can be told to be quantized already; `None` when it is not.
 pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
@@ -34,7 +19,7 @@ pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     }
     let mut marked = tensors.iter().filter(|tensor| is_mark(tensor));
     let first = marked.next()?;
-    let what = match MARKS.contains(&first.parameter()) {
+    let what = match ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
         true => format!("it holds tensor {}", shown(&first.name)),
         false => format!("tensor {} is {}", shown(&first.name), first.dtype),
     };
@@ -59,7 +44,7 @@ fn is_mark(tensor: &Tensor) -> bool {
             | Dtype::U8
     );
     let is_weight = matches!(parameter, "weight" | "gate_up_proj" | "down_proj");
-    MARKS.contains(&parameter) || is_small && is_weight && tensor.shape.len() >= 2
+    ONLY_OF_QUANTIZED_LAYERS.contains(&parameter) || is_small && is_weight && tensor.shape.len() >= 2
 }
 
 #[cfg(test)]
@@ -67,8 +52,7 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
-        let view = crate::View::Stored;
-        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0, view, part_of: None }
+        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0 }
     }
 
     #[test]

@@ -7,21 +7,21 @@ use qwen_fp8_schemes::Simd;
 
 use super::args;
 use super::interrupt::Interrupt;
-use super::met;
 use super::progress::Progress;
 use super::screen::{Failure, Screen};
+use super::stats;
 use crate::checkpoint::text::human;
 use crate::checkpoint::text::{shown, shown_path};
 use crate::cli::timings;
 use crate::plan::Plan;
-use crate::run::{LeftBehind, Options, Report, RunError, Sha256Of, run};
+use crate::run::{LeftBehind, RunError, RunOptions, RunReport, Sha256Of, run};
 
 pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> {
     let simd = simd(args.simd.as_deref())?;
     let plan = super::source::plan(&args.source, screen)?;
     let output = output(args, &plan)?;
     let interrupt = Interrupt::listen().map_err(|error| Failure::Run(format!("cannot listen for Ctrl-C: {error}")))?;
-    let mut options = Options::new(&interrupt.cancel);
+    let mut options = RunOptions::new(&interrupt.cancel);
     options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
@@ -34,7 +34,7 @@ pub(super) fn apply(args: &args::Apply, screen: &Screen) -> Result<(), Failure> 
         .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
-    met::say(&report, screen);
+    stats::say(&report, screen);
     if args.timings {
         screen.say(timings::render(&report).trim_end());
     }
@@ -73,7 +73,7 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
         let staging = shown_path(&staging);
         let shards =
             if shards == 1 { "the finished shard".to_owned() } else { format!("the {shards} finished shards") };
-        help.push(format!("the same command goes on from {shards} in {staging}"));
+        help.push(format!("the same command resumes from {shards} in {staging}"));
         help.push("`--restart` throws that away and starts afresh".to_owned());
     }
     help
@@ -99,7 +99,7 @@ fn simd(name: Option<&str>) -> Result<Simd, Failure> {
     })
 }
 
-fn summary(plan: &Plan, output: &std::path::Path, report: &Report) -> String {
+fn summary(plan: &Plan, output: &std::path::Path, report: &RunReport) -> String {
     let decoded = match report.tensors_dequantized {
         0 => String::new(),
         number => format!("{number} decoded, "),

@@ -66,8 +66,8 @@ impl Drop for Progress {
 }
 
 impl Observer for Progress {
-    fn resumed(&self, kept: usize, shards: usize) {
-        self.line(&format!("going on where a run was interrupted: {kept} of {shards} shards are finished"));
+    fn resumed(&self, resumed: usize, shards: usize) {
+        self.line(&format!("resuming an interrupted run: {resumed} of {shards} shards are finished"));
     }
 
     fn left_behind(&self, left: &LeftBehind) {

@@ -11,7 +11,7 @@ use super::screen::{Failure, Screen};
 use crate::checkpoint::text::shown;
 use crate::cli::table::{Align, Table};
 use crate::plan::format::{format_name, wire_format};
-use crate::recipe::schema::{options_schema, recipe_schema};
+use crate::recipe::{options_schema, recipe_schema};
 
 /// Columns of a terminal that prose fills.
 const WIDTH: usize = 100;

@@ -2,10 +2,10 @@
 
 use super::table::{Align, Table};
 use crate::checkpoint::text::human;
-use crate::run::{Bound, Report};
+use crate::run::{Bound, RunReport};
 
 /// A few lines and a table of the slowest tensors.
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &RunReport) -> String {
     let shares = &report.shares;
     let mut text = format!(
         "wall {:.2} s, CPU {:.2} s, {} workers ({}), peak memory {}\n\

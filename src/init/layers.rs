@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
-use crate::checkpoint::{Checkpoint, Tensor};
-use crate::plan::{is_cut, with_partners};
+use crate::plan::{PlannedInput, is_cut, with_fused};
 
-use super::{Scales, family};
+use super::Scales;
 
 /// The linear layers of a checkpoint, sorted by what becomes of them.
 pub(super) struct Layers<'a> {
@@ -22,7 +22,7 @@ pub(super) struct Layers<'a> {
     /// How many are quantized.
     pub(super) taken: usize,
     /// Tensors of stacked experts that cannot be taken apart.
-    pub(super) stacked: Vec<&'a Tensor>,
+    pub(super) stacked: Vec<&'a PlannedInput>,
     /// How many stacks are taken apart.
     pub(super) split: usize,
 }
@@ -44,40 +44,24 @@ pub(super) enum Why {
     Misfit,
 }
 
-/// Projections that servers build as quantizable layers in every language model.
-const KNOWN: &[&str] = &[
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "down_proj",
-    "w1",
-    "w2",
-    "w3",
-];
-
 impl<'a> Layers<'a> {
     /// Sorts the layers for these scales, or those that suit the checkpoint.
-    pub(super) fn of(checkpoint: &'a Checkpoint, wanted: Option<Scales>) -> Self {
-        let family = family::of(&checkpoint.config);
-        let stems = stems(checkpoint);
+    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<Scales>) -> Self {
+        let family = models::family(config);
+        let stems = stems(inputs);
         let mut kept: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
         let mut candidates = Vec::new();
-        for tensor in checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
+        for tensor in inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
             match why_kept(tensor.module(), &stems, family.is_some()) {
                 Some(why) => kept.entry(why).or_default().push(tensor.module()),
                 None => candidates.push(tensor),
             }
         }
-        let names: BTreeSet<&str> = checkpoint.tensors.iter().map(Tensor::module).collect();
-        let cut: Vec<&Tensor> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &names)).collect();
-        let misfits = with_merged(checkpoint, &cut, &candidates);
-        let bytes = |tensors: &mut dyn Iterator<Item = &&Tensor>| tensors.map(|tensor| tensor.len).sum::<u64>();
-        let is_misfit = |tensor: &&&Tensor| misfits.contains(tensor.module());
+        let names: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
+        let cut: Vec<&PlannedInput> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &names)).collect();
+        let misfits = with_merged(inputs, &cut, &candidates);
+        let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
+        let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());
         let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
         let scales = wanted.unwrap_or(if most_misfit { Scales::Rows } else { Scales::Blocks });
         let mut taken = candidates.len();
@@ -85,8 +69,8 @@ impl<'a> Layers<'a> {
             taken -= candidates.iter().filter(is_misfit).count();
             kept.insert(Why::Misfit, misfits.into_iter().collect());
         }
-        let stacked = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
-        let stacks: BTreeSet<&str> = checkpoint.tensors.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
+        let stacked = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
+        let stacks: BTreeSet<&str> = inputs.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
         let misfits_decided = wanted.is_none() && most_misfit;
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
         Self { family, scales, misfits_decided, kept, cut, taken, stacked, split: stacks.len() }
@@ -94,13 +78,12 @@ impl<'a> Layers<'a> {
 }
 
 /// The modules that hold a token embedding and, beside it, the layers of a language model.
-fn stems(checkpoint: &Checkpoint) -> Vec<&str> {
-    let embeddings = checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Embedding);
+fn stems(inputs: &[PlannedInput]) -> Vec<&str> {
+    let embeddings = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Embedding);
     embeddings.map(|tensor| models::split_name(tensor.module()).0).collect()
 }
 
 fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
-    let (parent, last) = models::split_name(module);
     let is_in = |stem: &&str| {
         let below = match stem.is_empty() {
             true => Some(module),
@@ -111,34 +94,26 @@ fn why_kept(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
     if models::is_vision(module) {
         return Some(Why::Vision);
     }
-    if mtp_part(module).is_some() || last == "eh_proj" || parent.ends_with(".shared_head") {
+    if models::is_next_token_layer(module) {
         return Some(Why::NextTokens);
     }
     if !stems.iter().any(is_in) {
         return Some(Why::Outside);
     }
-    if parent.ends_with(".linear_attn") && matches!(last, "in_proj_a" | "in_proj_b" | "in_proj_ba") {
+    if models::is_gate_of_linear_attention(module) {
         return Some(Why::LinearAttention);
     }
-    (!is_known && !KNOWN.contains(&last)).then_some(Why::Unknown)
-}
-
-/// The module's name up to its part `mtp`, which holds the layers that predict further tokens.
-pub(super) fn mtp_part(module: &str) -> Option<&str> {
-    let mut end = 0;
-    for part in module.split('.') {
-        end += part.len();
-        if part == "mtp" {
-            return Some(&module[..end]);
-        }
-        end += 1;
-    }
-    None
+    let last = models::split_name(module).1;
+    (!is_known && !models::is_known_projection(last)).then_some(Why::Unknown)
 }
 
 /// These layers, with the candidates that servers merge with one of them.
-fn with_merged<'a>(checkpoint: &'a Checkpoint, cut: &[&'a Tensor], candidates: &[&'a Tensor]) -> BTreeSet<&'a str> {
+fn with_merged<'a>(
+    inputs: &'a [PlannedInput],
+    cut: &[&'a PlannedInput],
+    candidates: &[&'a PlannedInput],
+) -> BTreeSet<&'a str> {
     let cut: Vec<&str> = cut.iter().map(|tensor| tensor.module()).collect();
-    let all: BTreeSet<&str> = with_partners(checkpoint, &cut).into_iter().collect();
+    let all: BTreeSet<&str> = with_fused(inputs, &cut).into_iter().collect();
     candidates.iter().map(|tensor| tensor.module()).filter(|module| all.contains(module)).collect()
 }

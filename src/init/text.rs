@@ -1,16 +1,17 @@
 //! The recipe's text: what the checkpoint holds as comments, and the rules.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::text::count;
 use crate::checkpoint::text::human;
 use crate::checkpoint::text::unquoted;
 use crate::plan::summary::Summary;
-use crate::plan::{patterns, quoted};
+use crate::plan::{PlannedInput, patterns, quoted};
 
-use super::layers::{Layers, Why, mtp_part};
+use super::layers::{Layers, Why};
 use super::{Request, Scales};
 
 /// The comments above the recipe.
@@ -27,8 +28,7 @@ pub(super) fn head(holds: &str, summary: &Summary) -> String {
 }
 
 /// The model and the layers that no rule has to name, a comment each.
-pub(super) fn what_it_holds(checkpoint: &Checkpoint, layers: &Layers<'_>) -> String {
-    let config = &checkpoint.config;
+pub(super) fn what_it_holds(config: &Config, inputs: &[PlannedInput], layers: &Layers<'_>) -> String {
     let class = config.architectures().into_iter().next().or_else(|| config.model_type()).unwrap_or_default();
     let mut text = match layers.family {
         Some(family) => format!("# {family} ({}).", unquoted(&class)),
@@ -38,7 +38,7 @@ pub(super) fn what_it_holds(checkpoint: &Checkpoint, layers: &Layers<'_>) -> Str
             unquoted(&class)
         ),
     };
-    let number = |kind| checkpoint.tensors.iter().filter(|tensor| tensor.kind() == kind).count();
+    let number = |kind| inputs.iter().filter(|tensor| tensor.kind() == kind).count();
     let kinds = [
         (LayerKind::Router, "router"),
         (LayerKind::Norm, "norm"),
@@ -66,7 +66,7 @@ pub(super) fn what_it_holds(checkpoint: &Checkpoint, layers: &Layers<'_>) -> Str
 }
 
 /// The recipe without the comments above it.
-pub(super) fn body(checkpoint: &Checkpoint, layers: &Layers<'_>, request: &Request) -> String {
+pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, request: &Request) -> String {
     let (format, suffix) = match layers.scales {
         Scales::Blocks => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
         Scales::Rows => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
@@ -75,13 +75,13 @@ pub(super) fn body(checkpoint: &Checkpoint, layers: &Layers<'_>, request: &Reque
         "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n{}\
          rules: # The first rule that takes a tensor decides; what no rule takes stays as it is.\n",
         scalar(&request.model),
-        scalar(&format!("{}-{suffix}", base_name(checkpoint, &request.model))),
+        scalar(&format!("{}-{suffix}", base_name(dir, &request.model))),
         split_experts(layers),
     );
     for (&why, modules) in &layers.kept {
         let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let n = count(modules.len(), "linear layer");
-        text.push_str(&passthrough(&reason(why, &n, layers), &targets(checkpoint, why, &modules)));
+        text.push_str(&passthrough(&reason(why, &n, layers), &targets(inputs, why, &modules)));
     }
     text.push_str(&stacked_experts(layers));
     text.push_str(&quantizing_rule(layers));
@@ -109,19 +109,20 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
     }
 }
 
-fn targets(checkpoint: &Checkpoint, why: Why, modules: &[&str]) -> Vec<String> {
+fn targets(inputs: &[PlannedInput], why: Why, modules: &[&str]) -> Vec<String> {
     match why {
         Why::Vision => {
             let towers: BTreeSet<&str> = modules.iter().filter_map(|module| models::vision_part(module)).collect();
             towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
         }
         Why::NextTokens => {
-            let parts: BTreeSet<&str> = modules.iter().filter_map(|module| mtp_part(module)).collect();
-            let others: Vec<&str> = modules.iter().copied().filter(|module| mtp_part(module).is_none()).collect();
+            let parts: BTreeSet<&str> = modules.iter().filter_map(|module| models::mtp_part(module)).collect();
+            let others: Vec<&str> =
+                modules.iter().copied().filter(|module| models::mtp_part(module).is_none()).collect();
             let parts = parts.into_iter().map(|part| format!(r"re:{}\..*", regex::escape(part)));
-            parts.chain(patterns(&others, checkpoint)).collect()
+            parts.chain(patterns(&others, inputs)).collect()
         }
-        _ => patterns(modules, checkpoint),
+        _ => patterns(modules, inputs),
     }
 }
 
@@ -172,7 +173,7 @@ fn quantizing_rule(layers: &Layers<'_>) -> String {
 }
 
 /// What the output is called after: the last part of the model's name, else of its directory.
-fn base_name(checkpoint: &Checkpoint, model: &str) -> String {
+fn base_name(dir: &Path, model: &str) -> String {
     let trimmed = model.trim_end_matches('/');
     let last = trimmed.rsplit('/').next().unwrap_or(trimmed);
     // A revision follows `@`.
@@ -180,7 +181,7 @@ fn base_name(checkpoint: &Checkpoint, model: &str) -> String {
     if !matches!(last, "" | "." | "..") {
         return last.to_owned();
     }
-    let dir = checkpoint.dir.canonicalize().unwrap_or_else(|_| checkpoint.dir.clone());
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     dir.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

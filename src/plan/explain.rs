@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::build::Plan;
+use super::job::Job;
+use super::planned_input::PlannedInput;
 use super::resolve::{Verdict, judge};
-use super::{Job, Plan};
-use crate::checkpoint::Tensor;
 use crate::checkpoint::models;
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
@@ -44,21 +45,21 @@ pub struct Said {
 /// # Errors
 /// Nothing is called that; the nearest names.
 pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>> {
-    let found: Vec<usize> = (0..plan.checkpoint.tensors.len())
+    let found: Vec<usize> = (0..plan.inputs.len())
         .filter(|&index| {
-            let tensor = &plan.checkpoint.tensors[index];
-            tensor.name == name || tensor.module() == name
+            let input = &plan.inputs[index];
+            input.name == name || input.module() == name
         })
         .collect();
-    match found.is_empty() {
-        true => Err(nearest_names(plan, name)),
-        false => Ok(found.into_iter().map(|index| one(plan, index)).collect()),
+    if found.is_empty() {
+        return Err(nearest_names(plan, name));
     }
+    Ok(found.into_iter().map(|index| one(plan, index)).collect())
 }
 
 /// Up to three names that may have been meant: those that end alike, else those that are spelt alike.
 fn nearest_names(plan: &Plan, typed: &str) -> Vec<String> {
-    let modules: BTreeSet<&str> = plan.checkpoint.tensors.iter().map(Tensor::target_name).collect();
+    let modules: BTreeSet<&str> = plan.inputs.iter().map(PlannedInput::target_name).collect();
     let end = format!(".{}", typed.strip_suffix(".weight").unwrap_or(typed));
     let ends: Vec<&&str> = modules.iter().filter(|module| module.ends_with(&end)).take(SHOWN).collect();
     if !ends.is_empty() {
@@ -71,7 +72,7 @@ fn nearest_names(plan: &Plan, typed: &str) -> Vec<String> {
 }
 
 fn one(plan: &Plan, index: usize) -> Explanation {
-    let tensor = &plan.checkpoint.tensors[index];
+    let input = &plan.inputs[index];
     let decision = plan.decisions[index].rule.map(|(rule, _)| rule);
     let rules = plan
         .recipe
@@ -82,7 +83,7 @@ fn one(plan: &Plan, index: usize) -> Explanation {
             rule: rule.label.clone(),
             line: line(&plan.recipe.text.text, rule.span.start),
             decides: decision == Some(at),
-            says: says(plan, rule, tensor, decision.is_some_and(|earlier| earlier < at)),
+            says: says(plan, rule, input, decision.is_some_and(|earlier| earlier < at)),
         })
         .collect();
     let outcome = match (&plan.jobs[index], decision) {
@@ -96,30 +97,28 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
-        (Job::Carry { .. }, _) => "carried over unchanged: it is FP8 already, and so are its scales".to_owned(),
-        (Job::Copy { .. }, Some(_)) if tensor.view.float8().is_some() => {
-            format!("decoded from FP8 to {:?}", tensor.dtype)
-        }
+        (Job::PassThrough { .. }, _) => "carried over unchanged: it is FP8 already, and so are its scales".to_owned(),
+        (Job::Dequantize { .. }, _) => format!("decoded from FP8 to {:?}", input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
     };
     let slots = plan.jobs[index].slots();
     Explanation {
         file: slots.first().map(|slot| plan.shards[slot.shard].file_name.clone()).unwrap_or_default(),
-        tensor: tensor.name.clone(),
-        kind: tensor.kind().name(),
-        dtype: format!("{:?}", tensor.stored_dtype()),
-        shape: tensor.shape.clone(),
+        tensor: input.name.clone(),
+        kind: input.kind().name(),
+        dtype: format!("{:?}", input.stored_dtype()),
+        shape: input.shape.clone(),
         outcome,
         rules,
     }
 }
 
-fn says(plan: &Plan, rule: &Rule, tensor: &Tensor, too_late: bool) -> String {
+fn says(plan: &Plan, rule: &Rule, input: &PlannedInput, too_late: bool) -> String {
     let quoted = |pattern: &Located<Pattern>| {
         format!("{} (line {})", shown(pattern.value.text()), line(&plan.recipe.text.text, pattern.span.start))
     };
-    match judge(rule, tensor) {
+    match judge(rule, input) {
         Ok(Verdict::Takes(target)) if too_late => {
             format!("would take it by {}, but an earlier rule did", quoted(&rule.targets[target]))
         }
@@ -130,10 +129,10 @@ fn says(plan: &Plan, rule: &Rule, tensor: &Tensor, too_late: bool) -> String {
         Ok(Verdict::WrongKind(target)) => format!(
             "{} matches the name, but quantizes linear layers only, and this is a {}",
             quoted(&rule.targets[target]),
-            tensor.kind()
+            input.kind()
         ),
         Ok(Verdict::NoTarget) if rule.targets.iter().any(|target| matches!(target.value, Pattern::Class(_))) => {
-            format!("no target matches; its kind is {}", tensor.kind())
+            format!("no target matches; its kind is {}", input.kind())
         }
         Ok(Verdict::NoTarget) => "no target matches its name".to_owned(),
         Err(error) => error.to_string(),

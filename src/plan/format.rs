@@ -6,7 +6,7 @@ mod fp8;
 use qwen_fp8_schemes::{Format, Scheme, TensorSpec};
 use serde_json::Value;
 
-use super::Modules;
+use super::modules::Modules;
 
 /// A translation of the plan into tensor names and a `quantization_config`.
 pub(crate) trait WireFormat {

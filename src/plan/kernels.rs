@@ -7,7 +7,7 @@ use qwen_fp8_schemes::{Registration, Scheme, Strategy};
 use crate::recipe::diagnostic::Diagnostic;
 
 use super::modules::Quantized;
-use super::serving::Served;
+use super::served::Served;
 
 /// The columns under one scale for which vLLM has kernels of packed integers.
 const PACKED_GROUPS: [usize; 3] = [32, 64, 128];

@@ -4,12 +4,11 @@ use std::cmp::Ordering;
 
 use qwen_fp8_schemes::Scheme;
 
-use crate::checkpoint::experts::experts_of;
 use crate::checkpoint::models::{self, LayerKind};
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::Recipe;
 
-use super::{Decision, Job};
+use super::job::{Decision, Job};
+use super::planned_input::PlannedInput;
 
 /// The modules of a plan.
 pub(crate) struct Modules<'a> {
@@ -22,7 +21,7 @@ pub(crate) struct Modules<'a> {
 /// A module whose weight a scheme takes.
 #[derive(Clone, Copy)]
 pub(super) struct Quantized<'a> {
-    pub(super) tensor: &'a Tensor,
+    pub(super) input: &'a PlannedInput,
     pub(super) scheme: &'a dyn Scheme,
     /// The rule that took it.
     pub(super) rule: usize,
@@ -31,37 +30,37 @@ pub(super) struct Quantized<'a> {
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn of(recipe: &'a Recipe, checkpoint: &'a Checkpoint, decisions: &[Decision], jobs: &[Job]) -> Self {
+    pub(super) fn of(recipe: &'a Recipe, inputs: &'a [PlannedInput], decisions: &[Decision], jobs: &[Job]) -> Self {
         let mut quantized = Vec::new();
         let mut kept = Vec::new();
         let mut stacked_experts = Vec::new();
-        for ((tensor, decision), job) in checkpoint.tensors.iter().zip(decisions).zip(jobs) {
+        for ((input, decision), job) in inputs.iter().zip(decisions).zip(jobs) {
             match (job, decision.rule) {
                 (&Job::Quantize { rule, .. }, Some((_, target))) => {
                     if let Some(scheme) = recipe.rules[rule].scheme.as_deref() {
-                        quantized.push(Quantized { tensor, scheme, rule, target });
+                        quantized.push(Quantized { input, scheme, rule, target });
                     }
                 }
-                (Job::Carry { .. }, Some((rule, target))) => {
-                    let scheme = tensor.view.float8().map(|float8| float8.scheme.as_ref());
-                    quantized.extend(scheme.map(|scheme| Quantized { tensor, scheme, rule, target }));
+                (Job::PassThrough { .. }, Some((rule, target))) => {
+                    let scheme = input.fp8().map(|source| source.scheme.as_ref());
+                    quantized.extend(scheme.map(|scheme| Quantized { input, scheme, rule, target }));
                 }
-                _ if is_listed(tensor) => kept.push(listed_as(tensor)),
+                _ if is_listed(input) => kept.push(listed_as(input)),
                 _ => {}
             }
-            if tensor.kind() == LayerKind::Experts {
-                stacked_experts.push(listed_as(tensor));
+            if input.kind() == LayerKind::Experts {
+                stacked_experts.push(listed_as(input));
             }
         }
         // A tied head has no tensor of its own, and a server builds it all the same.
-        if !checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead) {
+        if !inputs.iter().any(|input| input.kind() == LayerKind::LmHead) {
             kept.push("lm_head");
         }
         for names in [&mut kept, &mut stacked_experts] {
             names.sort_by(|a, b| natural(a, b));
             names.dedup();
         }
-        quantized.sort_by(|a, b| natural(&a.tensor.name, &b.tensor.name));
+        quantized.sort_by(|a, b| natural(&a.input.name, &b.input.name));
         Self { quantized, kept, stacked_experts }
     }
 
@@ -84,7 +83,7 @@ impl<'a> Modules<'a> {
     pub(super) fn groups(&self) -> Vec<(&'a dyn Scheme, Vec<&'a str>)> {
         let mut groups: Vec<(&dyn Scheme, Vec<&str>)> = Vec::new();
         for module in &self.quantized {
-            let name = module.tensor.module();
+            let name = module.input.module();
             match groups.iter_mut().find(|(scheme, _)| same(*scheme, module.scheme)) {
                 Some((_, names)) => names.push(name),
                 None => groups.push((module.scheme, vec![name])),
@@ -102,20 +101,20 @@ pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
 }
 
 /// The module that servers know: a stack belongs to its experts, whether its name ends in `.weight` or not.
-fn listed_as(tensor: &Tensor) -> &str {
-    match tensor.kind() {
-        LayerKind::Experts => experts_of(&tensor.name).0,
-        _ => tensor.module(),
+fn listed_as(input: &PlannedInput) -> &str {
+    match input.kind() {
+        LayerKind::Experts => models::of_stack(&input.name).0,
+        _ => input.module(),
     }
 }
 
-fn is_listed(tensor: &Tensor) -> bool {
-    let module = tensor.module();
-    match tensor.kind() {
+fn is_listed(input: &PlannedInput) -> bool {
+    let module = input.module();
+    match input.kind() {
         LayerKind::Linear | LayerKind::LmHead | LayerKind::Router | LayerKind::Experts => true,
         LayerKind::Conv | LayerKind::PositionEmbedding => true,
         // The official lists name the norms of the mergers, though no server would quantize them.
-        LayerKind::Norm => tensor.parameter() == "weight" && models::is_vision(module) && module.contains("merger"),
+        LayerKind::Norm => input.parameter() == "weight" && models::is_vision(module) && module.contains("merger"),
         LayerKind::Embedding | LayerKind::Bias | LayerKind::Other => false,
     }
 }

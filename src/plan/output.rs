@@ -2,58 +2,58 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, Make, Matrix, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, Role, SourceDtype, TensorSpec};
 
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
-use crate::checkpoint::text::shown;
-use crate::checkpoint::view::Float8;
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::text::{count, shown};
+use crate::checkpoint::{Shard, Tensor};
 use crate::recipe::Recipe;
-use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::diagnostic::{Diagnostic, Level};
 
+use super::fixes;
 use super::format::WireFormat;
-use super::{Decision, Job, Slot, has_error, selection};
-use crate::checkpoint::text::count;
+use super::job::{Decision, Job, Slot};
+use super::planned_input::{Fp8Source, PlannedInput};
 
 /// The jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
     recipe: &Recipe,
-    checkpoint: &Checkpoint,
+    source_shards: &[Shard],
+    inputs: &[PlannedInput],
     decisions: &[Decision],
     wire: &dyn WireFormat,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> (Vec<Job>, Vec<ShardLayout>) {
     let mut unfit = Unfit::default();
-    let parts: Vec<Part> = checkpoint
-        .tensors
+    let outputs: Vec<InputOutputs> = inputs
         .iter()
         .zip(decisions)
-        .map(|(tensor, decision)| {
-            Part::of(recipe, tensor, decision, wire).unwrap_or_else(|reason| {
-                unfit.note(tensor, decision, reason);
-                Part::copy(tensor)
+        .map(|(input, decision)| {
+            InputOutputs::of(recipe, input, decision, wire).unwrap_or_else(|reason| {
+                unfit.note(input, decision, reason);
+                InputOutputs::values(input)
             })
         })
         .collect();
-    unfit.report(recipe, checkpoint, diagnostics);
-    refuse_collisions(checkpoint, &parts, diagnostics);
+    unfit.report(recipe, inputs, diagnostics);
+    refuse_collisions(inputs, &outputs, diagnostics);
 
     let (bins, sources) = match recipe.max_shard_size {
-        Some(limit) => (by_size(&parts, limit), None),
+        Some(limit) => (by_size(&outputs, limit), None),
         None => {
-            let (bins, sources) = as_in_source(checkpoint);
+            let (bins, sources) = as_in_source(inputs);
             (bins, Some(sources))
         }
     };
     let count = bins.iter().max().map_or(0, |last| last + 1);
     let mut entries: Vec<Vec<TensorEntry>> = vec![Vec::new(); count];
-    for (part, &bin) in parts.iter().zip(&bins) {
-        entries[bin].extend(part.entries.iter().cloned());
+    for (outputs, &bin) in outputs.iter().zip(&bins) {
+        entries[bin].extend(outputs.entries.iter().cloned());
     }
     let mut shards = Vec::with_capacity(count);
     for (index, entries) in entries.into_iter().enumerate() {
         let name = match &sources {
-            Some(sources) if count > 1 => checkpoint.shards[sources[index]].name.clone(),
+            Some(sources) if count > 1 => source_shards[sources[index]].name.clone(),
             _ => shard_file_name(index, count),
         };
         match ShardLayout::new(name, entries) {
@@ -61,24 +61,24 @@ pub(super) fn lay_out(
             Err(error) => diagnostics.push(Diagnostic::error(error.to_string())),
         }
     }
-    if has_error(diagnostics) {
+    if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
         return (Vec::new(), Vec::new());
     }
     let places: Vec<BTreeMap<&str, usize>> = shards
         .iter()
         .map(|shard| shard.tensors.iter().enumerate().map(|(at, placed)| (placed.entry.name.as_str(), at)).collect())
         .collect();
-    let jobs = parts
+    let jobs = outputs
         .into_iter()
         .zip(&bins)
-        .map(|(part, &shard)| {
+        .map(|(InputOutputs { entries, origin }, &shard)| {
             let slot = |entry: &TensorEntry| Slot { shard, tensor: places[shard][entry.name.as_str()] };
-            match part.becomes {
-                Becomes::Copied => Job::Copy { to: slot(&part.entries[0]) },
-                Becomes::Carried => Job::Carry { weight: slot(&part.entries[0]), scale: slot(&part.entries[1]) },
-                Becomes::Quantized(rule, specs) => {
-                    let outputs =
-                        specs.into_iter().zip(&part.entries).map(|(spec, entry)| (spec, slot(entry))).collect();
+            match origin {
+                Origin::Copied => Job::Copy { to: slot(&entries[0]) },
+                Origin::PassedThrough => Job::PassThrough { codes: slot(&entries[0]), scales: slot(&entries[1]) },
+                Origin::Dequantized => Job::Dequantize { to: slot(&entries[0]) },
+                Origin::Quantized(rule, specs) => {
+                    let outputs = specs.into_iter().zip(&entries).map(|(spec, entry)| (spec, slot(entry))).collect();
                     Job::Quantize { rule, outputs }
                 }
             }
@@ -87,45 +87,54 @@ pub(super) fn lay_out(
     (jobs, shards)
 }
 
-/// What one source tensor becomes.
-struct Part {
+/// The tensors of the output that one input becomes.
+struct InputOutputs {
     entries: Vec<TensorEntry>,
-    becomes: Becomes,
+    origin: Origin,
 }
 
-/// How the entries of a part come about.
-enum Becomes {
-    /// One entry, by a copy.
+/// The way in which output tensors come about.
+enum Origin {
+    /// One tensor, whose values are the input's.
     Copied,
-    /// Codes, then scales, as the source has them.
-    Carried,
-    /// By the scheme of this rule, which makes these outputs, one per entry.
+    /// Codes, then scales, as an FP8 source has them.
+    PassedThrough,
+    /// One tensor, whose values are decoded from an FP8 source.
+    Dequantized,
+    /// The outputs of this rule's scheme, one per tensor.
     Quantized(usize, Vec<TensorSpec>),
 }
 
-impl Part {
-    fn copy(tensor: &Tensor) -> Self {
-        let entry = TensorEntry { name: tensor.name.clone(), dtype: tensor.dtype, shape: tensor.shape.clone() };
-        Self { entries: vec![entry], becomes: Becomes::Copied }
+impl InputOutputs {
+    /// One tensor of the input's values.
+    fn values(input: &PlannedInput) -> Self {
+        let entry = TensorEntry { name: input.name.clone(), dtype: input.dtype, shape: input.shape.clone() };
+        let origin = if input.fp8().is_some() { Origin::Dequantized } else { Origin::Copied };
+        Self { entries: vec![entry], origin }
     }
 
-    /// What the decision makes of the tensor, or why its scheme cannot take it.
+    /// Returns what the decision makes of the input, or why its scheme cannot take it.
     fn of(
         recipe: &Recipe,
-        tensor: &Tensor,
+        input: &PlannedInput,
         decision: &Decision,
         wire: &dyn WireFormat,
     ) -> Result<Self, (Obstacle, String)> {
-        let Some((index, _)) = decision.rule else { return Ok(Self::copy(tensor)) };
+        let Some((index, _)) = decision.rule else { return Ok(Self::values(input)) };
         let rule = &recipe.rules[index];
         let Some(scheme) = &rule.scheme else {
-            return match tensor.view.float8() {
-                Some(float8) if matches!(rule.registration.make, Make::Keep) => Self::carry(tensor, float8, wire),
-                _ => Ok(Self::copy(tensor)),
+            return match input.fp8() {
+                Some(source) if matches!(rule.registration.make, Make::Keep) => Self::pass_through(input, source, wire),
+                _ => Ok(Self::values(input)),
             };
         };
-        let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
-        let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
+        let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
+        if specs.is_empty() || specs.len() > MAX_OUTPUTS {
+            let number = count(specs.len(), "tensor");
+            let reason = format!("its scheme writes {number} for a weight, and may write 1 to {MAX_OUTPUTS}");
+            return Err((Obstacle::Scheme, reason));
+        }
+        let module = input.name.strip_suffix(".weight").unwrap_or(&input.name);
         let entries = specs
             .iter()
             .map(|spec| TensorEntry {
@@ -134,27 +143,29 @@ impl Part {
                 shape: spec.shape.clone(),
             })
             .collect();
-        Ok(Self { entries, becomes: Becomes::Quantized(index, specs) })
+        Ok(Self { entries, origin: Origin::Quantized(index, specs) })
     }
 
-    /// The codes and scales of a weight that is FP8 already, under the names of the output's format.
-    fn carry(tensor: &Tensor, float8: &Float8, wire: &dyn WireFormat) -> Result<Self, (Obstacle, String)> {
-        let scheme = float8.scheme.as_ref();
+    /// The codes and scales of an FP8 source, under the names of the output's format.
+    fn pass_through(
+        input: &PlannedInput,
+        source: &Fp8Source,
+        wire: &dyn WireFormat,
+    ) -> Result<Self, (Obstacle, String)> {
+        let scheme = source.scheme.as_ref();
         wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
-        let specs = scheme.outputs(matrix(tensor)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
-        let [weight, scale] = specs.as_slice() else {
-            return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned()));
+        let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
+        let (codes, scales) = match specs.as_slice() {
+            [codes, scales] if (codes.role, scales.role) == (Role::Codes, Role::Scale) => (codes, scales),
+            _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
         };
-        let entry = |spec: &TensorSpec, dtype, shape: &[usize]| TensorEntry {
-            name: format!("{}.{}", tensor.module(), wire.suffix(scheme, spec)),
-            dtype,
-            shape: shape.to_vec(),
+        let entry = |spec: &TensorSpec, stored: &Tensor| TensorEntry {
+            name: format!("{}.{}", input.module(), wire.suffix(scheme, spec)),
+            dtype: stored.dtype,
+            shape: stored.shape.clone(),
         };
-        let entries = vec![
-            entry(weight, tensor.stored_dtype(), &tensor.shape),
-            entry(scale, float8.scale.dtype, &float8.scale.shape),
-        ];
-        Ok(Self { entries, becomes: Becomes::Carried })
+        let entries = vec![entry(codes, &source.codes), entry(scales, &source.scales)];
+        Ok(Self { entries, origin: Origin::PassedThrough })
     }
 
     fn bytes(&self) -> u64 {
@@ -172,14 +183,14 @@ enum Obstacle {
     Format,
 }
 
-fn matrix(tensor: &Tensor) -> Result<Matrix, (Obstacle, String)> {
-    let &[rows, columns] = tensor.shape.as_slice() else {
-        return Err((Obstacle::Rank, format!("its shape {:?} is not a matrix", tensor.shape)));
+fn matrix(input: &PlannedInput) -> Result<Matrix, (Obstacle, String)> {
+    let &[rows, columns] = input.shape.as_slice() else {
+        return Err((Obstacle::Rank, format!("its shape {:?} is not a matrix", input.shape)));
     };
-    if tensor.parameter() != "weight" {
+    if input.parameter() != "weight" {
         return Err((Obstacle::Name, "it is no layer's `weight`, and servers know scales of weights only".to_owned()));
     }
-    match SourceDtype::try_from(tensor.dtype) {
+    match SourceDtype::try_from(input.dtype) {
         Ok(dtype) => Ok(Matrix { dtype, rows, columns }),
         Err(dtype @ (Dtype::F8_E4M3 | Dtype::F8_E5M2)) => {
             Err((Obstacle::Dtype, format!("it is {dtype:?}: quantized already")))
@@ -190,72 +201,72 @@ fn matrix(tensor: &Tensor) -> Result<Matrix, (Obstacle, String)> {
 
 /// Tensors that cannot take their scheme, by rule, target and obstacle.
 #[derive(Default)]
-struct Unfit<'a>(BTreeMap<(usize, usize, Obstacle), (String, Vec<&'a Tensor>)>);
+struct Unfit<'a>(BTreeMap<(usize, usize, Obstacle), (String, Vec<&'a PlannedInput>)>);
 
 impl<'a> Unfit<'a> {
-    fn note(&mut self, tensor: &'a Tensor, decision: &Decision, (obstacle, reason): (Obstacle, String)) {
+    fn note(&mut self, input: &'a PlannedInput, decision: &Decision, (obstacle, reason): (Obstacle, String)) {
         if let Some((rule, target)) = decision.rule {
-            let (_, tensors) = self.0.entry((rule, target, obstacle)).or_insert_with(|| (reason, Vec::new()));
-            tensors.push(tensor);
+            let (_, inputs) = self.0.entry((rule, target, obstacle)).or_insert_with(|| (reason, Vec::new()));
+            inputs.push(input);
         }
     }
 
-    fn report(self, recipe: &Recipe, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) {
-        for ((rule, target, _), (reason, tensors)) in self.0 {
-            let mut message = format!("{} cannot be quantized: {reason}", shown(&tensors[0].name));
-            if tensors.len() > 1 {
-                message.push_str(&format!("; {} like it", count(tensors.len() - 1, "more tensor")));
+    fn report(self, recipe: &Recipe, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
+        for ((rule, target, _), (reason, inputs)) in self.0 {
+            let mut message = format!("{} cannot be quantized: {reason}", shown(&inputs[0].name));
+            if inputs.len() > 1 {
+                message.push_str(&format!("; {} like it", count(inputs.len() - 1, "more tensor")));
             }
-            let modules = selection::modules(tensors);
+            let modules = fixes::modules(inputs);
             diagnostics.push(
                 Diagnostic::error(message)
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
-                    .help(selection::keep(recipe, checkpoint, rule, &modules)),
+                    .help(fixes::keep(recipe, all, rule, &modules)),
             );
         }
     }
 }
 
-/// Tensors where their sources are: the bin of each, and the source shard of each bin.
-fn as_in_source(checkpoint: &Checkpoint) -> (Vec<usize>, Vec<usize>) {
+/// Leaves outputs in the shards of their sources: the bin of each input, and the source shard of each bin.
+fn as_in_source(inputs: &[PlannedInput]) -> (Vec<usize>, Vec<usize>) {
     let mut sources: Vec<usize> = Vec::new();
-    let bins = checkpoint.tensors.iter().map(|tensor| {
-        if sources.last() != Some(&tensor.shard) {
-            sources.push(tensor.shard);
+    let bins = inputs.iter().map(|input| {
+        if sources.last() != Some(&input.shard()) {
+            sources.push(input.shard());
         }
         sources.len() - 1
     });
     (bins.collect(), sources)
 }
 
-/// Fills shards in the order of the checkpoint; what one source tensor becomes stays together.
-fn by_size(parts: &[Part], limit: u64) -> Vec<usize> {
+/// Fills shards in the order of the checkpoint; what one input becomes stays together.
+fn by_size(outputs: &[InputOutputs], limit: u64) -> Vec<usize> {
     let (mut bin, mut filled) = (0, 0_u64);
-    parts
+    outputs
         .iter()
-        .map(|part| {
-            if filled > 0 && filled + part.bytes() > limit {
+        .map(|outputs| {
+            if filled > 0 && filled + outputs.bytes() > limit {
                 bin += 1;
                 filled = 0;
             }
-            filled += part.bytes();
+            filled += outputs.bytes();
             bin
         })
         .collect()
 }
 
-fn refuse_collisions(checkpoint: &Checkpoint, parts: &[Part], diagnostics: &mut Vec<Diagnostic>) {
+fn refuse_collisions(inputs: &[PlannedInput], outputs: &[InputOutputs], diagnostics: &mut Vec<Diagnostic>) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-    for (tensor, part) in checkpoint.tensors.iter().zip(parts) {
-        for entry in &part.entries {
-            if let Some(other) = owners.insert(&entry.name, &tensor.name) {
+    for (input, outputs) in inputs.iter().zip(outputs) {
+        for entry in &outputs.entries {
+            if let Some(other) = owners.insert(&entry.name, &input.name) {
                 diagnostics.push(
                     Diagnostic::error(format!(
                         "two tensors would be called {}: one from {}, one from {}",
                         shown(&entry.name),
                         shown(other),
-                        shown(&tensor.name)
+                        shown(&input.name)
                     ))
                     .help("the checkpoint looks quantized already: start from its BF16 original"),
                 );

@@ -2,29 +2,32 @@
 
 use qwen_fp8_schemes::Make;
 
-use crate::checkpoint::text::shown;
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Rule};
 
-use super::Decision;
-use super::selection;
-use crate::checkpoint::text::count;
+use super::fixes;
+use super::job::Decision;
+use super::planned_input::PlannedInput;
 
 /// What a recipe leaves unsaid of FP8 layers, and rules that speak of FP8 layers where there are none.
-pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[Decision]) -> Vec<Diagnostic> {
-    let layers: Vec<(&Tensor, Option<usize>)> = checkpoint
-        .tensors
+pub(super) fn refusals(
+    recipe: &Recipe,
+    quantized: Option<&str>,
+    inputs: &[PlannedInput],
+    decisions: &[Decision],
+) -> Vec<Diagnostic> {
+    let layers: Vec<(&PlannedInput, Option<usize>)> = inputs
         .iter()
         .zip(decisions)
-        .filter(|(tensor, _)| tensor.view.float8().is_some())
-        .map(|(tensor, decision)| (tensor, decision.rule.map(|(rule, _)| rule)))
+        .filter(|(input, _)| input.fp8().is_some())
+        .map(|(input, decision)| (input, decision.rule.map(|(rule, _)| rule)))
         .collect();
     let of = |wanted: Option<usize>| {
-        layers.iter().filter(|(_, rule)| *rule == wanted).map(|(tensor, _)| *tensor).collect::<Vec<_>>()
+        layers.iter().filter(|(_, rule)| *rule == wanted).map(|(input, _)| *input).collect::<Vec<_>>()
     };
     let mut diagnostics = Vec::new();
-    if let Some((first, how)) = of(None).first().zip(checkpoint.quantized.as_ref()) {
+    if let Some((first, how)) = of(None).first().zip(quantized) {
         let number = count(of(None).len(), "FP8 layer");
         let such = shown(first.module());
         diagnostics.push(
@@ -38,12 +41,12 @@ pub(super) fn refusals(recipe: &Recipe, checkpoint: &Checkpoint, decisions: &[De
     for (index, rule) in recipe.rules.iter().enumerate() {
         let taken = of(Some(index));
         match taken.first() {
-            Some(first) if rule.scheme.is_some() && !rule.requantize => {
-                diagnostics.push(twice(recipe, checkpoint, index, first, &taken))
+            Some(_) if rule.scheme.is_some() && !rule.requantize => {
+                diagnostics.push(twice(recipe, quantized, inputs, index, &taken))
             }
             None if !rule.optional && (rule.requantize || decodes(rule)) => diagnostics.push(
                 Diagnostic::error(format!("{} takes no layer that is FP8", rule.label)).at(rule.span.clone()).help(
-                    match (&checkpoint.quantized, decodes(rule)) {
+                    match (quantized, decodes(rule)) {
                         (None, true) => "the checkpoint is not quantized: there is nothing to decode",
                         (None, false) => "the checkpoint is not quantized: leave `requantize` out",
                         (Some(_), _) => "`optional: true` on the rule allows that",
@@ -60,15 +63,21 @@ fn decodes(rule: &Rule) -> bool {
     matches!(rule.registration.make, Make::Dequantize)
 }
 
-fn twice(recipe: &Recipe, checkpoint: &Checkpoint, index: usize, first: &Tensor, taken: &[&Tensor]) -> Diagnostic {
+fn twice(
+    recipe: &Recipe,
+    quantized: Option<&str>,
+    inputs: &[PlannedInput],
+    index: usize,
+    taken: &[&PlannedInput],
+) -> Diagnostic {
     let rule = &recipe.rules[index];
-    let how = checkpoint.quantized.as_deref().unwrap_or("its layers are FP8");
+    let how = quantized.unwrap_or("its layers are FP8");
     let number = count(taken.len(), "FP8 layer");
-    let modules = selection::modules(taken.iter().copied());
+    let modules = fixes::modules(taken.iter().copied());
     Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
         .at(rule.span.clone())
-        .label(format!("{} takes {number}, such as {}", rule.label, shown(first.module())))
+        .label(format!("{} takes {number}, such as {}", rule.label, shown(taken[0].module())))
         .help("start from its BF16 original; quantizing twice loses what the first pass kept")
         .help("`requantize: true` on the rule decodes them first; `DEQUANTIZE` makes BF16 of them")
-        .help(selection::keep(recipe, checkpoint, index, &modules))
+        .help(fixes::keep(recipe, inputs, index, &modules))
 }

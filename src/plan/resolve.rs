@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::checkpoint::models::LayerKind;
 use crate::checkpoint::pattern::{MatchError, Pattern};
-use crate::checkpoint::text::shown;
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
 
-use super::Decision;
+use super::job::Decision;
+use super::planned_input::PlannedInput;
 
 /// What one rule says of one tensor, taken by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +24,15 @@ pub enum Verdict {
     NoTarget,
 }
 
-/// What `rule` says of `tensor`, whatever the rules before it say.
+/// What `rule` says of `input`, whatever the rules before it say.
 ///
 /// # Errors
 /// A regex that gives up on this name.
-pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, MatchError> {
-    let Some(target) = first_match(&rule.targets, tensor)? else {
+pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<Verdict, MatchError> {
+    let Some(target) = first_match(&rule.targets, input)? else {
         return Ok(Verdict::NoTarget);
     };
-    if let Some(pattern) = first_match(&rule.ignore, tensor)? {
+    if let Some(pattern) = first_match(&rule.ignore, input)? {
         return Ok(Verdict::Ignored(pattern));
     }
     if rule.scheme.is_none() {
@@ -40,7 +40,7 @@ pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, MatchError> {
     }
     // Another target may be more explicit: `["re:.*", "lm_head"]` names `lm_head`.
     for (index, target) in rule.targets.iter().enumerate() {
-        if quantizes(&target.value, tensor) && target.value.matches(tensor.target_name(), tensor.kind())? {
+        if quantizes(&target.value, input) && target.value.matches(input.target_name(), input.kind())? {
             return Ok(Verdict::Takes(index));
         }
     }
@@ -48,17 +48,17 @@ pub fn judge(rule: &Rule, tensor: &Tensor) -> Result<Verdict, MatchError> {
 }
 
 /// Decides every tensor, in the order of the checkpoint.
-pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) -> Vec<Decision> {
+pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) -> Vec<Decision> {
     let mut usage: Vec<Usage> = recipe.rules.iter().map(Usage::new).collect();
-    let mut decisions = Vec::with_capacity(checkpoint.tensors.len());
-    for tensor in &checkpoint.tensors {
+    let mut decisions = Vec::with_capacity(inputs.len());
+    for input in inputs {
         let mut decision = Decision { rule: None };
         for (index, rule) in recipe.rules.iter().enumerate() {
-            if let Err(error) = usage[index].note(rule, tensor) {
+            if let Err(error) = usage[index].note(rule, input) {
                 diagnostics.push(gives_up(rule, &error));
                 return decisions;
             }
-            match judge(rule, tensor) {
+            match judge(rule, input) {
                 Ok(Verdict::Takes(target)) => {
                     usage[index].would_take += 1;
                     if decision.rule.is_none() {
@@ -85,7 +85,7 @@ pub(super) fn resolve(recipe: &Recipe, checkpoint: &Checkpoint, diagnostics: &mu
             true => Level::Error,
             false => Level::Warning,
         };
-        usage.report(rule, recipe, checkpoint, idle, diagnostics);
+        usage.report(rule, recipe, inputs, idle, diagnostics);
     }
     decisions
 }
@@ -101,19 +101,19 @@ fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
 ///
 /// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
 /// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
-fn quantizes(target: &Pattern, tensor: &Tensor) -> bool {
+fn quantizes(target: &Pattern, input: &PlannedInput) -> bool {
     match target {
-        Pattern::Exact(_) => tensor.parameter() != "bias",
+        Pattern::Exact(_) => input.parameter() != "bias",
         Pattern::Class(_) => true,
         Pattern::Regex { .. } | Pattern::Glob { .. } => {
-            matches!(tensor.kind(), LayerKind::Linear | LayerKind::LmHead)
+            matches!(input.kind(), LayerKind::Linear | LayerKind::LmHead)
         }
     }
 }
 
-fn first_match(patterns: &[Located<Pattern>], tensor: &Tensor) -> Result<Option<usize>, MatchError> {
+fn first_match(patterns: &[Located<Pattern>], input: &PlannedInput) -> Result<Option<usize>, MatchError> {
     for (index, pattern) in patterns.iter().enumerate() {
-        if pattern.value.matches(tensor.target_name(), tensor.kind())? {
+        if pattern.value.matches(input.target_name(), input.kind())? {
             return Ok(Some(index));
         }
     }
@@ -150,12 +150,12 @@ impl Usage {
         }
     }
 
-    fn note(&mut self, rule: &Rule, tensor: &Tensor) -> Result<(), MatchError> {
-        let (name, kind) = (tensor.target_name(), tensor.kind());
+    fn note(&mut self, rule: &Rule, input: &PlannedInput) -> Result<(), MatchError> {
+        let (name, kind) = (input.target_name(), input.kind());
         for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
             if pattern.value.matches(name, kind)? {
                 met.by_name += 1;
-                if rule.scheme.is_none() || quantizes(&pattern.value, tensor) {
+                if rule.scheme.is_none() || quantizes(&pattern.value, input) {
                     met.useful += 1;
                 } else {
                     met.wrong_kind.get_or_insert(kind);
@@ -176,7 +176,7 @@ impl Usage {
         &self,
         rule: &Rule,
         recipe: &Recipe,
-        checkpoint: &Checkpoint,
+        inputs: &[PlannedInput],
         idle: Level,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
@@ -189,7 +189,7 @@ impl Usage {
             let ignore = self.ignore.iter().zip(&rule.ignore).map(|met| (met, unmatched));
             for ((met, pattern), level) in targets.chain(ignore) {
                 if met.useful == 0 && !(self.may_lack_head(rule, pattern) && names_head(&pattern.value)) {
-                    diagnostics.push(Diagnostic { level, ..matches_nothing(pattern, met, checkpoint, recipe.dialect) });
+                    diagnostics.push(Diagnostic { level, ..matches_nothing(pattern, met, inputs, recipe.dialect) });
                 }
             }
         }
@@ -252,7 +252,7 @@ fn names_head(pattern: &Pattern) -> bool {
     }
 }
 
-fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoint, dialect: Dialect) -> Diagnostic {
+fn matches_nothing(pattern: &Located<Pattern>, met: &Met, inputs: &[PlannedInput], dialect: Dialect) -> Diagnostic {
     let text = pattern.value.text();
     if let Some(kind) = met.wrong_kind {
         return Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
@@ -260,7 +260,7 @@ fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoin
             .label(format!("matches {}, such as a `{kind}`", count(met.by_name, "tensor")))
             .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized");
     }
-    let names: Vec<&str> = checkpoint.tensors.iter().map(Tensor::target_name).collect();
+    let names: Vec<&str> = inputs.iter().map(PlannedInput::target_name).collect();
     let mut diagnostic =
         Diagnostic::error(format!("{} matches nothing in the checkpoint", shown(text))).at(pattern.span.clone());
     let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| shown(near).to_string()).collect();
@@ -273,9 +273,4 @@ fn matches_nothing(pattern: &Located<Pattern>, met: &Met, checkpoint: &Checkpoin
         Dialect::Native => diagnostic.help("`optional: true` on the rule allows patterns that match nothing"),
         Dialect::LlmCompressor => diagnostic,
     }
-}
-
-/// `1 tensor`, `2 tensors`.
-pub fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

@@ -4,27 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{self, LayerKind};
-use crate::checkpoint::text::shown;
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::models::{self, FusedLayer, LayerKind};
+use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
-use super::merged::{self, Whole};
-use super::modules::{Modules, Quantized, same};
-use super::{Decision, format, kernels, selection};
-use crate::checkpoint::text::count;
+use super::modules::{Quantized, same};
+use super::planned_input::PlannedInput;
+use super::served::Served;
+use super::{fixes, format, fused, kernels};
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
-
-/// All that the rules look at.
-pub(super) struct Served<'a> {
-    pub(super) recipe: &'a Recipe,
-    pub(super) checkpoint: &'a Checkpoint,
-    pub(super) decisions: &'a [Decision],
-    pub(super) modules: &'a Modules<'a>,
-}
 
 /// Every serving rule that the plan breaks.
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
@@ -71,12 +62,9 @@ fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic
 }
 
 fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    for (rule, modules) in by_rule(served, |module| models::is_vision(module.tensor.module())) {
-        let towers: BTreeSet<String> = modules
-            .iter()
-            .filter_map(|module| models::vision_part(module.tensor.module()))
-            .map(tower_pattern)
-            .collect();
+    for (rule, modules) in by_rule(served, |module| models::is_vision(module.input.module())) {
+        let towers: BTreeSet<String> =
+            modules.iter().filter_map(|module| models::vision_part(module.input.module())).map(tower_pattern).collect();
         let towers: Vec<String> = towers.into_iter().collect();
         diagnostics.push(
             at_target(
@@ -85,7 +73,7 @@ fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 format!("{} of the vision tower would be quantized", count(modules.len(), "layer")),
             )
             .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales")
-            .help(selection::keep_patterns(served.recipe, rule, &towers, true)),
+            .help(fixes::keep_patterns(served.recipe, rule, &towers, true)),
         );
     }
 }
@@ -99,7 +87,7 @@ fn routers_and_embeddings_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagno
         (&[LayerKind::Router][..], "router", "servers build routers in BF16"),
         (&[LayerKind::Embedding, LayerKind::PositionEmbedding], "embedding", "no server reads a quantized embedding"),
     ] {
-        for (rule, modules) in by_rule(served, |module| kinds.contains(&module.tensor.kind())) {
+        for (rule, modules) in by_rule(served, |module| kinds.contains(&module.input.kind())) {
             diagnostics.push(
                 at_target(served, &modules, format!("{} would be quantized", count(modules.len(), what)))
                     .help(why)
@@ -110,8 +98,8 @@ fn routers_and_embeddings_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagno
 }
 
 fn head_is_loaded(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let tied = served.checkpoint.config.tie_word_embeddings() == Some(true);
-    for (rule, modules) in by_rule(served, |module| module.tensor.kind() == LayerKind::LmHead) {
+    let tied = served.config.tie_word_embeddings() == Some(true);
+    for (rule, modules) in by_rule(served, |module| module.input.kind() == LayerKind::LmHead) {
         let diagnostic = at_target(served, &modules, "the output head would be quantized".to_owned());
         diagnostics.push(match served.recipe.format {
             Format::Fp8 => {
@@ -131,19 +119,19 @@ fn head_is_loaded(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
 /// A layer that servers merge has one scheme, or none.
 fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let quantized: BTreeMap<&str, &Quantized<'_>> =
-        served.modules.quantized.iter().map(|module| (module.tensor.name.as_str(), module)).collect();
-    let fate = |tensor: &Tensor| quantized.get(tensor.name.as_str()).copied();
-    let differ = |a: &Tensor, b: &Tensor| match (fate(a), fate(b)) {
+        served.modules.quantized.iter().map(|module| (module.input.name.as_str(), module)).collect();
+    let fate = |tensor: &PlannedInput| quantized.get(tensor.name.as_str()).copied();
+    let differ = |a: &PlannedInput, b: &PlannedInput| match (fate(a), fate(b)) {
         (Some(a), Some(b)) => !same(a.scheme, b.scheme),
         (a, b) => a.is_some() != b.is_some(),
     };
-    let wholes = merged::wholes(served.checkpoint);
+    let wholes = fused::sets(served.inputs);
     let torn: Vec<_> = wholes.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
     let Some((whole, parts)) = torn.first() else { return };
 
     // One diagnostic for all of them: they were torn by the same rules.
     let other = parts.iter().find(|part| differ(parts[0], part)).unwrap_or(&parts[0]);
-    let says = |part: &Tensor| match fate(part) {
+    let says = |part: &PlannedInput| match fate(part) {
         Some(quantized) => {
             format!("{} goes to {}", shown(part.module()), served.recipe.rules[quantized.rule].label)
         }
@@ -153,8 +141,8 @@ fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         None => format!("{} stays as it is", shown(part.module())),
     };
     let why = match whole {
-        Whole::Experts(_) => "servers run the experts of a layer as one, with one scheme",
-        Whole::Layer { .. } => "servers merge them into one layer, which has one scheme",
+        FusedLayer::Experts(_) => "servers run the experts of a layer as one, with one scheme",
+        FusedLayer::Parts { .. } => "servers merge them into one layer, which has one scheme",
     };
     let mut diagnostic = Diagnostic::error(format!("{}, and {}", says(parts[0]), says(other))).help(why);
     if torn.len() > 1 {
@@ -164,15 +152,15 @@ fn merged_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let takers: BTreeMap<usize, usize> = all().filter_map(fate).map(|module| (module.rule, module.target)).collect();
     let Some((&first, &target)) = takers.first_key_value() else { return };
     diagnostic = diagnostic.at(served.recipe.rules[first].targets[target].span.clone());
-    let modules: Vec<&str> = selection::modules(all());
+    let modules: Vec<&str> = fixes::modules(all());
     let is_kept = all().any(|part| fate(part).is_none());
     diagnostics.push(match served.recipe.dialect {
-        _ if is_kept => diagnostic.help(selection::keep(served.recipe, served.checkpoint, first, &modules)),
+        _ if is_kept => diagnostic.help(fixes::keep(served.recipe, served.inputs, first, &modules)),
         Dialect::LlmCompressor => diagnostic.help("give all of them to one group"),
         Dialect::Native => {
-            let all = merged::with_partners(served.checkpoint, &modules);
-            let patterns = selection::patterns(&all, served.checkpoint);
-            let patterns: Vec<String> = patterns.iter().map(|pattern| selection::quoted(pattern)).collect();
+            let all = fused::with_fused(served.inputs, &modules);
+            let patterns = fixes::patterns(&all, served.inputs);
+            let patterns: Vec<String> = patterns.iter().map(|pattern| fixes::quoted(pattern)).collect();
             diagnostic.help(format!(
                 "add to `targets` of {}: {}",
                 served.recipe.rules[first].label,
@@ -187,13 +175,12 @@ fn stacked_experts_are_kept(served: &Served<'_>, diagnostics: &mut Vec<Diagnosti
     if served.recipe.experts == ExpertsPolicy::Keep {
         return;
     }
-    let is_ignored = |tensor: &Tensor| {
+    let is_ignored = |tensor: &PlannedInput| {
         let mut ignores = served.recipe.rules.iter().flat_map(|rule| &rule.ignore);
         ignores.any(|pattern| pattern.value.matches(tensor.target_name(), tensor.kind()).unwrap_or(false))
     };
-    let silent: Vec<&Tensor> = served
-        .checkpoint
-        .tensors
+    let silent: Vec<&PlannedInput> = served
+        .inputs
         .iter()
         .zip(served.decisions)
         .filter(|(tensor, decision)| tensor.kind() == LayerKind::Experts && decision.rule.is_none())
@@ -209,12 +196,12 @@ fn stacked_experts_are_kept(served: &Served<'_>, diagnostics: &mut Vec<Diagnosti
             shown(&first.name)
         ))
         .help("they are most of the model; `experts: split` at the top makes matrices of them that the rules take")
-        .help(selection::keep_patterns(served.recipe, quantized.rule, &experts, false)),
+        .help(fixes::keep_patterns(served.recipe, quantized.rule, &experts, false)),
     );
 }
 
 /// Whether a matrix of the checkpoint ends inside a block of this size, given the modules beside it.
-type Cut = fn(&Tensor, [usize; 2], &BTreeSet<&str>) -> bool;
+type Cut = fn(&PlannedInput, [usize; 2], &BTreeSet<&str>) -> bool;
 
 /// The ends that some server cannot read, and why.
 const CUTS: [(&str, Cut); 3] = [
@@ -227,26 +214,26 @@ const CUTS: [(&str, Cut); 3] = [
     }),
     ("vLLM merges it with the layers behind it, whose blocks would begin inside a block of this one", {
         |module, [rows, _], names| {
-            module.shape[0] < rows && merged::has_parts_behind(module.module(), |name| names.contains(name))
+            module.shape[0] < rows && fused::has_parts_behind(module.module(), |name| names.contains(name))
         }
     }),
 ];
 
 /// Whether some server cannot read this matrix in the blocks that servers have kernels for; `names` are all modules.
-pub(crate) fn is_cut(matrix: &Tensor, names: &BTreeSet<&str>) -> bool {
+pub(crate) fn is_cut(matrix: &PlannedInput, names: &BTreeSet<&str>) -> bool {
     CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, names))
 }
 
 fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let names: BTreeSet<&str> = served.checkpoint.tensors.iter().map(Tensor::module).collect();
+    let names: BTreeSet<&str> = served.inputs.iter().map(PlannedInput::module).collect();
     for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
-        let stays = |module: &Quantized<'_>| models::is_vision(module.tensor.module());
+        let stays = |module: &Quantized<'_>| models::is_vision(module.input.module());
         let wrong = by_rule(served, |module| {
-            !stays(module) && block(module).is_some_and(|size| is_cut(module.tensor, size, &names))
+            !stays(module) && block(module).is_some_and(|size| is_cut(module.input, size, &names))
         });
         for (rule, modules) in wrong {
-            let shape = &modules[0].tensor.shape;
+            let shape = &modules[0].input.shape;
             let n = count(modules.len(), "layer");
             diagnostics.push(
                 at_target(served, &modules, format!("{n} would be cut inside a block"))
@@ -277,8 +264,8 @@ fn block(module: &Quantized<'_>) -> Option<[usize; 2]> {
 }
 
 fn head_is_there(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let config = &served.checkpoint.config;
-    let has_head = served.checkpoint.tensors.iter().any(|tensor| tensor.kind() == LayerKind::LmHead);
+    let config = &served.config;
+    let has_head = served.inputs.iter().any(|tensor| tensor.kind() == LayerKind::LmHead);
     let generates = |name: &String| name.ends_with("ForCausalLM") || name.ends_with("ForConditionalGeneration");
     if !has_head && config.tie_word_embeddings() == Some(false) && config.architectures().iter().any(generates) {
         diagnostics.push(
@@ -296,7 +283,7 @@ fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diag
         return;
     }
     for module in &served.modules.quantized {
-        let name = module.tensor.module();
+        let name = module.input.module();
         let Some(entry) = served.modules.kept().iter().find(|entry| transformers_hits(entry, name)) else { continue };
         diagnostics.push(
             Diagnostic::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
@@ -319,8 +306,8 @@ fn transformers_hits(entry: &str, name: &str) -> bool {
 }
 
 fn keep(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
-    let names = selection::modules(modules.iter().map(|module| module.tensor));
-    selection::keep(served.recipe, served.checkpoint, rule, &names)
+    let names = fixes::modules(modules.iter().map(|module| module.input));
+    fixes::keep(served.recipe, served.inputs, rule, &names)
 }
 
 /// The modules that `wrong` picks, by the rule that took them.
@@ -336,7 +323,7 @@ fn by_rule<'a>(served: &Served<'a>, wrong: impl Fn(&Quantized<'_>) -> bool) -> B
 fn at_target(served: &Served<'_>, modules: &[&Quantized<'_>], what: String) -> Diagnostic {
     let first = modules[0];
     let such = if modules.len() == 1 { ":" } else { ", such as" };
-    Diagnostic::error(format!("{what}{such} {}", shown(first.tensor.module())))
+    Diagnostic::error(format!("{what}{such} {}", shown(first.input.module())))
         .at(served.recipe.rules[first.rule].targets[first.target].span.clone())
 }
 

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use qwen_fp8_schemes::Dtype;
 use serde::Serialize;
 
+use super::build::Plan;
+use super::format;
+use super::job::Job;
+use super::planned_input::PlannedInput;
 use super::tensor_parallel::Alignment;
-use super::{Job, Plan, format};
-use crate::checkpoint::Tensor;
 use crate::checkpoint::models;
 use crate::recipe::NonFinitePolicy;
 use crate::recipe::diagnostic::Diagnostic;
@@ -115,7 +117,7 @@ impl Summary {
         let side_files =
             plan.checkpoint.side_files.iter().map(|file| FileSize { name: file.name.clone(), bytes: file.stamp.size });
         let side_files: Vec<FileSize> = side_files.collect();
-        let parts = plan.checkpoint.tensors.iter().filter_map(|tensor| tensor.part_of.as_deref());
+        let parts = plan.inputs.iter().filter_map(|input| input.part_of.as_deref());
         let split_matrices = parts.clone().count();
         let stacks: BTreeSet<&str> = parts.collect();
         Self {
@@ -153,10 +155,10 @@ type Key = (Action, Option<usize>, &'static str, String, Described);
 
 fn rows(plan: &Plan) -> Vec<Row> {
     let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
-    for (index, tensor) in plan.checkpoint.tensors.iter().enumerate() {
-        let row = row(plan, index, tensor);
+    for (index, input) in plan.inputs.iter().enumerate() {
+        let row = row(plan, index, input);
         let rule = plan.decisions[index].rule.map(|(rule, _)| rule);
-        let starred = numbers_starred(&tensor.name);
+        let starred = numbers_starred(&input.name);
         // By kind, but a bias stands beside its weight.
         let kind = if row.kind == "Bias" { "" } else { row.kind };
         let key = (row.action, rule, kind, starred.clone(), row.before.clone());
@@ -172,24 +174,24 @@ fn rows(plan: &Plan) -> Vec<Row> {
     rows.into_values().collect()
 }
 
-fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
+fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
     let action = match &plan.jobs[index] {
         Job::Quantize { .. } => Action::Quantize,
-        Job::Carry { .. } => Action::Carry,
-        Job::Copy { .. } if tensor.view.float8().is_some() => Action::Dequantize,
+        Job::PassThrough { .. } => Action::Carry,
+        Job::Dequantize { .. } => Action::Dequantize,
         Job::Copy { .. } => Action::Copy,
     };
     let placed: Vec<_> =
         plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
     Row {
-        name: tensor.name.clone(),
-        kind: tensor.kind().name(),
+        name: input.name.clone(),
+        kind: input.kind().name(),
         count: 1,
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
-        before: Described::new(tensor.parameter(), tensor.stored_dtype(), &tensor.shape),
+        before: Described::new(input.parameter(), input.stored_dtype(), &input.shape),
         after: placed
             .iter()
             .map(|placed| {
@@ -197,7 +199,7 @@ fn row(plan: &Plan, index: usize, tensor: &Tensor) -> Row {
                 Described::new(suffix, placed.entry.dtype, &placed.entry.shape)
             })
             .collect(),
-        source_bytes: tensor.source_bytes(),
+        source_bytes: input.source_bytes(),
         output_bytes: placed.iter().map(|placed| placed.len).sum(),
     }
 }

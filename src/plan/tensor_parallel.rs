@@ -2,10 +2,11 @@
 
 use qwen_fp8_schemes::Strategy;
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::config::Config;
-use crate::checkpoint::models;
+use crate::checkpoint::models::{ParallelSplit, parallel_split};
 use crate::checkpoint::text::shown;
+
+use super::planned_input::PlannedInput;
 
 /// The tensor-parallel sizes that are reported.
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -44,61 +45,42 @@ impl Heads {
 
 /// The alignment of `quantized` (weight, strategy of its scales) for every size of [`SIZES`].
 pub(super) fn alignments<'a>(
-    quantized: impl Iterator<Item = (&'a Tensor, Strategy)> + Clone,
+    quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)> + Clone,
     heads: Heads,
 ) -> Vec<Alignment> {
     let misfit = |size| {
         heads
             .misfit(size)
-            .or_else(|| quantized.clone().find_map(|(tensor, strategy)| misfit(tensor, strategy, size, heads)))
+            .or_else(|| quantized.clone().find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
     };
     SIZES.iter().map(|&size| Alignment { size, misfit: misfit(size) }).collect()
 }
 
-/// How servers cut a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Split {
-    /// Row parallel: along the input.
-    Columns,
-    /// Column parallel: along the output.
-    Rows,
-    /// As `Rows`, and with more GPUs than key-value heads several GPUs have the same head.
-    KeyRows,
-    /// Every GPU has all of it.
-    Whole,
-}
-
-fn misfit(tensor: &Tensor, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
-    let &[rows, columns] = tensor.shape.as_slice() else { return None };
-    let split = split(tensor.module());
+/// Says why a weight cannot be split over `size` GPUs, or `None` where it can.
+fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
+    let &[rows, columns] = input.shape.as_slice() else { return None };
+    let split = parallel_split(input.module());
     let (what, length, parts) = match split {
-        Split::Columns => ("columns", columns, size),
-        Split::Rows => ("rows", rows, size),
-        Split::KeyRows => ("rows", rows, heads.keys.map_or(size, |keys| keys.min(size))),
-        Split::Whole => return None,
+        ParallelSplit::Columns => ("columns", columns, size),
+        ParallelSplit::Rows => ("rows", rows, size),
+        ParallelSplit::KeyRows => ("rows", rows, heads.keys.map_or(size, |keys| keys.min(size))),
+        ParallelSplit::Replicated => return None,
     };
     let unit = match (split, strategy) {
-        (Split::Columns, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => unit,
+        (ParallelSplit::Columns, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => {
+            unit
+        }
         // A single GPU reads rows that end inside a block; what it cannot merge is refused elsewhere.
-        (Split::Rows | Split::KeyRows, Strategy::Block([unit, _])) if parts > 1 => unit,
+        (ParallelSplit::Rows | ParallelSplit::KeyRows, Strategy::Block([unit, _])) if parts > 1 => unit,
         _ => 1,
     };
     if length.is_multiple_of(parts) && (length / parts).is_multiple_of(unit) {
         return None;
     }
-    let module = shown(tensor.module());
+    let module = shown(input.module());
     Some(match length.is_multiple_of(parts) {
         true if parts == 1 => format!("{module} has {length} {what}, no multiple of {unit}"),
         true => format!("{module} has {length} {what}, {} for each of {parts}: no multiple of {unit}", length / parts),
         false => format!("{module} has {length} {what}, no multiple of {parts}"),
     })
-}
-
-fn split(module: &str) -> Split {
-    match models::split_name(module).1 {
-        "o_proj" | "down_proj" | "out_proj" | "wo" | "w2" | "dense_4h_to_h" => Split::Columns,
-        "k_proj" | "v_proj" => Split::KeyRows,
-        "q_a_proj" | "kv_a_proj_with_mqa" => Split::Whole,
-        _ => Split::Rows,
-    }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Origin, Renderer, Snippet};
 
 use crate::checkpoint::text::unquoted;
-use crate::recipe::RecipeText;
+use crate::recipe::text::RecipeText;
 
 /// How much a diagnostic weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +69,8 @@ pub fn render(diagnostics: &[Diagnostic], text: &RecipeText, color: bool) -> Str
         if !rendered.is_empty() {
             rendered.push_str("\n\n");
         }
-        let line = diagnostic.span.clone().filter(|_| !text.text.is_empty()).map(|span| Line::of(&text.text, span));
+        let line =
+            diagnostic.span.clone().filter(|_| !text.text.is_empty()).map(|span| SourceLine::of(&text.text, span));
         // Writing to a string cannot fail.
         let _ = write!(rendered, "{}", renderer.render(&[diagnostic.group(line.as_ref(), &path)]));
     }
@@ -77,7 +78,7 @@ pub fn render(diagnostics: &[Diagnostic], text: &RecipeText, color: bool) -> Str
 }
 
 impl Diagnostic {
-    fn group<'a>(&'a self, line: Option<&'a Line>, path: &'a str) -> Group<'a> {
+    fn group<'a>(&'a self, line: Option<&'a SourceLine>, path: &'a str) -> Group<'a> {
         let level = match self.level {
             Level::Error => annotate_snippets::Level::ERROR,
             Level::Warning => annotate_snippets::Level::WARNING,
@@ -97,7 +98,7 @@ impl Diagnostic {
 }
 
 /// The line of a text that a diagnostic points at, fit to be shown.
-struct Line {
+struct SourceLine {
     /// From 1.
     number: usize,
     shown: String,
@@ -105,7 +106,7 @@ struct Line {
     mark: Range<usize>,
 }
 
-impl Line {
+impl SourceLine {
     fn of(text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start.min(text.len()));
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -126,10 +127,7 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// The text with what a terminal would act on replaced one for one, so that columns stay right.
 fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(is_unfit) {
-        true => text.replace(is_unfit, "\u{fffd}").into(),
-        false => text.into(),
-    }
+    if text.contains(is_unfit) { text.replace(is_unfit, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Control characters but for the tab, and the marks that turn the direction of a line.

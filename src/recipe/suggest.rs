@@ -1,4 +1,7 @@
-//! "Did you mean": the nearest of a few known words.
+//! "Did you mean": the nearest of a few known words, schemes among them.
+
+use crate::checkpoint::text::unquoted;
+use crate::recipe::diagnostic::Diagnostic;
 
 /// The known word nearest to `word`, if one is near enough to be meant.
 pub(super) fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -22,5 +25,22 @@ pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>, last: &str) -> 
         Some((word, [])) => word.clone(),
         Some((word, rest)) => format!("{} {last} {word}", rest.join(", ")),
         None => String::new(),
+    }
+}
+
+/// The diagnostic for a scheme that is not linked in, without its place.
+pub(super) fn unknown_scheme<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
+    let diagnostic = Diagnostic::error(format!("no scheme is called `{}`", unquoted(name)));
+    match nearest_word(name, known.clone()) {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic.help(list_of_schemes(known)),
+    }
+}
+
+/// A sentence that names a few schemes, or says where they are listed.
+pub(super) fn list_of_schemes<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    match names.clone().count() {
+        0..=6 => format!("the schemes are {}", list(names, "and")),
+        _ => "`qwen-fp8 schemes` lists the schemes of this build".to_owned(),
     }
 }

@@ -7,8 +7,8 @@ use crate::run::segment::SegmentKind;
 use crate::run::work::Work;
 
 /// The maxima of the weights that have a first pass, by number of the source tensor.
-pub(super) struct Maxima {
-    weights: Vec<Maximum>,
+pub(super) struct AmaxTable {
+    weights: Vec<PendingAmax>,
     /// The tensor under which the maximum of each is kept.
     leaders: Vec<usize>,
     /// Held while `complete` is signalled, so that no waiter misses it.
@@ -17,20 +17,20 @@ pub(super) struct Maxima {
 }
 
 #[derive(Default)]
-struct Maximum {
+struct PendingAmax {
     /// Bits of a non-negative number, whose order is that of the numbers.
     bits: AtomicU32,
     /// Tasks of the first pass that have not ended.
     remaining: AtomicU64,
 }
 
-impl Maxima {
+impl AmaxTable {
     pub(super) fn new(work: &Work) -> Self {
         let leaders = work.amax_leaders.clone();
-        let weights: Vec<Maximum> = leaders.iter().map(|_| Maximum::default()).collect();
+        let weights: Vec<PendingAmax> = leaders.iter().map(|_| PendingAmax::default()).collect();
         for segment in &work.segments {
             if let SegmentKind::Amax { .. } = segment.kind {
-                weights[leaders[segment.tensors[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
+                weights[leaders[segment.inputs[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
             }
         }
         Self { weights, leaders, lock: Mutex::new(()), complete: Condvar::new() }

@@ -1,4 +1,4 @@
-//! Why a run ended without a checkpoint.
+//! The errors of a run, with what a person can do about each.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::os_hints;
 use crate::checkpoint::text::{shown, shown_path};
 
-/// Why a run ended without a checkpoint; nothing is then left under the output's name.
+/// Reason why a run ended without a checkpoint. Nothing is then left under the output's name.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("interrupted: nothing was written under the output's name")]
@@ -18,10 +18,10 @@ pub enum RunError {
     #[error("output {} exists already: it is {found}", shown_path(path))]
     OutputExists { path: PathBuf, found: &'static str },
 
-    #[error("output {} has no name of its own: give the directory that is to be made", shown_path(path))]
+    #[error("output {} has no name: give the path of the directory to make", shown_path(path))]
     OutputUnnamed { path: PathBuf },
 
-    #[error("output {} is a mount point, which a finished output cannot take the place of", shown_path(path))]
+    #[error("output {} is a mount point, which the finished output cannot replace", shown_path(path))]
     MountPoint { path: PathBuf },
 
     #[error("cannot make {} in {}", shown_path(path), shown_path(parent))]
@@ -37,17 +37,17 @@ pub enum RunError {
     Locked { output: PathBuf, lock: PathBuf },
 
     #[error(
-        "{} holds what an interrupted run left behind, and this run would write something else. It differs in: {}",
+        "{} holds the work of an interrupted run of another job. This run differs in: {}",
         shown_path(staging),
         differences.join("; ")
     )]
     Different { staging: PathBuf, differences: Vec<String> },
 
     #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
-    Stranger { path: PathBuf },
+    NotOurs { path: PathBuf },
 
     #[error("{} was made by another user (number {owner})", shown_path(path))]
-    Foreign { path: PathBuf, owner: u32 },
+    OtherUsers { path: PathBuf, owner: u32 },
 
     #[error("{} needs {needed} bytes and {available} bytes are free on its disk", shown_path(output))]
     NoSpace { output: PathBuf, needed: u64, available: u64 },
@@ -61,14 +61,14 @@ pub enum RunError {
     #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
     Memory { tensor: String, needed: u64, max: u64 },
 
-    #[error("this process gets no memory for the buffers of its workers ({workers}, {each} bytes each)")]
+    #[error("not enough memory for the buffers of {workers} workers ({each} bytes each)")]
     NoMemory { workers: usize, each: usize },
 
-    #[error("this process may not start a thread for each of its workers ({workers})")]
+    #[error("cannot start a thread for each of {workers} workers")]
     NoThread { workers: usize, source: io::Error },
 
-    /// The plan contradicts itself; a mistake of the planner or of a scheme, never of the input.
-    #[error("the plan of {} does not add up: {reason}", shown(tensor))]
+    /// The plan contradicts itself: a mistake of the planner or of a scheme, never of the input.
+    #[error("the plan of {} is inconsistent: {reason}", shown(tensor))]
     Inconsistent { tensor: String, reason: &'static str },
 
     #[error("{} holds {at}: {}", shown(tensor), shown_path(path))]
@@ -76,7 +76,7 @@ pub enum RunError {
 
     /// The reference would store an infinite scale, under which every weight is zero or NaN.
     #[error(
-        "row {row} of {} has weights too far apart for a scale of their dtype: {}",
+        "the values in row {row} of {} span more than a scale of their dtype can hold: {}",
         shown(tensor),
         shown_path(path)
     )]
@@ -92,7 +92,7 @@ pub enum RunError {
     #[error("cannot write {} to {}", shown(tensor), shown_path(path))]
     Write { path: PathBuf, tensor: String, source: io::Error },
 
-    /// What was written is not what was to be written.
+    /// A shard on disk differs from the plan.
     #[error("{} was not written as planned: {what}", shown_path(path))]
     SelfCheck { path: PathBuf, what: String },
 
@@ -101,7 +101,9 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether the same command may succeed later, so that finished shards are worth keeping.
+    /// Returns whether the same command may succeed later, so that finished shards are worth keeping.
+    //
+    // A full disk or a lost right can be mended. A NaN in the source cannot, and a source that changed makes another job.
     pub(super) fn leaves_use(&self) -> bool {
         !matches!(
             self,
@@ -113,11 +115,13 @@ impl RunError {
         )
     }
 
-    /// What can be done about it, a line each.
+    /// Returns what a person can do about the error, a line each.
     pub fn help(&self) -> Vec<String> {
         let lines: &[&str] = match self {
             Self::OutputExists { .. } => &["give another `--output`, or move it away first"],
-            Self::MountPoint { .. } => &["give a name inside of it, which is then on that file system"],
+            Self::MountPoint { .. } => {
+                &["give the path of a new directory inside it, which is then on that file system"]
+            }
             Self::OutputInSource { .. } | Self::SourceInOutput { .. } => {
                 &["give an `--output` beside the source, or anywhere else: a run never writes to what it reads"]
             }
@@ -127,17 +131,15 @@ impl RunError {
                 "give the same recipe, checkpoint and options again to continue it",
                 "`--restart` throws it away and starts afresh",
             ],
-            Self::Foreign { .. } => &["give another `--output`, or let its owner remove it"],
+            Self::OtherUsers { .. } => &["give another `--output`, or let its owner remove it"],
             Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],
             Self::FileTooLarge { .. } => &["raise the limit, or give a smaller `max_shard_size` in the recipe"],
             Self::Memory { .. } => &["give a larger `--max-memory`"],
             Self::NoMemory { .. } | Self::NoThread { .. } => &["give fewer `--threads`, or less `--max-memory`"],
-            Self::InfiniteScale { .. } => {
-                &["a symmetric scheme has scales for them; or look whether the file is damaged"]
-            }
+            Self::InfiniteScale { .. } => &["use a symmetric scheme, or check whether the file is damaged"],
             Self::NonFinite { .. } => &[
-                "such a weight is damaged: look whether the file is what its publisher offers",
-                "`on_nonfinite: keep` in a recipe of FP8 schemes carries it into the output",
+                "such a weight is damaged: check whether the file is the one that its publisher offers",
+                "`on_nonfinite: keep` in a recipe of FP8 schemes lets it into the output",
             ],
             Self::Source(error) => return error.help().map(str::to_owned).into_iter().collect(),
             Self::Read { source, .. } | Self::File { action: "read", source, .. } => {
@@ -151,7 +153,7 @@ impl RunError {
         lines.iter().map(|&line| line.to_owned()).collect()
     }
 
-    /// For `map_err`: what could not be done to the file or directory at `path`.
+    /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at `path`.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::File { action, path, source }

@@ -1,5 +1,6 @@
 //! What decides the bytes of a run's output: two runs of one identity write the same, and only they may share shards.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -9,27 +10,29 @@ use crate::checkpoint::source::{SourceFile, Stamp};
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
-use crate::run::RunError;
+use crate::run::error::RunError;
 
 /// More differences than this help nobody.
 const MAX_DIFFERENCES: usize = 8;
 
-/// The tool, the recipe, the plan and the input files. Thread count, memory and instruction set decide nothing.
+/// The tool, the recipe, the schemes' versions, the plan and the input files. Thread count, memory and instruction set decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
     tool: String,
     /// SHA-256 of the recipe's text.
     recipe: String,
+    /// The version of each scheme that writes a tensor, by name.
+    schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
-    inputs: Vec<Input>,
+    inputs: Vec<InputIdentity>,
 }
 
 /// An input file in the state in which the plan was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(super) struct InputIdentity {
     pub(super) name: String,
     pub(super) size: u64,
     /// Seconds and nanoseconds.
@@ -44,20 +47,25 @@ impl Identity {
         let mut inputs = Vec::new();
         for (number, shard) in plan.checkpoint.shards.iter().enumerate() {
             let header = header_digest(&plan.checkpoint, number, shard)?;
-            inputs.push(Input::new(&shard.name, shard.stamp, Some(header)));
+            inputs.push(InputIdentity::new(&shard.name, shard.stamp, Some(header)));
         }
         for file in &plan.checkpoint.side_files {
-            inputs.push(Input::new(&file.name, file.stamp, None));
+            inputs.push(InputIdentity::new(&file.name, file.stamp, None));
         }
         Ok(Self {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             recipe: sha256(plan.recipe.text.text.as_bytes()),
+            schemes: scheme_versions(plan),
             plan: plan_digest(plan),
             inputs,
         })
     }
 
-    pub(super) fn inputs(&self) -> &[Input] {
+    pub(super) fn schemes(&self) -> &BTreeMap<String, u32> {
+        &self.schemes
+    }
+
+    pub(super) fn inputs(&self) -> &[InputIdentity] {
         &self.inputs
     }
 
@@ -69,6 +77,12 @@ impl Identity {
         }
         if self.recipe != now.recipe {
             found.push("the recipe".to_owned());
+        }
+        // A scheme that only one of the two uses shows in the recipe or the plan.
+        for (name, now) in &now.schemes {
+            if let Some(past) = self.schemes.get(name).filter(|past| *past != now) {
+                found.push(format!("version {past} of the scheme {}, now {now}", shown(name)));
+            }
         }
         for input in &now.inputs {
             match self.inputs.iter().find(|past| past.name == input.name) {
@@ -97,7 +111,7 @@ impl Identity {
     }
 }
 
-impl Input {
+impl InputIdentity {
     fn new(name: &str, stamp: Stamp, header: Option<String>) -> Self {
         Self { name: name.to_owned(), size: stamp.size, modified: stamp.modified, inode: stamp.inode, header }
     }
@@ -146,26 +160,36 @@ fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Resul
     Ok(sha256(&header))
 }
 
+/// Returns the version of each scheme that quantizes or decodes a tensor of the plan, by name.
+fn scheme_versions(plan: &Plan) -> BTreeMap<String, u32> {
+    let used = (0..plan.jobs.len()).filter_map(|tensor| plan.registration(tensor));
+    used.map(|registration| (registration.name.to_owned(), registration.version)).collect()
+}
+
 fn plan_digest(plan: &Plan) -> String {
-    let mut digest = Fields(Sha256::new());
+    let mut digest = FieldDigest(Sha256::new());
     digest.field(format!("{:?}", plan.recipe.on_nonfinite).as_bytes());
     for shard in &plan.shards {
         digest.field(shard.file_name.as_bytes());
         digest.field(&shard.header);
         digest.number(shard.size);
     }
-    for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
-        digest.field(tensor.name.as_bytes());
-        digest.field(format!("{:?} {:?} {:?}", tensor.dtype, tensor.shape, tensor.view).as_bytes());
-        [tensor.shard as u64, tensor.offset, tensor.len].into_iter().for_each(|number| digest.number(number));
+    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
+        digest.field(input.name.as_bytes());
+        digest.field(format!("{:?} {:?} {:?}", input.dtype, input.shape, input.data).as_bytes());
+        digest.number(input.len);
         match job {
             Job::Copy { to } => {
                 digest.field(b"copy");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
             }
-            Job::Carry { weight, scale } => {
-                digest.field(b"carry");
-                [weight.shard, weight.tensor, scale.shard, scale.tensor]
+            Job::Dequantize { to } => {
+                digest.field(b"dequantize");
+                [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
+            }
+            Job::PassThrough { codes, scales } => {
+                digest.field(b"pass through");
+                [codes.shard, codes.tensor, scales.shard, scales.tensor]
                     .into_iter()
                     .for_each(|number| digest.number(number as u64));
             }
@@ -191,9 +215,9 @@ fn plan_digest(plan: &Plan) -> String {
 }
 
 /// A digest over fields, none of which can pass for a part of its neighbour.
-struct Fields(Sha256);
+struct FieldDigest(Sha256);
 
-impl Fields {
+impl FieldDigest {
     fn field(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.update(bytes);

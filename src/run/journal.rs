@@ -1,7 +1,11 @@
-//! The journal of a run: which job it does, and which shards are finished and durable.
+//! The journal of a run: the identity of its job, and the shards that are finished and durable.
 //!
-//! A line is `<CRC-64 of the rest> <JSON>`. A line that does not prove itself, torn by a crash or edited, does not count,
-//! nor does any after it. The first line says what decides the output's bytes; every other one is a finished shard.
+//! A line is `<CRC-64 of the rest> <JSON>`. The first one is the identity, each other one a finished shard. A line whose
+//! checksum is wrong, torn by a crash or edited, ends the journal.
+//!
+//! Lines that are appended need no more than one write and one sync per shard, and a crash can tear the last one only: a
+//! file that is rewritten for each shard would have to be synced, renamed and its directory synced every time. No line
+//! refers to another one, so that a journal that is cut anywhere is a shorter journal.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -13,45 +17,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::manifest::NonFinite;
-use crate::run::RunError;
+use crate::run::error::RunError;
+use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::met::{Met, OddScales};
-use crate::run::staging::{create_new, sync_dir};
+use crate::run::stats::{DegenerateScaleCounts, TensorStats};
 
-/// A journal is a line per shard: one of more bytes is none.
+/// Largest size in bytes of a file that is read as a journal, which has a line per shard.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A shard that was complete and durable when its line was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Finished {
+pub(super) struct FinishedShard {
     pub(super) shard: String,
     pub(super) size: u64,
     pub(super) crc64: Crc64,
-    /// What is no number in the weights of the shard, which a later run does not read again.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kept: Vec<Met<NonFinite>>,
-    /// The same of remarkable scales.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) scales: Vec<Met<OddScales>>,
+    /// Statistics of the non-finite values in the shard's weights, which a later run does not read again.
+    #[serde(rename = "kept", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) non_finite: Vec<TensorStats<NonFinite>>,
+    /// Statistics of their degenerate scales, likewise.
+    #[serde(rename = "scales", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
 }
 
-/// What an earlier run wrote down.
+/// The journal of an earlier run, as far as its checksums hold.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(super) struct PastRun {
     pub(super) identity: Identity,
-    pub(super) finished: Vec<Finished>,
+    pub(super) finished: Vec<FinishedShard>,
 }
 
-/// The journal of the run that goes on.
+/// The journal of the run in progress.
 pub(super) struct Journal {
     path: PathBuf,
     file: Mutex<File>,
-    finished: Mutex<Vec<Finished>>,
+    finished: Mutex<Vec<FinishedShard>>,
 }
 
-impl Past {
-    /// Reads a journal; `None` where there is none or its first line does not prove itself.
+impl PastRun {
+    /// Reads a journal; `None` where there is none, or where the checksum of its first line is wrong.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, RunError> {
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
@@ -68,8 +75,13 @@ impl Past {
 }
 
 impl Journal {
-    /// Puts a journal that says this much in the place of `path`, whole or not at all.
-    pub(super) fn create(path: &Path, identity: &Identity, finished: Vec<Finished>) -> Result<Self, RunError> {
+    /// Puts a journal with these lines in the place of `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written; the file that was there before is then unchanged.
+    //
+    // A resumed run starts with a new file, since what follows a torn line would never be read.
+    pub(super) fn create(path: &Path, identity: &Identity, finished: Vec<FinishedShard>) -> Result<Self, RunError> {
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(RunError::file("remove", &new)(error)),
@@ -86,8 +98,13 @@ impl Journal {
         Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), finished: Mutex::new(finished) })
     }
 
-    /// Writes down that a shard is complete and durable.
-    pub(super) fn add(&self, finished: Finished) -> io::Result<()> {
+    /// Appends a finished shard, and makes that durable.
+    ///
+    /// # Errors
+    /// The line cannot be written or synced.
+    //
+    // Only after the shard itself has been synced: a line that outlives a power cut must be true.
+    pub(super) fn add(&self, finished: FinishedShard) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(line(&finished).as_bytes())?;
         file.sync_data()?;
@@ -95,14 +112,19 @@ impl Journal {
         Ok(())
     }
 
-    /// The file system still writes. xfs says of a directory that it is synced even after it has shut down on an error,
-    /// and only of a file that it is not: a file that can be synced proves the directory that was synced before.
+    /// Checks that the file system still writes to its disk.
+    ///
+    /// # Errors
+    /// It does not.
+    //
+    // xfs that has shut down on an error still reports success for `fsync` of a directory, as tests/crash/power_cuts
+    // showed, and fails for that of a file. A file that can be synced proves the directory synced before it.
     pub(super) fn check_alive(&self) -> Result<(), RunError> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.sync_all().map_err(RunError::file("sync", &self.path))
     }
 
-    /// The names of the finished shards.
+    /// Returns the names of the finished shards.
     pub(super) fn finished(&self) -> Vec<String> {
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         finished.iter().map(|finished| finished.shard.clone()).collect()
@@ -114,7 +136,7 @@ fn line(value: &impl Serialize) -> String {
     format!("{} {json}\n", Crc64::of(json.as_bytes()))
 }
 
-/// A line that ends and proves itself.
+/// Parses a line; `None` unless it ends in a newline and its checksum is right.
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, json) = text.split_once(' ')?;

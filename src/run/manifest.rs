@@ -14,11 +14,11 @@ use crate::checkpoint::manifest::{
     Action, InputFile, MANIFEST_VERSION, Manifest, NonFinite, OutputFile, OutputTensor, Recipe, Source, Tool,
 };
 use crate::checkpoint::source::{SourceFile, Stamp};
-use crate::plan::{Job, Plan, Slot};
-use crate::run::RunError;
+use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use crate::run::checksums::Checksums;
+use crate::run::error::RunError;
 use crate::run::identity::{Identity, hexadecimal, sha256};
-use crate::run::met::Met;
+use crate::run::stats::TensorStats;
 use crate::run::threads;
 
 /// Of which files a run takes the SHA-256, by reading them once more; it costs more than the fast checksums.
@@ -34,7 +34,7 @@ pub(super) fn manifest(
     identity: &Identity,
     checksums: &Checksums<'_>,
     side_files: &[Crc64],
-    kept: &[Met<NonFinite>],
+    kept: &[TensorStats<NonFinite>],
 ) -> Manifest {
     let shards = plan.shards.iter().enumerate().map(|(shard, layout)| OutputFile {
         name: layout.file_name.clone(),
@@ -71,6 +71,7 @@ pub(super) fn manifest(
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         source: Source { model, revision, files: inputs.collect() },
         recipe: Recipe { sha256: sha256(text.as_bytes()), text },
+        schemes: identity.schemes().clone(),
         format: match plan.recipe.format {
             Format::Fp8 => "fp8",
             Format::CompressedTensors => "compressed-tensors",
@@ -114,33 +115,28 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
-fn actions(plan: &Plan, kept: &[Met<NonFinite>]) -> Vec<Action> {
+fn actions(plan: &Plan, kept: &[TensorStats<NonFinite>]) -> Vec<Action> {
     let rules = &plan.recipe.rules;
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.decisions).zip(&plan.jobs);
-    let action = |((tensor, decision), job): ((&crate::checkpoint::Tensor, &crate::plan::Decision), &Job)| {
-        let scheme = match job {
-            Job::Quantize { rule, .. } => Some(rules[*rule].registration.name.to_owned()),
-            Job::Copy { .. } if tensor.view.float8().is_some() => Some("DEQUANTIZE".to_owned()),
-            Job::Copy { .. } | Job::Carry { .. } => None,
-        };
+    let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
+    let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
         let search = match job {
             Job::Quantize { rule, .. } => rules[*rule].options.get("scale_search").and_then(Value::as_str),
             _ => None,
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
-        let kept = kept.iter().find(|kept| kept.tensor == tensor.name);
+        let kept = kept.iter().find(|kept| kept.tensor == input.name);
         Action {
-            non_finite: kept.map(|kept| kept.numbers.clone()),
-            tensor: tensor.name.clone(),
-            part_of: tensor.part_of.as_deref().map(str::to_owned),
-            scheme,
+            non_finite: kept.map(|kept| kept.counts.clone()),
+            tensor: input.name.clone(),
+            part_of: input.part_of.as_deref().map(str::to_owned),
+            scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| rules[rule].label.clone()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
-            outputs: if outputs.as_slice() == std::slice::from_ref(&tensor.name) { Vec::new() } else { outputs },
+            outputs: if outputs.as_slice() == std::slice::from_ref(&input.name) { Vec::new() } else { outputs },
         }
     };
-    tensors.map(action).collect()
+    inputs.enumerate().map(action).collect()
 }
 
 /// A model id and a commit, where the directory is a snapshot of the Hugging Face cache; else the directory's name.

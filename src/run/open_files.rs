@@ -1,22 +1,29 @@
-//! A bounded number of open files, however many a checkpoint has.
+//! A cache of open files: a bounded number of them, however many shards a checkpoint has.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::run::RunError;
+use crate::run::error::RunError;
 
-/// The most files of a kind that are open at a time, those in use by a worker aside.
+/// The most files of a kind that the cache keeps open. A worker may hold one that the cache has closed already.
+//
+// A checkpoint may have hundreds of shards and `ulimit -n` be 64. Work goes shard by shard, so that a few suffice.
 const OPEN_FILES: usize = 16;
 
-/// Files that are open under their number, the one that was opened longest ago closed first.
+/// Open files by number of their shard. The one opened first is closed first.
 pub(super) struct OpenFiles<T>(Mutex<VecDeque<(usize, Arc<T>)>>);
 
 impl<T> OpenFiles<T> {
+    /// Returns the open file, or opens it.
+    ///
+    /// # Errors
+    /// Those of `open`.
     pub(super) fn get(&self, number: usize, open: impl FnOnce() -> Result<T, RunError>) -> Result<Arc<T>, RunError> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = files.iter().find(|(open, _)| *open == number) {
             return Ok(Arc::clone(file));
         }
+        // Opened under the lock: two workers that begin a shard together would open it twice.
         let file = Arc::new(open()?);
         if files.len() == OPEN_FILES {
             files.pop_front();
@@ -25,6 +32,7 @@ impl<T> OpenFiles<T> {
         Ok(file)
     }
 
+    /// Drops the file from the cache; it is closed once no worker uses it.
     pub(super) fn close(&self, number: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != number);
     }

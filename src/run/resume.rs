@@ -1,4 +1,4 @@
-//! Which shards of an earlier run are still what its journal says: each is read again before it is believed.
+//! Verification of the shards that an earlier run finished: each is read again and checked before it is resumed.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,20 +10,25 @@ use rustix::fs::OFlags;
 
 use crate::checkpoint::checksum::{Crc64, parts_of, whole};
 use crate::checkpoint::layout::ShardLayout;
-use crate::run::RunError;
 use crate::run::checksums::Checksums;
-use crate::run::journal::Finished;
+use crate::run::error::RunError;
+use crate::run::journal::FinishedShard;
 use crate::run::threads;
 
-/// The finished shards that prove themselves, in the order of the layouts, their checksums put into `checksums`.
-pub(super) fn believed(
-    past: &[Finished],
+/// Returns for each layout the finished shard that is still good, and puts its checksums into `checksums`.
+///
+/// # Errors
+/// [`RunError::Cancelled`].
+//
+// The journal alone is no proof: since it was written, the disk may have lost the bytes or somebody may have edited them.
+pub(super) fn verified(
+    past: &[FinishedShard],
     dir: &Path,
     layouts: &[ShardLayout],
     checksums: &Checksums<'_>,
     threads: usize,
     cancel: &AtomicBool,
-) -> Result<Vec<Option<Finished>>, RunError> {
+) -> Result<Vec<Option<FinishedShard>>, RunError> {
     let found = Mutex::new(vec![None; layouts.len()]);
     let next = AtomicUsize::new(0);
     threads::on_each(threads.min(past.len()), || {
@@ -42,9 +47,9 @@ pub(super) fn believed(
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The checksums of the shard's tensors, if the file is what the journal and the plan say. One that cannot be read is
-/// as good as none: it is written again.
-fn tensors_of(line: &Finished, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
+/// Returns the checksums of the shard's tensors; `None` if the file differs from the journal or the plan in anything, or
+/// cannot be read. It is then written again.
+fn tensors_of(line: &FinishedShard, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
     let file = open(&dir.join(&layout.file_name))?;
     if file.metadata().ok()?.len() != layout.size || line.size != layout.size {
         return None;
@@ -56,7 +61,9 @@ fn tensors_of(line: &Finished, dir: &Path, layout: &ShardLayout, cancel: &Atomic
     (is_whole && sums[0] == Crc64::of(&layout.header)).then(|| sums[1..].to_vec())
 }
 
-/// A regular file with no other name: nobody else's bytes.
+/// Opens a regular file that has no other name.
+//
+// A second hard link would let somebody change the bytes of the output after it was published.
 fn open(path: &Path) -> Option<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;

@@ -12,8 +12,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::{Shard, ShardFile};
-use crate::run::RunError;
 use crate::run::buffer::{ALIGN, Buffer};
+use crate::run::error::RunError;
 use crate::run::open_files::OpenFiles;
 
 /// The source shards, opened when they are first read and watched for changes.
@@ -42,6 +42,18 @@ impl<'a> Sources<'a> {
         let file = self.get(shard)?;
         self.open.close(shard);
         Ok(file.shard.check_unchanged()?)
+    }
+}
+
+impl Sources<'_> {
+    /// Turns a failed read of a shard into the error of a run, by the tensor that was wanted.
+    pub(super) fn error(&self, shard: usize, tensor: &str, source: io::Error) -> RunError {
+        let path = self.path(shard).to_path_buf();
+        // The header promised more: the file was longer when it was read.
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return SourceError::Changed { path, what: "it became shorter" }.into();
+        }
+        RunError::Read { path, tensor: tensor.to_owned(), source }
     }
 }
 

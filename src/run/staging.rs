@@ -1,109 +1,59 @@
-//! The staging directory beside the output, the lock over both, and the rename that publishes.
+//! The staging directory beside the output, and the rename that publishes it.
+//!
+//! `docs/reliability.md` lists what a crash leaves after each step, and what the next run does with it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::checkpoint::layout::INDEX_FILE;
 use crate::checkpoint::source::entries;
 use crate::run::destination::Destination;
+use crate::run::error::RunError;
+use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::journal::{Finished, Journal, Past};
-use crate::run::{LeftBehind, RunError};
+use crate::run::journal::{FinishedShard, Journal, PastRun};
+use crate::run::lock::Lock;
+use crate::run::observer::LeftBehind;
 
-/// What the journal is called; a directory that holds one is ours.
+/// Name of the journal. A directory that holds one was made by this program.
 const JOURNAL: &str = "qwen-fp8-journal";
 
-/// What the directory that becomes the output is called until then.
+/// Name of the directory that becomes the output, until then.
 const CHECKPOINT: &str = "checkpoint";
 
-/// The right to write one output, held by at most one run of this machine.
-pub(super) struct Lock {
-    file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    pub(super) fn acquire(destination: &Destination) -> Result<Self, RunError> {
-        let path = destination.beside("lock");
-        loop {
-            let file = open_lock(&path)?;
-            let held = file.metadata().map_err(RunError::file("look at", &path))?;
-            if !held.is_file() || held.len() > 0 {
-                return Err(RunError::Stranger { path });
-            }
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(RunError::Locked { output: destination.path.clone(), lock: path });
-                }
-                Err(TryLockError::Error(source)) => return Err(RunError::file("lock", &path)(source)),
-            }
-            // The run that held the lock before may have removed the file between our open and our lock.
-            match fs::symlink_metadata(&path) {
-                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(Self { file, path }),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(RunError::file("look at", &path)(error)),
-            }
-        }
-    }
-}
-
-/// Opens the lock file, or makes it. One that another user's run has left behind may be there to be read only, which is
-/// enough to lock it.
-fn open_lock(path: &Path) -> Result<File, RunError> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let open = |options: &mut OpenOptions| options.custom_flags(flags).open(path);
-    match open(OpenOptions::new().write(true).create(true).truncate(false)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match fs::symlink_metadata(path) {
-            Ok(found) => open(OpenOptions::new().read(true))
-                .map_err(|_| RunError::Foreign { path: path.to_path_buf(), owner: found.uid() }),
-            Err(_) => Err(RunError::file("make", path)(error)),
-        },
-        opened => opened.map_err(RunError::file("make", path)),
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Removed while it is held, so that nobody can lock a file without a name and believe in it. A lock file that
-        // cannot be removed does no harm: the next run locks it again.
-        let _ = fs::remove_file(&self.path);
-        let _ = self.file.unlock();
-    }
-}
-
-/// `.<name>.partial/`: the journal, which also says that the directory is ours, and the directory that will be renamed
-/// to the output.
+/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will be
+/// renamed to the output.
 ///
-/// Dropped without [`Staging::publish`], it keeps the finished shards for the next run, and nothing else; where there is
-/// nothing to keep, it removes itself.
+/// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else; where
+/// no shard is finished, it removes itself.
+//
+// The journal lies beside the output's directory and not in it, so that the rename publishes the output alone.
 pub(super) struct Staging {
     root: PathBuf,
-    /// Where the files of the output are written.
+    /// The directory that the files of the output are written to.
     pub(super) dir: PathBuf,
     pub(super) journal: Journal,
-    /// Whether what it holds is of no use to another run.
+    /// Set when no other run can use what the directory holds.
     spent: bool,
 }
 
 impl Staging {
-    /// What an interrupted run of the same job left behind; `None` where there is nothing to go on from.
+    /// Returns what an interrupted run of the same job left behind; `None` where there is nothing to resume.
     ///
     /// # Errors
-    /// What lies there is not ours, or belongs to another job: it is then untouched.
-    pub(super) fn past(destination: &Destination, identity: &Identity) -> Result<Option<Past>, RunError> {
+    /// The directory is not ours or belongs to another job. It is then left untouched.
+    pub(super) fn past(destination: &Destination, identity: &Identity) -> Result<Option<PastRun>, RunError> {
         let root = destination.beside("partial");
         if !is_ours(&root)? {
             return Ok(None);
         }
-        let Some(past) = Past::read(&root.join(JOURNAL))? else { return Ok(None) };
+        let Some(past) = PastRun::read(&root.join(JOURNAL))? else { return Ok(None) };
         let differences = past.identity.differences(identity);
         if !differences.is_empty() {
             return Err(RunError::Different { staging: root, differences });
@@ -111,16 +61,19 @@ impl Staging {
         Ok(Some(past))
     }
 
-    /// Where the shards of an earlier run lie.
+    /// Returns the directory that holds the shards of an earlier run.
     pub(super) fn shards_of(destination: &Destination) -> PathBuf {
         destination.beside("partial").join(CHECKPOINT)
     }
 
-    /// Takes over what an earlier run of the same job left behind, less everything but these finished shards.
+    /// Takes over the staging directory of an earlier run of the same job, and removes all of it but these shards.
+    ///
+    /// # Errors
+    /// A file cannot be removed, or the journal cannot be written.
     pub(super) fn resume(
         destination: &Destination,
         identity: &Identity,
-        finished: Vec<Finished>,
+        finished: Vec<FinishedShard>,
     ) -> Result<Self, RunError> {
         let root = destination.beside("partial");
         let dir = root.join(CHECKPOINT);
@@ -136,7 +89,10 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Makes the staging directory, in place of one that another run left behind.
+    /// Makes a new staging directory, in place of one that another run left behind.
+    ///
+    /// # Errors
+    /// What lies there is not ours, or the directory cannot be made.
     pub(super) fn create(destination: &Destination, identity: &Identity) -> Result<Self, RunError> {
         let root = destination.beside("partial");
         remove_left_over(&root)?;
@@ -148,28 +104,36 @@ impl Staging {
 
     fn fill(root: &Path, identity: &Identity) -> Result<Self, RunError> {
         let path = root.join(JOURNAL);
-        // Empty it is a sign of whose the directory is, from the first moment on.
+        // An empty journal first: from here on a crash leaves a directory that the next run recognises as ours. Its first
+        // line takes longer, since it is synced.
         create_new(&path, 0o666).map_err(RunError::file("make", &path))?;
         let journal = Journal::create(&path, identity, Vec::new())?;
         let dir = root.join(CHECKPOINT);
         fs::create_dir(&dir).map_err(RunError::file("make", &dir))?;
+        // From the inside out, so that a name that survives a power cut leads to a directory that does.
         sync_dir(root)?;
         sync_dir(root.parent().unwrap_or(Path::new(".")))?;
         Ok(Self { root: root.to_path_buf(), dir, journal, spent: false })
     }
 
-    /// What the next run can go on from, given why this one ended; `None` where that is nothing.
+    /// Returns what the next run can resume, given the error that ended this one; `None` where that is nothing.
     pub(super) fn left_behind(&mut self, error: &RunError) -> Option<LeftBehind> {
         self.spent |= !error.leaves_use();
         let shards = self.journal.finished().len();
         (!self.spent && shards > 0).then(|| LeftBehind { staging: self.root.clone(), shards })
     }
 
-    /// Renames the finished directory to the output's name, which nothing may bear by then.
+    /// Renames the finished directory to the output's name, and makes that durable.
+    ///
+    /// # Errors
+    /// Something else bears the name by now, or the disk does not confirm the rename. Nothing is then published.
     pub(super) fn publish(&mut self, destination: &Destination) -> Result<(), RunError> {
+        // Every file has been synced by now, and with this their names: the rename must not reach the disk before what it
+        // publishes, or a power cut would leave the output's name on an incomplete directory.
         sync_dir(&self.dir)?;
         let target = &destination.path;
-        // An empty directory makes way; one that has been filled since the check does not.
+        // An empty directory makes way, here rather than in the rename, which RENAME_NOREPLACE would refuse. One that
+        // has been filled since the check does not.
         match fs::remove_dir(target) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 return Err(destination.occupied());
@@ -179,14 +143,15 @@ impl Staging {
         match renameat_with(CWD, &self.dir, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(destination.occupied()),
-            // File systems without the flag (some network ones) get the check and the rename apart, under our lock.
+            // Some network file systems lack the flag. There, check and rename are two steps, under our lock.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 destination.check_free()?;
                 fs::rename(&self.dir, target).map_err(RunError::file("rename the staging directory to", target))?;
             }
             Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
         }
-        // A name that may be gone after a power cut is not published: back with it, and on as after any failure.
+        // An output that is reported must outlast a power cut. Where the disk does not confirm the parent directory, the
+        // old name is restored, and the run fails as it would at any other step.
         sync_dir(&destination.parent).and_then(|()| self.journal.check_alive()).inspect_err(|_| {
             let _ = fs::rename(target, &self.dir);
         })?;
@@ -194,10 +159,10 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes everything from the directory but the finished shards.
+    /// Removes everything but the finished shards from the directory.
     fn keep_finished(&self) -> io::Result<()> {
         let finished = self.journal.finished();
-        // Nothing of it is loadable from here on: `config.json` and the index are the first to go.
+        // `config.json` and the index first: without them no server loads what a crash in the middle of this leaves.
         for name in ["config.json", INDEX_FILE] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -214,8 +179,8 @@ impl Staging {
     }
 }
 
-/// Removes what a run left behind that was killed after it had published its output: a journal of no further use, or the
-/// directory that held it.
+/// Removes the staging directory of a run that was killed after it had published its output: all that is left of it is a
+/// journal of no further use, or nothing.
 pub(super) fn remove_published(destination: &Destination) {
     let root = destination.beside("partial");
     let is_spent = || match is_ours(&root) {
@@ -223,7 +188,7 @@ pub(super) fn remove_published(destination: &Destination) {
         Ok(false) => fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_none()),
         Err(_) => false,
     };
-    // Another run may be about to remove it.
+    // Asked again under the lock: the run that published may still be there, about to remove it by itself.
     if is_spent()
         && let Ok(_lock) = Lock::acquire(destination)
         && is_spent()
@@ -234,57 +199,49 @@ pub(super) fn remove_published(destination: &Destination) {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Whatever cannot be removed is not loadable: `config.json` is written last, and the name is not the output's.
+        // An error is no harm: what cannot be removed is not loadable, since `config.json` is written last and the name is
+        // not the output's.
         let _ =
             if self.spent || self.journal.finished().is_empty() { remove(&self.root) } else { self.keep_finished() };
     }
 }
 
-/// Creates a file that must not exist, with these permissions less the umask.
-pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
-/// Makes the entries of a directory durable.
-pub(super) fn sync_dir(path: &Path) -> Result<(), RunError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(RunError::file("sync", path))
-}
-
-/// Removes the staging directory of another run; refuses to touch anything that is not one.
+/// Removes the staging directory of another run.
+///
+/// # Errors
+/// Something else lies there, which is left untouched.
 fn remove_left_over(root: &Path) -> Result<(), RunError> {
-    // Without its journal, only an empty one can be ours.
+    // A directory without a journal is ours only if a run was killed right after making it: it is then empty.
     match if is_ours(root)? { remove(root) } else { fs::remove_dir(root) } {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            Err(RunError::Stranger { path: root.to_path_buf() })
+            Err(RunError::NotOurs { path: root.to_path_buf() })
         }
         other => other.map_err(RunError::file("remove", root)),
     }
 }
 
-/// Whether the directory at `root` is a staging directory that this user's runs made; false where nothing is there, or
-/// where a directory is that may be one whose journal was never begun.
+/// Returns whether `root` is a staging directory with a journal, made by a run of this user. False where nothing is there,
+/// or a directory without a journal.
+///
+/// # Errors
+/// [`RunError::NotOurs`] for anything but a directory, [`RunError::OtherUsers`] for one of another user.
 fn is_ours(root: &Path) -> Result<bool, RunError> {
     match fs::symlink_metadata(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(RunError::file("look at", root)(error)),
-        Ok(found) if !found.is_dir() => return Err(RunError::Stranger { path: root.to_path_buf() }),
-        // Another user's journal would prove another user's shards.
+        Err(error) => return Err(RunError::file("stat", root)(error)),
+        Ok(found) if !found.is_dir() => return Err(RunError::NotOurs { path: root.to_path_buf() }),
+        // Checksums in a journal prove shards against accidents only: whoever writes both can make them agree.
         Ok(found) if found.uid() != geteuid().as_raw() => {
-            return Err(RunError::Foreign { path: root.to_path_buf(), owner: found.uid() });
+            return Err(RunError::OtherUsers { path: root.to_path_buf(), owner: found.uid() });
         }
         Ok(_) => {}
     }
-    // The journal is the first thing in it and the last to go.
+    // The journal is the first file in the directory and the last to be removed.
     Ok(fs::symlink_metadata(root.join(JOURNAL)).is_ok_and(|journal| journal.is_file()))
 }
 
-/// Removes a staging directory, its journal last, so that what a second crash leaves is still recognised.
+/// Removes a staging directory, its journal last, so that a crash in the middle leaves one that is still recognised.
 fn remove(root: &Path) -> io::Result<()> {
     match fs::remove_dir_all(root.join(CHECKPOINT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

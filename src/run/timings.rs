@@ -1,4 +1,4 @@
-//! Where the time of a run went: what `--timings` and the JSON report show.
+//! Times of a run, for `--timings` and the JSON report.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -6,52 +6,20 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::checkpoint::manifest::NonFinite;
-use crate::run::met::{Met, OddScales};
-
-/// How many of the slowest tensors a report names.
+/// Number of slowest tensors that a report names.
 const SLOWEST: usize = 10;
 
-/// What a run did and what it cost.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub wall_seconds: f64,
-    /// User and system time of the whole process.
-    pub cpu_seconds: f64,
-    /// The most bytes that were resident at a time; `None` where the system does not say.
-    pub peak_memory: Option<u64>,
-    /// Bytes of tensor data that were read, a second pass counted twice.
-    pub bytes_read: u64,
-    /// Bytes of the output directory.
-    pub bytes_written: u64,
-    /// Bytes read per second of wall time.
-    pub bytes_per_second: f64,
-    pub workers: usize,
-    pub simd: &'static str,
-    pub tensors_copied: usize,
-    pub tensors_dequantized: usize,
-    pub tensors_quantized: usize,
-    /// The weights whose NaNs and infinities were kept, in the order of the checkpoint.
-    pub non_finite: Vec<Met<NonFinite>>,
-    /// The weights with groups of zeros, or of numbers too small for their scale, in the same order.
-    pub odd_scales: Vec<Met<OddScales>>,
-    pub shares: Shares,
-    pub bound_by: Bound,
-    /// Longest first.
-    pub slowest: Vec<TensorTime>,
-}
-
-/// How the workers spent their time; the four add up to 1.
+/// Shares of the workers' time; the four add up to 1.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Shares {
     pub read: f64,
     pub compute: f64,
     pub write: f64,
-    /// For another worker, or at the end for the disk to confirm what was written.
+    /// Waiting for another worker, or at the end for the disk to confirm what was written.
     pub wait: f64,
 }
 
-/// What a faster machine would need more of.
+/// The stage that bounded a run: the one that a faster machine would have to speed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -62,7 +30,7 @@ pub enum Bound {
     Syncing,
 }
 
-/// What one source tensor took, from the first byte read to the last byte written.
+/// Time of one source tensor, from the first byte read to the last byte written.
 #[derive(Clone, Debug, Serialize)]
 pub struct TensorTime {
     pub name: String,
@@ -70,7 +38,7 @@ pub struct TensorTime {
     pub bytes_read: u64,
 }
 
-/// What one worker did with its time.
+/// Times of one worker, by stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stages {
     pub(super) read: Duration,
@@ -89,7 +57,7 @@ impl Stages {
         self.bytes_read += other.bytes_read;
     }
 
-    /// Shares of the time that `workers` had from the first task to the last sync, which took `span`.
+    /// Returns the shares of the time of all `workers`, from the first task to the last sync, which took `span`.
     pub(super) fn shares(&self, workers: usize, span: Duration) -> Shares {
         let whole = (span * workers as u32).as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |part: Duration| (part.as_secs_f64() / whole).min(1.0);
@@ -99,6 +67,7 @@ impl Stages {
 }
 
 impl Shares {
+    /// Returns the stage that took the largest share.
     pub(super) fn bound(&self) -> Bound {
         let parts = [
             (self.read, Bound::Reading),
@@ -115,6 +84,7 @@ impl Shares {
 pub(super) struct Slowest(Vec<TensorTime>);
 
 impl Slowest {
+    /// Adds a tensor if it is among the slowest.
     pub(super) fn add(&mut self, time: TensorTime) {
         let place = self.0.partition_point(|slower| slower.seconds >= time.seconds);
         if place < SLOWEST {
@@ -136,13 +106,13 @@ pub(super) fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// User and system time of the process so far.
+/// Returns the user and system time of the process so far, in seconds.
 pub(super) fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The most bytes of the process that were resident at a time, from `VmHWM`.
+/// Returns the largest resident size of the process so far in bytes, from `VmHWM`.
 pub(super) fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{AmaxScope, Scheme};
+use qwen_fp8_schemes::{AmaxScope, MAX_OUTPUTS, Scheme};
 
-use crate::checkpoint::Tensor;
-use crate::plan::{Job, Plan, Slot};
-use crate::run::RunError;
+use crate::plan::{Job, Plan, PlannedInput, Slot};
 use crate::run::buffer::Buffer;
-use crate::run::segment::{Segment, SegmentKind, first_pass, matrix, segment, segments_of};
-use crate::run::view;
-
-/// The most tensors that a scheme may write for one weight.
-pub(super) const MAX_OUTPUTS: usize = 8;
+use crate::run::error::RunError;
+use crate::run::row_reader;
+use crate::run::segment::{Segment, SegmentKind, first_pass, fp8, matrix, segment, segments_of};
 
 /// Bytes of source that a task takes by default; smaller under `--max-memory`, larger where a band must be.
 const TASK_BYTES: u64 = 2 << 20;
@@ -31,8 +27,8 @@ pub(super) struct Work {
     pub(super) workers: usize,
     /// Bytes that a worker's buffer for source data must hold.
     pub(super) input_capacity: usize,
-    /// Bytes that a worker needs to put rows together that are not stored as they are seen.
-    pub(super) staging_capacity: usize,
+    /// Bytes that a worker needs beside the rows that it puts together.
+    pub(super) scratch_capacity: usize,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
 }
@@ -62,7 +58,7 @@ impl Work {
             bytes: 0,
             workers,
             input_capacity: 0,
-            staging_capacity: 0,
+            scratch_capacity: 0,
             output_capacities: Vec::new(),
         };
         for segment in &work.segments {
@@ -70,7 +66,7 @@ impl Work {
             work.tasks += segment.tasks;
             work.bytes += segment.len;
             work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
-            work.staging_capacity = work.staging_capacity.max(segment.staging(plan));
+            work.scratch_capacity = work.scratch_capacity.max(segment.scratch(plan));
             let outputs = segment.output_capacities(plan);
             for (index, capacity) in outputs.into_iter().enumerate() {
                 match work.output_capacities.get_mut(index) {
@@ -95,23 +91,22 @@ impl Work {
 }
 
 /// The scheme of a rule that quantizes.
-pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, tensor: &Tensor) -> Result<&'a dyn Scheme, RunError> {
-    let scheme = plan.recipe.rules.get(rule).and_then(|rule| rule.scheme.as_deref());
-    scheme.ok_or_else(|| inconsistent(&tensor.name, "its rule has no scheme"))
+pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> Result<&'a dyn Scheme, RunError> {
+    plan.scheme(rule).ok_or_else(|| inconsistent(&input.name, "its rule has no scheme"))
 }
 
 /// How many workers the memory allows, each with buffers for the smallest possible band of the most demanding tensor.
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
-    for (tensor, job) in plan.checkpoint.tensors.iter().zip(&plan.jobs) {
+    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
         let Job::Quantize { rule, outputs } = job else { continue };
-        let matrix = matrix(tensor)?;
-        let rows = scheme(plan, *rule, tensor)?.band_rows().min(matrix.rows);
+        let matrix = matrix(input)?;
+        let rows = scheme(plan, *rule, input)?.band_rows().min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
-        let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + view::staging(tensor, rows);
+        let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + row_reader::scratch(input, rows);
         let needed = input_bytes + output_bytes.sum::<usize>();
         if needed > most.0 {
-            most = (needed, &tensor.name);
+            most = (needed, &input.name);
         }
     }
     let (needed, tensor) = most;
@@ -166,33 +161,30 @@ pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
 
 /// Every byte of the output is written by exactly one job, or lies in a header.
 pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
-    let tensors = &plan.checkpoint.tensors;
     let mut taken: Vec<Vec<bool>> = plan.shards.iter().map(|shard| vec![false; shard.tensors.len()]).collect();
-    if tensors.len() != plan.jobs.len() {
-        return Err(inconsistent("*", "it has not one job per tensor"));
+    if plan.inputs.len() != plan.jobs.len() {
+        return Err(inconsistent("*", "it has not one job per input"));
     }
-    for (tensor, job) in tensors.iter().zip(&plan.jobs) {
+    for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
         let mut take = |slot: &Slot, len: u64| {
             let placed = plan.shards.get(slot.shard).and_then(|shard| shard.tensors.get(slot.tensor));
             if placed.is_none_or(|placed| placed.len != len) {
-                return Err(inconsistent(&tensor.name, "an output has another size than its place in the layout"));
+                return Err(inconsistent(&input.name, "an output has another size than its place in the layout"));
             }
             if std::mem::replace(&mut taken[slot.shard][slot.tensor], true) {
-                return Err(inconsistent(&tensor.name, "an output's place is taken twice"));
+                return Err(inconsistent(&input.name, "an output's place is taken twice"));
             }
             Ok(())
         };
         match job {
-            Job::Copy { to } => take(to, tensor.len)?,
-            Job::Carry { weight, scale } => {
-                let Some(float8) = tensor.view.float8() else {
-                    return Err(inconsistent(&tensor.name, "it is carried over, and is not FP8"));
-                };
-                take(weight, tensor.stored_len())?;
-                take(scale, float8.scale.len)?;
+            Job::Copy { to } | Job::Dequantize { to } => take(to, input.len)?,
+            Job::PassThrough { codes, scales } => {
+                let source = fp8(input)?;
+                take(codes, source.codes.len)?;
+                take(scales, source.scales.len)?;
             }
             Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
-                return Err(inconsistent(&tensor.name, "its scheme writes no tensor, or more than eight"));
+                return Err(inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));
             }
             Job::Quantize { outputs, .. } => {
                 outputs.iter().try_for_each(|(spec, slot)| take(slot, spec.bytes() as u64))?;

@@ -4,26 +4,25 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Extent, Matrix, NonFinite, TensorSpec, absmax, non_finite};
+use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, absmax, non_finite};
 
-use crate::checkpoint::source::SourceError;
 use crate::plan::Job;
-use crate::run::RunError;
 use crate::run::buffer::Buffer;
-use crate::run::pipeline::{Pipeline, StopOnPanic};
-use crate::run::segment::{self, Segment, SegmentKind, matrix, row_bytes};
-use crate::run::self_check::first_infinite;
+use crate::run::error::RunError;
+use crate::run::row_reader::RowReader;
+use crate::run::scales::first_infinite;
+use crate::run::segment::{self, Segment, SegmentKind, SegmentSource, row_bytes};
+use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
-use crate::run::view::{Failure, From, Rows};
-use crate::run::work::{self, MAX_OUTPUTS, Task};
+use crate::run::work::{self, Task};
 
 /// One worker and its buffers, which are allocated once.
 pub(super) struct Worker<'a> {
-    shared: &'a Pipeline<'a>,
+    shared: &'a RunState<'a>,
     complete: Sender<usize>,
     input: Buffer,
-    /// For what is not stored as it is seen.
-    rows: Rows,
+    /// For inputs that are not stored row after row.
+    rows: RowReader,
     outputs: Vec<Buffer>,
     stages: Stages,
 }
@@ -31,18 +30,18 @@ pub(super) struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// A thread that works until there is nothing more to do.
     pub(super) fn start<'scope>(
-        shared: &'scope Pipeline<'a>,
+        shared: &'scope RunState<'a>,
         complete: Sender<usize>,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<ScopedJoinHandle<'scope, Stages>, RunError> {
         let work = shared.work;
         let buffer = |&capacity: &usize| {
-            let others = [&work.input_capacity, &work.staging_capacity];
+            let others = [&work.input_capacity, &work.scratch_capacity];
             let capacities = work.output_capacities.iter().chain(others);
             let each = capacities.map(|&capacity| Buffer::footprint(capacity)).sum();
             Buffer::reserve(capacity).map_err(|_| RunError::NoMemory { workers: work.workers, each })
         };
-        let (input, rows) = (buffer(&work.input_capacity)?, Rows::new(buffer(&work.staging_capacity)?));
+        let (input, rows) = (buffer(&work.input_capacity)?, RowReader::new(buffer(&work.scratch_capacity)?));
         let outputs = work.output_capacities.iter().map(buffer).collect::<Result<_, _>>()?;
         let worker = Worker { shared, complete, input, rows, outputs, stages: Stages::default() };
         let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());
@@ -67,74 +66,85 @@ impl<'a> Worker<'a> {
     fn carry_out(&mut self, task: &Task) -> Result<(), RunError> {
         let segment = &self.shared.work.segments[task.segment];
         match segment.kind {
-            SegmentKind::Copy { to_shard, to } => self.copy(task, segment, to_shard, to + task.start),
+            SegmentKind::Copy { to_shard, to } => self.copy(task, segment, None, to_shard, to + task.start),
+            SegmentKind::Dequantize { matrix, to_shard, to } => {
+                self.copy(task, segment, Some(matrix), to_shard, to + task.start)
+            }
             SegmentKind::Amax { matrix } => self.amax(task, segment, matrix),
             SegmentKind::Quantize { matrix, scope } => self.quantize(task, segment, matrix, scope),
         }
     }
 
-    fn copy(&mut self, task: &Task, segment: &Segment, to_shard: usize, to: u64) -> Result<(), RunError> {
+    /// Writes what is read to offset `to`; the values of `decoded`, which come from FP8, are checked before.
+    fn copy(
+        &mut self,
+        task: &Task,
+        segment: &Segment,
+        decoded: Option<Matrix>,
+        to_shard: usize,
+        to: u64,
+    ) -> Result<(), RunError> {
         let output = self.shared.outputs.get(to_shard)?;
         self.read(segment, task, to)?;
         let bytes = self.input.filled(to, task.len as usize);
-        if !segment.is_stored {
-            self.check_decoded(segment, task, bytes)?;
+        if let Some(matrix) = decoded {
+            self.check_decoded(segment, matrix, task, bytes)?;
         }
-        timed(&mut self.stages.compute, || self.shared.record.checksums.add(to_shard, to, bytes));
+        timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
         timed(&mut self.stages.write, || output.write_at(bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
         Ok(())
     }
 
-    /// Numbers that were decoded from FP8 may be none, where codes or scales were damaged.
-    fn check_decoded(&self, segment: &Segment, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
-        let tensor = &self.shared.plan.checkpoint.tensors[segment.tensors[0]];
-        if tensor.view.float8().is_none() || self.shared.keeps() {
+    /// Refuses NaN and infinity, which decoding a damaged FP8 weight can yield.
+    fn check_decoded(&self, segment: &Segment, matrix: Matrix, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
+        if self.shared.plan.keeps_non_finite() {
             return Ok(());
         }
-        let matrix = matrix(tensor)?;
         let (first_row, _) = segment::rows(matrix, task.start, task.len);
         let checked = absmax(matrix, first_row, bytes, self.shared.options.simd);
         checked.map(|_| ()).map_err(|at| self.non_finite(segment, at))
     }
 
     fn amax(&mut self, task: &Task, segment: &Segment, matrix: Matrix) -> Result<(), RunError> {
-        self.read(segment, task, segment.from + task.start)?;
-        let bytes = self.input.filled(segment.from + task.start, task.len as usize);
+        self.read(segment, task, segment.alignment() + task.start)?;
+        let bytes = self.input.filled(segment.alignment() + task.start, task.len as usize);
         let (first_row, _) = segment::rows(matrix, task.start, task.len);
         let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
         let amax = match amax {
             // What is no number is counted when the weight is quantized.
-            Err(_) if self.shared.keeps() => non_finite(matrix, first_row, bytes).amax().unwrap_or_default(),
+            Err(_) if self.shared.plan.keeps_non_finite() => {
+                non_finite(matrix, first_row, bytes).amax().unwrap_or_default()
+            }
             amax => amax.map_err(|at| self.non_finite(segment, at))?,
         };
-        self.shared.maxima.add(segment.tensors[0], amax);
+        self.shared.amax.add(segment.inputs[0], amax);
         Ok(())
     }
 
     fn quantize(&mut self, task: &Task, segment: &Segment, matrix: Matrix, scope: AmaxScope) -> Result<(), RunError> {
-        let tensor = segment.tensors[0];
+        let tensor = segment.inputs[0];
         let Job::Quantize { rule, outputs } = &self.shared.plan.jobs[tensor] else {
             unreachable!("a segment that quantizes is made from a job that quantizes");
         };
         let amax = match scope {
             AmaxScope::Band => None,
             AmaxScope::Tensor | AmaxScope::Fused => {
-                let (maxima, stopped) = (&self.shared.maxima, &self.shared.stopped);
+                let (table, stopped) = (&self.shared.amax, &self.shared.stopped);
                 // Without a maximum the run has stopped, for a reason that another worker has given.
-                let amax = timed(&mut self.stages.wait, || maxima.wait(tensor, stopped));
+                let amax = timed(&mut self.stages.wait, || table.wait(tensor, stopped));
                 Some(amax.ok_or(RunError::Cancelled)?)
             }
         };
-        self.read(segment, task, segment.from + task.start)?;
+        self.read(segment, task, segment.alignment() + task.start)?;
         let (first_row, rows) = segment::rows(matrix, task.start, task.len);
-        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.checkpoint.tensors[tensor])?;
+        let scheme = work::scheme(self.shared.plan, *rule, &self.shared.plan.inputs[tensor])?;
         let band = Band {
             source: matrix,
             first_row,
             rows,
-            bytes: self.input.filled(segment.from + task.start, task.len as usize),
+            bytes: self.input.filled(segment.alignment() + task.start, task.len as usize),
             amax,
             simd: self.shared.options.simd,
         };
@@ -149,7 +159,7 @@ impl<'a> Worker<'a> {
         for ((slice, buffer), &(offset, len)) in slices.iter_mut().zip(&mut self.outputs).zip(&places) {
             *slice = buffer.at_offset(offset, len);
         }
-        let (keeps, slices) = (self.shared.keeps(), &mut slices[..outputs.len()]);
+        let (keeps, slices) = (self.shared.plan.keeps_non_finite(), &mut slices[..outputs.len()]);
         let met = timed(&mut self.stages.compute, || match keeps {
             true => scheme.quantize_any(&band, slices),
             false => scheme.quantize(&band, slices).map(|()| None),
@@ -162,12 +172,12 @@ impl<'a> Worker<'a> {
             if let Some((spec, at)) = bad.next() {
                 let across = spec.shape[1..].iter().product::<usize>().max(1);
                 let row = first_row + at / across * rows_of_a_scale(spec);
-                let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+                let path = self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf();
                 return Err(RunError::InfiniteScale { tensor: self.shared.tensor_at(segment, 0), path, row });
             }
         }
         // Before anything is counted as written: who sees the shard complete sees this too.
-        timed(&mut self.stages.compute, || self.shared.record.note(tensor, scheme, &band, met, stored));
+        timed(&mut self.stages.compute, || self.shared.recorder.add(tensor, scheme, &band, met, stored));
         for (index, (_, slot)) in outputs.iter().enumerate() {
             // A weight whose outputs lie in two shards, one of which an earlier run has finished.
             if !self.shared.outputs.is_wanted(slot.shard) {
@@ -176,7 +186,7 @@ impl<'a> Worker<'a> {
             let (offset, len) = places[index];
             let file = self.shared.outputs.get(slot.shard)?;
             let bytes = self.outputs[index].filled(offset, len);
-            timed(&mut self.stages.compute, || self.shared.record.checksums.add(slot.shard, offset, bytes));
+            timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(slot.shard, offset, bytes));
             timed(&mut self.stages.write, || file.write_at(bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);
@@ -187,25 +197,21 @@ impl<'a> Worker<'a> {
     /// Reads the task's bytes into the input buffer, to where a write to offset `to` wants them.
     fn read(&mut self, segment: &Segment, task: &Task, to: u64) -> Result<(), RunError> {
         let shared = self.shared;
-        let source = shared.sources.get(segment.from_shard)?;
-        let (from, len) = (segment.from + task.start, task.len as usize);
-        if segment.is_stored {
-            timed(&mut self.stages.read, || source.read(&mut self.input, from, len, to))
-                .map_err(|error| self.read_error(segment, task, segment.from_shard, error))?;
-            self.stages.bytes_read += task.len;
-            return Ok(());
-        }
-        let tensor = &shared.plan.checkpoint.tensors[segment.tensors[0]];
-        let scale_shard = segment.scale_shard.unwrap_or(segment.from_shard);
-        let scales = shared.sources.get(scale_shard)?;
-        let first_row = (task.start / row_bytes(tensor).max(1)) as usize;
-        let from = From { own: &source, scales: &scales };
-        let out = self.input.at_offset(to, len);
-        let read = timed(&mut self.stages.read, || self.rows.read(&from, tensor, first_row, out));
-        self.stages.bytes_read += read.map_err(|Failure { of_scales, error }| {
-            let shard = if of_scales { scale_shard } else { segment.from_shard };
-            self.read_error(segment, task, shard, error)
-        })?;
+        let len = task.len as usize;
+        self.stages.bytes_read += match segment.source {
+            SegmentSource::Bytes { shard, offset } => {
+                let source = shared.sources.get(shard)?;
+                timed(&mut self.stages.read, || source.read(&mut self.input, offset + task.start, len, to))
+                    .map_err(|error| shared.sources.error(shard, &shared.tensor_at(segment, task.start), error))?;
+                task.len
+            }
+            SegmentSource::Rows { input } => {
+                let input = &shared.plan.inputs[input];
+                let first_row = (task.start / row_bytes(input).max(1)) as usize;
+                let out = self.input.at_offset(to, len);
+                timed(&mut self.stages.read, || self.rows.read(&shared.sources, input, first_row, out))?
+            }
+        };
         Ok(())
     }
 
@@ -217,22 +223,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn read_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
-        let path = self.shared.sources.path(shard).to_path_buf();
-        // The header promised more: the file was longer when it was read.
-        if source.kind() == io::ErrorKind::UnexpectedEof {
-            return SourceError::Changed { path, what: "it became shorter" }.into();
-        }
-        RunError::Read { path, tensor: self.shared.tensor_at(segment, task.start), source }
-    }
-
     fn write_error(&self, segment: &Segment, task: &Task, shard: usize, source: io::Error) -> RunError {
         let path = self.shared.outputs.path(shard);
         RunError::Write { path, tensor: self.shared.tensor_at(segment, task.start), source }
     }
 
     fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
-        let path = self.shared.sources.path(segment.from_shard).to_path_buf();
+        let path = self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
     }
 }

@@ -39,7 +39,7 @@ fn the_size_of_files() {
 fn threads() {
     let none = "ulimit -u 1 2>/dev/null || ulimit -p 1";
     let ground = Ground::new();
-    let words = ["may not start a thread", "help: give fewer `--threads`"];
+    let words = ["cannot start a thread for each of ", "help: give fewer `--threads`"];
     refused(&ground, &mut ground.apply_after(none, &[]), 2, &words);
     done(&ground, &mut ground.apply(&[]));
     // What only reads needs no thread of its own.
@@ -74,8 +74,11 @@ fn memory() {
     shard.set_len(8 + header.len() as u64 + (1 << 30)).unwrap();
     let words = ["down_proj.weight` needs", "bytes of buffers", "help: give a larger `--max-memory`"];
     refused(&ground, &mut ground.apply(&[]), 2, &words);
-    let words =
-        ["gets no memory for the buffers", "bytes each)", "help: give fewer `--threads`, or less `--max-memory`"];
+    let words = [
+        "not enough memory for the buffers of ",
+        "bytes each)",
+        "help: give fewer `--threads`, or less `--max-memory`",
+    ];
     refused(&ground, &mut ground.apply_after("ulimit -v 1000000", &["--max-memory", "4GiB"]), 2, &words);
 }
 

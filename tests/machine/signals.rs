@@ -2,18 +2,19 @@
 //! nothing.
 
 use std::fs;
-use std::io::{PipeReader, Read as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::process::{Child, Command};
 use std::thread;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ground::{Ground, done, refused};
 
-/// Tensors of the second shard, a line for each of which is more than a pipe holds.
+/// Tensors of the second shard, each a task of its own: many enough that a signal arrives before the last one is done.
 const TENSORS: usize = 3000;
 
-/// A checkpoint whose first shard is soon finished, and whose second one takes as long as nobody reads what is said.
+/// A checkpoint of two shards: one weight, which is soon finished, and many small tensors.
 fn ground() -> Ground {
     let ground = Ground::new();
     fs::remove_dir_all(ground.at("model")).unwrap();
@@ -41,7 +42,11 @@ fn ground() -> Ground {
     ground
 }
 
-/// A run that has finished its first shard and waits for a reader.
+/// A run that has finished its first shard and cannot end by itself before somebody reads what it says.
+///
+/// Its stderr is a pipe that is full from the start. The worker that writes the first shard says so before it takes
+/// another task, and waits for a reader there: the journal's second line proves that it has come so far. Without it, a
+/// signal on a busy machine may find the workers between two tasks with room in the pipe, and ends the run in order.
 struct Stalled {
     child: Child,
     reader: PipeReader,
@@ -49,7 +54,8 @@ struct Stalled {
 
 impl Stalled {
     fn start(ground: &Ground, mut command: Command) -> Self {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        fill(&writer);
         let mut child = command.stderr(writer).spawn().unwrap();
         drop(command);
         let journal = ground.at("home/.out.partial/qwen-fp8-journal");
@@ -64,12 +70,38 @@ impl Stalled {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Returns whether a signal that was sent has not been taken by any thread of the program yet.
+    fn is_pending(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        pending.trim().bytes().any(|digit| digit != b'0')
+    }
+
     /// Reads to the end: the exit code, and what was said.
     fn end(mut self) -> (Option<i32>, String) {
+        while self.is_pending() {
+            thread::yield_now();
+        }
         let mut said = String::new();
         self.reader.read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap().code(), said)
     }
+}
+
+/// Writes to the pipe until not a byte more goes in.
+fn fill(mut writer: &PipeWriter) {
+    let flags = fcntl_getfl(writer).unwrap();
+    fcntl_setfl(writer, flags | OFlags::NONBLOCK).unwrap();
+    for piece in [&[b'\n'; 4096][..], b"\n"] {
+        let full = loop {
+            if let Err(error) = writer.write_all(piece) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+    // The program shares these flags.
+    fcntl_setfl(writer, flags).unwrap();
 }
 
 fn run(ground: &Ground) -> Command {
@@ -87,7 +119,7 @@ fn the_first_signal_ends_a_run_in_order() {
         let (ended, said) = stalled.end();
         assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains("interrupted: nothing was written under the output's name"), "{said}");
-        assert!(said.contains("= help: the same command goes on from the finished shard in `"), "{said}");
+        assert!(said.contains("= help: the same command resumes from the finished shard in `"), "{said}");
         assert!(said.contains("= help: `--restart` throws that away"), "{said}");
         assert_eq!(ground.home(), [".out.partial"]);
         goes_on(&ground);
@@ -101,7 +133,8 @@ fn a_second_signal_ends_it_at_once() {
             let ground = ground();
             let mut stalled = Stalled::start(&ground, run(&ground));
             stalled.send(first);
-            // Nobody reads: only a second signal can end it. The first may still be on its way.
+            // Nobody reads, so that the run cannot end in order: only a second signal can end it. The first may still be
+            // on its way.
             let status = loop {
                 stalled.send(second);
                 if let Some(status) = stalled.child.try_wait().unwrap() {
@@ -151,7 +184,7 @@ fn a_second_run_is_refused_while_the_first_goes() {
 fn goes_on(ground: &Ground) {
     let said = run(ground).output().unwrap();
     let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("going on where a run was interrupted: 1 of 2 shards are finished"), "{said}");
+    assert!(said.contains("resuming an interrupted run: 1 of 2 shards are finished"), "{said}");
     let resumed = ground.output();
     fs::remove_dir_all(ground.at("home/out")).unwrap();
     done(ground, &mut run(ground));

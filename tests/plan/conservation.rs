@@ -77,7 +77,7 @@ fn rules() -> impl Strategy<Value = String> {
 
 /// Asserts that every source tensor has one job, every output tensor one maker, and that all fits together.
 fn check(plan: &Plan) -> Result<(), TestCaseError> {
-    let tensors = &plan.checkpoint.tensors;
+    let tensors = &plan.inputs;
     prop_assert_eq!((plan.jobs.len(), plan.decisions.len()), (tensors.len(), tensors.len()));
     let mut made = BTreeSet::new();
     let mut names = BTreeSet::new();
@@ -98,7 +98,7 @@ fn check(plan: &Plan) -> Result<(), TestCaseError> {
                 prop_assert_eq!((&placed.entry.name, placed.entry.dtype), (&tensor.name, tensor.dtype));
                 prop_assert_eq!((&placed.entry.shape, placed.len), (&tensor.shape, tensor.len));
             }
-            Job::Carry { .. } => prop_assert!(false, "nothing is FP8 here"),
+            Job::PassThrough { .. } | Job::Dequantize { .. } => prop_assert!(false, "nothing is FP8 here"),
             Job::Quantize { outputs, .. } => {
                 prop_assert_eq!(slots.len(), outputs.len());
                 for ((spec, slot), suffix) in outputs.iter().zip(["weight", "weight_scale"]) {
@@ -150,7 +150,7 @@ proptest! {
                 prop_assert_eq!(&plan.documents, &again.documents);
                 prop_assert_eq!(&plan.decisions, &again.decisions);
                 prop_assert_eq!(&plan.warnings, &again.warnings);
-                for (tensor, decision) in plan.checkpoint.tensors.iter().zip(&plan.decisions) {
+                for (tensor, decision) in plan.inputs.iter().zip(&plan.decisions) {
                     // What explains a tensor is what decided it.
                     let explained = qwen_fp8::plan::explain::explain(&plan, &tensor.name).unwrap();
                     let explained = explained.iter().find(|found| found.tensor == tensor.name).unwrap();

@@ -26,7 +26,7 @@ fn quantized(plan: &Plan) -> usize {
 
 /// The modules with a matrix that stays as it is, vision tower aside; each layer's number is a star.
 fn kept(plan: &Plan) -> BTreeSet<String> {
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    let tensors = plan.inputs.iter().zip(&plan.jobs);
     let kept = tensors.filter(|(tensor, job)| tensor.shape.len() == 2 && !is_quantized(job));
     let modules = kept.map(|(tensor, _)| tensor.target_name()).filter(|module| !module.contains("vis"));
     let starred = |module: &str| {
@@ -46,7 +46,7 @@ fn assert_planned(recipe: &str, shapes: &Shapes, number: usize, expected: &[&str
     assert_eq!(kept(&plan), expected, "{recipe}");
     let said: Vec<&str> = plan.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert!(said.is_empty(), "{recipe}: {said:?}");
-    let tower = plan.checkpoint.tensors.iter().zip(&plan.jobs).filter(|(tensor, _)| tensor.name.contains("vis"));
+    let tower = plan.inputs.iter().zip(&plan.jobs).filter(|(tensor, _)| tensor.name.contains("vis"));
     assert!(tower.into_iter().all(|(_, job)| !is_quantized(job)), "{recipe}");
 }
 

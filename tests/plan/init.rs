@@ -22,7 +22,7 @@ fn init(shapes: &Shapes, scales: Option<Scales>) -> String {
 }
 
 fn quantized(plan: &Plan) -> Vec<&str> {
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    let tensors = plan.inputs.iter().zip(&plan.jobs);
     tensors.filter(|(_, job)| matches!(job, Job::Quantize { .. })).map(|(tensor, _)| tensor.name.as_str()).collect()
 }
 

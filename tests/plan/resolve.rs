@@ -9,7 +9,7 @@ use crate::support::shapes::{self, Shapes};
 
 /// Modules that are quantized.
 fn quantized(plan: &Plan) -> Vec<&str> {
-    let tensors = plan.checkpoint.tensors.iter().zip(&plan.jobs);
+    let tensors = plan.inputs.iter().zip(&plan.jobs);
     let quantized = tensors.filter(|(_, job)| matches!(job, Job::Quantize { .. }));
     let mut modules: Vec<&str> = quantized.map(|(tensor, _)| tensor.module()).collect();
     modules.sort_unstable();
@@ -48,7 +48,7 @@ fn the_first_rule_that_matches_decides() {
     );
     let plan = plan(&recipe, &shapes::small_text());
     let decided = |name: &str| {
-        let at = plan.checkpoint.tensors.iter().position(|tensor| tensor.module() == name).unwrap();
+        let at = plan.inputs.iter().position(|tensor| tensor.module() == name).unwrap();
         plan.decisions[at].rule
     };
     assert_eq!(decided("model.layers.1.mlp.down_proj"), Some((0, 0)));

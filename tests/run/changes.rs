@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use qwen_fp8::run::{Observer, Options, Phase, Report, RunError, Sha256Of, TensorTime, run};
+use qwen_fp8::run::{Observer, Phase, RunError, RunOptions, RunReport, Sha256Of, TensorTime, run};
 
 use crate::support::fixture::{Action, Case, Fixture, case, files, side_file};
 
@@ -148,8 +148,14 @@ fn three() -> Vec<Case> {
     ]
 }
 
-fn changed(fixture: &Fixture, path: &Path, change: &Change, moment: Moment, direct: bool) -> Result<Report, RunError> {
-    let options = Options { threads: NonZeroUsize::new(1), direct, ..Options::new(&NEVER) };
+fn changed(
+    fixture: &Fixture,
+    path: &Path,
+    change: &Change,
+    moment: Moment,
+    direct: bool,
+) -> Result<RunReport, RunError> {
+    let options = RunOptions { threads: NonZeroUsize::new(1), direct, ..RunOptions::new(&NEVER) };
     let at = At { moment, act: &|| (change.act)(path), tensors: AtomicUsize::new(0) };
     run(&fixture.plan, &fixture.output(), &options, &at)
 }
@@ -237,7 +243,7 @@ fn a_shard_whose_sha256_is_yet_to_be_taken() {
     for change in &CHANGES {
         let fixture = aged(&three());
         let path = fixture.plan.checkpoint.shards[1].path.clone();
-        let options = Options { sha256, ..Options::new(&NEVER) };
+        let options = RunOptions { sha256, ..RunOptions::new(&NEVER) };
         let at = At { moment: Moment::Publishing, act: &|| (change.act)(&path), tensors: AtomicUsize::new(0) };
         let error = run(&fixture.plan, &fixture.output(), &options, &at).unwrap_err();
         assert_named(&error, &fixture, &path, &[change.opened]);
@@ -275,7 +281,7 @@ fn a_shard_that_was_away_for_a_while() {
     let fixture = aged(&three());
     let path = fixture.plan.checkpoint.shards[2].path.clone();
     let observer = Away { path: &path, shards: AtomicUsize::new(0), tensors: AtomicUsize::new(0) };
-    let one = Options { threads: NonZeroUsize::new(1), ..Options::new(&NEVER) };
+    let one = RunOptions { threads: NonZeroUsize::new(1), ..RunOptions::new(&NEVER) };
     let error = run(&fixture.plan, &fixture.output(), &one, &observer).unwrap_err();
     assert_named(&error, &fixture, &path, &["is missing"]);
     // What the others gave is kept, since the same command may succeed.

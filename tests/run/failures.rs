@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qwen_fp8::checkpoint::source::SourceError;
-use qwen_fp8::run::{Observer, Options, RunError, run};
+use qwen_fp8::run::{Observer, RunError, RunOptions, run};
 use qwen_fp8::schemes::AmaxScope;
 
 use crate::support::fixture::{Action, Fixture, NAN, Stamp, case, files};
@@ -15,7 +15,7 @@ use crate::support::fixture::{Action, Fixture, NAN, Stamp, case, files};
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn fail(fixture: &Fixture, output: &Path) -> RunError {
-    run(&fixture.plan, output, &Options::new(&NEVER), &()).unwrap_err()
+    run(&fixture.plan, output, &RunOptions::new(&NEVER), &()).unwrap_err()
 }
 
 fn small() -> Fixture {
@@ -92,7 +92,7 @@ fn a_second_run_on_the_same_output_is_refused() {
     let error = fail(&fixture, &fixture.output());
     assert!(matches!(&error, RunError::Locked { lock, .. } if lock.file_name() == path.file_name()), "{error}");
     lock.unlock().unwrap();
-    run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &()).unwrap();
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_strangers_directory_in_the_place_of_the_staging_is_kept() {
     fs::create_dir(&partial).unwrap();
     fs::write(partial.join("precious"), b"!").unwrap();
     let error = fail(&fixture, &fixture.output());
-    assert!(matches!(error, RunError::Stranger { .. }), "{error}");
+    assert!(matches!(error, RunError::NotOurs { .. }), "{error}");
     assert_eq!(files(&partial), [("precious".to_owned(), b"!".to_vec())]);
     assert!(!fixture.output().exists());
 }
@@ -114,7 +114,7 @@ fn a_planted_link_in_the_place_of_the_staging_is_not_followed() {
     fs::create_dir(&victim).unwrap();
     fs::write(victim.join("qwen-fp8-journal"), b"").unwrap();
     std::os::unix::fs::symlink(&victim, fixture.root.path().join(".output.partial")).unwrap();
-    assert!(matches!(fail(&fixture, &fixture.output()), RunError::Stranger { .. }));
+    assert!(matches!(fail(&fixture, &fixture.output()), RunError::NotOurs { .. }));
     assert_eq!(files(&victim).len(), 1);
 }
 
@@ -133,7 +133,8 @@ fn the_earliest_nan_is_named_whatever_worker_meets_one_first() {
     });
     for threads in [1, 2, 8] {
         // So little memory that a band has few rows and many workers are in the tensor at a time.
-        let options = Options { threads: NonZeroUsize::new(threads), max_memory: 400_000, ..Options::new(&NEVER) };
+        let options =
+            RunOptions { threads: NonZeroUsize::new(threads), max_memory: 400_000, ..RunOptions::new(&NEVER) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
         let RunError::NonFinite { tensor, path, at } = &error else { panic!("{error}") };
         assert_eq!((tensor.as_str(), at.row, at.column), ("layers.1.weight", 123, 5));
@@ -166,7 +167,7 @@ fn a_cancelled_run_leaves_nothing() {
     for threads in [1, 4] {
         CANCEL.store(false, Ordering::Relaxed);
         let threads = NonZeroUsize::new(threads);
-        let options = Options { threads, max_memory: 400_000, ..Options::new(&CANCEL) };
+        let options = RunOptions { threads, max_memory: 400_000, ..RunOptions::new(&CANCEL) };
         struct Count(AtomicBool);
         impl Observer for Count {
             fn tensor_finished(&self, _: &qwen_fp8::run::TensorTime) {
@@ -198,7 +199,7 @@ fn a_panic_of_a_scheme_ends_the_run_and_leaves_nothing() {
         span: 0..0,
     });
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &())
+        run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &())
     }));
     assert!(caught.is_err());
     assert_nothing_left(&fixture);
@@ -269,7 +270,7 @@ fn a_source_that_is_written_to_while_it_is_read_is_named() {
     }
     let fixture = small();
     let path = &fixture.plan.checkpoint.shards[0].path;
-    let error = run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &Touch(path)).unwrap_err();
+    let error = run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &Touch(path)).unwrap_err();
     assert!(
         matches!(&error, RunError::Source(SourceError::Changed { path: changed, .. }) if changed == path),
         "{error}"
@@ -290,7 +291,7 @@ fn a_shard_that_is_gone_is_named() {
 #[test]
 fn a_band_that_does_not_fit_is_named() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band), case(&[8, 100_000], 0, Action::Band)]);
-    let options = Options { max_memory: 100_000, ..Options::new(&NEVER) };
+    let options = RunOptions { max_memory: 100_000, ..RunOptions::new(&NEVER) };
     let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
     assert!(matches!(&error, RunError::Memory { tensor, .. } if tensor == "layers.1.weight"), "{error}");
     assert_nothing_left(&fixture);
@@ -336,7 +337,7 @@ fn a_file_larger_than_this_process_may_write_is_refused() {
 
 /// Makes the last tensor of the only shard one that nobody has room for.
 fn enlarge(fixture: &mut Fixture, bytes: u64) {
-    fixture.plan.checkpoint.tensors[1].len = bytes;
+    fixture.plan.inputs[1].len = bytes;
     let shard = &mut fixture.plan.shards[0];
     let placed = shard.tensors.last_mut().unwrap();
     shard.size += bytes - placed.len;
@@ -358,7 +359,7 @@ fn a_disk_that_fills_up_names_the_file() {
     }
     // Of the documents' file only: the shards' space was reserved.
     fixture.plan.documents[1].1 = vec![b' '; 64 << 10];
-    let error = run(&fixture.plan, &output, &Options::new(&NEVER), &Fill(disk.0.path())).unwrap_err();
+    let error = run(&fixture.plan, &output, &RunOptions::new(&NEVER), &Fill(disk.0.path())).unwrap_err();
     let RunError::File { path, source, .. } = &error else { panic!("{error}") };
     assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
     assert!(!path.to_string_lossy().ends_with(".safetensors"), "{error}");
@@ -372,7 +373,7 @@ fn a_disk_that_fills_up_names_the_file() {
     assert_eq!(names(disk.0.path()), [".output.partial", "filler"]);
     assert_eq!(names(&disk.0.path().join(".output.partial/checkpoint")), ["model-0.safetensors"]);
     fs::remove_file(disk.0.path().join("filler")).unwrap();
-    let report = run(&fixture.plan, &output, &Options::new(&NEVER), &()).unwrap();
+    let report = run(&fixture.plan, &output, &RunOptions::new(&NEVER), &()).unwrap();
     assert_eq!(report.bytes_read, 0);
     assert_eq!(names(disk.0.path()), ["output"]);
 }
@@ -382,7 +383,7 @@ fn an_output_that_is_a_mount_point_is_refused_at_once() {
     let Some(disk) = SmallDisk::mount(512 << 10) else { return };
     let fixture = small();
     assert!(matches!(fail(&fixture, disk.0.path()), RunError::MountPoint { .. }));
-    run(&fixture.plan, &disk.0.path().join("output"), &Options::new(&NEVER), &()).unwrap();
+    run(&fixture.plan, &disk.0.path().join("output"), &RunOptions::new(&NEVER), &()).unwrap();
 }
 
 /// A file system of its own, where this user may mount one.

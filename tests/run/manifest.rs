@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use qwen_fp8::checkpoint::checksum::Crc64;
 use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, ManifestError};
 use qwen_fp8::plan::Job;
-use qwen_fp8::run::{Options, RunError, Sha256Of, run};
+use qwen_fp8::run::{RunError, RunOptions, Sha256Of, run};
 use qwen_fp8::schemes::Dtype;
 
 use crate::support::fixture::{Action, Case, Fixture, case};
@@ -25,7 +25,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn manifest_of(fixture: &Fixture, options: &Options<'_>) -> String {
+fn manifest_of(fixture: &Fixture, options: &RunOptions<'_>) -> String {
     run(&fixture.plan, &fixture.output(), options, &()).unwrap();
     fs::read_to_string(fixture.output().join(MANIFEST_FILE)).unwrap()
 }
@@ -33,7 +33,7 @@ fn manifest_of(fixture: &Fixture, options: &Options<'_>) -> String {
 #[test]
 fn it_says_what_every_file_and_tensor_is() {
     let fixture = Fixture::new(&cases());
-    let text = manifest_of(&fixture, &Options::new(&NEVER));
+    let text = manifest_of(&fixture, &RunOptions::new(&NEVER));
     let manifest = Manifest::read(&fixture.output()).unwrap();
     assert_eq!(manifest.text(), text);
     assert_eq!((manifest.source.model.as_str(), manifest.source.revision.as_deref()), ("source", None));
@@ -52,6 +52,7 @@ fn it_says_what_every_file_and_tensor_is() {
     }
     let schemes: Vec<_> = manifest.actions.iter().map(|action| action.scheme.as_deref()).collect();
     assert_eq!(schemes, [Some("STAMP"), None, Some("STAMP"), None, None]);
+    assert_eq!(manifest.schemes, [("STAMP".to_owned(), 1)].into());
     assert_eq!(
         manifest.actions[0].outputs,
         ["layers.0.weight", "layers.0.weight_scale", "layers.0.weight_global"].map(str::to_owned)
@@ -67,7 +68,7 @@ fn threads_and_memory_do_not_show_in_it() {
     let mut texts = Vec::new();
     for (threads, max_memory) in [(1, 60_000), (3, 200_000), (8, 16 << 20)] {
         let threads = NonZeroUsize::new(threads);
-        texts.push(manifest_of(&fixture, &Options { threads, max_memory, ..Options::new(&NEVER) }));
+        texts.push(manifest_of(&fixture, &RunOptions { threads, max_memory, ..RunOptions::new(&NEVER) }));
         fs::remove_dir_all(fixture.output()).unwrap();
     }
     texts.dedup();
@@ -78,7 +79,7 @@ fn threads_and_memory_do_not_show_in_it() {
 fn sha256_is_written_on_request() {
     let fixture = Fixture::new(&cases());
     let sha256 = Sha256Of { output: true, source: true };
-    manifest_of(&fixture, &Options { sha256, ..Options::new(&NEVER) });
+    manifest_of(&fixture, &RunOptions { sha256, ..RunOptions::new(&NEVER) });
     let manifest = Manifest::read(&fixture.output()).unwrap();
     let sum = |dir: &Path, name: &str| {
         let output = std::process::Command::new("sha256sum").arg(dir.join(name)).output().unwrap();
@@ -95,7 +96,7 @@ fn sha256_is_written_on_request() {
 #[test]
 fn it_can_be_left_out() {
     let fixture = Fixture::new(&cases());
-    run(&fixture.plan, &fixture.output(), &Options { manifest: false, ..Options::new(&NEVER) }, &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions { manifest: false, ..RunOptions::new(&NEVER) }, &()).unwrap();
     assert!(!fixture.output().join(MANIFEST_FILE).exists());
     assert!(matches!(Manifest::read(&fixture.output()), Err(ManifestError::Source(_))));
 }
@@ -108,8 +109,8 @@ fn readable() -> Fixture {
         let layout = qwen_fp8::checkpoint::layout::ShardLayout::new(shard.file_name.clone(), entries).unwrap();
         for job in &mut fixture.plan.jobs {
             let slots: Vec<_> = match job {
-                Job::Copy { to } => vec![to],
-                Job::Carry { weight, scale } => vec![weight, scale],
+                Job::Copy { to } | Job::Dequantize { to } => vec![to],
+                Job::PassThrough { codes, scales } => vec![codes, scales],
                 Job::Quantize { outputs, .. } => outputs.iter_mut().map(|(_, slot)| slot).collect(),
             };
             for slot in slots {
@@ -127,7 +128,7 @@ fn readable() -> Fixture {
 #[test]
 fn what_changed_is_named() {
     let fixture = readable();
-    run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &()).unwrap();
     let manifest = Manifest::read(&fixture.output()).unwrap();
     let check = || -> Vec<(String, Option<String>, String)> {
         let found = manifest.check(&fixture.output(), &NEVER);
@@ -171,7 +172,7 @@ fn what_changed_is_named() {
 #[test]
 fn a_name_in_it_that_leads_elsewhere_is_not_followed() {
     let fixture = readable();
-    run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &()).unwrap();
     let mut manifest = Manifest::read(&fixture.output()).unwrap();
     manifest.files[0].name = "../source/model-0.safetensors".to_owned();
     let found = manifest.check(&fixture.output(), &NEVER);
@@ -187,7 +188,7 @@ fn a_scale_that_no_server_can_use_is_not_published() {
         outputs[1].0.dtype = Dtype::F32;
         let slot = outputs[1].1;
         fixture.plan.shards[slot.shard].tensors[slot.tensor].entry.dtype = Dtype::F32;
-        let done = run(&fixture.plan, &fixture.output(), &Options::new(&NEVER), &());
+        let done = run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &());
         match (refused, done) {
             (false, Ok(_)) => assert!(fixture.output().exists()),
             (true, Err(error @ RunError::SelfCheck { .. })) => {

@@ -14,7 +14,7 @@ use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, NonFinite};
 use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::diagnostic::Level;
 use qwen_fp8::recipe::{Recipe, RecipeText};
-use qwen_fp8::run::{Observer, OddScales, Options, Report, RunError, run};
+use qwen_fp8::run::{DegenerateScaleCounts, Observer, RunError, RunOptions, RunReport, run};
 use qwen_fp8::schemes::{Make, registered};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -66,16 +66,16 @@ impl Damaged {
         Plan::build(recipe, Checkpoint::open(&self.source()).unwrap()).unwrap()
     }
 
-    fn apply(&self, recipe: &str, name: &str, threads: usize) -> Result<Report, RunError> {
+    fn apply(&self, recipe: &str, name: &str, threads: usize) -> Result<RunReport, RunError> {
         self.apply_until(recipe, name, threads, usize::MAX)
     }
 
     /// Ends the run after so many shards.
-    fn apply_until(&self, recipe: &str, name: &str, threads: usize, shards: usize) -> Result<Report, RunError> {
+    fn apply_until(&self, recipe: &str, name: &str, threads: usize, shards: usize) -> Result<RunReport, RunError> {
         let until = Until { shards: shards.into(), cancel: AtomicBool::new(false) };
         // So little memory that a weight is many bands.
         let options =
-            Options { threads: NonZeroUsize::new(threads), max_memory: 1 << 20, ..Options::new(&until.cancel) };
+            RunOptions { threads: NonZeroUsize::new(threads), max_memory: 1 << 20, ..RunOptions::new(&until.cancel) };
         run(&self.plan(recipe), &self.output(name), &options, &until)
     }
 
@@ -146,7 +146,7 @@ fn what_is_kept_is_named_and_counted_whatever_the_threads() {
             let report = damaged.apply(&recipe, name, threads).unwrap();
             let down = NonFinite { nan: 3, infinite: 0, scales: scales[0], first: Some([3, 5]) };
             let query = NonFinite { nan: 0, infinite: 2, scales: scales[1], first: Some([0, 1]) };
-            let kept: Vec<_> = report.non_finite.iter().map(|kept| (&*kept.tensor, &kept.numbers)).collect();
+            let kept: Vec<_> = report.non_finite.iter().map(|kept| (&*kept.tensor, &kept.counts)).collect();
             assert_eq!(kept, [(DOWN, &down), (QUERY, &query)], "{name}");
             let manifest = Manifest::read(&damaged.output(name)).unwrap();
             let kept =
@@ -273,7 +273,7 @@ fn the_command_says_what_it_kept() {
     let done = damaged.command(&["apply", "--json", "--output", output.to_str().unwrap()]);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("kept 3 NaN and 2 infinities in 2 weights, which spoil 4 scales"), "{said}");
+    assert!(said.contains("kept 3 NaN and 2 infinities in 2 weights, which make 4 scales non-finite"), "{said}");
     assert!(said.contains("down_proj.weight`: 3 NaN, 0 infinities, 2 scales, the first at row 3, column 5"), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["non_finite"][1]["tensor"], QUERY);
@@ -288,7 +288,7 @@ fn remarkable_scales_are_counted_and_named_whatever_the_threads_and_interruption
     // In the first shard a tile and a row of zeros, in the last a tile of the smallest subnormal numbers.
     let zeros = [fill(128..256, 128, 0x8000), fill(7..8, 384, 0)].concat();
     let damaged = Damaged::with(&[(DOWN, &zeros), (QUERY, &fill(0..128, 256, 1))]);
-    let odd = |zero, underflowed, first| OddScales { zero, underflowed, subnormal: 0, first: Some(first) };
+    let odd = |zero, underflowed, first| DegenerateScaleCounts { zero, underflowed, subnormal: 0, first: Some(first) };
     for (scheme, format, down, query) in [
         ("FP8_BLOCK", "fp8", odd(1, 0, [128, 0]), odd(0, 2, [0, 0])),
         ("FP8_DYNAMIC", "compressed-tensors", odd(1, 0, [7, 0]), odd(0, 128, [0, 0])),
@@ -301,7 +301,7 @@ fn remarkable_scales_are_counted_and_named_whatever_the_threads_and_interruption
                 damaged.apply_until(&recipe, &name, threads, shards).unwrap_err();
             }
             let report = damaged.apply(&recipe, &name, threads).unwrap();
-            let found: Vec<_> = report.odd_scales.iter().map(|met| (&*met.tensor, &met.numbers)).collect();
+            let found: Vec<_> = report.degenerate_scales.iter().map(|met| (&*met.tensor, &met.counts)).collect();
             assert_eq!(found, [(DOWN, &down), (QUERY, &query)], "{name}");
         }
     }

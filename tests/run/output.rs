@@ -7,12 +7,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use qwen_fp8::run::{Observer, Options, Phase, TensorTime, run};
+use qwen_fp8::run::{Observer, Phase, RunOptions, TensorTime, run};
 
 use crate::support::fixture::{Action, Case, Fixture, case, files, side_file};
 
-fn options<'a>(threads: usize, max_memory: u64, direct: bool, cancel: &'a AtomicBool) -> Options<'a> {
-    Options { threads: NonZeroUsize::new(threads), max_memory, direct, ..Options::new(cancel) }
+fn options<'a>(threads: usize, max_memory: u64, direct: bool, cancel: &'a AtomicBool) -> RunOptions<'a> {
+    RunOptions { threads: NonZeroUsize::new(threads), max_memory, direct, ..RunOptions::new(cancel) }
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -94,7 +94,7 @@ fn workers_and_memory_change_no_byte() {
 fn weights_without_elements_have_their_outputs_written() {
     for action in [Action::Copy, Action::Band, Action::Tensor] {
         let fixture = Fixture::new(&[case(&[5, 0], 0, action), case(&[0, 5], 1, action), case(&[0, 0], 1, action)]);
-        run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+        run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &()).unwrap();
         assert_eq!(files(&fixture.output()), fixture.expected, "{action:?}");
     }
 }
@@ -103,7 +103,7 @@ fn weights_without_elements_have_their_outputs_written() {
 fn an_empty_directory_makes_way() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     std::fs::create_dir(fixture.output()).unwrap();
-    run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &()).unwrap();
     assert_eq!(files(&fixture.output()), fixture.expected);
 }
 
@@ -115,7 +115,7 @@ fn what_a_crash_left_behind_is_replaced() {
     std::fs::write(partial.join("qwen-fp8-journal"), b"").unwrap();
     std::fs::write(partial.join("checkpoint/model-0.safetensors"), b"half").unwrap();
     std::fs::write(fixture.root.path().join(".output.lock"), b"").unwrap();
-    run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &()).unwrap();
     assert_eq!(files(&fixture.output()), fixture.expected);
     assert_eq!(fixture.left_over(), Vec::<String>::new());
 }
@@ -127,7 +127,7 @@ fn a_copy_is_not_wider_than_its_source() {
     let tokenizer = fixture.plan.checkpoint.side_files[0].path.clone();
     std::fs::set_permissions(&tokenizer, std::fs::Permissions::from_mode(0o740)).unwrap();
     fixture.plan.checkpoint.side_files = vec![side_file(&tokenizer)];
-    run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &()).unwrap();
     assert_eq!(mode(&fixture.output().join("tokenizer.json")) & !0o640, 0);
     assert_eq!(mode(&fixture.output().join("model-0.safetensors")) & 0o111, 0);
 }
@@ -165,10 +165,10 @@ fn the_observer_and_the_report_account_for_everything() {
     cases.push(case(&[0], 2, Action::Copy));
     let fixture = Fixture::new(&cases);
     let log = Log::default();
-    let report = run(&fixture.plan, &fixture.output(), &Options::new(&AtomicBool::new(false)), &log).unwrap();
+    let report = run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &log).unwrap();
 
     assert_eq!(*log.phases.lock().unwrap(), [Phase::Preparing, Phase::Converting, Phase::Publishing]);
-    let tensors = &fixture.plan.checkpoint.tensors;
+    let tensors = &fixture.plan.inputs;
     let finished = log.finished.into_inner().unwrap();
     assert_eq!(finished.len(), tensors.len());
     let finished: BTreeSet<_> = finished.into_iter().collect();

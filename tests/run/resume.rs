@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use qwen_fp8::checkpoint::checksum::Crc64;
-use qwen_fp8::run::{LeftBehind, Observer, Options, Report, RunError, run};
+use qwen_fp8::run::{LeftBehind, Observer, RunError, RunOptions, RunReport, run};
+use qwen_fp8::schemes::Registration;
 
-use crate::support::fixture::{Action, Case, Fixture, case, files, side_file};
+use crate::support::fixture::{Action, Case, Fixture, REGISTRATION, case, files, side_file};
 
 /// Five shards, some of whose weights have their scales in the next one.
 fn cases() -> Vec<Case> {
@@ -45,9 +46,9 @@ impl Stop {
         }
     }
 
-    fn run(&self, fixture: &Fixture, threads: usize) -> Result<Report, RunError> {
+    fn run(&self, fixture: &Fixture, threads: usize) -> Result<RunReport, RunError> {
         let options =
-            Options { threads: NonZeroUsize::new(threads), max_memory: 400_000, ..Options::new(&self.cancel) };
+            RunOptions { threads: NonZeroUsize::new(threads), max_memory: 400_000, ..RunOptions::new(&self.cancel) };
         run(&fixture.plan, &fixture.output(), &options, self)
     }
 }
@@ -185,7 +186,7 @@ fn an_unfinished_shard_has_no_header() {
     let fixture = Fixture::new(&cases());
     let cancel = AtomicBool::new(false);
     let look = Look(&fixture, AtomicUsize::new(0));
-    run(&fixture.plan, &fixture.output(), &Options::new(&cancel), &look).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions::new(&cancel), &look).unwrap();
 }
 
 #[test]
@@ -261,11 +262,18 @@ fn a_staged_shard_that_changed_is_written_again() {
     }
 }
 
+/// The scheme of the fixture with a change that its author declares to write other bytes.
+static OTHER_ARITHMETIC: Registration = Registration { version: 2, ..REGISTRATION };
+
 #[test]
 fn another_job_is_refused_with_what_differs() {
     type Change = fn(&mut Fixture);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 9] = [
         (|fixture| fixture.plan.recipe.text.text.push_str("# more\n"), "the recipe"),
+        (
+            |fixture| fixture.plan.recipe.rules.iter_mut().for_each(|rule| rule.registration = &OTHER_ARITHMETIC),
+            "version 1 of the scheme `STAMP`, now 2",
+        ),
         (|fixture| fixture.plan.documents[1].1.push(b'\n'), "the plan: options of the command, or config.json"),
         (
             |fixture| {
@@ -325,7 +333,7 @@ fn another_job_is_refused_with_what_differs() {
         assert!(!fixture.output().exists());
 
         let cancel = AtomicBool::new(false);
-        let options = Options { restart: true, ..Options::new(&cancel) };
+        let options = RunOptions { restart: true, ..RunOptions::new(&cancel) };
         let report = run(&fixture.plan, &fixture.output(), &options, &()).unwrap();
         assert!(report.bytes_read > 0);
         assert_eq!(fixture.left_over(), Vec::<String>::new());
@@ -342,8 +350,13 @@ fn threads_memory_and_instruction_set_are_the_same_job() {
     let fixture = stopped(2);
     let cancel = AtomicBool::new(false);
     let simd = qwen_fp8::schemes::Simd::available()[0];
-    let options =
-        Options { threads: NonZeroUsize::new(3), max_memory: 800_000, simd, direct: false, ..Options::new(&cancel) };
+    let options = RunOptions {
+        threads: NonZeroUsize::new(3),
+        max_memory: 800_000,
+        simd,
+        direct: false,
+        ..RunOptions::new(&cancel)
+    };
     run(&fixture.plan, &fixture.output(), &options, &()).unwrap();
     assert_complete(&fixture);
 }
@@ -353,7 +366,7 @@ fn a_restart_begins_afresh() {
     let fixture = stopped(3);
     let before = identities(&staged(&fixture));
     let cancel = AtomicBool::new(false);
-    run(&fixture.plan, &fixture.output(), &Options { restart: true, ..Options::new(&cancel) }, &()).unwrap();
+    run(&fixture.plan, &fixture.output(), &RunOptions { restart: true, ..RunOptions::new(&cancel) }, &()).unwrap();
     assert_complete(&fixture);
     let after = identities(&fixture.output());
     assert!(!before.iter().any(|shard| after.contains(shard)));
@@ -370,9 +383,9 @@ fn the_staging_of_another_user_is_left_alone() {
     let before = identities(&staged(&fixture));
     for restart in [false, true] {
         let cancel = AtomicBool::new(false);
-        let options = Options { restart, ..Options::new(&cancel) };
+        let options = RunOptions { restart, ..RunOptions::new(&cancel) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
-        assert!(matches!(error, RunError::Foreign { owner: 65_534, .. }), "{error}");
+        assert!(matches!(error, RunError::OtherUsers { owner: 65_534, .. }), "{error}");
     }
     assert_eq!(identities(&staged(&fixture)), before);
 }

@@ -10,11 +10,11 @@ use qwen_fp8::checkpoint::manifest::MANIFEST_FILE;
 use qwen_fp8::checkpoint::side_files::SideFile;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
-use qwen_fp8::plan::{Decision, Job, Plan, Slot};
+use qwen_fp8::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
+    Registration, Role, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorSpec,
 };
 
 /// Rows that share a scale of [`Stamp`].
@@ -57,12 +57,12 @@ impl Scheme for Stamp {
     }
 
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
-        let spec = |suffix, dtype, shape, extent| TensorSpec { suffix, dtype, shape, extent };
+        let spec = |suffix, role, dtype, shape, extent| TensorSpec { suffix, role, dtype, shape, extent };
         let Matrix { rows, columns, .. } = source;
         Ok(vec![
-            spec("weight", Dtype::U8, vec![rows, columns], Extent::Rows(1)),
-            spec("weight_scale", Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
-            spec("weight_global", Dtype::U8, vec![3], Extent::Whole),
+            spec("weight", Role::Codes, Dtype::U8, vec![rows, columns], Extent::Rows(1)),
+            spec("weight_scale", Role::Scale, Dtype::U32, vec![rows.div_ceil(GROUP), 1], Extent::Rows(GROUP)),
+            spec("weight_global", Role::Other, Dtype::U8, vec![3], Extent::Whole),
         ])
     }
 
@@ -176,8 +176,6 @@ impl Fixture {
                 shard: case.from_shard,
                 offset: file.len() as u64,
                 len: len as u64,
-                view: qwen_fp8::checkpoint::View::Stored,
-                part_of: None,
             });
             file.extend(&data);
             datas.push(data);
@@ -252,6 +250,7 @@ impl Fixture {
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
         let plan = Plan {
             recipe,
+            inputs: checkpoint.tensors.iter().map(PlannedInput::stored).collect(),
             checkpoint,
             decisions,
             jobs,
@@ -367,9 +366,10 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
     }
 }
 
-static REGISTRATION: Registration = Registration {
+pub(crate) const REGISTRATION: Registration = Registration {
     name: "STAMP",
     aliases: &[],
+    version: 1,
     summary: "Shows where a byte was written.",
     options: |generator| generator.subschema_for::<()>(),
     make: Make::Keep,

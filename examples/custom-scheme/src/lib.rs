@@ -5,6 +5,7 @@ use qwen_fp8_schemes::*;
 register_scheme!(Registration {
     name: "FP8_POW2",
     aliases: &[],
+    version: 1,
     summary: "E4M3 weights with a power of two per row; activations are quantized per token while the model runs.",
     options: |generator| <Pow2 as schemars::JsonSchema>::json_schema(generator),
     make: Make::Quantize(|options, _| Ok(Box::new(read_options::<Pow2>(options)?))),
@@ -32,8 +33,8 @@ impl Scheme for Pow2 {
         if self.weights_only { "naive-quantized" } else { "float-quantized" }
     }
     fn outputs(&self, Matrix { rows, columns, .. }: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
-        let weight = TensorSpec::per_row("weight", Dtype::F8_E4M3, [rows, columns]);
-        Ok(vec![weight, TensorSpec::per_row("weight_scale", Dtype::F32, [rows, 1])])
+        let weight = TensorSpec::per_row("weight", Role::Codes, Dtype::F8_E4M3, [rows, columns]);
+        Ok(vec![weight, TensorSpec::per_row("weight_scale", Role::Scale, Dtype::F32, [rows, 1])])
     }
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         for row in 0..band.rows {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::sample::{Content, poison, sample};
 use super::{Broken, Report, Weight, quantize_from_threads, quantize_whole, quantize_whole_keeping, unless_it_panics};
-use crate::{Dtype, Extent, Matrix, NonFinite, Scheme, Simd, SourceDtype, TensorSpec};
+use crate::{Dtype, Extent, MAX_OUTPUTS, Matrix, NonFinite, Role, Scheme, Simd, SourceDtype, TensorSpec};
 
 const DTYPES: [SourceDtype; 3] = [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32];
 
@@ -83,6 +83,12 @@ fn check_refusal(weight: Weight, reason: &str) -> Result<(), Broken> {
 
 /// The tensors that are declared make sense, and bands cut them into parts without gap or overlap.
 fn check_outputs(scheme: &dyn Scheme, weight: Weight, specs: &[TensorSpec]) -> Result<(), Broken> {
+    if !(1..=MAX_OUTPUTS).contains(&specs.len()) {
+        return Err(Broken::OutputCount { weight, count: specs.len() });
+    }
+    if !specs.iter().any(|spec| spec.role == Role::Codes) {
+        return Err(Broken::Output { weight, suffix: specs[0].suffix, reason: "no output has the role of codes" });
+    }
     let mut suffixes = BTreeSet::new();
     for spec in specs {
         let broken = |reason| Err(Broken::Output { weight, suffix: spec.suffix, reason });

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::{CheckedTensor, Content};
 use crate::coded::Coded;
 use crate::finding::Finding;
-use crate::names::FUSED;
 use crate::rules;
 use crate::source::Source;
 use crate::storage::{Beside, Nvfp4};
 use qwen_fp8_checkpoint::Tensor;
-use qwen_fp8_checkpoint::models;
+use qwen_fp8_checkpoint::models::{self, FUSED};
 use qwen_fp8_checkpoint::text::shown;
 
 /// Reports layers whose parts do not share a global scale.

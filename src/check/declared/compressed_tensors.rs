@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use super::{Declared, Group, IgnoreList, Method, Target};
 use crate::finding::Finding;
-use crate::names::served_name;
 use crate::rules;
-use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::models::{LayerKind, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;
 

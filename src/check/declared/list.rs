@@ -5,9 +5,8 @@ use serde_json::Value;
 use super::Method;
 use super::compressed_tensors::regex;
 use crate::finding::Finding;
-use crate::names::{expert_stack, served_name};
 use crate::rules;
-use qwen_fp8_checkpoint::models::LayerKind;
+use qwen_fp8_checkpoint::models::{LayerKind, expert_stack, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;
 

@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use super::tensor::Logical;
 use super::{Renamed, Side};
-use crate::names::served_name;
 use crate::shards::{Shards, ranges};
 use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::models::served_name;
 use qwen_fp8_checkpoint::source::SourceError;
 
 /// The tensors of two checkpoints.

@@ -19,9 +19,6 @@ pub(super) struct Experts<'a> {
     inner: usize,
 }
 
-/// The projections of an expert.
-const PARTS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
-
 /// The stacks of a checkpoint whose layout can be told, by module.
 pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<&str, Experts<'_>> {
     let mut stacks: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
@@ -93,8 +90,8 @@ impl<'a> Experts<'a> {
     /// The matrices that the stack with this name holds.
     pub(super) fn parts_of(&self, name: &str) -> Option<Vec<(usize, &'static str)>> {
         let parts = match name {
-            _ if name == self.gate_up.name => &PARTS[..2],
-            _ if name == self.down.name => &PARTS[2..],
+            _ if name == self.gate_up.name => &models::EXPERT_PROJECTIONS[..2],
+            _ if name == self.down.name => &models::EXPERT_PROJECTIONS[2..],
             _ => return None,
         };
         Some((0..self.number).flat_map(|expert| parts.iter().map(move |part| (expert, *part))).collect())

@@ -6,9 +6,9 @@ use super::{View, count, is_quantizable};
 use crate::declared::{Entry, Form, Method, Reads};
 use crate::finding::Finding;
 use crate::modules::Stored;
-use crate::names::{self, expert_stack, is_dotted_prefix, served_name};
+use crate::names::is_dotted_prefix;
 use crate::rules::{self, Rule, Severity};
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, LayerKind, expert_stack, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, shown};
 
@@ -67,7 +67,7 @@ impl<'a> Names<'a> {
     /// Whether the name is that of merged parts that are there under their own names.
     fn is_merged(&self, name: &str) -> bool {
         let (parent, last) = models::split_name(name);
-        let merged = names::MERGED.iter().find(|(merged, _)| *merged == last);
+        let merged = models::FUSED_NAMES.iter().find(|(merged, _)| *merged == last);
         merged.is_some_and(|(_, parts)| parts.iter().any(|part| self.served.contains(&format!("{parent}.{part}"))))
     }
 }
@@ -138,7 +138,7 @@ fn fused_parts(view: &View<'_, '_>, findings: &mut Vec<Finding>) {
     let mut layers: BTreeMap<(&str, usize), Vec<Part<'_>>> = BTreeMap::new();
     for module in view.modules.iter().filter(|module| module.stored().is_some()) {
         let (parent, last) = models::split_name(module.name);
-        if let Some(set) = names::FUSED.iter().position(|set| set.contains(&last)) {
+        if let Some(set) = models::FUSED.iter().position(|set| set.contains(&last)) {
             let declared = view.declared.form(module.name, module.kind);
             let part = Part { name: module.name, is_quantized: module.is(Stored::Coded), declared };
             layers.entry((parent, set)).or_default().push(part);

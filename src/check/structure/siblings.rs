@@ -22,13 +22,10 @@ fn unpacked(name: &str) -> &str {
     }
 }
 
-/// Pairs of which a server needs both: it merges them into one layer.
-const PAIRS: [[&str; 2]; 2] = [["k_proj", "v_proj"], ["gate_proj", "up_proj"]];
-
 fn fused_parts(names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     for name in names {
         let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
-        let Some(pair) = PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
+        let Some(pair) = models::FUSED_PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
         let partner = if pair[0] == part { pair[1] } else { pair[0] };
         let partner = format!("{parent}.{partner}.weight");
         if !names.contains(partner.as_str()) {

@@ -93,6 +93,14 @@ pub fn split_name(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
+/// The name that patterns are matched with: the module of a weight or bias, else the tensor's own name.
+pub fn target_name(name: &str) -> &str {
+    match split_name(name) {
+        (module, "weight" | "bias") if !module.is_empty() => module,
+        _ => name,
+    }
+}
+
 /// Whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
 /// MLP of the 8B model (4304 columns) fits no 128-block.
 pub fn is_vision(module: &str) -> bool {

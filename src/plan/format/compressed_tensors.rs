@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Refusal, WireFormat};
 use crate::checkpoint::models;
-use crate::plan::Modules;
+use crate::plan::modules::Modules;
 
 /// The release of compressed-tensors whose layout this is.
 const VERSION: &str = "0.19.0";
@@ -61,13 +61,12 @@ impl WireFormat for CompressedTensors {
 /// A class next to names would win over the name of a part that vLLM has merged. To vLLM the head is a `ParallelLMHead`
 /// under another name, and only a regex reaches it.
 fn targets(names: &[&str], only_group: bool) -> Vec<String> {
-    let is_head = |name: &str| models::split_name(name).1 == "lm_head";
-    let linear = names.iter().filter(|name| !is_head(name)).map(|name| (*name).to_owned());
+    let linear = names.iter().filter(|name| !models::is_head(name)).map(|name| (*name).to_owned());
     let mut targets: Vec<String> = match only_group {
         true => linear.take(1).map(|_| "Linear".to_owned()).collect(),
         false => linear.collect(),
     };
-    if names.iter().any(|name| is_head(name)) {
+    if names.iter().any(|name| models::is_head(name)) {
         targets.push("re:.*lm_head".to_owned());
     }
     targets
@@ -75,7 +74,7 @@ fn targets(names: &[&str], only_group: bool) -> Vec<String> {
 
 /// What keeps its weights; vLLM asks for stacked experts by the names that the first expert's parts would have.
 fn ignored(modules: &Modules<'_>) -> Vec<String> {
-    let parts = ["0.gate_proj", "0.up_proj", "0.down_proj"];
-    let experts = modules.stacked_experts().iter().flat_map(|experts| parts.map(|part| format!("{experts}.{part}")));
+    let of_first = |experts: &str| models::EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
+    let experts = modules.stacked_experts().iter().flat_map(|experts| of_first(experts));
     modules.kept().iter().map(|name| (*name).to_owned()).chain(experts).collect()
 }

@@ -1,19 +1,19 @@
 //! The official Qwen and DeepSeek layout: `quant_method: fp8`, `weight_scale_inv`, full names of what stays.
 
-use qwen_fp8_schemes::{Dynamic, NumberKind, Scheme, Strategy, TensorSpec};
+use qwen_fp8_schemes::{Dynamic, NumberKind, Role, Scheme, Strategy, TensorSpec};
 use serde_json::{Value, json};
 
 use super::{Refusal, WireFormat};
-use crate::plan::Modules;
+use crate::plan::modules::Modules;
 
 pub(super) struct Fp8;
 
 impl WireFormat for Fp8 {
     fn suffix(&self, scheme: &dyn Scheme, spec: &TensorSpec) -> &'static str {
-        match (spec.suffix, scheme.weights().strategy) {
+        match (spec.role, scheme.weights().strategy) {
             // A block's scale is the factor to multiply by; the layout calls it the inverse all the same.
-            ("weight_scale", Strategy::Block(_)) => "weight_scale_inv",
-            (suffix, _) => suffix,
+            (Role::Scale, Strategy::Block(_)) => "weight_scale_inv",
+            _ => spec.suffix,
         }
     }
 

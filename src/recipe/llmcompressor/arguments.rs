@@ -1,9 +1,9 @@
 //! From explicit arguments to the scheme that computes them.
 
-use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Strategy, registered};
+use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Strategy, find_by_arguments};
 use serde_json::Value;
 
-use super::fields::{Arguments, DynamicName, Group, Kind, StrategyName};
+use super::fields::{DynamicName, GroupArguments, ModifierGroup, NumberType, StrategyName};
 use crate::checkpoint::text::unquoted;
 use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;
@@ -15,7 +15,7 @@ const MINMAX: [&str; 3] = ["memoryless_minmax", "minmax", "static_minmax"];
 /// The scheme that does what a group asks for, and the options with which it does; what stands in the way is reported.
 pub(super) fn scheme(
     builder: &mut Builder<'_>,
-    group: &Group,
+    group: &ModifierGroup,
     pointer: &str,
 ) -> Option<(&'static Registration, Value)> {
     let before = builder.diagnostics.len();
@@ -39,9 +39,7 @@ pub(super) fn scheme(
         return None;
     }
     let weights = weights?;
-    let found = registered().into_iter().find_map(|registration| {
-        (registration.from_arguments)(&weights, inputs.as_ref()).map(|options| (registration, options))
-    });
+    let found = find_by_arguments(&weights, inputs.as_ref()).next();
     if found.is_none() {
         let inputs = match &inputs {
             Some(inputs) => format!("inputs of {}", describe(inputs)),
@@ -52,9 +50,10 @@ pub(super) fn scheme(
             describe(&weights)
         ));
         let diagnostic = diagnostic.at(builder.document.spans.key(&weights_at)).label("not supported");
-        builder.report(match weights.symmetric {
-            true => diagnostic,
-            false => diagnostic.help("`symmetric: false` may be what stands in the way"),
+        builder.report(if weights.symmetric {
+            diagnostic
+        } else {
+            diagnostic.help("`symmetric: false` may be what stands in the way")
         });
     }
     found
@@ -63,9 +62,10 @@ pub(super) fn scheme(
 /// Reports an observer that is no plain minimum and maximum.
 pub(super) fn check_observer(builder: &mut Builder<'_>, observer: Option<&str>, pointer: &str) {
     let Some(observer) = observer.filter(|observer| !MINMAX.contains(observer)) else { return };
-    let message = match observer.contains("imatrix") {
-        true => format!("the observer `{}` needs calibration data", unquoted(observer)),
-        false => format!("no scheme of this build has the observer `{}`", unquoted(observer)),
+    let message = if observer.contains("imatrix") {
+        format!("the observer `{}` needs calibration data", unquoted(observer))
+    } else {
+        format!("no scheme of this build has the observer `{}`", unquoted(observer))
     };
     let diagnostic = Diagnostic::error(message).at(builder.document.spans.value(pointer));
     builder.report(diagnostic.help("leave it out, which means `memoryless_minmax`"));
@@ -77,7 +77,12 @@ enum Role {
     Inputs,
 }
 
-fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<QuantizationArgs> {
+fn resolve(
+    builder: &mut Builder<'_>,
+    arguments: &GroupArguments,
+    pointer: &str,
+    role: Role,
+) -> Option<QuantizationArgs> {
     let before = builder.diagnostics.len();
     let dynamic = dynamic(builder, arguments, pointer, role);
     if let Some(order) = &arguments.actorder
@@ -109,8 +114,8 @@ fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
     let resolved = QuantizationArgs {
         num_bits: num_bits?,
         kind: match arguments.kind {
-            Kind::Int => NumberKind::Int,
-            Kind::Float => NumberKind::Float,
+            NumberType::Int => NumberKind::Int,
+            NumberType::Float => NumberKind::Float,
         },
         symmetric: arguments.symmetric.0,
         strategy: strategy?,
@@ -120,7 +125,7 @@ fn resolve(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role
     (builder.diagnostics.len() == before).then_some(resolved)
 }
 
-fn dynamic(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str, role: Role) -> Option<Dynamic> {
+fn dynamic(builder: &mut Builder<'_>, arguments: &GroupArguments, pointer: &str, role: Role) -> Option<Dynamic> {
     let at = child(pointer, "dynamic");
     let written = match &arguments.dynamic {
         None => Dynamic::Static,
@@ -154,7 +159,7 @@ impl DynamicName {
 }
 
 /// llm-compressor infers a strategy that is not given from the group size.
-fn strategy(builder: &mut Builder<'_>, arguments: &Arguments, pointer: &str) -> Option<Strategy> {
+fn strategy(builder: &mut Builder<'_>, arguments: &GroupArguments, pointer: &str) -> Option<Strategy> {
     let size = arguments.group_size.map(|size| size.0);
     let written = match (arguments.strategy, size) {
         (Some(strategy), _) => strategy,

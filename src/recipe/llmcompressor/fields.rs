@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::recipe::fields::{Patterns, targets};
+use crate::recipe::patterns::{Patterns, targets};
 
 /// The fields of a `QuantizationModifier`.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -30,8 +30,8 @@ pub(in crate::recipe) struct Modifier {
 
     /// Groups of layers by name, each with explicit arguments. Give this or `scheme`.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, Group>", extend("minProperties" = 1, "examples" = [groups()]))]
-    pub(super) config_groups: Option<IndexMap<String, Group>>,
+    #[schemars(with = "BTreeMap<String, ModifierGroup>", extend("minProperties" = 1, "examples" = [groups()]))]
+    pub(super) config_groups: Option<IndexMap<String, ModifierGroup>>,
 
     /// Quantized key and value caches need calibration data, so that only `null` is accepted.
     #[serde(default)]
@@ -94,7 +94,7 @@ pub(in crate::recipe) struct Observers {
 /// One entry of `config_groups`.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
-pub(in crate::recipe) struct Group {
+pub(in crate::recipe) struct ModifierGroup {
     /// What the group takes.
     #[schemars(schema_with = "targets")]
     pub(super) targets: Patterns,
@@ -102,17 +102,17 @@ pub(in crate::recipe) struct Group {
     /// How the weights are quantized.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "num_bits": 8, "type": "float", "strategy": "channel", "symmetric": true }]))]
-    pub(super) weights: Option<Arguments>,
+    pub(super) weights: Option<GroupArguments>,
 
     /// How a layer's input is quantized while the model runs; without it, inputs stay as they are.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "num_bits": 8, "type": "float", "strategy": "token", "dynamic": true }]))]
-    pub(super) input_activations: Option<Arguments>,
+    pub(super) input_activations: Option<GroupArguments>,
 
     /// How a layer's output is quantized, which no scheme does: only `null` is accepted.
     #[serde(default)]
     #[schemars(extend("examples" = [null]))]
-    pub(super) output_activations: Option<Arguments>,
+    pub(super) output_activations: Option<GroupArguments>,
 
     /// The storage form by its compressed-tensors name; without it, the scheme's own.
     #[serde(default)]
@@ -123,7 +123,7 @@ pub(in crate::recipe) struct Group {
 /// compressed-tensors' `QuantizationArgs` as a recipe writes them.
 #[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
-pub(in crate::recipe) struct Arguments {
+pub(in crate::recipe) struct GroupArguments {
     /// Bits of a quantized number.
     #[serde(default = "eight")]
     #[schemars(extend("examples" = [8, 4]))]
@@ -132,7 +132,7 @@ pub(in crate::recipe) struct Arguments {
     /// What the quantized numbers are.
     #[serde(rename = "type", default)]
     #[schemars(extend("examples" = ["float"]))]
-    pub(super) kind: Kind,
+    pub(super) kind: NumberType,
 
     /// Whether the range is symmetric around zero, which makes zero points needless.
     #[serde(default = "yes")]
@@ -189,7 +189,7 @@ pub(in crate::recipe) struct Arguments {
 
 /// What quantized numbers are.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize, serde::Serialize)]
-pub(in crate::recipe) enum Kind {
+pub(in crate::recipe) enum NumberType {
     #[default]
     #[serde(rename = "int", alias = "INT", alias = "Int")]
     Int,
@@ -197,9 +197,9 @@ pub(in crate::recipe) enum Kind {
     Float,
 }
 
-impl JsonSchema for Kind {
+impl JsonSchema for NumberType {
     fn schema_name() -> Cow<'static, str> {
-        "Kind".into()
+        "NumberType".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -386,9 +386,12 @@ fn scheme(generator: &mut SchemaGenerator) -> Schema {
 
 /// `FP8` → `[Ff][Pp]8`: JSON Schema's regexes have no flags.
 fn letters_in_any_case(name: &str) -> String {
-    let letter = |c: char| match c.is_ascii_alphabetic() {
-        true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
-        false => c.to_string(),
+    let letter = |c: char| {
+        if c.is_ascii_alphabetic() {
+            format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())
+        } else {
+            c.to_string()
+        }
     };
     name.chars().map(letter).collect()
 }

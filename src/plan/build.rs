@@ -1,0 +1,187 @@
+//! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
+
+use qwen_fp8_schemes::{Format, Registration, Scheme};
+use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::layout::{ShardLayout, index_json};
+use crate::recipe::diagnostic::{Diagnostic, Level};
+use crate::recipe::{NonFinitePolicy, Recipe, ServingPolicy};
+
+use super::job::{Decision, Job};
+use super::modules::Modules;
+use super::planned_input::PlannedInput;
+use super::served::Served;
+use super::tensor_parallel::{self, Alignment};
+use super::{format, fused, inputs, non_finite, output, requantized, resolve, serving};
+
+/// Everything that a run needs to know, fixed before the first byte is read or written.
+#[derive(Debug)]
+pub struct Plan {
+    pub recipe: Recipe,
+    /// The source as it is stored.
+    pub checkpoint: Checkpoint,
+    /// The checkpoint's tensors as the rules ask for them, in its order.
+    pub inputs: Vec<PlannedInput>,
+    /// One per input, in their order.
+    pub decisions: Vec<Decision>,
+    /// One per input, in their order.
+    pub jobs: Vec<Job>,
+    /// The output's safetensors files.
+    pub shards: Vec<ShardLayout>,
+    /// Output files other than shards and copies, in the order in which they are written: the index, then `config.json`.
+    pub documents: Vec<(String, Vec<u8>)>,
+    /// Over how many GPUs the result can be served.
+    pub alignments: Vec<Alignment>,
+    /// What is worth knowing and stops nothing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A recipe and a checkpoint that do not go together.
+#[derive(Debug)]
+pub struct Refused {
+    /// The recipe whose text the diagnostics point into.
+    pub recipe: Recipe,
+    /// Errors and warnings, in the order in which they were found.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Plan {
+    /// Plans what `recipe` does to `checkpoint`.
+    ///
+    /// # Errors
+    /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
+    pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
+        let mut diagnostics = Vec::new();
+        diagnostics.extend(non_finite::refusals(&recipe));
+        let inputs = match inputs::prepare(&recipe, &checkpoint) {
+            Ok(inputs) => inputs,
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                return Err(Box::new(Refused { recipe, diagnostics }));
+            }
+        };
+        let decisions = resolve::resolve(&recipe, &inputs, &mut diagnostics);
+        diagnostics.extend(requantized::refusals(&recipe, checkpoint.quantized.as_deref(), &inputs, &decisions));
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
+        }
+        let wire = format::wire_format(recipe.format);
+        let (jobs, shards) = output::lay_out(&recipe, &checkpoint.shards, &inputs, &decisions, wire, &mut diagnostics);
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
+        }
+        let modules = Modules::of(&recipe, &inputs, &decisions, &jobs);
+        let served = Served {
+            recipe: &recipe,
+            config: &checkpoint.config,
+            inputs: &inputs,
+            decisions: &decisions,
+            modules: &modules,
+        };
+        let policy = recipe.serving;
+        diagnostics.extend(serving::check(&served).into_iter().map(|diagnostic| under(policy, diagnostic)));
+        if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
+            diagnostics.push(Diagnostic::warning("no tensor is quantized: the output is a copy of the checkpoint"));
+        }
+        let alignments = tensor_parallel::alignments(
+            modules.quantized.iter().map(|module| (module.input, module.scheme.weights().strategy)),
+            tensor_parallel::Heads::of(&checkpoint.config),
+        );
+        let config = if modules.quantized.is_empty() {
+            match checkpoint.quantized {
+                Some(_) => checkpoint.config.without_quantization_config(),
+                None => checkpoint.config.text(),
+            }
+        } else {
+            checkpoint.config.with_quantization_config(&wire.quantization_config(&modules))
+        };
+        drop(modules);
+        if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
+        }
+        let mut documents = Vec::new();
+        if shards.len() > 1 {
+            documents.push(("model.safetensors.index.json".to_owned(), index_json(&shards).into_bytes()));
+        }
+        documents.push(("config.json".to_owned(), config.into_bytes()));
+        Ok(Self { recipe, checkpoint, inputs, decisions, jobs, shards, documents, alignments, warnings: diagnostics })
+    }
+
+    /// What is wrong with a recipe whatever the checkpoint is: rules that its format cannot describe, or that cannot
+    /// keep what it wants kept.
+    pub fn check_recipe(recipe: &Recipe) -> Vec<Diagnostic> {
+        let format =
+            serving::format_holds_schemes(recipe).into_iter().map(|diagnostic| under(recipe.serving, diagnostic));
+        format.chain(non_finite::refusals(recipe)).collect()
+    }
+
+    /// Returns for each input the first one whose absolute maximum is also its own: itself, but for
+    /// [`AmaxScope::Fused`](qwen_fp8_schemes::AmaxScope::Fused).
+    pub fn amax_leaders(&self) -> Vec<usize> {
+        fused::amax_leaders(&self.recipe, &self.inputs, &self.jobs)
+    }
+
+    /// Reports whether NaN and infinity go into the output; else they end the run.
+    pub fn keeps_non_finite(&self) -> bool {
+        self.recipe.on_nonfinite == NonFinitePolicy::Keep
+    }
+
+    /// The scheme of a rule that quantizes.
+    pub fn scheme(&self, rule: usize) -> Option<&dyn Scheme> {
+        self.recipe.rules.get(rule)?.scheme.as_deref()
+    }
+
+    /// Returns the registration of the scheme that quantizes or decodes this input, `None` where bytes are copied.
+    pub fn registration(&self, input: usize) -> Option<&'static Registration> {
+        let rule = match &self.jobs[input] {
+            Job::Quantize { rule, .. } => Some(*rule),
+            Job::Dequantize { .. } => self.decisions[input].rule.map(|(rule, _)| rule),
+            Job::Copy { .. } | Job::PassThrough { .. } => None,
+        };
+        rule.map(|rule| self.recipe.rules[rule].registration)
+    }
+
+    /// The name that messages give a rule.
+    pub fn rule_label(&self, rule: usize) -> &str {
+        &self.recipe.rules[rule].label
+    }
+
+    /// The `scale_search` option of a rule, where its recipe gives one.
+    pub fn scale_search(&self, rule: usize) -> Option<&str> {
+        self.recipe.rules[rule].options.get("scale_search").and_then(Value::as_str)
+    }
+
+    /// The wire format of the output.
+    pub fn format(&self) -> Format {
+        self.recipe.format
+    }
+
+    /// The text of the recipe as it was read.
+    pub fn recipe_text(&self) -> &str {
+        &self.recipe.text.text
+    }
+
+    /// Bytes of all tensors of the source.
+    pub fn source_bytes(&self) -> u64 {
+        self.checkpoint.tensors.iter().map(|tensor| tensor.len).sum()
+    }
+
+    /// Bytes of all output files that the run computes; side files come on top.
+    pub fn output_bytes(&self) -> u64 {
+        let documents: u64 = self.documents.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.shards.iter().map(|shard| shard.size).sum::<u64>() + documents
+    }
+}
+
+/// The diagnostic as heavy as the recipe wants it.
+fn under(policy: ServingPolicy, diagnostic: Diagnostic) -> Diagnostic {
+    match policy {
+        ServingPolicy::Enforce => diagnostic,
+        ServingPolicy::Warn => Diagnostic { level: Level::Warning, ..diagnostic },
+    }
+}
+
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error)
+}

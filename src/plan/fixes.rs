@@ -1,0 +1,162 @@
+//! What a diagnostic tells people to write: patterns that select given modules and no others, and the lines that keep them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::recipe::{Dialect, Recipe};
+
+use super::fused;
+use super::planned_input::PlannedInput;
+
+/// The help that keeps these modules, and what servers merge them with, out of `rule`.
+pub(super) fn keep(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
+    let modules = fused::with_fused(inputs, modules);
+    keep_patterns(recipe, rule, &patterns(&modules, inputs), false)
+}
+
+/// The help that keeps what these patterns match out of `rule`; `optional` for patterns of other models too.
+pub(super) fn keep_patterns(recipe: &Recipe, rule: usize, patterns: &[String], optional: bool) -> String {
+    let list: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
+    let list = list.join(", ");
+    // With a single rule, `ignore` says the same in every form of a recipe.
+    if recipe.rules.len() == 1 || recipe.dialect == Dialect::LlmCompressor {
+        return format!("to keep it, add to `ignore`: {list}");
+    }
+    let before = format!("to keep it, put this rule before {}", recipe.rules[rule].label);
+    let is_toml = recipe.text.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    match (is_toml, optional) {
+        (true, false) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]"),
+        (true, true) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]\noptional = true"),
+        (false, false) => format!("{before}:\n- {{scheme: PASSTHROUGH, targets: [{list}]}}"),
+        (false, true) => format!("{before}:\n- {{scheme: PASSTHROUGH, targets: [{list}], optional: true}}"),
+    }
+}
+
+/// Patterns that match these modules of the checkpoint and no other ones.
+pub(crate) fn patterns(modules: &[&str], inputs: &[PlannedInput]) -> Vec<String> {
+    let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
+    let mut plain = Vec::new();
+    for module in modules {
+        match modules.len() > 1 {
+            true => {
+                let (words, numbers) = take_apart(module);
+                wanted.entry(words).or_default().insert(numbers);
+            }
+            false => plain.push((*module).to_owned()),
+        }
+    }
+    let mut there: BTreeMap<Vec<&str>, BTreeSet<Vec<u64>>> = BTreeMap::new();
+    for tensor in inputs {
+        let (words, numbers) = take_apart(tensor.target_name());
+        if wanted.contains_key(&words) {
+            there.entry(words).or_default().insert(numbers);
+        }
+    }
+    for (words, wanted) in &wanted {
+        let nothing = BTreeSet::new();
+        plain.extend(of_one_form(words, wanted, there.get(words).unwrap_or(&nothing)));
+    }
+    plain
+}
+
+/// A pattern in quotes, as YAML and TOML both read them.
+pub(crate) fn quoted(pattern: &str) -> String {
+    match pattern.contains('\'') || pattern.contains(char::is_control) {
+        true => serde_json::Value::from(pattern).to_string(),
+        false => format!("'{pattern}'"),
+    }
+}
+
+/// Patterns for names that have the same words and these numbers.
+fn of_one_form(words: &[&str], wanted: &BTreeSet<Vec<u64>>, there: &BTreeSet<Vec<u64>>) -> Vec<String> {
+    let slots = words.iter().filter(|word| word.is_empty()).count();
+    // After so many numbers that are spelt out, any others are wanted.
+    let spelt = (0..slots)
+        .find(|&spelt| {
+            let starts: BTreeSet<&[u64]> = wanted.iter().map(|numbers| &numbers[..spelt]).collect();
+            there.iter().filter(|numbers| starts.contains(&numbers[..spelt])).all(|numbers| wanted.contains(numbers))
+        })
+        .unwrap_or(slots);
+    if spelt == slots && (slots == 0 || wanted.len() == 1) {
+        return wanted.iter().map(|numbers| put_together(words, numbers, str::to_owned)).collect();
+    }
+    let mut texts: BTreeMap<&[u64], Vec<String>> = BTreeMap::new();
+    for numbers in wanted {
+        let (last, before) =
+            numbers[..spelt].split_last().map_or((None, &[][..]), |(last, before)| (Some(last), before));
+        let lasts = texts.entry(before).or_default();
+        lasts.extend(last.map(u64::to_string));
+        lasts.dedup();
+    }
+    texts
+        .into_iter()
+        .map(|(before, lasts)| {
+            let mut numbers: Vec<String> = before.iter().map(u64::to_string).collect();
+            match &lasts[..] {
+                [] => {}
+                [only] => numbers.push(only.clone()),
+                several => numbers.push(format!("({})", several.join("|"))),
+            }
+            numbers.resize(slots, r"\d+".to_owned());
+            format!("re:{}$", put_together(words, &numbers, regex::escape))
+        })
+        .collect()
+}
+
+/// The parts of a name between its dots, empty where a number stands, and the numbers.
+fn take_apart(name: &str) -> (Vec<&str>, Vec<u64>) {
+    let mut numbers = Vec::new();
+    let words = name.split('.').map(|part| match part.parse::<u64>() {
+        // A sign or a leading zero would not come back.
+        Ok(number) if number.to_string() == part => {
+            numbers.push(number);
+            ""
+        }
+        _ => part,
+    });
+    (words.collect(), numbers)
+}
+
+fn put_together(words: &[&str], numbers: &[impl ToString], spell: impl Fn(&str) -> String) -> String {
+    let mut numbers = numbers.iter();
+    let parts: Vec<String> = words
+        .iter()
+        .map(|word| match word.is_empty() {
+            true => numbers.next().map_or_else(String::new, ToString::to_string),
+            false => spell(word),
+        })
+        .collect();
+    parts.join(&spell("."))
+}
+
+/// The distinct modules of these tensors, in their order.
+pub(super) fn modules<'a>(tensors: impl IntoIterator<Item = &'a PlannedInput>) -> Vec<&'a str> {
+    let mut modules: Vec<&str> = tensors.into_iter().map(PlannedInput::target_name).collect();
+    modules.dedup();
+    modules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: &[&str], wanted: &[&str]) -> Vec<String> {
+        let (words, _) = take_apart(wanted[0]);
+        let numbers = |names: &[&str]| names.iter().map(|name| take_apart(name).1).collect();
+        of_one_form(&words, &numbers(wanted), &numbers(names))
+    }
+
+    #[test]
+    fn patterns_are_as_short_as_they_can_be() {
+        let layers = ["a.0.b", "a.1.b", "a.2.b"];
+        assert_eq!(of(&layers, &layers), [r"re:a\.\d+\.b$"]);
+        assert_eq!(of(&layers, &layers[1..]), [r"re:a\.(1|2)\.b$"]);
+        assert_eq!(of(&layers, &layers[..1]), ["a.0.b"]);
+        assert_eq!(of(&["head"], &["head"]), ["head"]);
+        let experts = ["a.0.e.0.b", "a.0.e.1.b", "a.1.e.0.b", "a.1.e.1.b"];
+        assert_eq!(of(&experts, &experts), [r"re:a\.\d+\.e\.\d+\.b$"]);
+        assert_eq!(of(&experts, &experts[2..]), [r"re:a\.1\.e\.\d+\.b$"]);
+        assert_eq!(of(&experts, &experts[1..3]), [r"re:a\.0\.e\.1\.b$", r"re:a\.1\.e\.0\.b$"]);
+        assert_eq!(of(&experts, &experts[1..]), [r"re:a\.0\.e\.1\.b$", r"re:a\.1\.e\.(0|1)\.b$"]);
+        assert_eq!(quoted("a'b\n"), r#""a'b\n""#);
+    }
+}

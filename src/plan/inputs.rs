@@ -1,0 +1,74 @@
+//! What a plan starts from: the tensors of a checkpoint as the rules ask for them, each stack of experts as matrices, each
+//! FP8 weight with its scales as one weight.
+
+use std::sync::Arc;
+
+use crate::checkpoint::experts::{ExpertMatrix, ExpertStacks, ExpertsError};
+use crate::checkpoint::text::sentence;
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{ExpertsPolicy, Recipe};
+
+use super::fp8_source::Fp8Tensors;
+use super::planned_input::{InputData, PlannedInput};
+
+/// Prepares the inputs that the recipe's policies make of a checkpoint, in its order.
+///
+/// # Errors
+/// What stands in the way: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
+pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<PlannedInput>, Diagnostic> {
+    let mut fp8 = Fp8Tensors::default();
+    if let Some(how) = &checkpoint.quantized {
+        fp8 = Fp8Tensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
+    }
+    let mut stacks = None;
+    if recipe.experts == ExpertsPolicy::Split && checkpoint.has_stacked_experts() {
+        stacks = Some(checkpoint.expert_stacks().map_err(|error| cannot_split(&error))?);
+    }
+    Ok(inputs(checkpoint, fp8, stacks.as_ref()))
+}
+
+/// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known.
+pub(crate) fn split_where_known(checkpoint: &Checkpoint) -> Vec<PlannedInput> {
+    let stacks = checkpoint.expert_stacks().ok();
+    inputs(checkpoint, Fp8Tensors::default(), stacks.as_ref())
+}
+
+fn inputs(checkpoint: &Checkpoint, mut fp8: Fp8Tensors, stacks: Option<&ExpertStacks>) -> Vec<PlannedInput> {
+    let mut inputs = Vec::with_capacity(checkpoint.tensors.len());
+    for (index, tensor) in checkpoint.tensors.iter().enumerate() {
+        if fp8.is_scale(index) {
+            continue;
+        }
+        if let Some(weight) = fp8.weights.remove(&index) {
+            inputs.push(weight);
+        } else if let Some(matrices) = stacks.and_then(|stacks| stacks.matrices(tensor)) {
+            let stack: Arc<str> = tensor.name.as_str().into();
+            inputs.extend(matrices.into_iter().map(|matrix| matrix_of(tensor, stack.clone(), matrix)));
+        } else {
+            inputs.push(PlannedInput::stored(tensor));
+        }
+    }
+    inputs
+}
+
+fn matrix_of(stack: &Tensor, part_of: Arc<str>, matrix: ExpertMatrix) -> PlannedInput {
+    let ExpertMatrix { name, shape, offset, len, stride } = matrix;
+    let data = match stride {
+        Some(stride) => InputData::Transposed { shard: stack.shard, offset, stride },
+        None => InputData::Stored { shard: stack.shard, offset },
+    };
+    PlannedInput { name, dtype: stack.dtype, shape: shape.to_vec(), len, data, part_of: Some(part_of) }
+}
+
+fn cannot_decode(how: &str, why: &str) -> Diagnostic {
+    Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
+        .help(format!("it cannot be decoded: {}", sentence(why)))
+        .help("start from its BF16 original; quantizing twice loses what the first pass kept")
+}
+
+fn cannot_split(error: &ExpertsError) -> Diagnostic {
+    let why = error.to_string();
+    Diagnostic::error(format!("`experts: split` cannot take the stacks apart: {}", sentence(&why)))
+        .help("`experts: keep` keeps stacked experts as they are")
+}

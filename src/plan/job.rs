@@ -1,0 +1,41 @@
+//! What is decided for each input of a plan, the work that follows from it, and the places it writes to.
+
+use qwen_fp8_schemes::TensorSpec;
+
+/// The rule that decided one input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The rule that takes the input and which of its targets matched; an input that no rule takes is copied.
+    pub rule: Option<(usize, usize)>,
+}
+
+/// The work for one input.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Writes the values to this place as they are.
+    Copy { to: Slot },
+    /// Writes the codes and the scales of an FP8 weight to these places as they are.
+    PassThrough { codes: Slot, scales: Slot },
+    /// Writes the decoded values of an FP8 weight to this place.
+    Dequantize { to: Slot },
+    /// Writes these tensors by the scheme of this rule.
+    Quantize { rule: usize, outputs: Vec<(TensorSpec, Slot)> },
+}
+
+impl Job {
+    /// Returns the places that are written, in the order of what is written.
+    pub fn slots(&self) -> Vec<Slot> {
+        match self {
+            Self::Copy { to } | Self::Dequantize { to } => vec![*to],
+            Self::PassThrough { codes, scales } => vec![*codes, *scales],
+            Self::Quantize { outputs, .. } => outputs.iter().map(|(_, slot)| *slot).collect(),
+        }
+    }
+}
+
+/// A tensor of the output: `shards[shard].tensors[tensor]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub shard: usize,
+    pub tensor: usize,
+}

@@ -1,0 +1,19 @@
+//! What the serving rules look at.
+
+use crate::checkpoint::config::Config;
+use crate::recipe::Recipe;
+
+use super::job::Decision;
+use super::modules::Modules;
+use super::planned_input::PlannedInput;
+
+/// A plan before it is complete, as the serving rules look at it.
+pub(super) struct Served<'a> {
+    pub(super) recipe: &'a Recipe,
+    /// The source's `config.json`.
+    pub(super) config: &'a Config,
+    pub(super) inputs: &'a [PlannedInput],
+    /// One per input.
+    pub(super) decisions: &'a [Decision],
+    pub(super) modules: &'a Modules<'a>,
+}

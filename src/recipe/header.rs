@@ -1,0 +1,162 @@
+//! The keys that every recipe may have beside its rules: their types, and with them their part of the JSON Schema.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use qwen_fp8_schemes::Format;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::checkpoint::text;
+use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
+use crate::recipe::schema::{object_of, properties};
+
+/// What a recipe says beside its rules.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+pub(super) struct RecipeHeader {
+    /// Where an editor finds the schema of this file. The tool itself does not read it.
+    #[serde(rename = "$schema", default)]
+    #[schemars(with = "String", extend("examples" = ["../schemas/recipe.schema.json"]))]
+    #[expect(dead_code, reason = "accepted for editors and never read")]
+    schema: Option<String>,
+
+    /// The version of the recipe language. There is one.
+    #[serde(default)]
+    #[schemars(schema_with = "version", default = "first_version")]
+    #[expect(dead_code, reason = "the schema holds it to the one version there is")]
+    version: Option<u64>,
+
+    /// The checkpoint to quantize: a directory, or a model id that is looked up in the Hugging Face cache. `--model`
+    /// on the command line overrides it.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen/Qwen3-VL-8B-Instruct", "./my-checkpoint"]))]
+    pub(super) model: Option<String>,
+
+    /// The directory to write, which must not exist. `--output` on the command line overrides it.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen3-VL-8B-Instruct-FP8"]))]
+    pub(super) output: Option<String>,
+
+    /// The layout of the output, which decides the tensor names and what `config.json` says. Without it: `fp8` where that
+    /// layout has a place for every scheme of the recipe, else `compressed-tensors`.
+    #[serde(default)]
+    #[schemars(with = "FormatName", extend("examples" = ["compressed-tensors"]))]
+    pub(super) format: Option<FormatName>,
+
+    /// The largest output shard, in bytes or with a unit (1 GB is 10^9 bytes, 1 GiB is 2^30). Without it, the output is
+    /// cut into shards as the source is.
+    #[serde(default)]
+    #[schemars(with = "ByteSize")]
+    pub(super) max_shard_size: Option<ByteSize>,
+
+    /// What happens when a server would refuse the output or load it wrong: `enforce` makes it an error before anything
+    /// is written, `warn` a warning.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["warn"]))]
+    pub(super) serving: ServingPolicy,
+
+    /// What happens to a NaN or an infinity in a weight that is to be quantized: `error` ends the run and names it, `keep`
+    /// carries it into the output as llm-compressor does, where all weights under its scale become NaN or zero. FP8 schemes
+    /// only.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["keep"]))]
+    pub(super) on_nonfinite: NonFinitePolicy,
+
+    /// What happens to the experts of a mixture-of-experts model that the checkpoint stacks in three dimensions: `split`
+    /// makes of each expert the matrices that servers know (`experts.0.gate_proj`, …), which the rules then take; `keep`
+    /// leaves the stacks as they are; `error` stops unless a rule keeps them. Experts that are stored one by one need
+    /// nothing.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["split"]))]
+    pub(super) experts: ExpertsPolicy,
+}
+
+/// The name of an output layout.
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+pub(super) enum FormatName {
+    /// The layout of the official Qwen and DeepSeek FP8 checkpoints: `quant_method: fp8`, scales as `weight_scale_inv`.
+    #[serde(rename = "fp8")]
+    Fp8,
+    /// The layout that llm-compressor writes: `quant_method: compressed-tensors`, scales as `weight_scale`.
+    #[serde(rename = "compressed-tensors")]
+    CompressedTensors,
+}
+
+impl FormatName {
+    /// The name for a schema's `default`.
+    pub(super) fn of(format: Format) -> &'static str {
+        match format {
+            Format::Fp8 => "fp8",
+            Format::CompressedTensors => "compressed-tensors",
+        }
+    }
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Fp8 => Self::Fp8,
+            FormatName::CompressedTensors => Self::CompressedTensors,
+        }
+    }
+}
+
+/// A number of bytes: an integer, or a string with a unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByteSize(pub(super) u64);
+
+/// JSON holds integers exactly up to here.
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "string", "pattern": "^[1-9][0-9]{0,5} ?([kKMGT]i?)?B$", "examples": ["5GB", "4GiB"] },
+                { "type": "integer", "minimum": 1, "maximum": MAX_INTEGER },
+            ],
+            "examples": ["5GB", "4GiB", 5_000_000_000_u64],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Bytes(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Bytes(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => text::parse(&text).map(Self).map_err(de::Error::custom),
+        }
+    }
+}
+
+fn version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "const": 1, "examples": [1] })
+}
+
+fn first_version() -> u64 {
+    1
+}
+
+static PROPERTIES: LazyLock<Map<String, Value>> = LazyLock::new(|| properties(&object_of::<RecipeHeader>()));
+
+/// The keys that every form of a recipe may have.
+pub(super) fn header_keys() -> impl Iterator<Item = &'static str> {
+    PROPERTIES.keys().map(String::as_str)
+}
+
+/// The JSON Schema of the header's keys, for forms whose format is this one where none is written.
+pub(super) fn header_properties(format: Format) -> Map<String, Value> {
+    let mut header = PROPERTIES.clone();
+    header["format"]["default"] = FormatName::of(format).into();
+    header
+}

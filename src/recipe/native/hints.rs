@@ -1,0 +1,39 @@
+//! What the native dialect knows of unknown keys: the scheme that has such an option, the map that has such a key.
+
+use serde_json::Value;
+
+use super::schema::rule_branches;
+use crate::recipe::explain::Hints;
+use crate::recipe::front_end::Misplaced;
+use crate::recipe::suggest::list;
+
+/// The native dialect's [`Hints`].
+pub(in crate::recipe) struct NativeHints {
+    /// Help for keys of other dialects.
+    pub(in crate::recipe) others: Misplaced,
+}
+
+impl Hints for NativeHints {
+    fn misplaced(&self, pointer: &str, key: &str, schema: &Value) -> Option<String> {
+        if pointer.is_empty()
+            && let Some(help) = (self.others)(key)
+        {
+            return Some(help);
+        }
+        let has_rules = schema["properties"].get("rules").is_some();
+        let is_of_a_rule = has_rules && schemes_with(key).next().is_some();
+        is_of_a_rule.then(|| "it belongs in an entry of `rules`".to_owned())
+    }
+
+    fn foreign(&self, key: &str, schema: &Value) -> Option<String> {
+        let scheme = schema["properties"]["scheme"]["const"].as_str()?;
+        let names = list(schemes_with(key), "and");
+        (!names.is_empty()).then(|| format!("it is an option of {names}, not of `{scheme}`"))
+    }
+}
+
+/// The names of the schemes whose rules may have this key.
+fn schemes_with(key: &str) -> impl Iterator<Item = &'static str> {
+    let with_key = move |branch: &&super::schema::Branch| branch.schema["properties"].get(key).is_some();
+    rule_branches().iter().filter(with_key).map(|branch| branch.name)
+}

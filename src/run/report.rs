@@ -1,0 +1,37 @@
+//! The outcome of a run in numbers: what it did, what it met, what it cost.
+
+use serde::Serialize;
+
+use crate::checkpoint::manifest::NonFinite;
+use crate::run::stats::{DegenerateScaleCounts, TensorStats};
+use crate::run::timings::{Bound, Shares, TensorTime};
+
+/// The outcome of a run that succeeded.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    pub wall_seconds: f64,
+    /// User and system time of the whole process.
+    pub cpu_seconds: f64,
+    /// Largest resident size of the process in bytes; `None` where the system does not tell.
+    pub peak_memory: Option<u64>,
+    /// Bytes of tensor data that were read; data that is read in two passes counts twice.
+    pub bytes_read: u64,
+    /// Bytes of the output directory.
+    pub bytes_written: u64,
+    /// Bytes read per second of wall time.
+    pub bytes_per_second: f64,
+    pub workers: usize,
+    pub simd: &'static str,
+    pub tensors_copied: usize,
+    pub tensors_dequantized: usize,
+    pub tensors_quantized: usize,
+    /// Weights whose NaN and infinity went into the output, in the order of the checkpoint.
+    pub non_finite: Vec<TensorStats<NonFinite>>,
+    /// Weights with degenerate scales, in the same order.
+    #[serde(rename = "odd_scales")]
+    pub degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
+    pub shares: Shares,
+    pub bound_by: Bound,
+    /// The slowest tensors, longest time first.
+    pub slowest: Vec<TensorTime>,
+}

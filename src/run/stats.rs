@@ -1,0 +1,96 @@
+//! What a run meets in weights that is worth telling, gathered by weight: NaNs and infinities that it carries into its
+//! output, and groups with remarkable scales.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use qwen_fp8_schemes::NonFiniteCount;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::manifest::NonFinite;
+use crate::plan::{Job, Plan};
+
+/// A weight and what was met in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorStats<T> {
+    pub tensor: String,
+    #[serde(flatten)]
+    pub counts: T,
+}
+
+/// Groups of a weight whose scale says more than how large they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegenerateScaleCounts {
+    /// Groups of zeros.
+    pub zero: u64,
+    /// Groups too small for a scale of their own.
+    pub underflowed: u64,
+    /// Groups whose scale is subnormal.
+    pub subnormal: u64,
+    /// Row and column where the first of them begins.
+    pub first: Option<[u64; 2]>,
+}
+
+/// What has been met so far, by number of the source tensor.
+#[derive(Debug, Default)]
+pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
+
+// The sums and the first place are the same in whatever order bands come.
+impl StatsByTensor<NonFinite> {
+    /// Takes in one band: what it holds, and how many of the scales that it stored are no counts.
+    pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
+        let first = count.first.map(|first| [first.row as u64, first.column as u64]);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(tensor).or_default();
+        known.nan += count.nan;
+        known.infinite += count.infinite;
+        known.scales += scales;
+        known.first = known.first.into_iter().chain(first).min();
+    }
+}
+
+impl StatsByTensor<DegenerateScaleCounts> {
+    /// Takes in one band.
+    pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::OddScales) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(tensor).or_default();
+        known.zero += odd.zero;
+        known.underflowed += odd.underflowed;
+        known.subnormal += odd.subnormal;
+        let first = odd.first.map(|place| place.map(|index| index as u64));
+        known.first = known.first.into_iter().chain(first).min();
+    }
+}
+
+impl<T: Clone> StatsByTensor<T> {
+    /// Takes in what an earlier run has met in weights that this one does not read again.
+    pub(super) fn set(&self, plan: &Plan, met: &[TensorStats<T>], is_read_again: impl Fn(&Job) -> bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for TensorStats { tensor, counts } in met {
+            let known = plan.inputs.iter().position(|known| known.name == *tensor);
+            all.extend(known.filter(|&known| !is_read_again(&plan.jobs[known])).map(|known| (known, counts.clone())));
+        }
+    }
+
+    /// What was met in the weights whose first output lies in this shard, once that is complete.
+    pub(super) fn of_shard(&self, plan: &Plan, shard: usize) -> Vec<TensorStats<T>> {
+        let is_there = |job: &Job| match job {
+            Job::Copy { .. } | Job::PassThrough { .. } | Job::Dequantize { .. } => false,
+            Job::Quantize { outputs, .. } => outputs.first().is_some_and(|(_, slot)| slot.shard == shard),
+        };
+        self.select(plan, is_there)
+    }
+
+    /// All, in the order of the checkpoint.
+    pub(super) fn all(&self, plan: &Plan) -> Vec<TensorStats<T>> {
+        self.select(plan, |_| true)
+    }
+
+    fn select(&self, plan: &Plan, is_wanted: impl Fn(&Job) -> bool) -> Vec<TensorStats<T>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = all.iter().filter(|&(&tensor, _)| is_wanted(&plan.jobs[tensor]));
+        wanted
+            .map(|(&tensor, counts)| TensorStats { tensor: plan.inputs[tensor].name.clone(), counts: counts.clone() })
+            .collect()
+    }
+}
