@@ -138,7 +138,7 @@ impl<'a> Package<'a> {
                     Regex::new(&item).unwrap().is_match(code)
                 };
                 let (glob, _) = globs.find(|(_, target)| *target != file && defines(&self.files[*target].code))?;
-                Some([&glob[..], &[name.clone()]].concat())
+                Some([&glob[..], std::slice::from_ref(name)].concat())
             };
             let Some(target) = self.aliases[file].get(name).cloned().or_else(from_glob) else { return path };
             if target == path[..=depth] {
