@@ -3,6 +3,7 @@
 //! Tests lie by the module that they are about. What must not share a process with the others is a target of its own in
 //! `Cargo.toml`, which says why.
 
+mod architecture;
 mod check;
 mod checkpoint;
 mod cli;

@@ -6,5 +6,7 @@ pub(crate) mod ground;
 pub(crate) mod judge;
 pub(crate) mod proof;
 pub(crate) mod random;
+pub(crate) mod rust_imports;
+pub(crate) mod rust_source;
 pub(crate) mod scene;
 pub(crate) mod shapes;

@@ -1,0 +1,17 @@
+//! The house rules that no compiler holds: names that mean one thing, walls, no circles of files, prose.
+
+mod circles;
+mod names;
+mod packages;
+mod prose;
+mod walls;
+
+use std::sync::OnceLock;
+
+use crate::support::rust_source::{SourceText, read_sources};
+
+/// All code that is held to the rules, read once.
+fn sources() -> &'static [SourceText] {
+    static SOURCES: OnceLock<Vec<SourceText>> = OnceLock::new();
+    SOURCES.get_or_init(|| read_sources(&["schemes/src", "src"]))
+}
