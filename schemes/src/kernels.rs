@@ -25,6 +25,7 @@ mod search;
 mod signed;
 mod table;
 mod thresholds;
+mod walk;
 
 pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};

@@ -1,7 +1,7 @@
 //! The absolute maximum of a group of 16 or 32 elements, which is too small for a loop to be vectorized.
 
-use super::rows::Poisoned;
 use super::signed::Signed;
+use super::walk::FoundNonFinite;
 use crate::Simd;
 use crate::simd::Level;
 
@@ -11,13 +11,13 @@ pub(super) fn group_maxima<E: Signed, const N: usize>(
     groups: &[[E::Raw; N]],
     maxima: &mut [E::Magnitude],
     simd: Simd,
-) -> Result<(), Poisoned> {
+) -> Result<(), FoundNonFinite> {
     let mut highest = E::Magnitude::default();
     for (maximum, group) in maxima.iter_mut().zip(groups) {
         *maximum = group_maximum::<E, N>(group, simd);
         highest = highest.max(*maximum);
     }
-    if highest >= E::INFINITE { Err(Poisoned) } else { Ok(()) }
+    if highest >= E::INFINITE { Err(FoundNonFinite) } else { Ok(()) }
 }
 
 /// The largest magnitude of a group.

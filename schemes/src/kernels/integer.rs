@@ -4,9 +4,10 @@ use super::absmax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{join_pairs, pack, packed_bytes};
 use super::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};
-use super::rows::{Poisoned, RowKernel, by_row};
+use super::rows::{RowKernel, by_row};
 use super::scale;
 use super::signed::Signed;
+use super::walk::FoundNonFinite;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
 /// The arithmetic of a cast to integers.
@@ -132,7 +133,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let cast = self.cast;
         self.groups.measure::<E>(cast, elements)?;
         if !self.tensor {
@@ -213,7 +214,11 @@ impl<E: Signed, const ROUNDED: bool> Integers<'_, E, ROUNDED> {
 impl<M: Copy + Ord + Default> Groups<M> {
     /// Looks for the extremes of the groups of a row.
     #[inline(always)]
-    fn measure<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast, elements: &[E::Raw]) -> Result<(), Poisoned> {
+    fn measure<E: Signed<Magnitude = M>>(
+        &mut self,
+        cast: IntegerCast,
+        elements: &[E::Raw],
+    ) -> Result<(), FoundNonFinite> {
         let groups = elements.chunks_exact(cast.width.max(1));
         if self.below.is_empty() {
             for (above, elements) in self.above.iter_mut().zip(groups) {
@@ -225,7 +230,7 @@ impl<M: Copy + Ord + Default> Groups<M> {
             }
         }
         let greatest = self.above.iter().chain(&self.below).max();
-        if greatest.is_some_and(|&greatest| greatest >= E::INFINITE) { Err(Poisoned) } else { Ok(()) }
+        if greatest.is_some_and(|&greatest| greatest >= E::INFINITE) { Err(FoundNonFinite) } else { Ok(()) }
     }
 
     /// Turns extremes into scales and zero points.

@@ -3,10 +3,11 @@
 use super::element::{Bf16, F16, F32};
 use super::group::group_maxima;
 use super::pack::pack_pairs;
-use super::rows::{Poisoned, RowKernel, by_row};
+use super::rows::{RowKernel, by_row};
 use super::signed::Signed;
 use super::table::{Place, cast_by_powers};
 use super::thresholds::Thresholds;
+use super::walk::FoundNonFinite;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -77,7 +78,7 @@ impl<'a, E: Signed> Scales<'a, E> {
 
     /// Computes and stores the scales of a row; returns their reciprocals.
     #[inline(always)]
-    fn row(&mut self, row: usize, groups: &[[E::Raw; MX_GROUP]], simd: Simd) -> Result<&[f32], Poisoned> {
+    fn row(&mut self, row: usize, groups: &[[E::Raw; MX_GROUP]], simd: Simd) -> Result<&[f32], FoundNonFinite> {
         group_maxima::<E, MX_GROUP>(groups, &mut self.maxima, simd)?;
         let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
         for ((byte, reciprocal), &maximum) in bytes.iter_mut().zip(&mut self.reciprocals).zip(&self.maxima) {
@@ -101,7 +102,7 @@ impl<E: Signed> RowKernel for Bytes<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let reciprocals = self.scales.row(row, elements.as_chunks().0, simd)?;
         for (spread, &reciprocal) in self.reciprocals.as_chunks_mut().0.iter_mut().zip(reciprocals) {
             *spread = [reciprocal; MX_GROUP];
@@ -126,7 +127,7 @@ impl RowKernel for BytesByTable<'_> {
     type Source = Bf16;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[[u8; 2]], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[[u8; 2]], simd: Simd) -> Result<(), FoundNonFinite> {
         let reciprocals = self.scales.row(row, elements.as_chunks().0, simd)?;
         self.places.clear();
         self.places.extend(reciprocals.iter().map(|&reciprocal| Place::of_power(reciprocal)));
@@ -149,7 +150,7 @@ impl<E: Signed> RowKernel for Nibbles<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let groups = elements.as_chunks::<MX_GROUP>().0;
         let reciprocals = self.scales.row(row, groups, simd)?;
         let unpacked = self.unpacked.as_chunks_mut::<MX_GROUP>().0;

@@ -3,9 +3,10 @@
 use super::element::{Bf16, F16, F32};
 use super::group::group_maxima;
 use super::pack::pack_pairs;
-use super::rows::{Poisoned, RowKernel, by_row};
+use super::rows::{RowKernel, by_row};
 use super::signed::Signed;
 use super::thresholds::Thresholds;
+use super::walk::FoundNonFinite;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -84,7 +85,7 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let groups = elements.as_chunks::<NVFP4_GROUP>().0;
         group_maxima::<E, NVFP4_GROUP>(groups, &mut self.maxima, simd)?;
         let scales = &mut self.scales[row * groups.len()..][..groups.len()];

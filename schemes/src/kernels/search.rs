@@ -5,10 +5,10 @@
 //! looked at as well; those below it clip the largest weights.
 
 use super::absmax::maximum;
-use super::band::{Caster, Poisoned, Walk};
 use super::e4m3;
 use super::element::Element;
 use super::scale;
+use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
 
@@ -31,10 +31,10 @@ pub(super) struct BySearch<'a, C: Caster> {
 }
 
 impl<C: Caster> Vectorized for BySearch<'_, C> {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width], groups_of_a_row } = self;
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
             for index in 0..groups_of_a_row {
@@ -63,12 +63,12 @@ struct Group {
 impl Group {
     /// The scale under which the codes are nearest to the elements; the first of those that are equally good.
     #[inline(always)]
-    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, Poisoned> {
+    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, FoundNonFinite> {
         let rows = self.first_row..self.first_row + self.rows;
         let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
         let maximum = maxima.max().unwrap_or_default();
         if maximum >= C::Source::INFINITE {
-            return Err(Poisoned);
+            return Err(FoundNonFinite);
         }
         let amax = C::Source::widen(maximum);
         let mut least = f64::INFINITY;
