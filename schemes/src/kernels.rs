@@ -30,7 +30,7 @@ mod walk;
 pub use absmax::{absmax, non_finite};
 pub(crate) use band::{Cast, Grouping, quantize};
 pub use cast::cast_e4m3;
-pub use decode::{Codes, decode};
+pub use decode::{Fp8Codes, decode};
 pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
 pub(crate) use keep::keep;
 pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};

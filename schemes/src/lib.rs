@@ -31,7 +31,7 @@ mod wna8;
 pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
+pub use kernels::{Fp8Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
 pub use scheme::{

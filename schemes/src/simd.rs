@@ -1,4 +1,4 @@
-//! Which instruction set a kernel uses; the choice is the caller's, the proof that the machine has it is here.
+//! Instruction sets: the caller chooses one, and the proof that the machine has it is made here.
 
 use std::fmt;
 
@@ -107,8 +107,7 @@ fn run_avx512<W: Vectorized>(work: W) -> W::Output {
     work.run(Simd(Level::Avx512))
 }
 
-/// Asks for what lies so many bytes after the beginning of `value`, and is as large, to be brought into the cache. There may
-/// be nothing.
+/// Brings into the cache the memory that lies `bytes` after `value` and is as large; it need not belong to the program.
 #[inline(always)]
 pub(crate) fn prefetch_after<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]

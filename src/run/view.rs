@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use qwen_fp8_schemes::{Codes, SourceDtype, decode};
+use qwen_fp8_schemes::{Fp8Codes, SourceDtype, decode};
 
 use crate::checkpoint::view::Float8;
 use crate::checkpoint::{Tensor, View};
@@ -179,7 +179,7 @@ impl Rows {
         self.scales.clear();
         self.scales.extend(values(float8.scale.dtype, &self.scale_bytes));
         let codes = self.staging.filled(at, len);
-        let codes = Codes { codes, columns, first_row, group: float8.group, scales: &self.scales };
+        let codes = Fp8Codes { codes, columns, first_row, group: float8.group, scales: &self.scales };
         decode(codes, dtype, out);
         Ok((len + self.scale_bytes.len()) as u64)
     }

@@ -1,6 +1,6 @@
 //! Walks a band of rows group by group: absolute maxima, scales, then the cast.
 
-use super::absmax::{Maxima, first_non_finite, maximum};
+use super::absmax::{BlockAmaxes, first_non_finite, maximum};
 use super::division::Division;
 use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};
@@ -11,12 +11,12 @@ use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
-/// Which elements of a weight share a scale.
+/// Grouping of the scales of E4M3: the elements of a weight that share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grouping {
     Tensor,
     Channel,
-    /// Tiles of so many rows and columns, neither of them zero.
+    /// Blocks of these numbers of rows and columns, neither of them zero.
     Block([usize; 2]),
 }
 
@@ -24,16 +24,17 @@ pub(crate) enum Grouping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cast {
     pub(crate) grouping: Grouping,
-    /// What the scales are rounded to and stored as.
+    /// The dtype that scales are rounded to and stored as.
     pub(crate) scale_dtype: SourceDtype,
-    /// Whether the quotient is rounded to the source dtype before it is rounded to E4M3.
+    /// Rounds the quotient to the source dtype before it is rounded to E4M3.
     pub(crate) round_quotient: bool,
-    /// Whether the scale of a row or tile is the one that leaves the least squared error.
+    /// Searches for the scale of each channel or block that leaves the least squared error.
     pub(crate) search: bool,
 }
 
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
+    // One instance for each source dtype and rounding: branches inside of the loops would keep LLVM from vectorizing them.
     match (band.source.dtype, cast.round_quotient) {
         (SourceDtype::Bf16, false) if band.simd != Simd::PORTABLE => run::<ByTable<false>>(cast, band, weight, scales),
         (SourceDtype::Bf16, true) if band.simd != Simd::PORTABLE => run::<ByTable<true>>(cast, band, weight, scales),
@@ -123,9 +124,10 @@ impl<C: Caster> Vectorized for ByBlock<'_, C> {
     #[inline(always)]
     fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width] } = self;
-        let mut maxima = Maxima::<C::Source>::of(walk.columns, width);
+        let mut maxima = BlockAmaxes::<C::Source>::of(walk.columns, width);
         let mut divisors = Vec::with_capacity(walk.columns.div_ceil(width));
         let mut block = 0;
+        // Strips of blocks, which would be read from a nearer cache the second time, were slower: see `BlockAmaxes::add`.
         for first_row in (0..walk.rows).step_by(height) {
             let rows = first_row..walk.rows.min(first_row.saturating_add(height));
             maxima.clear();

@@ -1,11 +1,11 @@
-//! Groups whose stored scale says that they are no ordinary ones: of zeros, or of numbers too small for their scale.
+//! Degenerate scales: those of groups of zeros, of groups too small for a scale, and subnormal ones.
 
 use safetensors::Dtype;
 
 use super::element::{Bf16, Element, F16, F32};
 use crate::{Band, OddScales, SourceDtype, Strategy, TensorSpec};
 
-/// What the scales that a band has stored under `spec`, one for each group of `strategy`, say of their groups.
+/// Counts the degenerate ones among the scales that a band has stored under `spec`, one for each group of `strategy`.
 ///
 /// Almost every band is done with a look at its scales, which are few; only groups under a remarkable one are read.
 pub fn odd_scales(strategy: Strategy, spec: &TensorSpec, stored: &[u8], band: &Band<'_>) -> OddScales {
@@ -30,8 +30,9 @@ pub fn odd_scales(strategy: Strategy, spec: &TensorSpec, stored: &[u8], band: &B
     }
 }
 
-/// Whether a scale is subnormal, or one that stands in for a scale of zero.
+/// Returns whether a scale is subnormal, or one that stands in for a scale of zero.
 fn any_is_odd(dtype: Dtype, stored: &[u8]) -> bool {
+    // Folds without an exit: LLVM vectorizes them, and almost no band has a degenerate scale to stop at.
     match dtype {
         Dtype::BF16 => stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_odd_bf16(u16::from_le_bytes(raw))),
         Dtype::F16 => stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_odd_f16(u16::from_le_bytes(raw))),
@@ -55,7 +56,7 @@ fn is_odd_f32(bits: u32) -> bool {
     (bits & 0x7F80_0000 == 0) | (bits == f32::EPSILON.to_bits())
 }
 
-/// What NVFP4 has for a scale of zero.
+/// The E4M3 scale that NVFP4 stores in place of zero: 0.125.
 const E4M3_EIGHTH: u8 = 0x20;
 
 #[cold]

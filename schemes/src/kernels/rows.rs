@@ -6,7 +6,7 @@ use super::walk::FoundNonFinite;
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd};
 
-/// What is done with a row.
+/// The work on one row.
 pub(super) trait RowKernel {
     type Source: Element;
 
@@ -22,19 +22,19 @@ pub(super) trait RowKernel {
 /// Gives every row of `band` to `kernel`, in order.
 pub(super) fn by_row<K: RowKernel>(band: &Band<'_>, kernel: K) -> Result<(), NonFinite> {
     let elements = K::Source::elements(band.bytes);
-    let rows = Rows { kernel, elements, columns: band.source.columns, rows: band.rows };
+    let rows = RowWalk { kernel, elements, columns: band.source.columns, rows: band.rows };
     let walked = band.simd.run(rows);
     walked.map_err(|FoundNonFinite| first_non_finite::<K::Source>(band.source, band.first_row, band.bytes))
 }
 
-struct Rows<'a, K: RowKernel> {
+struct RowWalk<'a, K: RowKernel> {
     kernel: K,
     elements: &'a [<K::Source as Element>::Raw],
     columns: usize,
     rows: usize,
 }
 
-impl<K: RowKernel> Vectorized for Rows<'_, K> {
+impl<K: RowKernel> Vectorized for RowWalk<'_, K> {
     type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]

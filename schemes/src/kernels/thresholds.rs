@@ -4,11 +4,11 @@ use super::signed::Signed;
 use crate::Simd;
 use crate::simd::Level;
 
-/// For one step between codes, the largest magnitudes that are still below each of the codes from 1 to 7.
+/// Thresholds under one scale: the largest magnitudes that are still below each of the codes from 1 to 7.
 #[derive(Clone, Copy)]
 pub(super) struct Thresholds<E: Signed> {
     limits: [E::Magnitude; 7],
-    /// What magnitudes, as integers, are raised by before they are compared.
+    /// The integer that is added to magnitudes before they are compared.
     raised: i32,
 }
 
@@ -16,22 +16,22 @@ pub(super) struct Thresholds<E: Signed> {
 ///
 /// The middles between E2M1 values go to the even code. Half a step of `f32` above or below a middle, quotients round to
 /// it. These numbers have 25 bits: their product with an `f32` is exact in `f64`.
-const QUOTIENTS: [(f64, Side); 7] = [
-    (0.25 * (1.0 + HALF_STEP), Side::Below),
-    (0.75 - 0.5 * HALF_STEP, Side::Above),
-    (1.25 + HALF_STEP, Side::Below),
-    (1.75 - HALF_STEP, Side::Above),
-    (2.5 + 2.0 * HALF_STEP, Side::Below),
-    (3.5 - 2.0 * HALF_STEP, Side::Above),
-    (5.0 + 4.0 * HALF_STEP, Side::Below),
+const QUOTIENTS: [(f64, TieSide); 7] = [
+    (0.25 * (1.0 + HALF_STEP), TieSide::Below),
+    (0.75 - 0.5 * HALF_STEP, TieSide::Above),
+    (1.25 + HALF_STEP, TieSide::Below),
+    (1.75 - HALF_STEP, TieSide::Above),
+    (2.5 + 2.0 * HALF_STEP, TieSide::Below),
+    (3.5 - 2.0 * HALF_STEP, TieSide::Above),
+    (5.0 + 4.0 * HALF_STEP, TieSide::Below),
 ];
 
 /// Half a step of the `f32` from 1 on.
 const HALF_STEP: f64 = 1.0 / (1 << 24) as f64;
 
-/// To which code a quotient belongs that is exactly where the code changes.
+/// The code that a quotient exactly between two codes belongs to.
 #[derive(Clone, Copy)]
-enum Side {
+enum TieSide {
     Below = 0,
     Above = 1,
 }
@@ -43,7 +43,7 @@ impl<E: Signed> Thresholds<E> {
     pub(super) fn of(step: f32) -> Option<Self> {
         Self::has(step).then(|| {
             let limit =
-                |(quotient, side): (f64, Side)| magnitude::<E>((quotient * step as f64).to_bits() - side as u64);
+                |(quotient, side): (f64, TieSide)| magnitude::<E>((quotient * step as f64).to_bits() - side as u64);
             Self { limits: QUOTIENTS.map(|at| E::from_integer(limit(at))), raised: 0 }
         })
     }

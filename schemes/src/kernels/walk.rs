@@ -27,7 +27,7 @@ pub(super) trait Caster {
     );
 }
 
-/// The rows of a band, and where its codes and scales go.
+/// The rows of a band, and the places of its codes and scales.
 pub(super) struct Walk<'a, C: Caster> {
     elements: &'a [<C::Source as Element>::Raw],
     pub(super) columns: usize,

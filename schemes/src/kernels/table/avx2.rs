@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::Table;
+use super::codes::CodeTable;
 use super::vector::{OverVector, Vector};
 
 /// Does `work` with this instruction set.
@@ -63,7 +63,7 @@ impl Vector for Bytes {
 
     /// Looks up the first code of each 8 mantissas and the last mantissa that has it: AVX2 has no lookup among 128 bytes.
     #[inline(always)]
-    unsafe fn look_up(table: &Table, low: Self) -> Self {
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self {
         // SAFETY: the caller has AVX2.
         unsafe {
             let mantissa = _mm256_and_si256(low.0, _mm256_set1_epi8(0x7F));

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::Table;
+use super::codes::CodeTable;
 use super::vector::{OverVector, Vector};
 
 /// Does `work` with this instruction set.
@@ -64,7 +64,7 @@ impl Vector for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn look_up(table: &Table, low: Self) -> Self {
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self {
         let [former, latter] = table.codes.as_chunks::<64>().0 else { unreachable!("128 are twice 64") };
         // SAFETY: the caller has AVX-512. The highest bit of an index does not count.
         unsafe { Self(_mm512_permutex2var_epi8(load(former), low.0, load(latter))) }

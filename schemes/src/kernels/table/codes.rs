@@ -8,7 +8,7 @@ use crate::kernels::element::Bf16;
 /// The codes of the significands under one significand of a scale, where no vector of them crosses a cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Table {
+pub(super) struct CodeTable {
     #[cfg(any(target_arch = "x86_64", test))]
     pub(super) codes: [u8; 128],
     /// The first of each 8 codes.
@@ -17,33 +17,33 @@ pub(super) struct Table {
     pub(super) last: [u8; 16],
 }
 
-/// Where on the scale of all numbers a table applies.
+/// The octave in which a table applies.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Place {
+pub(in crate::kernels) struct TablePlace {
     pub(super) scale: f32,
-    /// What is taken off the stored exponents of elements.
+    /// The number that is subtracted from the stored exponents of elements.
     pub(super) base: u8,
-    /// Whether the scale is so small that subnormal weights count, which all are divided by it.
+    /// Divides all elements: the scale is so small that subnormal weights count.
     pub(super) divided: bool,
 }
 
-/// How many octaves below the scale elements are zero.
+/// Octaves below the scale from which on elements are zero.
 pub(super) const DEPTH: u8 = 12;
 
-/// By how much codes are lifted while they are computed: that of 448 is then the largest byte.
+/// The number that codes are lifted by while they are computed: that of 448 is then the largest byte.
 pub(super) const LIFT: u8 = u8::MAX - 0x7E;
 
 /// The code of `2^-10`, lifted, if there were normal values down to there: all below is zero.
 pub(super) const LIFTED_LEAST: u8 = LIFT - 24;
 
-/// Codes from that on of elements that are neither zero nor normal.
+/// The number of lifted codes from that one on that belong to elements which are neither zero nor normal.
 pub(super) const SMALL: u8 = 32;
 
-/// As many octaves as eight times that still is a byte: more than there are below 448.
+/// The most octaves of which eight times is still a byte: more than there are below 448.
 pub(super) const OCTAVES: u8 = 31;
 
-impl Place {
-    /// Where all is zero.
+impl TablePlace {
+    /// A place under which every code is zero.
     pub(super) const NOWHERE: Self = Self { scale: f32::INFINITY, base: u8::MAX, divided: false };
 
     #[inline(always)]
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    /// That of a power of two, given as its reciprocal; under one of zero all is zero.
+    /// Returns the place of a power of two, given as its reciprocal; under a reciprocal of zero every code is zero.
     #[inline(always)]
     pub(in crate::kernels) fn of_power(reciprocal: f32) -> Self {
         match reciprocal > 0.0 {
@@ -64,13 +64,14 @@ impl Place {
     }
 }
 
-impl Table {
-    /// That of a scale, of which the significand counts.
+impl CodeTable {
+    /// Returns the table of a scale, of which only the significand counts.
     #[inline(always)]
     pub(super) fn of<const ROUNDED: bool>(scale: f32) -> Self {
-        static OF_BF16: [LazyLock<Box<[Table]>>; 2] = [
-            LazyLock::new(|| (0..128).map(|significand| Table::made::<false>(significand << 16)).collect()),
-            LazyLock::new(|| (0..128).map(|significand| Table::made::<true>(significand << 16)).collect()),
+        // Scales in BF16 have 128 significands: their tables are made once. Those of F32 are made for each scale.
+        static OF_BF16: [LazyLock<Box<[CodeTable]>>; 2] = [
+            LazyLock::new(|| (0..128).map(|significand| CodeTable::made::<false>(significand << 16)).collect()),
+            LazyLock::new(|| (0..128).map(|significand| CodeTable::made::<true>(significand << 16)).collect()),
         ];
         let significand = scale.to_bits() & 0x007F_FFFF;
         match significand & 0xFFFF {
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     /// The codes that the first ones and the last mantissas stand for.
-    fn expanded(table: &Table) -> [u8; 128] {
+    fn expanded(table: &CodeTable) -> [u8; 128] {
         std::array::from_fn(|mantissa| {
             let eight = mantissa / 8;
             table.first[eight] + u8::from(mantissa as u8 > table.last[eight])
@@ -125,7 +126,7 @@ mod tests {
     }
 
     fn check<const ROUNDED: bool>(significand: u32) {
-        let table = Table::made::<ROUNDED>(significand);
+        let table = CodeTable::made::<ROUNDED>(significand);
         assert_eq!(expanded(&table), table.codes, "{significand:#08x}");
         assert!(table.codes.is_sorted() && table.codes[127] < LIFT, "{significand:#08x}");
     }
@@ -143,12 +144,12 @@ mod tests {
     #[test]
     fn a_scale_has_the_table_of_its_significand() {
         for scale in [1.0, 1.5, 0.013, f32::from_bits(0x3C7F_0000), f32::MIN_POSITIVE] {
-            let made = Table::made::<false>(scale.to_bits() & 0x007F_FFFF);
-            assert_eq!(Table::of::<false>(scale).codes, made.codes);
-            let made = Table::made::<true>(scale.to_bits() & 0x007F_FFFF);
-            assert_eq!(Table::of::<true>(scale).codes, made.codes);
+            let made = CodeTable::made::<false>(scale.to_bits() & 0x007F_FFFF);
+            assert_eq!(CodeTable::of::<false>(scale).codes, made.codes);
+            let made = CodeTable::made::<true>(scale.to_bits() & 0x007F_FFFF);
+            assert_eq!(CodeTable::of::<true>(scale).codes, made.codes);
         }
-        let base = |scale| (Place::of(scale).base, Place::of(scale).divided);
+        let base = |scale| (TablePlace::of(scale).base, TablePlace::of(scale).divided);
         let [smallest, smaller] = [-115, -116].map(|exponent| base(2f32.powi(exponent)));
         assert_eq!((base(1.0), smallest, smaller), ((115, false), (0, false), (0, true)));
     }

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::codes::Table;
+use super::codes::CodeTable;
 use super::vector::{OverVector, Vector};
 
 /// Does `work` with this instruction set.
@@ -55,7 +55,7 @@ impl Vector for Bytes {
     /// Looks up the first code of each 8 mantissas and the last mantissa that has it: a lookup among 128 bytes takes two
     /// instructions of 64 bytes, each slower than both of these.
     #[inline(always)]
-    unsafe fn look_up(table: &Table, low: Self) -> Self {
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self {
         // SAFETY: the caller has NEON.
         unsafe {
             let mantissa = vandq_u8(low.0, vdupq_n_u8(0x7F));

@@ -1,8 +1,8 @@
-//! What a table is not for: elements below the normal range of E4M3 that are not zero, and all under the smallest scales.
+//! The elements that no table serves: those below the normal range of E4M3 that are not zero, and all under the smallest scales.
 
-use super::codes::{Place, Table};
+use super::codes::{CodeTable, TablePlace};
 use super::dispatch::with_vectors;
-use super::tile::{Codes, QUARTER, Tile};
+use super::tile::{QUARTER, Tile, TileCodes};
 use super::vector::Small;
 use crate::Simd;
 use crate::kernels::division;
@@ -14,12 +14,12 @@ use crate::simd::Vectorized;
 #[inline(never)]
 pub(super) fn divide<const ROUNDED: bool>(
     tile: &Tile,
-    table: &Table,
-    places: [Place; 4],
-    codes: &mut Codes,
+    table: &CodeTable,
+    places: [TablePlace; 4],
+    codes: &mut TileCodes,
     simd: Simd,
 ) {
-    /// So many are done faster one by one than all of a quarter together.
+    /// The most elements that are faster divided one by one than all of a quarter together.
     const FEW: u32 = 4;
 
     let [former, latter] = tile.as_chunks().0 else { unreachable!("a tile has two halves") };
@@ -27,7 +27,7 @@ pub(super) fn divide<const ROUNDED: bool>(
     let small = |half, bases| with_vectors(Small { half, table, bases }, simd);
     let halves = [small(former, [bases[0], bases[1]]), small(latter, [bases[2], bases[3]])];
     let quarters = tile.as_chunks::<QUARTER>().0.iter().zip(codes.as_chunks_mut::<QUARTER>().0).zip(places);
-    for (index, ((source, out), Place { scale, divided, .. })) in quarters.enumerate() {
+    for (index, ((source, out), TablePlace { scale, divided, .. })) in quarters.enumerate() {
         let mut small = (halves[index / 2] >> (index % 2 * QUARTER)) as u32;
         if divided || small.count_ones() > FEW {
             simd.run(Divide::<ROUNDED> { source, scale, out });

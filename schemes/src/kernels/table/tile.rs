@@ -6,7 +6,7 @@ use crate::kernels::absmax::TILE;
 pub(super) type Tile = [[u8; 2]; TILE];
 
 /// Their codes.
-pub(super) type Codes = [u8; TILE];
+pub(super) type TileCodes = [u8; TILE];
 
 /// Elements of a group of MX.
 pub(super) const QUARTER: usize = TILE / 4;

@@ -2,7 +2,7 @@
 //!
 //! The files beside this one say how an instruction set loads, compares and looks up; what is computed stands here once.
 
-use super::codes::{LIFT, LIFTED_LEAST, OCTAVES, SMALL, Table};
+use super::codes::{CodeTable, LIFT, LIFTED_LEAST, OCTAVES, SMALL};
 use super::tile::{Half, HalfCodes, QUARTER};
 
 /// A vector of unsigned bytes, one for each element.
@@ -32,7 +32,7 @@ pub(super) trait Vector: Copy {
     unsafe fn exponents(low: Self, high: Self) -> Self;
 
     /// Looks up the lifted codes of the mantissas, which are the lower seven bits of `low`.
-    unsafe fn look_up(table: &Table, low: Self) -> Self;
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self;
 
     unsafe fn times_8(self) -> Self;
 
@@ -74,7 +74,7 @@ pub(super) trait OverVector {
 /// Casts the finite elements of half a tile, whose quarters have a base each; returns whether one needs a division.
 pub(super) struct Cast<'a> {
     pub(super) half: &'a Half,
-    pub(super) table: &'a Table,
+    pub(super) table: &'a CodeTable,
     pub(super) bases: [u8; 2],
     pub(super) codes: &'a mut HalfCodes,
 }
@@ -100,7 +100,7 @@ impl OverVector for Cast<'_> {
 /// Finds the elements of half a tile that need a division: a bit each, that of the first element lowest.
 pub(super) struct Small<'a> {
     pub(super) half: &'a Half,
-    pub(super) table: &'a Table,
+    pub(super) table: &'a CodeTable,
     pub(super) bases: [u8; 2],
 }
 
@@ -130,7 +130,7 @@ const fn vectors<V: Vector>() -> usize {
 /// # Safety
 /// The instruction set of `V` is enabled, and `index` is below [`vectors`].
 #[inline(always)]
-unsafe fn cast<V: Vector>(half: &Half, table: &Table, bases: [u8; 2], index: usize) -> (V, V::Mask) {
+unsafe fn cast<V: Vector>(half: &Half, table: &CodeTable, bases: [u8; 2], index: usize) -> (V, V::Mask) {
     // SAFETY: as promised by the caller; the loads stay inside of the half.
     unsafe {
         let (low, high) = V::load_apart(half.as_ptr().add(index * V::LANES));
