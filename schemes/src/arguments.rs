@@ -25,7 +25,7 @@ pub struct QuantizationArgs {
     pub kind: NumberKind,
     /// False where each granule has a zero point.
     pub symmetric: bool,
-    /// Granularity of the scales.
+    /// Fp8Granularity of the scales.
     pub strategy: Strategy,
     /// Time at which the scales are computed.
     pub dynamic: Dynamic,
@@ -51,7 +51,7 @@ pub enum NumberKind {
     Int,
 }
 
-/// Granularity of scales: the elements that share one.
+/// Fp8Granularity of scales: the elements that share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// All of the tensor.

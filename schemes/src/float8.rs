@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::kernels::{self, Cast, Grouping};
+use crate::kernels::{self, Cast, Fp8Granularity};
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Scheme, ShapeError,
     SourceDtype, Strategy, TensorRole, TensorSpec,
@@ -100,7 +100,7 @@ impl BlockSize {
     ///
     /// # Errors
     /// A side is 0.
-    pub(crate) fn grouping(self) -> Result<Grouping, BuildError> {
+    pub(crate) fn granularity(self) -> Result<Fp8Granularity, BuildError> {
         let sides = match self {
             Self::Square(side) => [side; 2],
             Self::Sides(sides) => sides,
@@ -109,14 +109,14 @@ impl BlockSize {
             let reason = format!("`block_size` is {sides:?}, and a block has at least one row and one column");
             return Err(BuildError { option: Some("block_size"), reason });
         }
-        Ok(Grouping::Block(sides.map(|side| side as usize)))
+        Ok(Fp8Granularity::Block(sides.map(|side| side as usize)))
     }
 }
 
 /// E4M3 weights and their scales.
 #[derive(Debug)]
 pub(crate) struct Fp8Scheme {
-    grouping: Grouping,
+    granularity: Fp8Granularity,
     scale_search: ScaleSearch,
     scale_dtype: ScaleDtype,
     quotient_dtype: QuotientDtype,
@@ -125,14 +125,14 @@ pub(crate) struct Fp8Scheme {
 
 impl Fp8Scheme {
     pub(crate) fn build(
-        grouping: Grouping,
+        granularity: Fp8Granularity,
         scale_search: ScaleSearch,
         options: Fp8Options,
         format: Format,
     ) -> Result<Box<dyn Scheme>, BuildError> {
         let Fp8Options { scale_dtype, quotient_dtype, activations } = options;
         let refuse = |reason: &str| Err(BuildError { option: Some("activations"), reason: reason.to_owned() });
-        if matches!((grouping, activations), (Grouping::Block(_), Fp8Activations::DynamicTensor)) {
+        if matches!((granularity, activations), (Fp8Granularity::Block(_), Fp8Activations::DynamicTensor)) {
             return refuse("`activations: dynamic_tensor` does not go with blocks: write `dynamic` or `none`");
         }
         if format == Format::Fp8 && activations != Fp8Activations::Dynamic {
@@ -144,7 +144,7 @@ impl Fp8Scheme {
             Format::Fp8 => ScaleDtype::Bf16,
             Format::CompressedTensors => ScaleDtype::Source,
         });
-        Ok(Box::new(Self { grouping, scale_search, scale_dtype, quotient_dtype, activations }))
+        Ok(Box::new(Self { granularity, scale_search, scale_dtype, quotient_dtype, activations }))
     }
 
     fn cast(&self, source: SourceDtype) -> Cast {
@@ -154,7 +154,7 @@ impl Fp8Scheme {
             ScaleDtype::Source => source,
         };
         Cast {
-            grouping: self.grouping,
+            granularity: self.granularity,
             scale_dtype,
             round_quotient: self.quotient_dtype == QuotientDtype::Source,
             search: self.scale_search == ScaleSearch::Mse,
@@ -164,17 +164,17 @@ impl Fp8Scheme {
 
 impl Scheme for Fp8Scheme {
     fn weights(&self) -> QuantizationArgs {
-        let strategy = match self.grouping {
-            Grouping::Tensor => Strategy::Tensor,
-            Grouping::Channel => Strategy::Channel,
-            Grouping::Block(shape) => Strategy::Block(shape),
+        let strategy = match self.granularity {
+            Fp8Granularity::Tensor => Strategy::Tensor,
+            Fp8Granularity::Channel => Strategy::Channel,
+            Fp8Granularity::Block(shape) => Strategy::Block(shape),
         };
         QuantizationArgs::float8(strategy, Dynamic::Static)
     }
 
     fn input_activations(&self) -> Option<QuantizationArgs> {
-        let strategy = match (self.activations, self.grouping) {
-            (Fp8Activations::Dynamic, Grouping::Block([_, width])) => Strategy::Group(width),
+        let strategy = match (self.activations, self.granularity) {
+            (Fp8Activations::Dynamic, Fp8Granularity::Block([_, width])) => Strategy::Group(width),
             (Fp8Activations::Dynamic, _) => Strategy::Token,
             (Fp8Activations::DynamicTensor, _) => Strategy::Tensor,
             (Fp8Activations::None, _) => return None,
@@ -191,10 +191,10 @@ impl Scheme for Fp8Scheme {
 
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {
         let Matrix { dtype, rows, columns } = source;
-        let (shape, extent) = match self.grouping {
-            Grouping::Tensor => (vec![1], Extent::Whole),
-            Grouping::Channel => (vec![rows, 1], Extent::Rows(1)),
-            Grouping::Block([height, width]) => {
+        let (shape, extent) = match self.granularity {
+            Fp8Granularity::Tensor => (vec![1], Extent::Whole),
+            Fp8Granularity::Channel => (vec![rows, 1], Extent::Rows(1)),
+            Fp8Granularity::Block([height, width]) => {
                 (vec![rows.div_ceil(height), columns.div_ceil(width)], Extent::Rows(height))
             }
         };
@@ -211,16 +211,16 @@ impl Scheme for Fp8Scheme {
     }
 
     fn band_rows(&self) -> usize {
-        match self.grouping {
-            Grouping::Tensor | Grouping::Channel => 1,
-            Grouping::Block([height, _]) => height,
+        match self.granularity {
+            Fp8Granularity::Tensor | Fp8Granularity::Channel => 1,
+            Fp8Granularity::Block([height, _]) => height,
         }
     }
 
     fn amax_scope(&self) -> AmaxScope {
-        match self.grouping {
-            Grouping::Tensor => AmaxScope::Tensor,
-            Grouping::Channel | Grouping::Block(_) => AmaxScope::Band,
+        match self.granularity {
+            Fp8Granularity::Tensor => AmaxScope::Tensor,
+            Fp8Granularity::Channel | Fp8Granularity::Block(_) => AmaxScope::Band,
         }
     }
 

@@ -46,7 +46,7 @@ struct Fp8BlockOptions {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     let Fp8BlockOptions { block_size, scale_search, float8 } = read_options(options)?;
-    Fp8Scheme::build(block_size.grouping()?, scale_search, float8, format)
+    Fp8Scheme::build(block_size.granularity()?, scale_search, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

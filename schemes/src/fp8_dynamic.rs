@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch};
-use crate::kernels::Grouping;
+use crate::kernels::Fp8Granularity;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
 crate::register_scheme!(Registration {
@@ -48,8 +48,8 @@ struct Fp8DynamicOptions {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     let Fp8DynamicOptions { block_size, scale_search, float8 } = read_options(options)?;
-    let grouping = block_size.map_or(Ok(Grouping::Channel), BlockSize::grouping)?;
-    Fp8Scheme::build(grouping, scale_search, float8, format)
+    let granularity = block_size.map_or(Ok(Fp8Granularity::Channel), BlockSize::granularity)?;
+    Fp8Scheme::build(granularity, scale_search, float8, format)
 }
 
 /// Answers to scales per row alone: blocks are left to `FP8_BLOCK`.

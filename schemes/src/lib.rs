@@ -28,9 +28,9 @@ pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{Codes, absmax, cast_e4m3, decode, non_finite, odd_scales};
+pub use kernels::{Fp8Codes, absmax, cast_e4m3, decode, degenerate_scales, non_finite};
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
-pub use scheme::{AmaxScope, Format, NonFinite, NonFiniteCount, OddScales, Scheme, ShapeError};
+pub use scheme::{AmaxScope, DegenerateScales, Format, NonFinite, NonFiniteCount, Scheme, ShapeError};
 pub use simd::Simd;

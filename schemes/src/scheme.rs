@@ -185,7 +185,7 @@ impl NonFiniteCount {
 
 /// How many groups of a run of rows have a scale that says more than how large they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OddScales {
+pub struct DegenerateScales {
     /// Groups of zeros, whose scale would be zero and is replaced.
     pub zero: u64,
     /// Groups so small that their scale rounds to zero and is replaced by one larger than all of them.
@@ -196,7 +196,7 @@ pub struct OddScales {
     pub first: Option<[usize; 2]>,
 }
 
-impl OddScales {
+impl DegenerateScales {
     /// Takes in those of another run of the weight.
     pub fn add(&mut self, other: &Self) {
         self.zero += other.zero;

@@ -1,13 +1,13 @@
-//! Which instruction set a kernel uses; the choice is the caller's, the proof that the machine has it is here.
+//! Instruction sets: the caller chooses one, and the proof that the machine has it is made here.
 
 use std::fmt;
 
 /// An instruction set that this machine has: a value of this type is the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Simd(Level);
+pub struct Simd(InstructionSet);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum InstructionSet {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -20,7 +20,7 @@ pub(crate) enum Level {
 impl Simd {
     /// The path that every machine has: scalar code for the target's baseline, which LLVM vectorizes for SSE2 on x86-64 and
     /// for NEON on aarch64.
-    pub const PORTABLE: Self = Self(Level::Portable);
+    pub const PORTABLE: Self = Self(InstructionSet::Portable);
 
     /// All that this machine has, the fastest first.
     pub fn available() -> Vec<Self> {
@@ -35,14 +35,14 @@ impl Simd {
                 && is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
             {
-                found.push(Self(Level::Avx512));
+                found.push(Self(InstructionSet::Avx512));
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                found.push(Self(Level::Avx2));
+                found.push(Self(InstructionSet::Avx2));
             }
         }
         #[cfg(target_arch = "aarch64")]
-        found.push(Self(Level::Neon));
+        found.push(Self(InstructionSet::Neon));
         found.push(Self::PORTABLE);
         found
     }
@@ -55,33 +55,33 @@ impl Simd {
     /// `portable`, `avx2`, `avx512`, `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Level::Portable => "portable",
+            InstructionSet::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "avx2",
+            InstructionSet::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "avx512",
+            InstructionSet::Avx512 => "avx512",
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => "neon",
+            InstructionSet::Neon => "neon",
         }
     }
 
-    pub(crate) fn level(self) -> Level {
+    pub(crate) fn level(self) -> InstructionSet {
         self.0
     }
 
     /// Does `work` with this instruction set.
     pub(crate) fn run<W: Vectorized>(self, work: W) -> W::Output {
         match self.0 {
-            Level::Portable => work.run(Self(Level::Portable)),
+            InstructionSet::Portable => work.run(Self(InstructionSet::Portable)),
             // SAFETY: only `available` makes this value, after it found all that `run_avx2` enables.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { run_avx2(work) },
+            InstructionSet::Avx2 => unsafe { run_avx2(work) },
             // SAFETY: only `available` makes this value, after it found all that `run_avx512` enables.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { run_avx512(work) },
+            InstructionSet::Avx512 => unsafe { run_avx512(work) },
             // NEON is in the baseline of the target.
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => work.run(Self(Level::Neon)),
+            InstructionSet::Neon => work.run(Self(InstructionSet::Neon)),
         }
     }
 }
@@ -98,17 +98,16 @@ pub(crate) trait Vectorized {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<W: Vectorized>(work: W) -> W::Output {
-    work.run(Simd(Level::Avx2))
+    work.run(Simd(InstructionSet::Avx2))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx2,fma")]
 fn run_avx512<W: Vectorized>(work: W) -> W::Output {
-    work.run(Simd(Level::Avx512))
+    work.run(Simd(InstructionSet::Avx512))
 }
 
-/// Asks for what lies so many bytes after the beginning of `value`, and is as large, to be brought into the cache. There may
-/// be nothing.
+/// Brings into the cache the memory that lies `bytes` after `value` and is as large; it need not belong to the program.
 #[inline(always)]
 pub(crate) fn prefetch_after<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,9 @@
 //! The schemes from outside, in one binary: contract, bytes, scales, presets.
 
 mod conformance;
+mod degenerate_scales;
 mod golden;
 mod golden_vectors;
-mod odd_scales;
 mod pairs;
 mod presets;
 mod properties;

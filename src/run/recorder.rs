@@ -1,6 +1,6 @@
 //! The record of what passes through a run: checksums of what is written and statistics of what was met.
 
-use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, odd_scales};
+use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, degenerate_scales};
 
 use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::checksums::Checksums;
@@ -33,7 +33,7 @@ impl Recorder<'_> {
                 non_finite_count += non_finite_scales(spec, stored);
             }
             if spec.role == TensorRole::Scale {
-                let odd = odd_scales(scheme.weights().strategy, spec, stored, band);
+                let odd = degenerate_scales(scheme.weights().strategy, spec, stored, band);
                 if odd.first.is_some() {
                     self.degenerate_scales.add(tensor, odd);
                 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use qwen_fp8_schemes::{Codes, SourceDtype, decode};
+use qwen_fp8_schemes::{Fp8Codes, SourceDtype, decode};
 
 use crate::plan::{Fp8Source, InputData, PlannedInput};
 use crate::run::buffer::Buffer;
@@ -172,7 +172,7 @@ impl RowReader {
         self.scales.clear();
         self.scales.extend(values(scales.dtype, &self.scale_bytes));
         let codes = self.scratch.filled(at, len);
-        let codes = Codes { codes, columns, first_row, group: *granule, scales: &self.scales };
+        let codes = Fp8Codes { codes, columns, first_row, group: *granule, scales: &self.scales };
         decode(codes, dtype, out);
         Ok((len + self.scale_bytes.len()) as u64)
     }

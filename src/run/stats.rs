@@ -51,7 +51,7 @@ impl StatsByTensor<NonFiniteRecord> {
 
 impl StatsByTensor<DegenerateScaleCounts> {
     /// Adds one band.
-    pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::OddScales) {
+    pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::DegenerateScales) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(tensor).or_default();
         known.zero += odd.zero;

@@ -1,38 +1,40 @@
 //! Walks a band of rows group by group: absolute maxima, scales, then the cast.
 
-use super::absmax::{Maxima, first_non_finite, maximum};
+use super::absmax::{BlockAmaxes, first_non_finite, maximum};
 use super::division::Division;
 use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};
 use super::scale;
 use super::search::BySearch;
 use super::table::ByTable;
+use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
-/// Which elements of a weight share a scale.
+/// Granularity of the scales of E4M3: the elements of a weight that share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grouping {
+pub(crate) enum Fp8Granularity {
     Tensor,
     Channel,
-    /// Tiles of so many rows and columns, neither of them zero.
+    /// Blocks of these numbers of rows and columns, neither of them zero.
     Block([usize; 2]),
 }
 
 /// The arithmetic of a cast to E4M3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cast {
-    pub(crate) grouping: Grouping,
-    /// What the scales are rounded to and stored as.
+    pub(crate) granularity: Fp8Granularity,
+    /// The dtype that scales are rounded to and stored as.
     pub(crate) scale_dtype: SourceDtype,
-    /// Whether the quotient is rounded to the source dtype before it is rounded to E4M3.
+    /// Rounds the quotient to the source dtype before it is rounded to E4M3.
     pub(crate) round_quotient: bool,
-    /// Whether the scale of a row or tile is the one that leaves the least squared error.
+    /// Searches for the scale of each channel or block that leaves the least squared error.
     pub(crate) search: bool,
 }
 
-/// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Grouping::Tensor`]).
+/// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Fp8Granularity::Tensor`]).
 pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
+    // One instance for each source dtype and rounding: branches inside of the loops would keep LLVM from vectorizing them.
     match (band.source.dtype, cast.round_quotient) {
         (SourceDtype::Bf16, false) if band.simd != Simd::PORTABLE => run::<ByTable<false>>(cast, band, weight, scales),
         (SourceDtype::Bf16, true) if band.simd != Simd::PORTABLE => run::<ByTable<true>>(cast, band, weight, scales),
@@ -44,118 +46,25 @@ pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &
     }
 }
 
-/// One way to divide by a scale and round to E4M3.
-pub(super) trait Caster {
-    type Source: Element;
-
-    /// A scale, made ready to be divided by.
-    type Divisor;
-
-    /// Inlined into code that was compiled for an instruction set, as [`Caster::cast`] is.
-    fn divisor(scale: f32) -> Self::Divisor;
-
-    /// Casts finite elements of a row, each `width` of them under a divisor of their own.
-    fn cast(
-        source: &[<Self::Source as Element>::Raw],
-        divisors: &[Self::Divisor],
-        width: usize,
-        out: &mut [u8],
-        simd: Simd,
-    );
-}
-
 fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
-    let walk = Walk::<C> {
-        elements: C::Source::elements(band.bytes),
-        columns: band.source.columns,
-        rows: band.rows,
-        scale_dtype: cast.scale_dtype,
-        weight,
-        scales,
-    };
-    let walked = match cast.grouping {
-        Grouping::Channel if cast.search => {
+    let walk = Walk::<C>::of(band, cast.scale_dtype, weight, scales);
+    let walked = match cast.granularity {
+        Fp8Granularity::Channel if cast.search => {
             let shape = [1, walk.columns];
             band.simd.run(BySearch { walk, shape, groups_of_a_row: 1 })
         }
-        Grouping::Block(shape) if cast.search => {
+        Fp8Granularity::Block(shape) if cast.search => {
             let groups_of_a_row = walk.columns.div_ceil(shape[1]);
             band.simd.run(BySearch { walk, shape, groups_of_a_row })
         }
-        Grouping::Tensor => {
+        Fp8Granularity::Tensor => {
             let amax = band.amax.expect("a band of a scheme with `AmaxScope::Tensor` comes with the maximum");
             band.simd.run(ByTensor { walk, amax })
         }
-        Grouping::Channel => band.simd.run(ByChannel(walk)),
-        Grouping::Block(shape) => band.simd.run(ByBlock { walk, shape }),
+        Fp8Granularity::Channel => band.simd.run(ByChannel(walk)),
+        Fp8Granularity::Block(shape) => band.simd.run(ByBlock { walk, shape }),
     };
-    walked.map_err(|Poisoned| first_non_finite::<C::Source>(band.source, band.first_row, band.bytes))
-}
-
-/// A NaN or infinity was met; where, is looked up afterwards.
-pub(super) struct Poisoned;
-
-/// The rows of a band, and where its codes and scales go.
-pub(super) struct Walk<'a, C: Caster> {
-    elements: &'a [<C::Source as Element>::Raw],
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-    pub(super) scale_dtype: SourceDtype,
-    weight: &'a mut [u8],
-    scales: &'a mut [u8],
-}
-
-impl<C: Caster> Walk<'_, C> {
-    /// Turns the maximum of group number `group` into its scale, stores that, and makes it ready to divide by.
-    #[inline(always)]
-    fn scale(&mut self, group: usize, maximum: <C::Source as Element>::Magnitude) -> Result<C::Divisor, Poisoned> {
-        if maximum >= C::Source::INFINITE {
-            return Err(Poisoned);
-        }
-        let scale = scale::scale(C::Source::widen(maximum), e4m3::MAX, self.scale_dtype);
-        self.store(group, scale);
-        Ok(C::divisor(scale))
-    }
-
-    /// Stores the scale of group number `group`.
-    #[inline(always)]
-    pub(super) fn store(&mut self, group: usize, scale: f32) {
-        let bytes = self.scale_dtype.bytes();
-        scale::store(scale, self.scale_dtype, &mut self.scales[group * bytes..][..bytes]);
-    }
-
-    /// The part of a row that begins at a column.
-    #[inline(always)]
-    pub(super) fn part(&self, row: usize, first: usize, columns: usize) -> &[<C::Source as Element>::Raw] {
-        &self.elements[row * self.columns + first..][..columns]
-    }
-
-    /// The codes of such a part, once it is cast.
-    #[inline(always)]
-    pub(super) fn codes(&self, row: usize, first: usize, columns: usize) -> &[u8] {
-        &self.weight[row * self.columns + first..][..columns]
-    }
-
-    /// Casts such a part, each `width` columns of it under a divisor of their own.
-    #[inline(always)]
-    pub(super) fn cast(
-        &mut self,
-        row: usize,
-        first: usize,
-        columns: usize,
-        divisors: &[C::Divisor],
-        width: usize,
-        simd: Simd,
-    ) {
-        let place = row * self.columns + first;
-        C::cast(&self.elements[place..][..columns], divisors, width, &mut self.weight[place..][..columns], simd);
-    }
-
-    /// Casts a whole row under one divisor.
-    #[inline(always)]
-    fn cast_row(&mut self, row: usize, divisor: &C::Divisor, simd: Simd) {
-        self.cast(row, 0, self.columns, std::slice::from_ref(divisor), self.columns.max(1), simd);
-    }
+    walked.map_err(|FoundNonFinite| first_non_finite::<C::Source>(band.source, band.first_row, band.bytes))
 }
 
 struct ByTensor<'a, C: Caster> {
@@ -164,10 +73,10 @@ struct ByTensor<'a, C: Caster> {
 }
 
 impl<C: Caster> Vectorized for ByTensor<'_, C> {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, amax } = self;
         let scale = scale::scale(amax, e4m3::MAX, walk.scale_dtype);
         if !walk.scales.is_empty() {
@@ -177,7 +86,7 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
         for row in 0..walk.rows {
             // The maximum is known, but not that it was taken of these very bytes.
             if maximum::<C::Source>(walk.part(row, 0, walk.columns)) >= C::Source::INFINITE {
-                return Err(Poisoned);
+                return Err(FoundNonFinite);
             }
             walk.cast_row(row, &divisor, simd);
         }
@@ -188,10 +97,10 @@ impl<C: Caster> Vectorized for ByTensor<'_, C> {
 struct ByChannel<'a, C: Caster>(Walk<'a, C>);
 
 impl<C: Caster> Vectorized for ByChannel<'_, C> {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self(mut walk) = self;
         for row in 0..walk.rows {
             let maximum = maximum::<C::Source>(walk.part(row, 0, walk.columns));
@@ -208,16 +117,17 @@ struct ByBlock<'a, C: Caster> {
 }
 
 impl<C: Caster> Vectorized for ByBlock<'_, C> {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<(), FoundNonFinite>;
 
     /// A row of blocks is read twice from end to end, once for the maxima and once for the cast: that is what the memory
     /// is fastest at, and what is read again is in a cache still.
     #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width] } = self;
-        let mut maxima = Maxima::<C::Source>::of(walk.columns, width);
+        let mut maxima = BlockAmaxes::<C::Source>::of(walk.columns, width);
         let mut divisors = Vec::with_capacity(walk.columns.div_ceil(width));
         let mut block = 0;
+        // Strips of blocks, which would be read from a nearer cache the second time, were slower: see `BlockAmaxes::add`.
         for first_row in (0..walk.rows).step_by(height) {
             let rows = first_row..walk.rows.min(first_row.saturating_add(height));
             maxima.clear();

@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::band::Caster;
 use super::e4m3;
 use super::element::Element;
+use super::walk::Caster;
 use crate::Simd;
 
 /// Divides each element by the scale in `f32`, rounds the quotient to the source dtype if `ROUNDED`, then to E4M3.

@@ -1,9 +1,9 @@
 //! The absolute maximum of a group of 16 or 32 elements, which is too small for a loop to be vectorized.
 
-use super::rows::Poisoned;
 use super::signed::Signed;
+use super::walk::FoundNonFinite;
 use crate::Simd;
-use crate::simd::Level;
+use crate::simd::InstructionSet;
 
 /// Finds the largest magnitude of each group of a row.
 #[inline(always)]
@@ -11,27 +11,27 @@ pub(super) fn group_maxima<E: Signed, const N: usize>(
     groups: &[[E::Raw; N]],
     maxima: &mut [E::Magnitude],
     simd: Simd,
-) -> Result<(), Poisoned> {
+) -> Result<(), FoundNonFinite> {
     let mut highest = E::Magnitude::default();
     for (maximum, group) in maxima.iter_mut().zip(groups) {
         *maximum = group_maximum::<E, N>(group, simd);
         highest = highest.max(*maximum);
     }
-    if highest >= E::INFINITE { Err(Poisoned) } else { Ok(()) }
+    if highest >= E::INFINITE { Err(FoundNonFinite) } else { Ok(()) }
 }
 
 /// The largest magnitude of a group.
 #[inline(always)]
 fn group_maximum<E: Signed, const N: usize>(group: &[E::Raw; N], simd: Simd) -> E::Magnitude {
     #[cfg(target_arch = "x86_64")]
-    if size_of::<E::Raw>() == 2 && N.is_multiple_of(8) && simd.level() != Level::Portable {
+    if size_of::<E::Raw>() == 2 && N.is_multiple_of(8) && simd.level() != InstructionSet::Portable {
         // SAFETY: a `Simd` of another level is the proof that the machine has AVX2, and thus SSE4.1. The group is `N`
         // elements of two bytes.
         let maximum = unsafe { words::maximum(group.as_ptr().cast(), N / 8) };
         return E::from_integer(maximum.into());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (simd, Level::Portable);
+    let _ = (simd, InstructionSet::Portable);
     group.iter().fold(E::Magnitude::default(), |maximum, &raw| maximum.max(E::magnitude(raw)))
 }
 

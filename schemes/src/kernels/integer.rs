@@ -1,22 +1,23 @@
-//! Integers of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
+//! IntegerRows of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
 
 use super::absmax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{join_pairs, pack, packed_bytes};
 use super::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};
-use super::rows::{Poisoned, RowKernel, by_row};
+use super::rows::{RowKernel, by_row};
 use super::scale;
 use super::signed::Signed;
+use super::walk::FoundNonFinite;
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
 /// The arithmetic of a cast to integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IntegerCast {
-    /// From 2 to 8.
+    /// Bits of a code, from 2 to 8.
     pub(crate) bits: u32,
-    /// Whether the quotient is rounded to the source dtype before it is rounded to an integer.
+    /// Rounds the quotient to the source dtype before it is rounded to an integer.
     pub(crate) round_quotient: bool,
-    /// Whether integers are packed, each raised by half of their range, or stand in a byte each.
+    /// Packs the integers, each raised by half of their range; otherwise each has a byte.
     pub(crate) packed: bool,
     /// Groups of a row; a tensor whose maximum comes with the band is one.
     pub(crate) groups: usize,
@@ -24,7 +25,7 @@ pub(crate) struct IntegerCast {
     pub(crate) width: usize,
 }
 
-/// Where a band's integers go.
+/// Places of a band's integers, scales and zero points.
 pub(crate) struct IntegerOutputs<'a> {
     pub(crate) weight: &'a mut [u8],
     /// Empty where the band stores none.
@@ -73,11 +74,11 @@ fn run<E: Signed, const ROUNDED: bool>(
         scales: vec![tensor.unwrap_or_default(); cast.groups],
         zeros: vec![0.0; cast.groups],
     };
-    by_row(band, Integers::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
+    by_row(band, IntegerRows::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
 }
 
 impl IntegerCast {
-    /// What the absolute maximum is divided by: half of the range, which is the mean of the largest integer and the
+    /// Returns the divisor of the absolute maximum: half of the range, which is the mean of the largest integer and the
     /// magnitude of the least.
     fn symmetric_range(self) -> f32 {
         self.range() / 2.0
@@ -87,7 +88,7 @@ impl IntegerCast {
         ((1 << self.bits) - 1) as f32
     }
 
-    /// Whether no two codes that are packed as a pair belong to different groups.
+    /// Returns whether both codes of every packed pair belong to one group.
     fn pairs(self) -> bool {
         self.groups == 1 || self.width.is_multiple_of(2)
     }
@@ -116,10 +117,10 @@ struct Groups<M> {
     zeros: Vec<f32>,
 }
 
-struct Integers<'a, E: Signed, const ROUNDED: bool> {
+struct IntegerRows<'a, E: Signed, const ROUNDED: bool> {
     cast: IntegerCast,
     outputs: IntegerOutputs<'a>,
-    /// Whether the scale is one for the tensor.
+    /// Uses one scale for the whole tensor.
     tensor: bool,
     /// Bytes of a row of the weight.
     stride: usize,
@@ -128,15 +129,15 @@ struct Integers<'a, E: Signed, const ROUNDED: bool> {
     groups: Groups<E::Magnitude>,
 }
 
-impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
+impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let cast = self.cast;
         self.groups.measure::<E>(cast, elements)?;
         if !self.tensor {
-            self.groups.step::<E>(cast);
+            self.groups.qparams::<E>(cast);
             self.store_scales(row);
             self.store_zeros(row);
         }
@@ -145,11 +146,13 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
             true => &mut weight[..elements.len()],
             false => &mut self.unpacked[..],
         };
-        let form = Form::of(cast, simd);
+        let form = CodeForm::of(cast, simd);
         for (group, (&scale, &zero)) in self.groups.scales.iter().zip(&self.groups.zeros).enumerate() {
             let (first, end) = (group * cast.width, (group + 1) * cast.width);
             let (elements, codes) = (&elements[first..end], &mut codes[first..end]);
             let zero = (zero != 0.0).then_some(zero);
+            // Fastest first: one multiplication, where it rounds as the quotient does; a corrected product for F32, which
+            // has too many bits for that; a division for scales that neither can invert.
             if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
                 match zero {
                     None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, form, codes),
@@ -174,7 +177,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for Integers<'_, E, ROUNDED> {
     }
 }
 
-impl<E: Signed, const ROUNDED: bool> Integers<'_, E, ROUNDED> {
+impl<E: Signed, const ROUNDED: bool> IntegerRows<'_, E, ROUNDED> {
     #[inline(always)]
     fn store_scales(&mut self, row: usize) {
         let bytes = E::DTYPE.bytes() * self.cast.groups;
@@ -211,9 +214,13 @@ impl<E: Signed, const ROUNDED: bool> Integers<'_, E, ROUNDED> {
 }
 
 impl<M: Copy + Ord + Default> Groups<M> {
-    /// Looks for the extremes of the groups of a row.
+    /// Finds the extremes of the groups of a row.
     #[inline(always)]
-    fn measure<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast, elements: &[E::Raw]) -> Result<(), Poisoned> {
+    fn measure<E: Signed<Magnitude = M>>(
+        &mut self,
+        cast: IntegerCast,
+        elements: &[E::Raw],
+    ) -> Result<(), FoundNonFinite> {
         let groups = elements.chunks_exact(cast.width.max(1));
         if self.below.is_empty() {
             for (above, elements) in self.above.iter_mut().zip(groups) {
@@ -225,16 +232,16 @@ impl<M: Copy + Ord + Default> Groups<M> {
             }
         }
         let greatest = self.above.iter().chain(&self.below).max();
-        if greatest.is_some_and(|&greatest| greatest >= E::INFINITE) { Err(Poisoned) } else { Ok(()) }
+        if greatest.is_some_and(|&greatest| greatest >= E::INFINITE) { Err(FoundNonFinite) } else { Ok(()) }
     }
 
-    /// Turns extremes into scales and zero points.
+    /// Turns extremes into quantization parameters: scales and zero points.
     #[inline(always)]
-    fn step<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast) {
+    fn qparams<E: Signed<Magnitude = M>>(&mut self, cast: IntegerCast) {
         let epsilon = scale::epsilon(E::DTYPE);
         if self.below.is_empty() {
             for (scale, &above) in self.scales.iter_mut().zip(&self.above) {
-                // As `scale::scale`, but with a rounding that is vectorized.
+                // As `scale::scale`, but with a rounding that is vectorized: calling that one cost 8 % of W7A16.
                 let rounded = E::round(E::widen(above) / cast.symmetric_range());
                 *scale = if rounded == 0.0 { epsilon } else { rounded };
             }
@@ -247,7 +254,7 @@ impl<M: Copy + Ord + Default> Groups<M> {
     }
 }
 
-/// The greatest magnitudes of the positive and of the negative elements; zero counts as both.
+/// Returns the greatest magnitudes of the positive and of the negative elements; zero counts as both.
 #[inline(always)]
 fn extremes<E: Signed>(elements: &[E::Raw]) -> (E::Magnitude, E::Magnitude) {
     elements.iter().fold(Default::default(), |(above, below): (E::Magnitude, E::Magnitude), &raw| {
@@ -255,7 +262,7 @@ fn extremes<E: Signed>(elements: &[E::Raw]) -> (E::Magnitude, E::Magnitude) {
     })
 }
 
-/// Scale and zero point of a group between `least`, which is not positive, and `greatest`, which is not negative.
+/// Returns scale and zero point of a group between `least`, which is not positive, and `greatest`, which is not negative.
 ///
 /// Every operation is rounded to the dtype of the weight. A difference beyond that dtype gives an infinite scale, as in
 /// compressed-tensors.
@@ -270,27 +277,27 @@ fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, epsilon: f32
     (if scale == 0.0 { epsilon } else { scale }, zero.round_ties_even())
 }
 
-/// What codes are made of integers.
+/// The form that integers take as codes.
 #[derive(Clone, Copy)]
-struct Form {
+struct CodeForm {
     least: f32,
     largest: f32,
-    /// What is added to integers, so that none is below zero.
+    /// The number added to integers, so that none is below zero.
     raise: f32,
-    /// What a code counts next to the one before it, of which it is the pair.
-    next: f32,
-    /// The bits of a pair that are turned in the end, which takes off what was added.
+    /// Weight of the second code of a pair: `2^bits` when packed, 256 when each has a byte.
+    second: f32,
+    /// Bits of a pair that are flipped in the end, which takes `raise` off again.
     flip: u16,
     fused: bool,
 }
 
-impl Form {
+impl CodeForm {
     #[inline(always)]
     fn of(cast: IntegerCast, simd: Simd) -> Self {
         let (raise, flip) = if cast.packed { (f32::from(cast.half()), 0) } else { (128.0, 0x8080) };
         let bits = if cast.packed && cast.pairs() { cast.bits } else { 8 };
-        let next = f32::from(1u16 << bits);
-        Self { least: cast.least(), largest: cast.largest(), raise, next, flip, fused: has_fused(simd) }
+        let second = f32::from(1u16 << bits);
+        Self { least: cast.least(), largest: cast.largest(), raise, second, flip, fused: has_fused(simd) }
     }
 }
 
@@ -300,12 +307,13 @@ fn integers<E: Signed, const ROUNDED: bool>(
     elements: &[E::Raw],
     quotient: impl Quotient,
     zero: Option<f32>,
-    form: Form,
+    form: CodeForm,
     codes: &mut [u8],
 ) {
-    let Form { raise, next, flip, fused, .. } = form;
+    let CodeForm { raise, second: weight, flip, fused, .. } = form;
     let origin = quotient.origin::<ROUNDED>(zero);
     let (least, largest) = (form.least + origin, form.largest + origin);
+    // The bounds move to where the product is, which saves a subtraction per element.
     // `MAGIC` and, in its lowest bits, the code: next to that number `f32` steps by 1, so that the adder rounds.
     let magic = MAGIC + (raise - origin);
     let code = |element: f32| {
@@ -319,7 +327,7 @@ fn integers<E: Signed, const ROUNDED: bool>(
     for (codes, &pair) in codes.iter_mut().zip(pairs) {
         // In `f32`, where this is exact: of two integers LLVM would make narrow vectors before it joins them.
         let [first, second] = E::signed_pair(pair).map(code);
-        let both = product_plus(second - MAGIC, next, first, fused);
+        let both = product_plus(second - MAGIC, weight, first, fused);
         *codes = (both.to_bits() as u16 ^ flip).to_le_bytes();
     }
     for (last_code, &last) in last_code.iter_mut().zip(last) {
@@ -327,7 +335,7 @@ fn integers<E: Signed, const ROUNDED: bool>(
     }
 }
 
-/// `1.5 * 2^23`.
+/// `1.5 * 2^23`: next to this number `f32` steps by 1.
 const MAGIC: f32 = 12_582_912.0;
 
 #[cfg(test)]
@@ -354,7 +362,7 @@ mod tests {
         let values = [0.5f32, 1.5, -0.5, -1.5, 7.5, -8.5, 100.0, -100.0, -7.5, 6.5];
         let raw: Vec<[u8; 4]> = values.iter().map(|value| value.to_le_bytes()).collect();
         let mut codes = [0; 10];
-        let form = |packed, width| Form::of(IntegerCast { packed, groups: 2, width, ..CAST }, Simd::detect());
+        let form = |packed, width| CodeForm::of(IntegerCast { packed, groups: 2, width, ..CAST }, Simd::detect());
         integers::<F32, false>(&raw, Divided(1.0), None, form(false, 5), &mut codes);
         assert_eq!(codes.map(|code| code as i8), [0, 2, 0, -2, 7, -8, 7, -8, -8, 6]);
         integers::<F32, false>(&raw, Divided(1.0), None, form(true, 5), &mut codes);

@@ -1,6 +1,6 @@
 //! The cast of a band that holds NaN or infinities, as the reference does it: group by group, and in no hurry.
 
-use super::band::{Cast, Grouping};
+use super::band::{Cast, Fp8Granularity};
 use super::division::divide;
 use super::element::{Bf16, Element, F16, F32};
 use super::{e4m3, scale};
@@ -24,10 +24,10 @@ pub(crate) fn keep(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut 
 
 fn run<E: Element, const ROUNDED: bool>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) {
     let (elements, columns) = (E::elements(band.bytes), band.source.columns);
-    let [height, width] = match cast.grouping {
-        Grouping::Tensor => [band.rows.max(1), columns.max(1)],
-        Grouping::Channel => [1, columns.max(1)],
-        Grouping::Block(shape) => shape,
+    let [height, width] = match cast.granularity {
+        Fp8Granularity::Tensor => [band.rows.max(1), columns.max(1)],
+        Fp8Granularity::Channel => [1, columns.max(1)],
+        Fp8Granularity::Block(shape) => shape,
     };
     let mut stored = scales.chunks_exact_mut(cast.scale_dtype.bytes());
     for first_row in (0..band.rows).step_by(height) {
@@ -75,8 +75,12 @@ mod tests {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 4 };
         let band = Band { source, first_row: 0, rows: 1, bytes: &bytes, amax: None, simd: Simd::PORTABLE };
-        let cast =
-            Cast { grouping: Grouping::Channel, scale_dtype: SourceDtype::F32, round_quotient: false, search: false };
+        let cast = Cast {
+            granularity: Fp8Granularity::Channel,
+            scale_dtype: SourceDtype::F32,
+            round_quotient: false,
+            search: false,
+        };
         let (mut codes, mut scale) = ([0xA5; 4], [0xA5; 4]);
         keep(cast, &band, &mut codes, &mut scale);
         (codes, f32::from_le_bytes(scale))

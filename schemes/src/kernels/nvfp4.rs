@@ -3,9 +3,10 @@
 use super::element::{Bf16, F16, F32};
 use super::group::group_maxima;
 use super::pack::pack_pairs;
-use super::rows::{Poisoned, RowKernel, by_row};
+use super::rows::{RowKernel, by_row};
 use super::signed::Signed;
 use super::thresholds::Thresholds;
+use super::walk::FoundNonFinite;
 use super::{e2m1, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
@@ -40,12 +41,14 @@ fn run<E: Signed>(
         global.copy_from_slice(&global_scale.to_le_bytes());
     }
     let columns = band.source.columns;
-    let steps = std::array::from_fn(|code| Step::of(e4m3::decode(code as u8) / global_scale));
+    // A scale has 127 codes, a weight thousands of groups: the thresholds are made once for each code. With that and AVX2,
+    // NVFP4A16 went from 3.5 to 2.6 times the narrowing copy.
+    let divisors = std::array::from_fn(|code| GroupDivisor::of(e4m3::decode(code as u8) / global_scale));
     let (maxima, unpacked) = (vec![E::Magnitude::default(); columns / NVFP4_GROUP], vec![0; columns]);
-    by_row(band, Nvfp4::<E> { global_scale, weight, scales, maxima, steps, unpacked })
+    by_row(band, Nvfp4Rows::<E> { global_scale, weight, scales, maxima, divisors, unpacked })
 }
 
-/// What takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
+/// Returns the global scale, which takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
 ///
 /// It is computed in the dtype of the weight, and where that overflows it is 1, as in compressed-tensors.
 fn global_scale<E: Signed>(amax: f32) -> f32 {
@@ -53,14 +56,14 @@ fn global_scale<E: Signed>(amax: f32) -> f32 {
     if scale.is_finite() { scale } else { 1.0 }
 }
 
-struct Nvfp4<'a, E: Signed> {
+struct Nvfp4Rows<'a, E: Signed> {
     global_scale: f32,
     weight: &'a mut [u8],
     scales: &'a mut [u8],
-    /// Those of the groups of a row.
+    /// Absolute maxima of the groups of a row.
     maxima: Vec<E::Magnitude>,
-    /// Per code of a scale.
-    steps: [Step<E>; SCALES],
+    /// The divisor under each code of a scale.
+    divisors: [GroupDivisor<E>; SCALES],
     /// The codes of a row before they are packed.
     unpacked: Vec<u8>,
 }
@@ -68,23 +71,23 @@ struct Nvfp4<'a, E: Signed> {
 /// The finite E4M3 that have no sign.
 const SCALES: usize = 127;
 
-/// What the elements of a group are divided by.
-struct Step<E: Signed> {
+/// The divisor of the elements of a group, as a number and as thresholds.
+struct GroupDivisor<E: Signed> {
     divisor: f32,
     thresholds: Option<Thresholds<E>>,
 }
 
-impl<E: Signed> Step<E> {
+impl<E: Signed> GroupDivisor<E> {
     fn of(divisor: f32) -> Self {
         Self { divisor, thresholds: Thresholds::of(divisor) }
     }
 }
 
-impl<E: Signed> RowKernel for Nvfp4<'_, E> {
+impl<E: Signed> RowKernel for Nvfp4Rows<'_, E> {
     type Source = E;
 
     #[inline(always)]
-    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), Poisoned> {
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let groups = elements.as_chunks::<NVFP4_GROUP>().0;
         group_maxima::<E, NVFP4_GROUP>(groups, &mut self.maxima, simd)?;
         let scales = &mut self.scales[row * groups.len()..][..groups.len()];
@@ -95,12 +98,12 @@ impl<E: Signed> RowKernel for Nvfp4<'_, E> {
         }
         let unpacked = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
         for ((&scale, group), codes) in scales.iter().zip(groups).zip(unpacked) {
-            let step = &self.steps[usize::from(scale)];
-            match &step.thresholds {
+            let divisor = &self.divisors[usize::from(scale)];
+            match &divisor.thresholds {
                 Some(thresholds) => thresholds.encode(group, codes, simd),
                 None => {
                     for (code, &raw) in codes.iter_mut().zip(group) {
-                        *code = e2m1::encode(E::signed(raw) / step.divisor);
+                        *code = e2m1::encode(E::signed(raw) / divisor.divisor);
                     }
                 }
             }

@@ -100,10 +100,10 @@ fn close_gaps<const BITS: usize>(eights: &[[u8; 8]], packed: &mut [u8]) {
     }
 }
 
-/// So many eights go to memory together: as many small stores would wait for it longer.
+/// Eights that go to memory together. Stores of 3 or 5 bytes each waited longer for it than one of 32 eights.
 const STRETCH: usize = 32;
 
-/// What packing makes of codes.
+/// Packs codes bit by bit, as the definition says.
 #[cfg(test)]
 pub(super) fn bit_by_bit(codes: &[u8], bits: u32) -> Vec<u8> {
     let mut packed = vec![0; packed_bytes(codes.len(), bits)];

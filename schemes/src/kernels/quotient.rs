@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::signed::Signed;
 use crate::Simd;
-use crate::simd::Level;
+use crate::simd::InstructionSet;
 
 /// A way to divide elements by a number, on the way to integers.
 pub(super) trait Quotient: Copy {
@@ -47,7 +47,7 @@ impl Quotient for Divided {
 #[derive(Clone, Copy)]
 pub(super) struct Multiplied {
     reciprocal: f32,
-    /// Whether there are fused multiply-adds.
+    /// The instruction set has fused multiply-adds.
     fused: bool,
 }
 
@@ -59,7 +59,7 @@ impl Multiplied {
     }
 }
 
-/// Where the divisor and its reciprocal are normal numbers.
+/// Divisors that are normal numbers, and whose reciprocals are.
 const INVERTIBLE: RangeInclusive<f32> = f32::MIN_POSITIVE..=1.0 / f32::MIN_POSITIVE;
 
 /// `1.5 * 2^10`: next to this number `f32` steps by `2^-13`.
@@ -112,7 +112,7 @@ impl Corrected {
     }
 }
 
-/// From `2^-64`: whatever is too small for an exact remainder has a quotient below `2^-30` then, which has the nearest
+/// Divisors that [`Corrected`] takes. From `2^-64`: whatever is too small for an exact remainder has a quotient below `2^-30` then, which has the nearest
 /// integer 0. To 1: no quotient becomes zero.
 const CORRECTABLE: RangeInclusive<f32> = f32::from_bits((127 - 64) << 23)..=1.0;
 
@@ -136,10 +136,10 @@ pub(super) fn product_plus(factor: f32, other: f32, number: f32, fused: bool) ->
     if fused { factor.mul_add(other, number) } else { factor * other + number }
 }
 
-/// Whether there are fused multiply-adds: `mul_add` is exact without, only slower.
+/// Returns whether the instruction set has fused multiply-adds: `mul_add` is exact without, only slower.
 #[inline(always)]
 pub(super) fn has_fused(simd: Simd) -> bool {
-    simd.level() != Level::Portable
+    simd.level() != InstructionSet::Portable
 }
 
 #[cfg(test)]

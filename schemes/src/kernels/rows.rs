@@ -2,40 +2,43 @@
 
 use super::absmax::first_non_finite;
 use super::element::Element;
+use super::walk::FoundNonFinite;
 use crate::simd::Vectorized;
 use crate::{Band, NonFinite, Simd};
 
-/// What is done with a row.
+/// The work on one row.
 pub(super) trait RowKernel {
     type Source: Element;
 
     /// Quantizes one row of the band; inlined into code that was compiled for `simd`.
-    fn row(&mut self, row: usize, elements: &[<Self::Source as Element>::Raw], simd: Simd) -> Result<(), Poisoned>;
+    fn row(
+        &mut self,
+        row: usize,
+        elements: &[<Self::Source as Element>::Raw],
+        simd: Simd,
+    ) -> Result<(), FoundNonFinite>;
 }
-
-/// A NaN or infinity was met; where, is looked up afterwards.
-pub(super) struct Poisoned;
 
 /// Gives every row of `band` to `kernel`, in order.
 pub(super) fn by_row<K: RowKernel>(band: &Band<'_>, kernel: K) -> Result<(), NonFinite> {
     let elements = K::Source::elements(band.bytes);
-    let rows = Rows { kernel, elements, columns: band.source.columns, rows: band.rows };
+    let rows = RowWalk { kernel, elements, columns: band.source.columns, rows: band.rows };
     let walked = band.simd.run(rows);
-    walked.map_err(|Poisoned| first_non_finite::<K::Source>(band.source, band.first_row, band.bytes))
+    walked.map_err(|FoundNonFinite| first_non_finite::<K::Source>(band.source, band.first_row, band.bytes))
 }
 
-struct Rows<'a, K: RowKernel> {
+struct RowWalk<'a, K: RowKernel> {
     kernel: K,
     elements: &'a [<K::Source as Element>::Raw],
     columns: usize,
     rows: usize,
 }
 
-impl<K: RowKernel> Vectorized for Rows<'_, K> {
-    type Output = Result<(), Poisoned>;
+impl<K: RowKernel> Vectorized for RowWalk<'_, K> {
+    type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]
-    fn run(mut self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(mut self, simd: Simd) -> Result<(), FoundNonFinite> {
         for row in 0..self.rows {
             self.kernel.row(row, &self.elements[row * self.columns..][..self.columns], simd)?;
         }

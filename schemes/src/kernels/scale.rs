@@ -1,4 +1,4 @@
-//! From an absolute maximum to the scale that is stored and divided by.
+//! Scales: made of absolute maxima, rounded to their dtype, stored.
 
 use half::{bf16, f16};
 
@@ -18,7 +18,7 @@ pub(super) fn scale(amax: f32, largest: f32, dtype: SourceDtype) -> f32 {
     if rounded == 0.0 { epsilon(dtype) } else { rounded }
 }
 
-/// What stands in for a scale of zero.
+/// Returns the number that stands in for a scale of zero.
 pub(super) fn epsilon(dtype: SourceDtype) -> f32 {
     match dtype {
         SourceDtype::Bf16 => bf16::EPSILON.to_f32(),

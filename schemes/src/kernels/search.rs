@@ -5,25 +5,25 @@
 //! looked at as well; those below it clip the largest weights.
 
 use super::absmax::maximum;
-use super::band::{Caster, Poisoned, Walk};
 use super::e4m3;
 use super::element::Element;
 use super::scale;
+use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
 
-/// So much is added to 1, in sixteenths, to get a factor of the absolute maximum: an octave, and some clipping. 0 is the
+/// Factors of the absolute maximum, as sixteenths added to 1: an octave, and some clipping. 0 is the
 /// absolute maximum itself, so that no result is worse than without a search.
 const COARSE: std::ops::RangeInclusive<i8> = -4..=12;
 
-/// So much is added to the best of these factors, in 64ths.
+/// Factors around the best of these, as 64ths added to it.
 const FINE: std::ops::RangeInclusive<i8> = -3..=3;
 
-/// Squares are summed up in so many sums, an element in that of its column: in the same order under every instruction
+/// Sums that squares go to, an element to that of its column: in the same order under every instruction
 /// set, since sums of floating-point numbers depend on it.
 const LANES: usize = 16;
 
-/// Casts a band whose groups are tiles, a row being one of as many columns as the weight.
+/// Casts a band whose granules are blocks; a channel is one of as many columns as the weight.
 pub(super) struct BySearch<'a, C: Caster> {
     pub(super) walk: Walk<'a, C>,
     pub(super) shape: [usize; 2],
@@ -31,17 +31,17 @@ pub(super) struct BySearch<'a, C: Caster> {
 }
 
 impl<C: Caster> Vectorized for BySearch<'_, C> {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<(), FoundNonFinite>;
 
     #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), Poisoned> {
+    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width], groups_of_a_row } = self;
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
             for index in 0..groups_of_a_row {
                 let first_column = index * width;
                 let rows = height.min(walk.rows - first_row);
                 let columns = width.min(walk.columns - first_column);
-                let group = Group { first_row, rows, first_column, columns };
+                let group = SearchGroup { first_row, rows, first_column, columns };
                 let scale = group.least_error(&mut walk, simd)?;
                 walk.store(row_of_groups * groups_of_a_row + index, scale);
                 group.cast(&mut walk, scale, simd);
@@ -53,22 +53,22 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
 
 /// Elements that share a scale.
 #[derive(Clone, Copy)]
-struct Group {
+struct SearchGroup {
     first_row: usize,
     rows: usize,
     first_column: usize,
     columns: usize,
 }
 
-impl Group {
-    /// The scale under which the codes are nearest to the elements; the first of those that are equally good.
+impl SearchGroup {
+    /// Returns the scale under which the codes are nearest to the elements; the first of those that are equally good.
     #[inline(always)]
-    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, Poisoned> {
+    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, FoundNonFinite> {
         let rows = self.first_row..self.first_row + self.rows;
         let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
         let maximum = maxima.max().unwrap_or_default();
         if maximum >= C::Source::INFINITE {
-            return Err(Poisoned);
+            return Err(FoundNonFinite);
         }
         let amax = C::Source::widen(maximum);
         let mut least = f64::INFINITY;
@@ -81,6 +81,7 @@ impl Group {
                 if !scale.is_finite() {
                     continue;
                 }
+                // The real cast, not a formula for its error: the codes that are judged are those that would be stored.
                 self.cast(walk, scale, simd);
                 let error = self.error(walk, scale);
                 if error < least {
@@ -100,7 +101,7 @@ impl Group {
         }
     }
 
-    /// The sum of the squared differences between the elements and what their codes stand for.
+    /// Returns the sum of the squared differences between the elements and what their codes stand for.
     #[inline(always)]
     fn error<C: Caster>(self, walk: &Walk<'_, C>, scale: f32) -> f64 {
         let mut sums = [0f64; LANES];

@@ -2,15 +2,15 @@
 
 use super::element::{Bf16, Element, F16, F32};
 
-/// What schemes other than plain E4M3 need of a source dtype; inlined into vectorized loops, as [`Element`] is.
+/// A source dtype as schemes other than plain E4M3 need it; inlined into vectorized loops, as [`Element`] is.
 pub(super) trait Signed: Element {
     /// Bits of the significand that are stored.
     const SIGNIFICAND: u32;
 
-    /// What the stored exponent of 1 is.
+    /// The stored exponent of 1.
     const BIAS: i32;
 
-    /// Whether values have at most 11 significant bits, which [`Multiplied`](super::quotient::Multiplied) counts on.
+    /// True if values have at most 11 significant bits, which [`Multiplied`](super::quotient::Multiplied) counts on.
     const SHORT: bool;
 
     /// The smallest normal value.

@@ -2,13 +2,13 @@
 
 use super::signed::Signed;
 use crate::Simd;
-use crate::simd::Level;
+use crate::simd::InstructionSet;
 
-/// For one step between codes, the largest magnitudes that are still below each of the codes from 1 to 7.
+/// Thresholds under one scale: the largest magnitudes that are still below each of the codes from 1 to 7.
 #[derive(Clone, Copy)]
 pub(super) struct Thresholds<E: Signed> {
     limits: [E::Magnitude; 7],
-    /// What magnitudes, as integers, are raised by before they are compared.
+    /// The integer that is added to magnitudes before they are compared.
     raised: i32,
 }
 
@@ -16,22 +16,22 @@ pub(super) struct Thresholds<E: Signed> {
 ///
 /// The middles between E2M1 values go to the even code. Half a step of `f32` above or below a middle, quotients round to
 /// it. These numbers have 25 bits: their product with an `f32` is exact in `f64`.
-const QUOTIENTS: [(f64, Side); 7] = [
-    (0.25 * (1.0 + HALF_STEP), Side::Below),
-    (0.75 - 0.5 * HALF_STEP, Side::Above),
-    (1.25 + HALF_STEP, Side::Below),
-    (1.75 - HALF_STEP, Side::Above),
-    (2.5 + 2.0 * HALF_STEP, Side::Below),
-    (3.5 - 2.0 * HALF_STEP, Side::Above),
-    (5.0 + 4.0 * HALF_STEP, Side::Below),
+const QUOTIENTS: [(f64, TieSide); 7] = [
+    (0.25 * (1.0 + HALF_STEP), TieSide::Below),
+    (0.75 - 0.5 * HALF_STEP, TieSide::Above),
+    (1.25 + HALF_STEP, TieSide::Below),
+    (1.75 - HALF_STEP, TieSide::Above),
+    (2.5 + 2.0 * HALF_STEP, TieSide::Below),
+    (3.5 - 2.0 * HALF_STEP, TieSide::Above),
+    (5.0 + 4.0 * HALF_STEP, TieSide::Below),
 ];
 
 /// Half a step of the `f32` from 1 on.
 const HALF_STEP: f64 = 1.0 / (1 << 24) as f64;
 
-/// To which code a quotient belongs that is exactly where the code changes.
+/// The code that a quotient exactly between two codes belongs to.
 #[derive(Clone, Copy)]
-enum Side {
+enum TieSide {
     Below = 0,
     Above = 1,
 }
@@ -43,7 +43,7 @@ impl<E: Signed> Thresholds<E> {
     pub(super) fn of(step: f32) -> Option<Self> {
         Self::has(step).then(|| {
             let limit =
-                |(quotient, side): (f64, Side)| magnitude::<E>((quotient * step as f64).to_bits() - side as u64);
+                |(quotient, side): (f64, TieSide)| magnitude::<E>((quotient * step as f64).to_bits() - side as u64);
             Self { limits: QUOTIENTS.map(|at| E::from_integer(limit(at))), raised: 0 }
         })
     }
@@ -77,7 +77,7 @@ impl<E: Signed> Thresholds<E> {
     #[inline(always)]
     pub(super) fn encode<const N: usize>(&self, elements: &[E::Raw; N], codes: &mut [u8; N], simd: Simd) {
         #[cfg(target_arch = "x86_64")]
-        if size_of::<E::Raw>() == 2 && N.is_multiple_of(16) && simd.level() != Level::Portable {
+        if size_of::<E::Raw>() == 2 && N.is_multiple_of(16) && simd.level() != InstructionSet::Portable {
             let limits = self.limits.map(|limit| E::integer(limit) as i16);
             // SAFETY: a `Simd` of another level is the proof that the machine has AVX2. The elements are `N` times two
             // bytes, and the codes `N` bytes.
@@ -88,7 +88,7 @@ impl<E: Signed> Thresholds<E> {
             return;
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = (simd, Level::Portable);
+        let _ = (simd, InstructionSet::Portable);
         for (code, &raw) in codes.iter_mut().zip(elements) {
             let magnitude = E::magnitude(raw);
             let raised = E::integer(magnitude).saturating_add(self.raised);

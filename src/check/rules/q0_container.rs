@@ -59,11 +59,11 @@ pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
 
 #[derive(Deserialize)]
 struct IndexText {
-    metadata: Option<IndexMetadata>,
+    metadata: Option<WeightMapMetadata>,
 }
 
 #[derive(Deserialize)]
-struct IndexMetadata {
+struct WeightMapMetadata {
     total_size: Option<serde_json::Value>,
 }
 

@@ -2,55 +2,146 @@
 
 use std::arch::x86_64::*;
 
-use super::{Half, HalfCodes, LIFT, LIFTED_LEAST, OCTAVES, SMALL, Table};
+use super::codes::CodeTable;
+use super::vector::{OverVector, Vector};
 
+/// Does `work` with this instruction set.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 #[inline]
-pub(super) fn look_up(half: &Half, table: &Table, bases: [u8; 2], codes: &mut HalfCodes) -> bool {
-    let (signed, small) = cast(half, table, bases);
-    // SAFETY: 64 codes are the bytes of a vector; this store needs no alignment.
-    unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), signed) };
-    small != 0
+pub(super) fn run<W: OverVector>(work: W) -> W::Output {
+    // SAFETY: this function has all three enabled, and the work is inlined into it.
+    unsafe { work.run::<Avx512Bytes>() }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-#[inline]
-pub(super) fn small(half: &Half, table: &Table, bases: [u8; 2]) -> u64 {
-    cast(half, table, bases).1
+/// 64 bytes, in the order of the elements.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Bytes(__m512i);
+
+impl Vector for Avx512Bytes {
+    const LANES: usize = 64;
+    type Mask = u64;
+
+    #[inline(always)]
+    unsafe fn load_apart(source: *const [u8; 2]) -> (Self, Self) {
+        // SAFETY: the caller has AVX-512 and 64 elements at `source`, the bytes of two vectors; no load needs alignment.
+        unsafe {
+            let pointer = source.cast::<__m512i>();
+            let [former, latter] = [_mm512_loadu_si512(pointer), _mm512_loadu_si512(pointer.add(1))];
+            let low = _mm512_permutex2var_epi8(former, load(&EVEN), latter);
+            let high = _mm512_permutex2var_epi8(former, load(&ODD), latter);
+            (Self(low), Self(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, codes: *mut u8) {
+        // SAFETY: the caller has AVX-512 and room for 64 bytes; this store needs no alignment.
+        unsafe { _mm512_storeu_si512(codes.cast(), self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn splat(byte: u8) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_set1_epi8(byte as i8) })
+    }
+
+    #[inline(always)]
+    unsafe fn bases([former, latter]: [u8; 2], _: usize) -> Self {
+        // SAFETY: the caller has AVX-512. A vector is half a tile.
+        unsafe {
+            let former = _mm512_set1_epi8(former as i8);
+            Self(_mm512_inserti64x4::<1>(former, _mm256_set1_epi8(latter as i8)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exponents(low: Self, high: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let even = _mm512_add_epi8(high.0, high.0);
+            Self(_mm512_mask_sub_epi8(even, _mm512_movepi8_mask(low.0), even, _mm512_set1_epi8(-1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self {
+        let [former, latter] = table.codes.as_chunks::<64>().0 else { unreachable!("128 are twice 64") };
+        // SAFETY: the caller has AVX-512. The highest bit of an index does not count.
+        unsafe { Self(_mm512_permutex2var_epi8(load(former), low.0, load(latter))) }
+    }
+
+    /// Shifts words, since there is no shift of bytes: the bytes are below 32, and nothing crosses into a neighbour.
+    #[inline(always)]
+    unsafe fn times_8(self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_slli_epi16::<3>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_min_epu8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn wrapping_sub(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_sub_epi8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn saturating_add(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_adds_epu8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn saturating_sub(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_subs_epu8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn below(self, limit: u8) -> u64 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_cmplt_epu8_mask(self.0, Self::splat(limit).0) }
+    }
+
+    #[inline(always)]
+    unsafe fn with_sign_of(self, high: Self) -> Self {
+        const A_OR_B_AND_C: i32 = 0b1111_1000;
+        // SAFETY: the caller has AVX-512.
+        Self(unsafe { _mm512_ternarylogic_epi64::<A_OR_B_AND_C>(self.0, high.0, _mm512_set1_epi8(i8::MIN)) })
+    }
+
+    #[inline(always)]
+    unsafe fn no_flags() -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn either(a: u64, b: u64) -> u64 {
+        a | b
+    }
+
+    #[inline(always)]
+    unsafe fn any(mask: u64) -> bool {
+        mask != 0
+    }
+
+    #[inline(always)]
+    unsafe fn bits(mask: u64) -> u64 {
+        mask
+    }
 }
 
-/// The codes, and the elements that need a division.
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-#[inline]
-fn cast(half: &Half, table: &Table, bases: [u8; 2]) -> (__m512i, u64) {
-    let [even, odd] = [load(&EVEN), load(&ODD)];
-    // SAFETY: 64 elements of 2 bytes are the bytes of two vectors; these loads need no alignment.
-    let [former, latter] = unsafe {
-        let pointer = half.as_ptr().cast::<__m512i>();
-        [_mm512_loadu_si512(pointer), _mm512_loadu_si512(pointer.add(1))]
-    };
-    let low = _mm512_permutex2var_epi8(former, even, latter);
-    let high = _mm512_permutex2var_epi8(former, odd, latter);
-    // The lowest bit of an exponent is the highest of the low byte.
-    let exponent = _mm512_add_epi8(high, high);
-    let exponent = _mm512_mask_sub_epi8(exponent, _mm512_movepi8_mask(low), exponent, _mm512_set1_epi8(-1));
-    let base = _mm512_inserti64x4::<1>(_mm512_set1_epi8(bases[0] as i8), _mm256_set1_epi8(bases[1] as i8));
-    let octaves = _mm512_min_epu8(_mm512_subs_epu8(exponent, base), _mm512_set1_epi8(OCTAVES as i8));
-    let [former, latter] = table.codes.as_chunks::<64>().0 else { unreachable!("128 are twice 64") };
-    // The highest bit of an index does not count.
-    let step = _mm512_permutex2var_epi8(load(former), low, load(latter));
-    let lifted = _mm512_adds_epu8(_mm512_slli_epi16::<3>(octaves), step);
-    let above = _mm512_sub_epi8(lifted, _mm512_set1_epi8(LIFTED_LEAST as i8));
-    let small = _mm512_cmplt_epu8_mask(above, _mm512_set1_epi8(SMALL as i8));
-    let code = _mm512_subs_epu8(lifted, _mm512_set1_epi8(LIFT as i8));
-    const A_OR_B_AND_C: i32 = 0b1111_1000;
-    (_mm512_ternarylogic_epi64::<A_OR_B_AND_C>(code, high, _mm512_set1_epi8(i8::MIN)), small)
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load(bytes: &[u8; 64]) -> __m512i {
-    // SAFETY: these are the bytes of a vector; this load needs no alignment.
+/// Loads the bytes of a vector.
+///
+/// # Safety
+/// AVX-512 F is enabled where this is inlined.
+#[inline(always)]
+unsafe fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: as promised by the caller; this load needs no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 

@@ -2,62 +2,146 @@
 
 use std::arch::aarch64::*;
 
-use super::{Half, HalfCodes, LIFT, LIFTED_LEAST, OCTAVES, SMALL, Table};
+use super::codes::CodeTable;
+use super::vector::{OverVector, Vector};
 
-const EIGHTH: usize = 16;
-
+/// Does `work` with this instruction set.
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn look_up(half: &Half, table: &Table, bases: [u8; 2], codes: &mut HalfCodes) -> bool {
-    let mut any = vdupq_n_u8(0);
-    for (index, (eighth, codes)) in half.as_chunks().0.iter().zip(codes.as_chunks_mut::<EIGHTH>().0).enumerate() {
-        let (signed, small) = cast(eighth, table, bases[index / 2]);
-        store(signed, codes);
-        any = vorrq_u8(any, small);
+pub(super) fn run<W: OverVector>(work: W) -> W::Output {
+    // SAFETY: this function has NEON enabled, and the work is inlined into it.
+    unsafe { work.run::<NeonBytes>() }
+}
+
+/// 16 bytes, in the order of the elements.
+#[derive(Clone, Copy)]
+pub(super) struct NeonBytes(uint8x16_t);
+
+impl Vector for NeonBytes {
+    const LANES: usize = 16;
+    type Mask = uint8x16_t;
+
+    #[inline(always)]
+    unsafe fn load_apart(source: *const [u8; 2]) -> (Self, Self) {
+        // SAFETY: the caller has NEON and 16 elements at `source`; this load needs no alignment.
+        let uint8x16x2_t(low, high) = unsafe { vld2q_u8(source.cast()) };
+        (Self(low), Self(high))
     }
-    vmaxvq_u8(any) != 0
-}
 
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn small(half: &Half, table: &Table, bases: [u8; 2]) -> u64 {
-    let mut flags = [0; 4 * EIGHTH];
-    for (index, (eighth, flags)) in half.as_chunks().0.iter().zip(flags.as_chunks_mut::<EIGHTH>().0).enumerate() {
-        store(cast(eighth, table, bases[index / 2]).1, flags);
+    #[inline(always)]
+    unsafe fn store(self, codes: *mut u8) {
+        // SAFETY: the caller has NEON and room for 16 bytes; this store needs no alignment.
+        unsafe { vst1q_u8(codes, self.0) };
     }
-    flags.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(flag & 1))
+
+    #[inline(always)]
+    unsafe fn splat(byte: u8) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vdupq_n_u8(byte) })
+    }
+
+    #[inline(always)]
+    unsafe fn bases(bases: [u8; 2], index: usize) -> Self {
+        // SAFETY: the caller has NEON. Two vectors are a quarter of a tile.
+        unsafe { Self::splat(bases[index / 2]) }
+    }
+
+    #[inline(always)]
+    unsafe fn exponents(low: Self, high: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vsriq_n_u8::<7>(vshlq_n_u8::<1>(high.0), low.0) })
+    }
+
+    /// Looks up the first code of each 8 mantissas and the last mantissa that has it: a lookup among 128 bytes takes two
+    /// instructions of 64 bytes, each slower than both of these.
+    #[inline(always)]
+    unsafe fn look_up(table: &CodeTable, low: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        unsafe {
+            let mantissa = vandq_u8(low.0, vdupq_n_u8(0x7F));
+            let eight = vshrq_n_u8::<3>(mantissa);
+            let first = vqtbl1q_u8(load(&table.first), eight);
+            let last = vqtbl1q_u8(load(&table.last), eight);
+            // What is true has all bits set, which is -1.
+            Self(vsubq_u8(first, vcgtq_u8(mantissa, last)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn times_8(self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vshlq_n_u8::<3>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vminq_u8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn wrapping_sub(self, other: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vsubq_u8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn saturating_add(self, other: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vqaddq_u8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn saturating_sub(self, other: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vqsubq_u8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn below(self, limit: u8) -> uint8x16_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vcltq_u8(self.0, vdupq_n_u8(limit)) }
+    }
+
+    #[inline(always)]
+    unsafe fn with_sign_of(self, high: Self) -> Self {
+        // SAFETY: the caller has NEON.
+        Self(unsafe { vbslq_u8(vdupq_n_u8(0x80), high.0, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn no_flags() -> uint8x16_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vdupq_n_u8(0) }
+    }
+
+    #[inline(always)]
+    unsafe fn either(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vorrq_u8(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn any(mask: uint8x16_t) -> bool {
+        // SAFETY: the caller has NEON.
+        unsafe { vmaxvq_u8(mask) != 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(mask: uint8x16_t) -> u64 {
+        let mut flags = [0; 16];
+        // SAFETY: the caller has NEON; the flags are the bytes of a vector.
+        unsafe { vst1q_u8(flags.as_mut_ptr(), mask) };
+        flags.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(flag & 1))
+    }
 }
 
-/// The codes of an eighth, and all bits of those elements that need a division.
-#[target_feature(enable = "neon")]
-#[inline]
-fn cast(eighth: &[[u8; 2]; EIGHTH], table: &Table, base: u8) -> (uint8x16_t, uint8x16_t) {
-    // SAFETY: 16 elements of 2 bytes are the bytes of two vectors; this load needs no alignment.
-    let uint8x16x2_t(low, high) = unsafe { vld2q_u8(eighth.as_ptr().cast()) };
-    // The lowest bit of an exponent is the highest of the low byte.
-    let exponent = vsriq_n_u8::<7>(vshlq_n_u8::<1>(high), low);
-    let octaves = vminq_u8(vqsubq_u8(exponent, vdupq_n_u8(base)), vdupq_n_u8(OCTAVES));
-    let mantissa = vandq_u8(low, vdupq_n_u8(0x7F));
-    let eight = vshrq_n_u8::<3>(mantissa);
-    let [first, last] = [&table.first, &table.last].map(|table| vqtbl1q_u8(load(table), eight));
-    // What is true has all bits set, which is -1.
-    let step = vsubq_u8(first, vcgtq_u8(mantissa, last));
-    let lifted = vqaddq_u8(vshlq_n_u8::<3>(octaves), step);
-    let small = vcltq_u8(vsubq_u8(lifted, vdupq_n_u8(LIFTED_LEAST)), vdupq_n_u8(SMALL));
-    let code = vqsubq_u8(lifted, vdupq_n_u8(LIFT));
-    (vbslq_u8(vdupq_n_u8(0x80), high, code), small)
-}
-
-#[target_feature(enable = "neon")]
-#[inline]
-fn load(bytes: &[u8; EIGHTH]) -> uint8x16_t {
-    // SAFETY: these are the bytes of a vector; this load needs no alignment.
+/// Loads the bytes of a vector.
+///
+/// # Safety
+/// NEON is enabled where this is inlined.
+#[inline(always)]
+unsafe fn load(bytes: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: as promised by the caller; this load needs no alignment.
     unsafe { vld1q_u8(bytes.as_ptr()) }
-}
-
-#[target_feature(enable = "neon")]
-#[inline]
-fn store(vector: uint8x16_t, bytes: &mut [u8; EIGHTH]) {
-    // SAFETY: these are the bytes of a vector; this store needs no alignment.
-    unsafe { vst1q_u8(bytes.as_mut_ptr(), vector) };
 }

@@ -1,27 +1,27 @@
-//! Groups whose stored scale says that they are no ordinary ones: of zeros, or of numbers too small for their scale.
+//! Degenerate scales: those of groups of zeros, of groups too small for a scale, and subnormal ones.
 
 use safetensors::Dtype;
 
 use super::element::{Bf16, Element, F16, F32};
-use crate::{Band, OddScales, SourceDtype, Strategy, TensorSpec};
+use crate::{Band, DegenerateScales, SourceDtype, Strategy, TensorSpec};
 
-/// What the scales that a band has stored under `spec`, one for each group of `strategy`, say of their groups.
+/// Counts the degenerate ones among the scales that a band has stored under `spec`, one for each group of `strategy`.
 ///
 /// Almost every band is done with a look at its scales, which are few; only groups under a remarkable one are read.
-pub fn odd_scales(strategy: Strategy, spec: &TensorSpec, stored: &[u8], band: &Band<'_>) -> OddScales {
+pub fn degenerate_scales(strategy: Strategy, spec: &TensorSpec, stored: &[u8], band: &Band<'_>) -> DegenerateScales {
     let (rows, columns) = (band.rows, band.source.columns);
     let [height, width] = match strategy {
         Strategy::Tensor => [rows, columns],
         Strategy::Channel => [1, columns],
         Strategy::Group(width) | Strategy::TensorGroup(width) => [1, width],
         Strategy::Block(shape) => shape,
-        Strategy::Token => return OddScales::default(),
+        Strategy::Token => return DegenerateScales::default(),
     };
     let sides = [height.max(1), width.max(1)];
     // A scale of the whole tensor is stored by its first band alone.
     let groups = rows.div_ceil(sides[0]) * columns.div_ceil(sides[1]);
-    if stored.len() * 8 != groups * spec.dtype.bitsize() || !any_is_odd(spec.dtype, stored) {
-        return OddScales::default();
+    if stored.len() * 8 != groups * spec.dtype.bitsize() || !any_is_degenerate(spec.dtype, stored) {
+        return DegenerateScales::default();
     }
     match band.source.dtype {
         SourceDtype::Bf16 => count::<Bf16>(strategy, sides, spec.dtype, stored, band),
@@ -30,12 +30,19 @@ pub fn odd_scales(strategy: Strategy, spec: &TensorSpec, stored: &[u8], band: &B
     }
 }
 
-/// Whether a scale is subnormal, or one that stands in for a scale of zero.
-fn any_is_odd(dtype: Dtype, stored: &[u8]) -> bool {
+/// Returns whether a scale is subnormal, or one that stands in for a scale of zero.
+fn any_is_degenerate(dtype: Dtype, stored: &[u8]) -> bool {
+    // Folds without an exit: LLVM vectorizes them, and almost no band has a degenerate scale to stop at.
     match dtype {
-        Dtype::BF16 => stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_odd_bf16(u16::from_le_bytes(raw))),
-        Dtype::F16 => stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_odd_f16(u16::from_le_bytes(raw))),
-        Dtype::F32 => stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_odd_f32(u32::from_le_bytes(raw))),
+        Dtype::BF16 => {
+            stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_degenerate_bf16(u16::from_le_bytes(raw)))
+        }
+        Dtype::F16 => {
+            stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_degenerate_f16(u16::from_le_bytes(raw)))
+        }
+        Dtype::F32 => {
+            stored.as_chunks().0.iter().fold(false, |any, &raw| any | is_degenerate_f32(u32::from_le_bytes(raw)))
+        }
         // An exponent: 0 is the smallest one, and 127 what F16 has for what is smaller.
         Dtype::U8 => stored.iter().fold(false, |any, &raw| any | (raw == 0) | (raw == 127)),
         Dtype::F8_E4M3 => stored.iter().fold(false, |any, &raw| any | (raw == E4M3_EIGHTH)),
@@ -43,19 +50,19 @@ fn any_is_odd(dtype: Dtype, stored: &[u8]) -> bool {
     }
 }
 
-fn is_odd_bf16(bits: u16) -> bool {
+fn is_degenerate_bf16(bits: u16) -> bool {
     (bits & 0x7F80 == 0) | (bits == half::bf16::EPSILON.to_bits())
 }
 
-fn is_odd_f16(bits: u16) -> bool {
+fn is_degenerate_f16(bits: u16) -> bool {
     (bits & 0x7C00 == 0) | (bits == half::f16::EPSILON.to_bits())
 }
 
-fn is_odd_f32(bits: u32) -> bool {
+fn is_degenerate_f32(bits: u32) -> bool {
     (bits & 0x7F80_0000 == 0) | (bits == f32::EPSILON.to_bits())
 }
 
-/// What NVFP4 has for a scale of zero.
+/// The E4M3 scale that NVFP4 stores in place of zero: 0.125.
 const E4M3_EIGHTH: u8 = 0x20;
 
 #[cold]
@@ -65,12 +72,12 @@ fn count<E: Element>(
     dtype: Dtype,
     stored: &[u8],
     band: &Band<'_>,
-) -> OddScales {
+) -> DegenerateScales {
     let (elements, columns) = (E::elements(band.bytes), band.source.columns);
     let across = columns.div_ceil(width);
     let size = dtype.bitsize() / 8;
-    let mut found = OddScales::default();
-    for (group, raw) in stored.chunks_exact(size).enumerate().filter(|(_, raw)| any_is_odd(dtype, raw)) {
+    let mut found = DegenerateScales::default();
+    for (group, raw) in stored.chunks_exact(size).enumerate().filter(|(_, raw)| any_is_degenerate(dtype, raw)) {
         let (row, column) = (group / across * height, group % across * width);
         let amax = match (strategy, band.amax) {
             (Strategy::Tensor, Some(amax)) => amax,

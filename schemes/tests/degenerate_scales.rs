@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use qwen_fp8_schemes::conformance::quantize_whole;
 use qwen_fp8_schemes::{
-    AmaxScope, Band, Format, Make, Matrix, OddScales, Simd, SourceDtype, Strategy, absmax, odd_scales, registered,
+    AmaxScope, Band, DegenerateScales, Format, Make, Matrix, Simd, SourceDtype, Strategy, absmax, degenerate_scales,
+    registered,
 };
 use serde_json::json;
 
@@ -35,19 +36,19 @@ fn weight(dtype: SourceDtype, [zero, tiny]: [std::ops::Range<usize>; 2]) -> Vec<
 }
 
 /// What is found of a weight, band by band.
-fn found(scheme: &dyn qwen_fp8_schemes::Scheme, dtype: SourceDtype, bytes: &[u8], bands: usize) -> OddScales {
+fn found(scheme: &dyn qwen_fp8_schemes::Scheme, dtype: SourceDtype, bytes: &[u8], bands: usize) -> DegenerateScales {
     let source = Matrix { dtype, rows: ROWS, columns: COLUMNS };
     let made = quantize_whole(scheme, source, bytes, usize::MAX, Simd::detect(), 0).unwrap();
     let specs = scheme.outputs(source).unwrap();
     let (spec, scales) = specs.iter().zip(&made).find(|(spec, _)| spec.suffix == "weight_scale").unwrap();
     let amax = (scheme.amax_scope() != AmaxScope::Band).then(|| absmax(source, 0, bytes, Simd::detect()).unwrap());
-    let mut all = OddScales::default();
+    let mut all = DegenerateScales::default();
     let step = scheme.band_rows() * bands;
     for first_row in (0..ROWS).step_by(step) {
         let rows = step.min(ROWS - first_row);
         let bytes = &bytes[first_row * source.row_bytes()..][..rows * source.row_bytes()];
         let band = Band { source, first_row, rows, bytes, amax, simd: Simd::detect() };
-        all.add(&odd_scales(scheme.weights().strategy, spec, &scales[spec.band_range(first_row, rows)], &band));
+        all.add(&degenerate_scales(scheme.weights().strategy, spec, &scales[spec.band_range(first_row, rows)], &band));
     }
     all
 }
@@ -63,14 +64,18 @@ fn groups_of_zeros_and_of_tiny_numbers_are_counted_and_the_first_is_named() {
             for bands in [1, 3, 256] {
                 let plain = found(&*scheme, dtype, &weight(dtype, [0..0, 0..0]), bands);
                 // Divided by 448, ordinary numbers of F16 need a subnormal scale only where they are below 0.03.
-                assert_eq!(plain, OddScales::default(), "{name} {dtype:?}");
+                assert_eq!(plain, DegenerateScales::default(), "{name} {dtype:?}");
                 let odd = found(&*scheme, dtype, &weight(dtype, [128..256, 3..3]), bands);
                 let (zero, first) = match scheme.weights().strategy {
                     Strategy::Block(_) => (1, Some([128, 0])),
                     Strategy::Group(width) | Strategy::TensorGroup(width) => (128 * 128 / width as u64, Some([128, 0])),
                     _ => (0, None),
                 };
-                assert_eq!(odd, OddScales { zero, first, ..OddScales::default() }, "{name} {dtype:?} {bands}");
+                assert_eq!(
+                    odd,
+                    DegenerateScales { zero, first, ..DegenerateScales::default() },
+                    "{name} {dtype:?} {bands}"
+                );
                 let tiny = found(&*scheme, dtype, &weight(dtype, [0..0, 0..128]), bands);
                 if let Strategy::Block(_) | Strategy::Group(_) = scheme.weights().strategy {
                     assert_eq!((tiny.zero, tiny.first), (0, Some([0, 0])), "{name} {dtype:?}");
