@@ -134,7 +134,7 @@ def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: 
         # Bit widths that differ in nothing but the width met every dtype above.
         cases = [case for case in cases if case.scheme not in WIDTHS]
     if model.make is not checkpoints.qwen3:
-        # The reference finds the parts of a merged layer in one file alone; tests/fused.rs has them in several.
+        # The reference finds the parts of a merged layer in one file alone; tests/run/fused.rs has them in several.
         cases = [case for case in cases if case.scheme != "NVFP4A16"]
     sources, before = {}, {}
     for avoid in dict.fromkeys(case.avoid for case in cases):
