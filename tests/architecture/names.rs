@@ -8,49 +8,7 @@ use super::sources;
 use crate::support::rust_source::{SourceText, line_of};
 
 /// Names that may stand more than once, each with its reason. An entry that is not needed any more fails, too.
-const ALLOWED: &[(&str, &str)] = &[
-    ("Options", "each scheme's own options, private to its file"),
-    ("Action", "to be renamed"),
-    ("Activations", "to be renamed"),
-    ("Codes", "to be renamed"),
-    ("Content", "to be renamed"),
-    ("Described", "to be renamed"),
-    ("Element", "to be renamed"),
-    ("Entry", "to be renamed"),
-    ("Failure", "to be renamed"),
-    ("Float8", "to be renamed"),
-    ("Form", "to be renamed"),
-    ("Format", "to be renamed"),
-    ("Group", "to be renamed"),
-    ("Index", "to be renamed"),
-    ("Inputs", "to be renamed"),
-    ("Integers", "to be renamed"),
-    ("Job", "to be renamed"),
-    ("Key", "to be renamed"),
-    ("Level", "to be renamed"),
-    ("Matrix", "to be renamed"),
-    ("Metadata", "to be renamed"),
-    ("Microscaled", "to be renamed"),
-    ("NonFinite", "to be renamed"),
-    ("Nvfp4", "to be renamed"),
-    ("Part", "to be renamed"),
-    ("Place", "to be renamed"),
-    ("Plan", "to be renamed"),
-    ("Poisoned", "to be renamed"),
-    ("Progress", "to be renamed"),
-    ("Reader", "to be renamed"),
-    ("Recipe", "to be renamed"),
-    ("Role", "to be renamed"),
-    ("Rule", "to be renamed"),
-    ("Scales", "to be renamed"),
-    ("Side", "to be renamed"),
-    ("Source", "to be renamed"),
-    ("SourceFile", "to be renamed"),
-    ("Step", "to be renamed"),
-    ("Stored", "to be renamed"),
-    ("Table", "to be renamed"),
-    ("Verdict", "to be renamed"),
-];
+const ALLOWED: &[(&str, &str)] = &[];
 
 /// Each type name with the places that define it: structs, enums, traits and unions anywhere, aliases at the top level.
 fn definitions(sources: &[SourceText]) -> BTreeMap<String, Vec<String>> {

@@ -6,10 +6,10 @@ use super::sources;
 use crate::support::rust_source::SourceText;
 
 /// Share of doc comments that may open with a bare clause, in percent.
-const CLAUSES: f64 = 20.5;
+const CLAUSES: f64 = 5.0;
 
 /// Least number of reasons (`//` lines) per 100 lines of code, by folder.
-const REASONS: [(&str, f64); 3] = [("schemes/src/kernels/", 2.6), ("src/run/", 4.0), ("src/check/", 1.3)];
+const REASONS: [(&str, f64); 3] = [("schemes/src/kernels/", 4.0), ("src/run/", 4.0), ("src/check/", 4.0)];
 
 /// Counts of a set of files, up to the tests at the end of each.
 #[derive(Debug, Default, PartialEq)]
