@@ -3,8 +3,6 @@
 use safetensors::Dtype;
 
 use crate::Simd;
-#[cfg(doc)]
-use crate::{AmaxScope, Scheme};
 
 /// Dtype and shape of a source weight, as its header states them.
 ///
@@ -91,14 +89,14 @@ impl From<SourceDtype> for Dtype {
 pub struct Band<'a> {
     /// The weight that the rows belong to.
     pub source: Matrix,
-    /// Number of the first row in the weight, a multiple of [`Scheme::band_rows`].
+    /// Number of the first row in the weight, a multiple of [`Scheme::band_rows`](crate::Scheme::band_rows).
     pub first_row: usize,
     /// Number of rows.
     pub rows: usize,
     /// `rows * source.row_bytes()` bytes, at any alignment.
     pub bytes: &'a [u8],
-    /// The absolute maximum that [`Scheme::amax_scope`] asked for, `None` for [`AmaxScope::Band`]. It is finite except
-    /// in [`Scheme::quantize_keeping`].
+    /// The absolute maximum that [`Scheme::amax_scope`](crate::Scheme::amax_scope) asked for, `None` for [`AmaxScope::Band`](crate::AmaxScope::Band). It is finite except
+    /// in [`Scheme::quantize_keeping`](crate::Scheme::quantize_keeping).
     pub amax: Option<f32>,
     /// Instruction set to compute with; every one must give the same bytes.
     pub simd: Simd,

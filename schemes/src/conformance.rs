@@ -13,32 +13,21 @@ mod bands;
 mod contract;
 mod error;
 pub mod golden;
+mod guard;
 mod options;
+mod quantize;
+mod report;
 mod sample;
-
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
-use crate::{AmaxScope, BuildError, Format, Make, Matrix, NonFinite, Registration, Scheme, Simd, absmax, non_finite};
-use bands::WholeWeight;
+use crate::{Make, Registration};
+use guard::unless_it_panics;
 use options::Variant;
 
 pub use error::{Broken, ConformanceError, Weight};
-
-/// Numbers of what a passed suite has tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConformanceReport {
-    /// Number of configured schemes: options times formats.
-    pub schemes: usize,
-    /// Number of weights that were quantized and compared.
-    pub cases: usize,
-    /// Number of weights whose shape the scheme refuses.
-    pub refused: usize,
-    /// Number of results that were compared with golden ones.
-    pub golden: usize,
-}
+pub use quantize::{quantize_whole, quantize_whole_keeping};
+pub use report::ConformanceReport;
 
 /// Tests a registered scheme in both formats with no more options than it needs, and in one of them with each value
 /// that the schema of its options offers (examples, choices, both values of a boolean).
@@ -97,80 +86,4 @@ fn check_variants(registration: &Registration, variants: &[Variant]) -> Result<C
     }
     report.golden = unless_it_panics("golden vectors", || Ok(golden::check(registration)?)).map_err(fail)?;
     Ok(report)
-}
-
-/// Does `work`, and turns a panic into an error.
-fn unless_it_panics<T>(place: impl fmt::Display, work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message = literal.or_else(|| panic.downcast_ref::<String>().cloned());
-        let message = message.unwrap_or_else(|| "without a message".to_owned());
-        Err(Broken::Panics { place: place.to_string(), message })
-    })
-}
-
-/// Constructor in [`Make::Quantize`].
-type MakeScheme = fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>;
-
-/// Quantizes a whole weight in bands of `bands` times [`Scheme::band_rows`] rows; the outputs are in the order of
-/// [`Scheme::outputs`] and hold `filler` wherever the scheme writes nothing.
-///
-/// # Errors
-/// The first NaN or infinity.
-///
-/// # Panics
-/// The scheme refuses the shape, or `bytes` are not those of `source`.
-pub fn quantize_whole(
-    scheme: &dyn Scheme,
-    source: Matrix,
-    bytes: &[u8],
-    bands: usize,
-    simd: Simd,
-    filler: u8,
-) -> Result<Vec<Vec<u8>>, NonFinite> {
-    let amax = amax(scheme, source, bytes, simd)?;
-    bands::in_order(scheme, WholeWeight { source, bytes, bands, simd, filler, amax }, |band, parts| {
-        scheme.quantize(band, parts)
-    })
-}
-
-/// Quantizes a whole weight like [`quantize_whole`], with NaN and infinity kept.
-///
-/// # Errors
-/// The first NaN or infinity, where the scheme does not keep them.
-///
-/// # Panics
-/// Those of [`quantize_whole`].
-pub fn quantize_whole_keeping(
-    scheme: &dyn Scheme,
-    source: Matrix,
-    bytes: &[u8],
-    bands: usize,
-    simd: Simd,
-    filler: u8,
-) -> Result<Vec<Vec<u8>>, NonFinite> {
-    let amax = amax(scheme, source, bytes, simd).unwrap_or_else(|_| non_finite(source, 0, bytes).amax());
-    bands::in_order(scheme, WholeWeight { source, bytes, bands, simd, filler, amax }, |band, parts| {
-        scheme.quantize_any(band, parts).map(drop)
-    })
-}
-
-/// Quantizes a whole weight in about a dozen bands that several threads take in mixed order.
-fn quantize_from_threads(
-    scheme: &dyn Scheme,
-    source: Matrix,
-    bytes: &[u8],
-    simd: Simd,
-) -> Result<Vec<Vec<u8>>, NonFinite> {
-    let amax = amax(scheme, source, bytes, simd)?;
-    let bands = (source.rows / scheme.band_rows() / 12).max(1);
-    bands::from_threads(scheme, WholeWeight { source, bytes, bands, simd, filler: 0xA5, amax })
-}
-
-/// Returns the absolute maximum that the scheme asks for.
-fn amax(scheme: &dyn Scheme, source: Matrix, bytes: &[u8], simd: Simd) -> Result<Option<f32>, NonFinite> {
-    match scheme.amax_scope() {
-        AmaxScope::Band => Ok(None),
-        AmaxScope::Tensor | AmaxScope::Fused => absmax(source, 0, bytes, simd).map(Some),
-    }
 }

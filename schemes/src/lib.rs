@@ -20,6 +20,7 @@ mod microscaling;
 mod nvfp4a16;
 mod output;
 mod passthrough;
+mod quantize_any;
 mod registry;
 mod scheme;
 mod simd;

@@ -4,9 +4,6 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
-#[cfg(doc)]
-use crate::Scheme;
-
 /// Maximum number of tensors that a scheme may write for one weight.
 ///
 /// A worker keeps a slice for each output on its stack, so that a band allocates nothing. Known layouts have at most
@@ -131,10 +128,10 @@ impl TensorRole {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Row `i` of the output comes from source rows `i * n .. (i + 1) * n`; `n` divides [`Scheme::band_rows`].
+    /// Row `i` of the output comes from source rows `i * n .. (i + 1) * n`; `n` divides [`Scheme::band_rows`](crate::Scheme::band_rows).
     Rows(usize),
     /// Values are packed down the rows into words and may straddle two: `words` output rows come from `rows` source
-    /// rows, which divide [`Scheme::band_rows`].
+    /// rows, which divide [`Scheme::band_rows`](crate::Scheme::band_rows).
     Packed {
         /// Rows of the output that are filled together.
         words: usize,

@@ -58,8 +58,11 @@ pub enum Make {
     /// Decodes FP8 layers of a quantized source and copies all other tensors.
     Dequantize,
     /// Quantizes the tensor by the scheme that this function makes from the options.
-    Quantize(fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>),
+    Quantize(MakeScheme),
 }
+
+/// The constructor of [`Make::Quantize`]: options and wire format in, a configured scheme out.
+pub(crate) type MakeScheme = fn(Value, Format) -> Result<Box<dyn Scheme>, BuildError>;
 
 /// Servers and GPUs that can run the scheme's output, as text for people.
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The content pass: every tensor of a result, read in pieces on all cores and compared with its source.
 
 mod pass_through;
+mod reader;
 mod weight;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::structure::Structure;
 use pass_through::PassThrough;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
+use reader::OutputReader;
 
 /// A result and what it was made from.
 pub(crate) struct ContentPass<'a> {
@@ -141,12 +143,6 @@ impl<'a> ContentPass<'a> {
         let is_only = |original: &Original<'_>| original.stack().is_none_or(|stack| !self.here.contains(&stack.name));
         source.original(name).filter(is_only)
     }
-}
-
-/// The result as its tensors are read.
-struct OutputReader<'a> {
-    shards: &'a Shards,
-    recorded: &'a RecordedActions,
 }
 
 fn sorted(checkpoint: &Checkpoint) -> Vec<&Tensor> {

@@ -1,7 +1,9 @@
 //! `diff`: the differences of two checkpoints, tensor by tensor, also across precisions.
 
 mod config;
+mod described;
 mod pairs;
+mod side;
 mod summary;
 mod tensor;
 
@@ -13,12 +15,13 @@ use serde::Serialize;
 
 use crate::decode::{QuantizedWeight, Shards};
 use crate::open::CheckError;
-use crate::report::{Figures, Sums};
-use crate::structure::{self, Structure};
+use crate::structure;
 use qwen_fp8_checkpoint::Checkpoint;
+use side::DiffSide;
 use tensor::LogicalTensor;
 
 pub use config::ConfigDifference;
+pub use described::{DescribedTensor, Renamed, StoredAs, TensorDifference};
 pub use summary::{KindDifference, LayerDifference};
 
 /// The differences of two checkpoints.
@@ -44,48 +47,6 @@ pub struct Difference {
     pub layers: Vec<LayerDifference>,
     /// Keys of config.json that differ.
     pub config: Vec<ConfigDifference>,
-}
-
-/// A tensor of both checkpoints that differs.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorDifference {
-    /// The name in A.
-    pub name: String,
-    pub a: StoredAs,
-    pub b: StoredAs,
-    /// The error of B against A; null where they cannot be compared by value.
-    pub figures: Option<Figures>,
-    #[serde(skip)]
-    sums: Sums,
-}
-
-/// A tensor as a checkpoint stores it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StoredAs {
-    /// The dtype, and the granularity of a quantized weight.
-    pub form: String,
-    pub shape: Vec<usize>,
-}
-
-/// A tensor of one checkpoint.
-#[derive(Clone, Debug, Serialize)]
-pub struct DescribedTensor {
-    pub name: String,
-    #[serde(flatten)]
-    pub stored: StoredAs,
-}
-
-/// A tensor that the two checkpoints call differently.
-#[derive(Clone, Debug, Serialize)]
-pub struct Renamed {
-    pub a: String,
-    pub b: String,
-}
-
-/// One checkpoint, opened.
-struct DiffSide<'a> {
-    shards: Shards,
-    structure: &'a Structure<'a>,
 }
 
 /// Compares the checkpoint in `b` with the one in `a`.

@@ -11,14 +11,13 @@ pub(crate) mod q2_targets;
 pub(crate) mod q3_tensors;
 pub(crate) mod q4_values;
 pub(crate) mod q5_source;
+mod subject;
 
-use crate::config::DeclaredConfig;
-use crate::decode::{Module, Shards};
 use crate::report::LintRule;
 use q3_tensors::{auxiliary, scales, siblings, weights};
 use q5_source::{folder, reference, tensors, threshold};
-use qwen_fp8_checkpoint::Checkpoint;
-use qwen_fp8_checkpoint::models::LayerKind;
+
+pub(crate) use subject::Subject;
 
 /// Every rule, in the order of the codes.
 pub static RULES: &[&LintRule] = &[
@@ -81,19 +80,6 @@ pub static RULES: &[&LintRule] = &[
     &folder::SIDE_FILE_DIFFERS,
     &threshold::THRESHOLD,
 ];
-
-/// A checkpoint as the structural rules see it.
-pub(crate) struct Subject<'s, 'a> {
-    pub(crate) checkpoint: &'a Checkpoint,
-    pub(crate) shards: &'s Shards,
-    pub(crate) declared: &'s DeclaredConfig,
-    pub(crate) modules: &'s [Module<'a>],
-}
-
-/// Reports whether servers build a layer of this kind quantized where config.json declares a quantization.
-fn is_quantizable(kind: LayerKind) -> bool {
-    matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts | LayerKind::LmHead)
-}
 
 #[cfg(test)]
 mod tests {

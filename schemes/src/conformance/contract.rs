@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::error::{Broken, Weight};
+use super::guard::unless_it_panics;
+use super::quantize::{quantize_from_threads, quantize_whole, quantize_whole_keeping};
+use super::report::ConformanceReport;
 use super::sample::{SampleContent, put_non_finite, sample};
-use super::{
-    Broken, ConformanceReport, Weight, quantize_from_threads, quantize_whole, quantize_whole_keeping, unless_it_panics,
-};
 use crate::{Dtype, Extent, MAX_OUTPUTS, Matrix, NonFinite, Scheme, Simd, SourceDtype, TensorRole, TensorSpec};
 
 const DTYPES: [SourceDtype; 3] = [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32];

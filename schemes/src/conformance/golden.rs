@@ -17,7 +17,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
-use super::{MakeScheme, quantize_whole_keeping};
+use super::quantize::quantize_whole_keeping;
+use crate::registry::MakeScheme;
 use crate::{
     BuildError, Dtype, Format, Make, Matrix, NonFinite, Registration, Scheme, ShapeError, Simd, SourceDtype, TensorSpec,
 };

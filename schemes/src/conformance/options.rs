@@ -3,7 +3,8 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::{Broken, MakeScheme};
+use super::error::Broken;
+use crate::registry::MakeScheme;
 use crate::{Format, Registration, Scheme};
 
 /// A set of options to try.

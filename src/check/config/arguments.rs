@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use super::block::{block, check_block};
 use super::compressed_tensors::GroupReader;
-use super::{DeclaredForm, StoredActivations, block, check_block};
+use super::declared::{DeclaredForm, StoredActivations};
 use crate::decode::{Granularity, Storage, Strategies, Symmetry, WeightForm, in_format};
 use qwen_fp8_checkpoint::text::shown;
 

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::{ConfigFault, ConfigGroup, DeclaredConfig, GroupTarget, IgnoreList, QuantMethod, escape};
-use qwen_fp8_checkpoint::models::{LayerKind, served_name};
-use qwen_fp8_checkpoint::pattern::Pattern;
+use super::declared::{ConfigGroup, DeclaredConfig, GroupTarget};
+use super::fault::{ConfigFault, escape};
+use super::ignore_list::IgnoreList;
+use super::method::QuantMethod;
+use super::regex::regex;
+use qwen_fp8_checkpoint::models::served_name;
 use qwen_fp8_checkpoint::text::shown;
 
 pub(super) fn read(value: &Value, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
@@ -89,13 +92,4 @@ impl GroupReader<'_> {
         let pointer = format!("{}{below}", self.pointer);
         self.faults.push(ConfigFault::unchecked(message, &pointer));
     }
-}
-
-/// Parses a regex, and tries it: one that gives up on names is refused with the reason.
-pub(super) fn regex(text: &str) -> Result<Pattern, String> {
-    let regex = Pattern::parse_upstream(text).map_err(|error| error.to_string())?;
-    // A pattern that backtracks without end does so on a long and regular name; better here than at every module.
-    let probe = "model.language_model.layers.0.mlp.experts.000000000000000000000000000.gate_proj";
-    regex.matches(probe, LayerKind::Other).map_err(|error| error.to_string())?;
-    Ok(regex)
 }

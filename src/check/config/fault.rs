@@ -43,3 +43,8 @@ impl ConfigFault {
         Self::new(FaultKind::Unchecked, message, pointer)
     }
 }
+
+/// Escapes a key for a JSON pointer.
+pub(super) fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::{
-    ConfigFault, ConfigGroup, DeclaredConfig, DeclaredForm, FaultKind, GroupTarget, IgnoreList, QuantMethod,
-    StoredActivations, block, check_block,
-};
+use super::block::{block, check_block};
+use super::declared::{ConfigGroup, DeclaredConfig, DeclaredForm, GroupTarget, StoredActivations};
+use super::fault::{ConfigFault, FaultKind};
+use super::ignore_list::IgnoreList;
+use super::method::QuantMethod;
 use crate::decode::{Granularity, WeightForm, fp8};
 use qwen_fp8_checkpoint::text::shown;
 

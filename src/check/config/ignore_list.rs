@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::compressed_tensors::regex;
-use super::{ConfigFault, FaultKind, QuantMethod};
+use super::fault::{ConfigFault, FaultKind};
+use super::method::QuantMethod;
+use super::regex::regex;
 use qwen_fp8_checkpoint::models::{LayerKind, expert_stack, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;

@@ -1,6 +1,6 @@
 //! FP8 weights of the source that pass through into the result.
 
-use super::OutputReader;
+use super::reader::OutputReader;
 use crate::decode::QuantizedWeight;
 use crate::report::Finding;
 use crate::rules::q5_source::tensors;

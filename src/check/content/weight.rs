@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::OutputReader;
+use super::reader::OutputReader;
 use crate::decode::{QuantizedWeight, Scratch, pieces};
 use crate::report::Finding;
 use crate::rules::q4_values::{self, ScaleVerdict};

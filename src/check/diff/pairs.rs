@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
 
+use super::described::Renamed;
+use super::side::DiffSide;
 use super::tensor::LogicalTensor;
-use super::{DiffSide, Renamed};
 use crate::decode::{Shards, ranges};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::models::served_name;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::TensorDifference;
+use super::described::TensorDifference;
 use super::tensor::LogicalTensor;
 use crate::report::Sums;
 use qwen_fp8_checkpoint::models::{self, LayerKind};

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{DescribedTensor, DiffSide, StoredAs, TensorDifference};
+use super::described::{DescribedTensor, StoredAs, TensorDifference};
+use super::side::DiffSide;
 use crate::decode::{Piece, QuantizedWeight, Scratch, Shards, pieces};
 use crate::report::Sums;
 use crate::source::{Original, first_difference};

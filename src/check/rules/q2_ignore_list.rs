@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Subject, is_quantizable};
+use super::subject::{Subject, is_quantizable};
 use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod};
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};

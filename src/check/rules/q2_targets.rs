@@ -1,6 +1,6 @@
 //! Q210 and Q211: quantized modules that a server does not build as such.
 
-use super::Subject;
+use super::subject::{Subject, word};
 use crate::config::{DeclaredForm, QuantMethod};
 use crate::decode::{Module, QuantizedWeight};
 use crate::report::Severity::{Error, Warning};
@@ -73,7 +73,7 @@ pub(super) fn vision(weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding
     let mut vision = weights.iter().filter(|weight| models::is_vision(weight.codes.module()));
     if let Some(first) = vision.next() {
         let layers = count(vision.count() + 1, "layer");
-        let (word, module) = (super::q3_tensors::word(first.codes), shown(first.codes.module()));
+        let (word, module) = (word(first.codes), shown(first.codes.module()));
         let message = format!("{layers} of the vision tower are {word}, such as {module}");
         findings.push(Finding::new(&VISION_QUANTIZED, message).tensor(&first.codes.name));
     }

@@ -5,10 +5,9 @@ pub(crate) mod scales;
 pub(crate) mod siblings;
 pub(crate) mod weights;
 
-use safetensors::Dtype;
-
 use super::q1_config::UNKNOWN_METHOD;
-use super::{Subject, is_quantizable, q2_targets};
+use super::q2_targets;
+use super::subject::{Subject, is_quantizable, word};
 use crate::decode::{Module, QuantizedWeight, WeightState};
 use crate::report::Finding;
 use qwen_fp8_checkpoint::Tensor;
@@ -80,9 +79,4 @@ fn weight<'a>(
         weight.global = subject.shards.number(tensor)?;
     }
     Ok(Some(weight))
-}
-
-/// Returns the word for codes in messages, before it is known which form they have.
-pub(super) fn word(codes: &Tensor) -> &'static str {
-    if codes.dtype == Dtype::F8_E4M3 { "FP8" } else { "quantized" }
 }

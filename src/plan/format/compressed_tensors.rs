@@ -3,7 +3,7 @@
 use qwen_fp8_schemes::{Scheme, TensorSpec};
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, WireFormat};
+use super::wire::{Refusal, WireFormat};
 use crate::checkpoint::models;
 use crate::plan::modules::Modules;
 

@@ -3,7 +3,7 @@
 use qwen_fp8_schemes::{Dynamic, NumberKind, Scheme, Strategy, TensorRole, TensorSpec};
 use serde_json::{Value, json};
 
-use super::{Refusal, WireFormat};
+use super::wire::{Refusal, WireFormat};
 use crate::plan::modules::Modules;
 
 pub(super) struct Fp8;

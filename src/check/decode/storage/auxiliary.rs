@@ -2,7 +2,8 @@
 
 use safetensors::Dtype;
 
-use super::{Granularity, words};
+use crate::decode::granularity::Granularity;
+use crate::decode::packing::words;
 
 /// A tensor beside the codes and scales of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

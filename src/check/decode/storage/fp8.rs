@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use safetensors::Dtype;
 
-use super::{
-    CodesTensor, Declaration, Extremes, Qparams, Rounding, Storage, StorageForms, Strategies, Symmetry, absmax_scale,
-    round,
-};
+use super::declaration::{Declaration, Strategies, Symmetry};
+use super::form::{CodesTensor, Storage, StorageForms};
+use super::qparams::{Extremes, Qparams, Rounding, absmax_scale};
 use crate::decode::codebook::{Codebook, E4M3};
+use crate::decode::element::round;
 use crate::decode::packing::Packing;
 
 /// The parts of the amax, in 64ths, of which a search makes its scales.

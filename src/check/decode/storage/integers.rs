@@ -2,11 +2,13 @@
 
 use safetensors::Dtype;
 
-use super::{
-    AuxRole, AuxTensor, CodesTensor, Declaration, Extremes, Qparams, Rounding, Storage, StorageForms, Strategies,
-    Symmetry, absmax_scale, codebook, epsilon, round,
-};
+use super::auxiliary::{AuxRole, AuxTensor};
+use super::declaration::{Declaration, Strategies, Symmetry};
+use super::form::{CodesTensor, Storage, StorageForms};
+use super::qparams::{Extremes, Qparams, Rounding, absmax_scale};
+use crate::decode::codebook;
 use crate::decode::codebook::Codebook;
+use crate::decode::element::{epsilon, round};
 use crate::decode::packing::Packing;
 
 /// Integers with a float scale for each group.

@@ -2,7 +2,9 @@
 
 use safetensors::Dtype;
 
-use super::{CodesTensor, Declaration, Extremes, Qparams, Rounding, Storage, StorageForms, Strategies, Symmetry};
+use super::declaration::{Declaration, Strategies, Symmetry};
+use super::form::{CodesTensor, Storage, StorageForms};
+use super::qparams::{Extremes, Qparams, Rounding};
 use crate::decode::codebook::{Codebook, E2M1, E4M3};
 use crate::decode::packing::Packing;
 

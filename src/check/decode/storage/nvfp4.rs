@@ -2,11 +2,12 @@
 
 use safetensors::Dtype;
 
-use super::{
-    AuxRole, AuxTensor, CodesTensor, Declaration, Extremes, Qparams, Rounding, Storage, StorageForms, Strategies,
-    Symmetry, round, smallest_normal,
-};
+use super::auxiliary::{AuxRole, AuxTensor};
+use super::declaration::{Declaration, Strategies, Symmetry};
+use super::form::{CodesTensor, Storage, StorageForms};
+use super::qparams::{Extremes, Qparams, Rounding};
 use crate::decode::codebook::{Codebook, E2M1, E4M3};
+use crate::decode::element::{round, smallest_normal};
 use crate::decode::packing::Packing;
 
 /// Columns that share a scale.

@@ -2,6 +2,8 @@
 
 use safetensors::Dtype;
 
+use crate::decode::element::{epsilon, round};
+
 /// Quantization parameters of a group: a code stands for its value less `zero`, times `scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Qparams {
@@ -46,4 +48,14 @@ pub(crate) struct Rounding {
     pub(crate) scale: Dtype,
     /// The global scale; 1 where there is none.
     pub(crate) global: f32,
+}
+
+/// Computes the scale that takes a group's amax to `range`, as compressed-tensors does: an epsilon stands in for
+/// zero.
+pub(super) fn absmax_scale(amax: f32, range: f32, dtype: Dtype) -> f32 {
+    // Zero is replaced after the rounding, so that a scale which underflows in `dtype` becomes the epsilon as well.
+    match round(amax / range, dtype) {
+        0.0 => epsilon(dtype),
+        rounded => rounded,
+    }
 }

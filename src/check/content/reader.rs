@@ -1,0 +1,10 @@
+//! The files and the records that the tensors of a result are read with.
+
+use crate::decode::Shards;
+use crate::source::RecordedActions;
+
+/// The result as its tensors are read.
+pub(super) struct OutputReader<'a> {
+    pub(super) shards: &'a Shards,
+    pub(super) recorded: &'a RecordedActions,
+}

@@ -1,0 +1,87 @@
+//! The interface of a storage form.
+
+use std::fmt::Debug;
+
+use safetensors::Dtype;
+
+use super::auxiliary::AuxTensor;
+use super::declaration::Declaration;
+use super::qparams::{Extremes, Qparams, Rounding};
+use crate::decode::codebook::Codebook;
+use crate::decode::element::widen;
+use crate::decode::packing::Packing;
+
+/// A way to store the weights of a matrix in few bits.
+pub(crate) trait Storage: Debug + Send + Sync {
+    /// The form in words, such as `FP8` or `packed INT4`. No two forms share a name.
+    fn name(&self) -> String;
+
+    /// The kind of values, such as `F8_E4M3` or `packed INT4`, as it is written before the granularity.
+    fn values(&self) -> String {
+        self.name()
+    }
+
+    /// Returns what a compressed-tensors group must say of weights in this form, and of activations beside them.
+    fn declaration(&self) -> Declaration;
+
+    /// The tensor that holds the codes.
+    fn codes(&self) -> CodesTensor;
+
+    /// The values of the codes.
+    fn codebook(&self) -> &'static Codebook;
+
+    /// Parameter name of the scales, after the module's name.
+    fn scale_suffix(&self) -> &'static str {
+        "weight_scale"
+    }
+
+    /// The dtypes in which scales are read.
+    fn scale_dtypes(&self) -> &'static [Dtype] {
+        &[Dtype::F32, Dtype::BF16, Dtype::F16]
+    }
+
+    /// The tensors beside codes and scales.
+    fn auxiliary(&self) -> Vec<AuxTensor> {
+        Vec::new()
+    }
+
+    /// Appends the values of stored scales, divided by the global scale where the form has one.
+    fn scales(&self, dtype: Dtype, bytes: &[u8], _global: f32, out: &mut Vec<f32>) {
+        widen(dtype, bytes, out);
+    }
+
+    /// Computes the global scale that the reference makes of the amax of a matrix; 1 where the form has none.
+    fn global_scale(&self, _amax: f32, _source: Dtype) -> f32 {
+        1.0
+    }
+
+    /// Computes the qparams that the reference makes of a group.
+    fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams;
+
+    /// Reports whether qparams are those that some reference tool makes of the group.
+    fn is_reference(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        self.reference(group, rounding) == qparams
+    }
+
+    /// Reports whether a search for the least squared error tries these qparams.
+    fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
+        false
+    }
+
+    /// Reports whether the engine takes a source in this form, so that `verify` has to decode it too.
+    fn is_source(&self) -> bool {
+        false
+    }
+}
+
+/// The tensor that holds a weight's codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodesTensor {
+    /// Parameter name, after the module's name.
+    pub(crate) suffix: &'static str,
+    pub(crate) dtype: Dtype,
+    pub(crate) packing: Packing,
+}
+
+/// The forms of one file.
+pub(super) type StorageForms = Vec<Box<dyn Storage>>;
