@@ -1,10 +1,10 @@
 //! The house rules that no compiler holds: names that mean one thing, walls, no circles of files, prose.
 
-mod circles;
+mod forbidden_imports;
+mod import_cycles;
 mod names;
 mod packages;
 mod prose;
-mod walls;
 
 use std::sync::OnceLock;
 

@@ -196,7 +196,7 @@ fn index_and_shards_must_agree() {
 }
 
 #[test]
-fn many_ghosts_make_one_short_message() {
+fn many_missing_tensors_make_one_short_message() {
     let model = Model::new();
     let ghosts: BTreeMap<_, _> = (0..100_000).map(|i| (format!("ghost.{i}"), FIRST)).collect();
     model.write(INDEX, &serde_json::json!({ "weight_map": ghosts }).to_string());
@@ -220,7 +220,7 @@ fn more_shards_than_open_files_are_read() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_refused() {
+fn a_checkpoint_with_missing_or_broken_files_is_refused() {
     let model = Model::new();
     model.write("config.json", "[]");
     assert!(model.refusal().starts_with("`config.json`: it is no valid JSON object"));

@@ -205,7 +205,7 @@ fn schemes_are_listed_and_described() {
 }
 
 #[test]
-fn schemes_are_put_to_the_test() {
+fn schemes_test_runs_the_conformance_suite() {
     let folder = Folder::new("");
     let seen = [
         "schemes test NVFP4A16 passthrough int8",
@@ -246,7 +246,7 @@ fn validate_needs_no_checkpoint() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_and_wrong_arguments_are_named() {
     let folder = Folder::new(BLOCKS);
     fs::create_dir(folder.path("Qwen3-VL-8B")).unwrap();
     fs::create_dir(folder.path("taken")).unwrap();

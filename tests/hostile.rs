@@ -4,63 +4,63 @@
 //! character on the screen; and a refusal says where, leaves no output, and ends with 1 or 2.
 
 mod command;
-mod container;
-mod folder;
+mod config_and_side_files;
 mod fuzz;
+mod header;
 mod index;
-mod meaning;
 mod output;
 mod recipe;
+mod recipe_meaning;
 mod values;
 
 use crate::support::judge::judge_all;
 
 #[test]
-fn headers_that_lie() {
-    judge_all(container::HEADERS);
+fn headers_that_lie_are_refused_or_read_safely() {
+    judge_all(header::HEADERS);
 }
 
 #[test]
-fn names_of_tensors() {
-    judge_all(container::NAMES);
+fn odd_tensor_names_are_handled_safely() {
+    judge_all(header::NAMES);
 }
 
 #[test]
-fn values_and_dtypes() {
+fn odd_values_and_dtypes_are_handled_safely() {
     judge_all(values::CASES);
 }
 
 #[test]
-fn indexes_and_shards() {
+fn odd_indexes_and_shards_are_handled_safely() {
     judge_all(index::CASES);
 }
 
 #[test]
-fn config_and_side_files() {
-    judge_all(folder::CASES);
+fn damaged_configs_and_odd_side_files_are_handled_safely() {
+    judge_all(config_and_side_files::CASES);
 }
 
 #[test]
-fn places_of_the_output() {
+fn odd_places_of_the_output_are_handled_safely() {
     judge_all(output::CASES);
 }
 
 #[test]
-fn recipes_by_themselves() {
+fn damaged_recipes_are_handled_safely() {
     judge_all(recipe::CASES);
 }
 
 #[test]
-fn recipes_that_say_what_cannot_be() {
-    judge_all(meaning::CASES);
+fn well_formed_recipes_of_odd_meaning_are_handled_safely() {
+    judge_all(recipe_meaning::CASES);
 }
 
 #[test]
-fn recipes_for_a_checkpoint() {
+fn recipes_that_do_not_fit_the_checkpoint_are_handled_safely() {
     judge_all(recipe::PLANNED);
 }
 
 #[test]
-fn commands_on_odd_names() {
+fn every_command_handles_odd_names_safely() {
     judge_all(command::CASES);
 }

@@ -1,7 +1,6 @@
 //! A run writes what its plan says, or nothing.
 
 mod apply;
-mod changes;
 mod experts;
 mod failures;
 mod float8;
@@ -10,3 +9,4 @@ mod manifest;
 mod nonfinite;
 mod output;
 mod resume;
+mod source_changes;

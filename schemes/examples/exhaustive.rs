@@ -8,7 +8,7 @@
 //!
 //! `cargo run --release -p qwen-fp8-schemes --example exhaustive [-- --simd avx2]`
 
-#[path = "../tests/pairs/all.rs"]
+#[path = "../tests/division_free_cast/all.rs"]
 mod all;
 
 use std::time::Instant;

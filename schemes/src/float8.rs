@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_decides_the_dtype_of_scales_that_is_not_given() {
+    fn the_format_gives_the_default_scale_dtype() {
         let source = Matrix { dtype: SourceDtype::F16, rows: 4, columns: 4 };
         for name in ALL {
             let dtype = |options, format| make(name, options, format).unwrap().outputs(source).unwrap()[1].dtype;
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_find_the_one_scheme_that_does_them() {
+    fn arguments_lead_back_to_their_scheme_alone() {
         for name in ALL {
             for activations in ["dynamic", "dynamic_tensor", "none"] {
                 let options = json!({ "activations": activations });
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn other_arguments_are_not_ours() {
+    fn arguments_of_other_schemes_are_left_alone() {
         let weights = QuantizationArgs::float8(Strategy::Channel, Dynamic::Static);
         let token = QuantizationArgs::float8(Strategy::Token, Dynamic::Dynamic);
         let find = options_from_arguments;

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_no_block_size() {
+    fn a_block_size_is_refused() {
         make(json!({ "block_size": 128 }), Format::Fp8).unwrap_err();
     }
 }

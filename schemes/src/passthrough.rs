@@ -27,7 +27,7 @@ mod tests {
     use crate::find;
 
     #[test]
-    fn it_keeps_and_has_no_options() {
+    fn passthrough_copies_and_has_no_options() {
         let registration = find("passthrough").unwrap();
         assert!(matches!(registration.make, Make::Keep));
         let schema = (registration.options)(&mut schemars::SchemaGenerator::default());

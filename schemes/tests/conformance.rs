@@ -31,7 +31,7 @@ fn conforms(picks: impl Fn(&str) -> bool) {
 
 /// Options in company, and values that no schema offers.
 #[test]
-fn other_options_conform() {
+fn combined_options_conform() {
     for (name, options) in [
         ("FP8", json!({ "scale_dtype": "bf16", "quotient_dtype": "source" })),
         ("FP8_DYNAMIC", json!({ "block_size": [3, 5], "scale_dtype": "f32" })),
@@ -49,7 +49,7 @@ fn other_options_conform() {
 }
 
 #[test]
-fn broken_promises_are_found() {
+fn each_way_to_break_the_contract_is_found() {
     type Expected = fn(&Broken) -> bool;
     let faults: [(&str, Expected); 18] = [
         ("skips the last byte", |broken| matches!(broken, Broken::NotWritten { .. })),
@@ -90,7 +90,7 @@ fn broken_promises_are_found() {
 }
 
 #[test]
-fn poor_schemas_are_found() {
+fn incomplete_option_schemas_are_found() {
     let broken = |options| conformance::check(&Registration { options, ..FAULTY }).unwrap_err().broken;
     assert!(matches!(broken(|_| json_schema!({ "type": "object" })), Broken::OpenOptions));
     let bare = |_: &mut SchemaGenerator| {
@@ -224,7 +224,7 @@ impl Scheme for Faulty {
 
 /// Arguments that no scheme here answers to, so that a recipe that asks for them is refused and not misread.
 #[test]
-fn foreign_arguments_are_nobodys() {
+fn unknown_arguments_find_no_scheme() {
     let int9 = QuantizationArgs {
         num_bits: 9,
         kind: NumberKind::Int,
@@ -242,7 +242,7 @@ fn foreign_arguments_are_nobodys() {
 }
 
 #[test]
-fn the_extent_of_scales_is_the_tile() {
+fn a_row_of_scales_has_the_extent_of_its_block() {
     let Make::Quantize(make) = find("fp8_block").unwrap().make else { panic!("FP8_BLOCK quantizes") };
     let scheme = make(json!({}), Format::Fp8).unwrap();
     let source = Matrix { dtype: qwen_fp8_schemes::SourceDtype::F16, rows: 300, columns: 129 };

@@ -8,17 +8,17 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 #[test]
-fn bf16() {
+fn bf16_sources_give_the_recorded_bytes() {
     assert_eq!(compare("bf16"), 10 * 7);
 }
 
 #[test]
-fn f16() {
+fn f16_sources_give_the_recorded_bytes() {
     assert_eq!(compare("f16"), 10 * 8);
 }
 
 #[test]
-fn f32() {
+fn f32_sources_give_the_recorded_bytes() {
     assert_eq!(compare("f32"), 10 * 7);
 }
 

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 #[test]
-fn every_quantizing_scheme_holds_some_for_every_source_dtype() {
+fn every_quantizing_scheme_has_vectors_for_every_source_dtype() {
     for registration in registered() {
         let Make::Quantize(_) = registration.make else { continue };
         assert!(golden::check(registration).unwrap() >= 3, "{}", registration.name);
@@ -40,7 +40,7 @@ fn every_byte_of_a_result_counts() {
 }
 
 #[test]
-fn a_file_that_proves_nothing_is_an_error() {
+fn an_incomplete_golden_file_is_an_error() {
     let weight = [1f32, -2.0].map(f32::to_le_bytes).concat();
     let right = || {
         vec![

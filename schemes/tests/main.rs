@@ -2,9 +2,9 @@
 
 mod conformance;
 mod degenerate_scales;
+mod division_free_cast;
 mod golden;
 mod golden_vectors;
-mod pairs;
 mod presets;
 mod properties;
 mod recorded;

@@ -23,7 +23,7 @@ proptest! {
 
     /// The same holds where NaN and infinity are kept; and a weight without them gets the bytes it gets anyway.
     #[test]
-    fn kept_bytes_depend_on_the_weight_alone(
+    fn bytes_of_non_finite_weights_depend_on_the_weight_alone(
         weight in weight(),
         poison in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize), 0..4),
         (name, options) in scheme(),

@@ -7,13 +7,13 @@ use qwen_fp8_schemes::{Format, Make, Matrix, NonFinite, Scheme, Simd, SourceDtyp
 use safetensors::SafeTensors;
 
 #[test]
-fn every_file_is_made_again() {
+fn every_golden_file_is_reproduced() {
     let files = compare_all("", quantize_whole);
     assert!(files >= 48, "{files} files");
 }
 
 #[test]
-fn what_is_made_of_nan_and_infinity_is_made_again() {
+fn every_golden_file_of_non_finite_weights_is_reproduced() {
     assert_eq!(compare_all("nonfinite", quantize_whole_keeping), 9);
 }
 

@@ -31,7 +31,7 @@ const DIVIDED: [&str; 15] = [
 const EXACT: [&str; 2] = ["MXFP8", "NVFP4A16"];
 
 #[test]
-fn on_a_cpu() {
+fn bytes_equal_those_of_llm_compressor_on_a_cpu() {
     let Some(goldens) = unpack("cpu") else { return };
     let mut compared = 0;
     let source = || json!({ "quotient_dtype": "source" });
@@ -51,7 +51,7 @@ fn on_a_cpu() {
 }
 
 #[test]
-fn on_a_gpu() {
+fn bytes_equal_those_of_llm_compressor_on_a_gpu() {
     let Some(goldens) = unpack("gpu") else { return };
     let source = std::fs::read(goldens.join("goldens-gpu/source.safetensors")).unwrap();
     let source = SafeTensors::deserialize(&source).unwrap();

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_name_only_those_before_them() {
+    fn folders_import_only_those_before_them() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for (at, room) in ROOMS.iter().enumerate() {
             let mut text = String::new();

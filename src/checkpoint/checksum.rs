@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_checksum_of_the_catalogue() {
+    fn the_check_value_is_that_of_crc_64_nvme() {
         // "Catalogue of parametrised CRC algorithms": the check value of CRC-64/NVME.
         assert_eq!(Crc64::of(b"123456789").to_string(), "ae8b14860a799888");
         assert_eq!(Crc64::of(b""), Crc64::default());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn past_four_gigabytes() {
+    fn lengths_past_4_gib_combine() {
         // 2^33 + 5 bytes in one step, and in three.
         let sum = Crc64::of(b"seven");
         assert_eq!(sum.before((1 << 33) + 5), sum.before(1 << 32).before(5).before(1 << 32));
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_make_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..3000), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        fn checksums_of_parts_combine_to_that_of_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..3000), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
             let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             ends.push(bytes.len());
             ends.sort_unstable();

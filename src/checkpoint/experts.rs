@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_refused_by_name() {
+    fn stacks_of_ambiguous_layout_are_refused_by_name() {
         let refused = |tensors: &[Tensor]| layouts(tensors).unwrap_err().to_string();
         let gate_up = stack("m.experts.gate_up_proj", &[4, 64, 48]);
         assert_eq!(

@@ -236,7 +236,7 @@ mod tests {
     proptest! {
         /// Index out, index in: the same tensors in the same shards, whatever the names.
         #[test]
-        fn what_is_written_is_read(
+        fn a_written_index_is_read_back(
             map in prop::collection::btree_map("\\PC{1,8}|[a\"\\\\\n\u{1}.]{1,4}", 0usize..4, 1..20),
         ) {
             let shard = |at: usize| format!("model-{at} \u{fc}.safetensors");

@@ -330,7 +330,7 @@ mod tests {
     proptest! {
         /// Header in, header out; and the crate writes the same bytes.
         #[test]
-        fn any_tensors_are_laid_out_as_the_crate_does((entries, turn) in (entries(), any::<prop::sample::Index>())) {
+        fn any_tensors_are_laid_out_as_by_the_safetensors_crate((entries, turn) in (entries(), any::<prop::sample::Index>())) {
             let mut shuffled = entries;
             if !shuffled.is_empty() {
                 let turn = turn.index(shuffled.len());

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn misses_say_what_to_do() {
+    fn a_model_that_is_not_in_the_cache_is_refused_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let hub = dir.path();
         let missed = |text: &str| {

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn config_or_tensors_give_it_away() {
+    fn a_quantized_source_is_recognised_by_config_or_tensors() {
         let config = |text: &str| Config::parse(text.as_bytes()).unwrap();
         let plain = config(r#"{"model_type":"m","quantization_config":null}"#);
         let bf16 = tensor("a.weight", Dtype::BF16, &[2, 2]);

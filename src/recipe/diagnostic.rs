@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_under_its_line() {
+    fn a_diagnostic_stands_under_its_line() {
         let text = text("rules:\n  - scheme: FP8_BLOK\n");
         let diagnostic =
             Diagnostic::error("no scheme is called `FP8_BLOK`").at(19..27).help("did you mean `FP8_BLOCK`?");
@@ -163,7 +163,7 @@ error: no scheme is called `FP8_BLOK`
     }
 
     #[test]
-    fn a_finding_without_a_place_and_a_warning_with_a_label() {
+    fn a_diagnostic_without_a_span_and_a_warning_with_a_label_are_shown() {
         let text = text("a: 1");
         let diagnostics = [
             Diagnostic::error("nothing to do").help("do something"),
@@ -186,7 +186,7 @@ warning: matches nothing
     }
 
     #[test]
-    fn places_that_lie_badly() {
+    fn spans_outside_the_text_or_inside_a_character_are_shown() {
         let text = text("ä: 'ß'\nb: c");
         for span in [0..0, 1..1, 0..100, 4..6, 13..13, 100..200, 5..10] {
             let shown = render(&[Diagnostic::error("x").at(span.clone())], &text, false);
@@ -208,14 +208,14 @@ warning: matches nothing
     }
 
     #[test]
-    fn what_a_terminal_acts_on_is_replaced() {
+    fn control_characters_are_replaced() {
         let text = text("a\u{200e}\u{202e}\u{1b}[31m: 1");
         let shown = render(&[Diagnostic::error("x").at(9..10)], &text, false);
         assert!(shown.contains("1 | a\u{fffd}\u{fffd}\u{fffd}[31m: 1\n"), "{shown}");
     }
 
     #[test]
-    fn color_is_only_where_it_is_asked_for() {
+    fn color_is_used_only_on_request() {
         let text = text("a: 1");
         let diagnostic = [Diagnostic::error("x").at(0..1)];
         assert!(render(&diagnostic, &text, true).contains("\u{1b}["));

@@ -58,7 +58,7 @@ fn hard_number(dtype: Dtype, row: usize, column: usize) -> f32 {
 }
 
 #[test]
-fn what_is_written_is_what_is_proven() {
+fn verify_passes_what_apply_writes() {
     let root = tempfile::tempdir().unwrap();
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
         let hard = root.path().join(dtype.name());
@@ -148,7 +148,7 @@ fn every_storage_form_agrees_on_hard_numbers() {
 
 /// F16 has no number for the global scale of small weights: it is 1, and the scales under it are coarse.
 #[test]
-fn a_global_scale_that_overflows_is_one() {
+fn a_global_scale_that_overflows_becomes_one() {
     let root = tempfile::tempdir().unwrap();
     let (small, output) = (root.path().join("small"), root.path().join("output"));
     let mut folder = Folder::read(&source());
@@ -174,7 +174,7 @@ fn tame(dtype: Dtype, number: f32) -> f32 {
 
 /// The reference makes zeros of a group whose next power of two is infinite, and no proof may pass that over.
 #[test]
-fn weights_that_a_form_loses_are_told() {
+fn weights_that_a_storage_form_loses_are_reported() {
     let root = tempfile::tempdir().unwrap();
     let (hard, output) = (root.path().join("hard"), root.path().join("output"));
     let mut folder = Folder::read(&source());

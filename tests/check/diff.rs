@@ -65,7 +65,7 @@ fn a_changed_layer_is_found_with_its_size() {
 }
 
 #[test]
-fn missing_extra_and_renamed_tensors_are_told_apart() {
+fn missing_extra_and_renamed_tensors_are_distinguished() {
     let dir = tempfile::tempdir().unwrap();
     let mut folder = Folder::read(&source());
     folder.remove("model.language_model.norm.weight");

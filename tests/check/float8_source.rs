@@ -98,7 +98,7 @@ fn count(verification: &Verification, action: CheckedAs) -> usize {
 }
 
 #[test]
-fn what_was_carried_over_is_proven() {
+fn layers_that_pass_through_are_proven() {
     for (name, source) in sources() {
         let mut folder = Folder::read(&source);
         let verification = check(&folder, &source);
@@ -122,7 +122,7 @@ fn what_was_carried_over_is_proven() {
 }
 
 #[test]
-fn the_tags_of_the_other_format_are_proven() {
+fn names_and_config_of_the_other_format_are_proven() {
     let mut folder = Folder::read(Base::Block.dir());
     let listed = folder.quantization()["ignored_layers"].clone();
     for module in quantized_modules(&folder) {
@@ -159,7 +159,7 @@ fn the_tags_of_the_other_format_are_proven() {
 }
 
 #[test]
-fn what_was_decoded_is_proven() {
+fn dequantized_layers_are_proven() {
     for (name, source) in sources() {
         let mut folder = Folder::read(&source);
         for module in quantized_modules(&folder) {
@@ -191,7 +191,7 @@ fn what_was_decoded_is_proven() {
 }
 
 #[test]
-fn what_was_quantized_again_is_proven() {
+fn requantized_layers_are_proven() {
     let root = tempfile::tempdir().unwrap();
     // Every third: blocks, scales that were searched for, one scale, flat ones.
     for (index, (name, source)) in sources().into_iter().enumerate().step_by(3) {
@@ -250,7 +250,7 @@ rules:
 }
 
 #[test]
-fn what_was_carried_over_wrong_is_found() {
+fn altered_layers_that_pass_through_are_found() {
     type Spoil = fn(&mut Folder, &str);
     let weight = |module: &str| format!("{module}.weight");
     let spoils: [(&str, &str, Spoil); 8] = [
@@ -295,7 +295,7 @@ fn what_was_carried_over_wrong_is_found() {
 }
 
 #[test]
-fn other_quantized_checkpoints_are_no_sources() {
+fn other_quantized_checkpoints_are_refused_as_sources() {
     let refused = |output: &Path, source: &Path| {
         matches!(verify(output, Some(source), &[]).unwrap_err(), CheckError::QuantizedSource(_))
     };

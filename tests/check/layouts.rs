@@ -98,7 +98,7 @@ fn a_quantized_tower_head_or_embedding_is_noticed() {
 
 /// Experts one by one, a router that stays, and what a server makes of a router that is not listed.
 #[test]
-fn experts_and_routers() {
+fn experts_in_the_ignore_list_and_routers_outside_of_it_are_found() {
     let mut tensors = BTreeMap::new();
     let mut add = |name: &str, dtype: &str, shape: &[usize], element: &[u8]| {
         let bytes = element.repeat(shape.iter().product());
@@ -151,7 +151,7 @@ fn a_format_that_is_not_checked_says_so() {
 
 /// Matrices without rows or without columns, as many as a header can say of the others: nothing to read, and nothing to count.
 #[test]
-fn matrices_of_no_weight_end_soon() {
+fn codes_without_elements_are_checked_at_once() {
     const HUGE: usize = 1 << 60;
     let dir = tempfile::tempdir().unwrap();
     for base in

@@ -90,7 +90,7 @@ fn a_snapshot_of_the_cache_is_found_by_its_commit() {
 }
 
 #[test]
-fn what_differs_is_no_source() {
+fn a_directory_that_differs_is_refused_as_source() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path().canonicalize().unwrap();
     let (source, output, empty) = (root.join("tiny"), root.join("tiny-FP8"), root.join("empty"));

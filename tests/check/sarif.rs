@@ -64,7 +64,7 @@ fn logs_of_good_and_plain_checkpoints_are_valid() {
 }
 
 #[test]
-fn logs_of_spoilt_checkpoints_are_valid() {
+fn logs_of_damaged_checkpoints_are_valid() {
     type Spoil = fn(&mut Folder);
     let schema = schema();
     let root = tempfile::tempdir().unwrap();

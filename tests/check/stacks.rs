@@ -237,7 +237,7 @@ fn every_scheme_of_split_experts_is_proven() {
 }
 
 #[test]
-fn spoilt_experts_are_found() {
+fn altered_experts_are_found() {
     type Spoil = fn(&mut Folder);
     let root = tempfile::tempdir().unwrap();
     for (index, shape) in SHAPES.into_iter().enumerate() {

@@ -99,7 +99,7 @@ fn llm_compressor_has_no_globs() {
 }
 
 #[test]
-fn what_is_no_pattern() {
+fn malformed_patterns_are_refused_with_the_reason() {
     let error = |text: &str| Pattern::parse(text).unwrap_err().to_string();
     assert_eq!(error(""), "the pattern is empty");
     assert_eq!(error("re:"), "the regex is empty, which matches every name");
@@ -140,7 +140,7 @@ fn names() -> Vec<String> {
 }
 
 #[test]
-fn what_was_meant() {
+fn the_pattern_that_was_meant_is_suggested() {
     let names = names();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let one = "model.language_model.layers.3.mlp.up_proj";

@@ -43,26 +43,26 @@ fn replay(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn recipes() {
+fn the_recipe_check_holds_for_seeds_and_regressions() {
     replay("recipe", recipe::check);
 }
 
 #[test]
-fn headers() {
+fn the_header_check_holds_for_seeds_and_regressions() {
     replay("header", header::check);
 }
 
 #[test]
-fn indexes() {
+fn the_index_check_holds_for_seeds_and_regressions() {
     replay("index", index::check);
 }
 
 #[test]
-fn configs() {
+fn the_config_check_holds_for_seeds_and_regressions() {
     replay("config", config::check);
 }
 
 #[test]
-fn patterns() {
+fn the_pattern_check_holds_for_seeds_and_regressions() {
     replay("pattern", pattern::check);
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use crate::support::ground::{Ground, done, ended, refused};
 
 #[test]
-fn open_files() {
+fn too_few_open_files_are_an_error_with_the_way_out() {
     let ground = Ground::new();
     let words = ["Too many open files", "help: raise the limit of open files (`ulimit -n`)"];
     for limit in [5, 6, 8, 10] {
@@ -20,7 +20,7 @@ fn open_files() {
 }
 
 #[test]
-fn the_size_of_files() {
+fn a_file_size_limit_is_an_error_with_the_way_out() {
     let ground = Ground::new();
     // Blocks of 512 bytes: less than the journal has.
     let words = ["cannot write `", "File too large", "help: raise the limit (`ulimit -f`)"];
@@ -36,7 +36,7 @@ fn the_size_of_files() {
 }
 
 #[test]
-fn threads() {
+fn too_few_threads_are_an_error_with_the_way_out() {
     let none = "ulimit -u 1 2>/dev/null || ulimit -p 1";
     let ground = Ground::new();
     let words = ["cannot start a thread for each of ", "help: give fewer `--threads`"];
@@ -50,7 +50,7 @@ fn threads() {
 }
 
 #[test]
-fn the_most_threads_that_can_be_asked_for() {
+fn a_thousand_threads_write_the_same_bytes() {
     let ground = Ground::new();
     done(&ground, &mut ground.apply(&[]));
     let two = ground.output();
@@ -61,7 +61,7 @@ fn the_most_threads_that_can_be_asked_for() {
 }
 
 #[test]
-fn memory() {
+fn too_little_memory_is_an_error_with_the_way_out() {
     let ground = Ground::new();
     // A weight of which a band takes 1 GiB, and is not there.
     fs::remove_dir_all(ground.at("model")).unwrap();
@@ -83,7 +83,7 @@ fn memory() {
 }
 
 #[test]
-fn the_stack() {
+fn a_stack_of_1_mib_is_enough() {
     let ground = Ground::new();
     done(&ground, &mut ground.apply_after("ulimit -s 1024", &[]));
 }

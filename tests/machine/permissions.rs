@@ -8,7 +8,7 @@ use crate::support::ground::{Ground, USER, done, is_root, refused};
 const DENIED: &str = "Permission denied";
 
 #[test]
-fn what_may_not_be_read() {
+fn an_unreadable_source_file_is_refused_by_name() {
     for (path, mode, code) in [
         ("model/model-00002-of-00004.safetensors", 0o200, 1),
         ("model/config.json", 0o200, 1),
@@ -34,7 +34,7 @@ fn what_may_not_be_read() {
 }
 
 #[test]
-fn a_place_that_may_not_be_written_to() {
+fn an_unwritable_parent_of_the_output_is_refused() {
     for mode in [0o555, 0o666, 0o000] {
         let ground = Ground::new();
         ground.mode("home", mode);
@@ -49,7 +49,7 @@ fn a_place_that_may_not_be_written_to() {
 }
 
 #[test]
-fn a_run_of_ones_own_that_may_not_be_touched() {
+fn an_unwritable_staging_directory_is_refused() {
     let ground = Ground::new();
     for dir in ["home/.out.partial", "home/.out.partial/checkpoint"] {
         fs::create_dir(ground.at(dir)).unwrap();
@@ -76,7 +76,7 @@ const FOREIGN: &[&str] =
     &["was made by another user (number 0)", "help: give another `--output`, or let its owner remove it"];
 
 #[test]
-fn what_another_user_left_behind() {
+fn the_staging_of_another_user_is_refused() {
     if !is_root() {
         // Only root can make files of others.
         return;
@@ -105,7 +105,7 @@ fn what_another_user_left_behind() {
 }
 
 #[test]
-fn the_lock_of_another_user() {
+fn a_lock_that_another_user_holds_is_refused() {
     if !is_root() {
         return;
     }

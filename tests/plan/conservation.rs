@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn every_tensor_goes_to_one_place((shapes, text, size) in (tensors(), rules(), 1..100_000u64)) {
+    fn every_tensor_is_planned_exactly_once((shapes, text, size) in (tensors(), rules(), 1..100_000u64)) {
         let dir = shapes.write(size);
         match (outcome(&text, dir.path()), outcome(&text, dir.path())) {
             (Ok(plan), Ok(again)) => {

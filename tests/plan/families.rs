@@ -83,7 +83,7 @@ fn dense_models_need_no_rule_of_their_own() {
 }
 
 #[test]
-fn vision_towers_are_kept_whatever_they_are_called() {
+fn vision_towers_stay_unquantized_under_every_name() {
     let qwen = qwen2_5_vl::qwen2_5_vl_7b();
     let gemma_kept = ["language_model.model.embed_tokens", "multi_modal_projector.mm_input_projection_weight"];
     for recipe in [BLOCKS, ROWS] {
@@ -94,7 +94,7 @@ fn vision_towers_are_kept_whatever_they_are_called() {
 }
 
 #[test]
-fn experts_are_quantized_and_routers_kept() {
+fn experts_are_quantized_and_routers_are_not() {
     let kept = ["lm_head", "model.embed_tokens", "model.layers.*.mlp.gate"];
     for recipe in [BLOCKS, ROWS] {
         assert_planned(recipe, &qwen3::qwen3_30b_a3b(), 48 * (4 + 3 * 128), &kept);
@@ -116,7 +116,7 @@ fn stacked_experts_are_split_and_quantized() {
 }
 
 #[test]
-fn hybrids_keep_the_small_projections_of_linear_attention() {
+fn hybrids_leave_the_small_projections_of_linear_attention_unquantized() {
     let shapes = hybrid::qwen3_5_27b();
     let refused = try_plan(&ready(BLOCKS), &shapes).unwrap_err();
     assert!(refused.iter().any(|finding| finding.message.contains("cut inside a block")), "{refused:#?}");
@@ -141,7 +141,7 @@ fn hybrids_keep_the_small_projections_of_linear_attention() {
 }
 
 #[test]
-fn hybrids_with_experts_keep_all_their_gates() {
+fn hybrids_with_experts_leave_all_their_gates_unquantized() {
     let shapes = hybrid::qwen3_next_80b_a3b();
     let mtp = ["mlp.experts.*", "mlp.shared_expert"]
         .iter()
@@ -164,7 +164,7 @@ fn hybrids_with_experts_keep_all_their_gates() {
 }
 
 #[test]
-fn latent_attention_keeps_the_rows_that_end_inside_a_block() {
+fn latent_attention_leaves_layers_that_end_inside_a_block_unquantized() {
     let shapes = deepseek::deepseek_v3();
     let kept = [
         "lm_head",

@@ -50,7 +50,7 @@ fn assert_clean(shapes: &Shapes, granularity: Option<DraftGranularity>) -> Strin
 }
 
 #[test]
-fn dense_families_and_their_towers() {
+fn dense_families_and_their_towers_get_recipes_that_plan() {
     for shapes in [
         qwen3::qwen3_0_6b(),
         shapes::qwen3_8b(),
@@ -70,21 +70,21 @@ fn dense_families_and_their_towers() {
 }
 
 #[test]
-fn families_with_experts() {
+fn families_with_experts_get_recipes_that_plan() {
     assert_drafted(&qwen3::qwen3_30b_a3b(), None, "fp8_dynamic.yaml");
     // A draft was planned before it is handed out; the ready recipe takes as many layers, see `families`.
     insta::assert_snapshot!("qwen3_next", init(&hybrid::qwen3_next_80b_a3b(), None));
 }
 
 #[test]
-fn hybrids() {
+fn hybrids_get_a_recipe_that_plans() {
     let shapes = hybrid::qwen3_5_27b();
     insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_hybrid.yaml"));
     assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_hybrid_per_channel.yaml");
 }
 
 #[test]
-fn latent_attention() {
+fn latent_attention_gets_a_recipe_that_plans() {
     // The ready recipe takes as many, see `families`.
     insta::assert_snapshot!("deepseek_v3", assert_clean(&deepseek::deepseek_v3(), None));
 }
@@ -146,7 +146,7 @@ fn an_unknown_family_is_quantized_where_names_say_what_layers_are() {
 }
 
 #[test]
-fn what_is_no_source_is_refused_by_name() {
+fn quantized_sources_and_those_without_linear_layers_are_refused() {
     let quantized = shapes::small_text().with_config("quantization_config", serde_json::json!({"quant_method": "fp8"}));
     let error = try_init(&quantized, None).unwrap_err();
     assert_eq!(

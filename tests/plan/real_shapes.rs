@@ -102,7 +102,7 @@ fn experts_one_by_one_are_quantized_and_their_routers_listed() {
 }
 
 #[test]
-fn stacked_experts_are_refused_until_the_recipe_keeps_them() {
+fn stacked_experts_are_refused_until_the_recipe_says_what_becomes_of_them() {
     let shapes = shapes::qwen3_vl_30b_stacked();
     assert_eq!((shapes.bytes(), shapes.tensors.len()), (62_141_508_064, 882));
     let findings = try_plan(BLOCKS, &shapes).unwrap_err();
@@ -140,7 +140,7 @@ fn the_formulas_are_the_real_shapes() {
 }
 
 #[test]
-fn the_lists_of_kept_modules_are_the_recommended_ones() {
+fn the_lists_of_unquantized_modules_are_the_recommended_ones() {
     for (name, shapes) in models() {
         let path = format!("configs/qwen3_vl_{name}_recommended_fp8_block_quantization_config.json");
         let Some(expected) = shared(&path) else { continue };

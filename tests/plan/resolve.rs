@@ -150,7 +150,7 @@ fn a_regex_or_glob_quantizes_linear_layers_only_and_a_name_what_it_names() {
 }
 
 #[test]
-fn what_is_no_matrix_is_refused_by_name() {
+fn weights_that_are_no_matrices_are_refused_by_name() {
     for (target, message) in [
         (
             "model.layers.0.input_layernorm",
@@ -239,7 +239,7 @@ fn a_pattern_that_matches_nothing_is_an_error_with_what_was_meant() {
 }
 
 #[test]
-fn a_tied_head_may_be_kept_by_name_but_not_quantized() {
+fn a_tied_head_may_be_named_to_stay_unquantized_but_not_to_be_quantized() {
     let tied = shapes::small_text().without("lm_head.weight").with_config("tie_word_embeddings", true.into());
     for keeping in [
         "  - {scheme: PASSTHROUGH, targets: [lm_head, LmHead]}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n",

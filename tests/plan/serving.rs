@@ -107,7 +107,7 @@ fn the_parts_of_a_fused_layer_agree() {
 }
 
 #[test]
-fn one_layer_that_is_torn_is_mended_alone() {
+fn the_fix_for_one_split_fused_layer_names_that_layer_alone() {
     let recipe = BLOCKS.replace("'re:.*visual.*'", "model.layers.1.self_attn.k_proj");
     let plan =
         refused_until_followed(&recipe, &shapes::small_text(), "`model.layers.1.self_attn.k_proj` stays unquantized");
@@ -160,7 +160,7 @@ fn the_experts_of_a_layer_have_one_scheme() {
 }
 
 #[test]
-fn the_vision_tower_stays() {
+fn a_quantized_vision_tower_is_refused() {
     let shapes = shapes::small_vl();
     for recipe in [
         "format: fp8\nscheme: FP8_BLOCK\ntargets: Linear\n".to_owned(),
@@ -180,7 +180,7 @@ fn the_vision_tower_stays() {
 }
 
 #[test]
-fn routers_stay() {
+fn quantized_routers_are_refused() {
     let shapes = shapes::small_moe();
     for target in ["model.layers.0.mlp.gate", "Router"] {
         refused_until_followed(&blocks(&format!("Linear, {target}")), &shapes, "`model.layers.0.mlp.gate`");
@@ -194,7 +194,7 @@ fn routers_stay() {
 }
 
 #[test]
-fn embeddings_stay() {
+fn quantized_embeddings_are_refused() {
     let shapes = shapes::small_text();
     refused_until_followed(&blocks("Linear, model.embed_tokens"), &shapes, "1 embedding would be quantized");
     refused_until_followed(&blocks("Linear, Embedding"), &shapes, "1 embedding would be quantized");

@@ -72,7 +72,7 @@ fn shards_are_filled_to_the_byte() {
 }
 
 #[test]
-fn without_a_size_the_sources_shards_stay() {
+fn without_a_size_the_shards_are_those_of_the_source() {
     let dir = four().write(4000);
     let as_source = try_plan_in(CHANNELS, dir.path()).unwrap();
     assert_eq!(names(&as_source), ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);

@@ -64,7 +64,7 @@ fn long_lines_are_cut() {
 }
 
 #[test]
-fn what_would_act_on_a_terminal_is_escaped() {
+fn control_characters_are_escaped() {
     for (name, text) in [
         ("a.yaml", "scheme: \"\\e]0;pwned\\a\\e[31mFP8\"\ntargets: Linear\n"),
         ("a.yaml", "\"\\e[2Jkey\": 1\nscheme: FP8\ntargets: Linear\n"),
@@ -79,7 +79,7 @@ fn what_would_act_on_a_terminal_is_escaped() {
 }
 
 #[test]
-fn yaml_has_no_surprises() {
+fn yaml_booleans_tags_and_duplicates_mean_nothing_unexpected() {
     // `no` and `on` are names here, not booleans.
     let recipe = parse("a.yaml", "scheme: FP8_DYNAMIC\ntargets: [no, on, y]\n").unwrap();
     assert_eq!(recipe.rules[0].targets[0].value.text(), "no");
@@ -100,7 +100,7 @@ fn yaml_has_no_surprises() {
 }
 
 #[test]
-fn spellings_of_a_file_that_are_fine() {
+fn line_ends_byte_order_marks_json_and_directives_are_read() {
     let crlf = GOOD.replace('\n', "\r\n");
     let bom = format!("\u{feff}{GOOD}");
     let json = r#"{"scheme": "FP8_DYNAMIC", "targets": ["Linear"]}"#;
@@ -126,7 +126,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn files_that_are_none() {
+fn missing_and_irregular_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     assert!(read(&at("missing.yaml")).starts_with("error: the recipe does not exist"));
@@ -147,7 +147,7 @@ fn files_that_are_none() {
 }
 
 #[test]
-fn files_that_are_fine() {
+fn links_and_upper_case_extensions_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let file: PathBuf = dir.path().join("recipe.YML");
     fs::write(&file, GOOD).unwrap();
@@ -212,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     /// Whatever the text: a recipe, or diagnostics whose places are in the text.
     #[test]
-    fn any_text_is_a_recipe_or_findings(text in pieces(), toml in any::<bool>()) {
+    fn any_text_is_a_recipe_or_diagnostics(text in pieces(), toml in any::<bool>()) {
         let name = if toml { "a.toml" } else { "a.yaml" };
         match parse(name, &text) {
             Ok(recipe) => prop_assert!(!recipe.rules.is_empty()),

@@ -157,7 +157,7 @@ fn the_header_is_read_in_every_form() {
 
 /// `FP8Modifier(scheme="FP8_DYNAMIC", block_size=128, targets="Linear", ignore=[])`, as YAML.
 #[test]
-fn an_fp8_modifier_keeps_the_vision_tower() {
+fn an_fp8_modifier_leaves_the_vision_tower_unquantized() {
     let modifier = "FP8Modifier: {scheme: FP8_DYNAMIC, block_size: 128, targets: Linear, ignore: []}\n";
     for text in [modifier.to_owned(), format!("a_stage:\n  a_modifiers:\n    {modifier}")] {
         let recipe = parse(&text);
@@ -173,7 +173,7 @@ fn an_fp8_modifier_keeps_the_vision_tower() {
 }
 
 #[test]
-fn patterns_know_their_place() {
+fn spans_of_patterns_cover_the_pattern() {
     let text = "rules:\n  - scheme: PASSTHROUGH\n    targets: [Norm, 're:ä.*']\n    ignore: lm_head\n";
     let recipe = parse(text);
     let places: Vec<_> = recipe.rules[0].targets.iter().map(|target| &text[target.span.clone()]).collect();

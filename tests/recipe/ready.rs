@@ -58,7 +58,7 @@ fn the_yaml_and_the_toml_recipe_mean_the_same() {
 }
 
 #[test]
-fn what_the_recipes_say() {
+fn ready_recipes_read_as_recorded() {
     let names = [
         "fp8_dynamic.yaml",
         "fp8_dynamic_mse.yaml",

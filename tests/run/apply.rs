@@ -245,7 +245,7 @@ fn yaml_and_toml_make_the_same_bytes() {
 }
 
 #[test]
-fn shards_cut_anew_hold_the_same_tensors() {
+fn shards_of_another_size_hold_the_same_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = fs::read_to_string(repository().join("recipes/fp8_dynamic.yaml")).unwrap();
     let made = ["300000", "1GB"].map(|size| {

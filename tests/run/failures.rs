@@ -96,7 +96,7 @@ fn a_second_run_on_the_same_output_is_refused() {
 }
 
 #[test]
-fn a_strangers_directory_in_the_place_of_the_staging_is_kept() {
+fn a_foreign_directory_in_the_place_of_the_staging_is_refused_and_left_alone() {
     let fixture = small();
     let partial = fixture.root.path().join(".output.partial");
     fs::create_dir(&partial).unwrap();

@@ -85,7 +85,7 @@ fn quantized_modules(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn decoding_gives_code_times_scale_and_a_plain_checkpoint() {
+fn dequantizing_gives_code_times_scale_and_an_unquantized_checkpoint() {
     let (scene, source) = scene();
     let plain = Output::read(&source);
     for (name, recipe) in [("rows", ROWS), ("blocks", BLOCKS), ("f32", BLOCKS_F32), ("tensor", TENSOR)] {
@@ -111,7 +111,7 @@ fn decoding_gives_code_times_scale_and_a_plain_checkpoint() {
 }
 
 #[test]
-fn the_tags_of_the_two_formats_change_without_a_byte_of_the_weights() {
+fn the_format_changes_without_a_byte_of_the_weights() {
     let (scene, source) = scene();
     let official = scene.apply(BLOCKS, &source, "official", &[]);
     let retag = |format: &str| format!("format: {format}\nrules:\n- {{scheme: PASSTHROUGH, targets: Linear}}\n");
@@ -131,7 +131,7 @@ fn the_tags_of_the_two_formats_change_without_a_byte_of_the_weights() {
 }
 
 #[test]
-fn quantizing_again_is_quantizing_what_was_decoded() {
+fn requantizing_is_quantizing_what_was_dequantized() {
     let (scene, source) = scene();
     for (name, first) in [("rows", ROWS), ("blocks", BLOCKS), ("tensor", TENSOR)] {
         scene.apply(first, &source, name, &[]);
@@ -179,7 +179,7 @@ fn a_round_trip_keeps_every_byte() {
 }
 
 #[test]
-fn several_fates_in_one_recipe() {
+fn one_recipe_passes_through_dequantizes_and_requantizes() {
     let (scene, source) = scene();
     let first = scene.apply(BLOCKS, &source, "blocks", &[]);
     let recipe = "format: compressed-tensors\nrules:\n\

@@ -31,7 +31,7 @@ fn manifest_of(fixture: &Fixture, options: &RunOptions<'_>) -> String {
 }
 
 #[test]
-fn it_says_what_every_file_and_tensor_is() {
+fn the_manifest_describes_every_file_and_tensor() {
     let fixture = Fixture::new(&cases());
     let text = manifest_of(&fixture, &RunOptions::new(&NEVER));
     let manifest = Manifest::read(&fixture.output()).unwrap();
@@ -63,7 +63,7 @@ fn it_says_what_every_file_and_tensor_is() {
 }
 
 #[test]
-fn threads_and_memory_do_not_show_in_it() {
+fn threads_and_memory_do_not_change_the_manifest() {
     let fixture = Fixture::new(&cases());
     let mut texts = Vec::new();
     for (threads, max_memory) in [(1, 60_000), (3, 200_000), (8, 16 << 20)] {
@@ -94,7 +94,7 @@ fn sha256_is_written_on_request() {
 }
 
 #[test]
-fn it_can_be_left_out() {
+fn the_manifest_can_be_left_out() {
     let fixture = Fixture::new(&cases());
     run(&fixture.plan, &fixture.output(), &RunOptions { manifest: false, ..RunOptions::new(&NEVER) }, &()).unwrap();
     assert!(!fixture.output().join(MANIFEST_FILE).exists());
@@ -126,7 +126,7 @@ fn readable() -> Fixture {
 }
 
 #[test]
-fn what_changed_is_named() {
+fn changed_files_and_tensors_are_named() {
     let fixture = readable();
     run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &()).unwrap();
     let manifest = Manifest::read(&fixture.output()).unwrap();
@@ -170,7 +170,7 @@ fn what_changed_is_named() {
 }
 
 #[test]
-fn a_name_in_it_that_leads_elsewhere_is_not_followed() {
+fn file_names_that_lead_elsewhere_are_not_followed() {
     let fixture = readable();
     run(&fixture.plan, &fixture.output(), &RunOptions::new(&NEVER), &()).unwrap();
     let mut manifest = Manifest::read(&fixture.output()).unwrap();

@@ -137,7 +137,7 @@ const LAYOUTS: [(&str, &str, [u64; 2]); 4] = [
 ];
 
 #[test]
-fn what_is_kept_is_named_and_counted_whatever_the_threads() {
+fn weights_with_non_finite_elements_are_named_and_counted_whatever_the_threads() {
     let damaged = Damaged::new();
     for (scheme, format, scales) in LAYOUTS {
         let recipe = recipe(scheme, format);
@@ -158,7 +158,7 @@ fn what_is_kept_is_named_and_counted_whatever_the_threads() {
 }
 
 #[test]
-fn the_proof_knows_what_was_kept_and_nothing_more() {
+fn verify_accepts_non_finite_scales_of_the_named_weights_alone() {
     let damaged = Damaged::new();
     for (scheme, format, _) in LAYOUTS {
         let name = format!("{scheme}-{format}");
@@ -208,7 +208,7 @@ fn the_proof_knows_what_was_kept_and_nothing_more() {
 }
 
 #[test]
-fn an_interrupted_run_keeps_what_it_knows() {
+fn a_resumed_run_reports_non_finite_elements_met_before_the_interruption() {
     let damaged = Damaged::new();
     for (scheme, format, _) in LAYOUTS {
         for size in ["", "max_shard_size: 300kB\n"] {
@@ -264,7 +264,7 @@ fn a_scheme_that_cannot_keep_them_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn the_command_says_what_it_kept() {
+fn apply_reports_non_finite_weights() {
     let damaged = Damaged::new();
     fs::write(damaged.output("recipe.yaml"), recipe("FP8_DYNAMIC", "compressed-tensors")).unwrap();
     let plan = String::from_utf8(damaged.command(&["plan"]).stdout).unwrap();
@@ -281,7 +281,7 @@ fn the_command_says_what_it_kept() {
 }
 
 #[test]
-fn remarkable_scales_are_counted_and_named_whatever_the_threads_and_interruptions() {
+fn degenerate_scales_are_counted_and_named_whatever_the_threads_and_interruptions() {
     let fill = |rows: std::ops::Range<usize>, columns: usize, bits| {
         rows.flat_map(move |row| (0..columns).map(move |column| (row, column, bits))).collect::<Vec<_>>()
     };

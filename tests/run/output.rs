@@ -100,7 +100,7 @@ fn weights_without_elements_have_their_outputs_written() {
 }
 
 #[test]
-fn an_empty_directory_makes_way() {
+fn an_empty_directory_in_the_place_of_the_output_is_replaced() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     std::fs::create_dir(fixture.output()).unwrap();
     run(&fixture.plan, &fixture.output(), &RunOptions::new(&AtomicBool::new(false)), &()).unwrap();
@@ -108,7 +108,7 @@ fn an_empty_directory_makes_way() {
 }
 
 #[test]
-fn what_a_crash_left_behind_is_replaced() {
+fn the_staging_of_a_crashed_run_is_replaced() {
     let fixture = Fixture::new(&[case(&[8, 8], 0, Action::Band)]);
     let partial = fixture.root.path().join(".output.partial");
     std::fs::create_dir_all(partial.join("checkpoint")).unwrap();

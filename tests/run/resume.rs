@@ -266,7 +266,7 @@ fn a_staged_shard_that_changed_is_written_again() {
 static OTHER_ARITHMETIC: Registration = Registration { version: 2, ..REGISTRATION };
 
 #[test]
-fn another_job_is_refused_with_what_differs() {
+fn a_differing_identity_is_refused_with_what_differs() {
     type Change = fn(&mut Fixture);
     let changes: [(Change, &str); 9] = [
         (|fixture| fixture.plan.recipe.text.text.push_str("# more\n"), "the recipe"),
@@ -346,7 +346,7 @@ fn another_job_is_refused_with_what_differs() {
 }
 
 #[test]
-fn threads_memory_and_instruction_set_are_the_same_job() {
+fn threads_memory_and_instruction_set_are_not_part_of_the_identity() {
     let fixture = stopped(2);
     let cancel = AtomicBool::new(false);
     let simd = qwen_fp8::schemes::Simd::available()[0];
@@ -391,7 +391,7 @@ fn the_staging_of_another_user_is_left_alone() {
 }
 
 #[test]
-fn what_is_left_of_a_published_run_goes_at_the_next_one() {
+fn the_next_run_removes_what_a_published_run_left() {
     let fixture = stopped(2);
     let keep = fs::read(journal(&fixture)).unwrap();
     finish(&fixture);
@@ -414,7 +414,7 @@ fn what_is_left_of_a_published_run_goes_at_the_next_one() {
 }
 
 #[test]
-fn a_fault_of_the_input_leaves_nothing_to_go_on_from() {
+fn a_fault_of_the_input_leaves_no_staging() {
     let fixture = Fixture::edited(&cases(), |tensor, data| {
         if tensor == 4 {
             data[..2].copy_from_slice(&crate::support::fixture::NAN);

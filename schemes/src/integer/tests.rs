@@ -53,7 +53,7 @@ fn zero_points_of_every_width_fill_words_down_the_rows() {
 }
 
 #[test]
-fn a_group_that_does_not_divide_is_refused_with_what_would() {
+fn a_group_size_that_does_not_divide_the_columns_is_refused_with_one_that_does() {
     let reason = |name, options, columns| {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 2, columns };
         make(name, options).unwrap().outputs(source).unwrap_err().to_string()
@@ -72,7 +72,7 @@ fn a_group_that_does_not_divide_is_refused_with_what_would() {
 }
 
 #[test]
-fn groups_that_cannot_be_are_refused() {
+fn impossible_group_sizes_are_refused() {
     for (name, options) in [
         ("W4A16", json!({ "group_size": 0 })),
         ("W4A16", json!({ "group_size": "tensor", "symmetric": false })),

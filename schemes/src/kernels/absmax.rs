@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sign_does_not_count() {
+    fn the_sign_is_ignored() {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 2, columns: 3 };
         for simd in Simd::available() {
             assert_eq!(absmax(source, 0, &bf16(&[1.0, -0.0, -3.5, 2.0, 0.0, 3.0]), simd), Ok(3.5));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_looked_at() {
+    fn every_element_counts() {
         let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 133 };
         for simd in Simd::available() {
             for place in 0..133 {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_poison_is_named() {
+    fn the_first_non_finite_element_is_reported() {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 9, columns: 3 };
         let bytes = bf16(&[1.0, 2.0, 3.0, 4.0, f32::NEG_INFINITY, f32::NAN]);
         for simd in Simd::available() {

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_divides_rounds_and_saturates() {
+    fn every_instruction_set_divides_rounds_and_saturates() {
         let values = [0.0f32, -0.0, 1.0, -1.0, 17.0, 19.0, 896.0, 1000.0, -1e30, 2f32.powi(-9), 2f32.powi(-10)];
         let codes = [0x00, 0x80, 0x30, 0xB0, 0x50, 0x52, 0x7E, 0x7E, 0xFE, 0x00, 0x00];
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

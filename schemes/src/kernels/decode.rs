@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_its_number_times_the_scale() {
+    fn every_code_decodes_to_its_value_times_the_scale() {
         let codes: Vec<u8> = (0..=255).collect();
         for scale in [1f32, 0.75, 3.0e-3, 2f32.powi(-120), 2f32.powi(100)] {
             let group = [1, 256];
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_begin_anywhere_in_a_row_of_groups() {
+    fn rows_may_begin_inside_a_block() {
         // Groups of 2 x 3 in a weight of 5 columns, from row 3 on: rows 3 | 4 5 | 6.
         let codes = [0x38; 20];
         let scales = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn other_dtypes_and_nothing_at_all() {
+    fn f16_f32_and_empty_rows_decode() {
         let codes = Fp8Codes { codes: &[0x7E, 0x81], columns: 2, first_row: 0, group: [1, 2], scales: &[0.1] };
         let mut out = [0; 8];
         decode(codes, SourceDtype::F32, &mut out);

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_is_looked_at_and_the_sign_does_not_count() {
+    fn every_element_counts_and_the_sign_is_ignored() {
         for simd in Simd::available() {
             for place in 0..32 {
                 let mut group = [half::bf16::from_f32(1.0).to_le_bytes(); 32];

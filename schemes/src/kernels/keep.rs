@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_takes_its_group_and_an_infinity_flushes_it() {
+    fn a_nan_makes_its_granule_nan_and_an_infinity_makes_its_scale_infinite() {
         assert_eq!(kept([1.0, -2.0, -0.0, 448.0]), ([0x38, 0xC0, 0x80, 0x7E], 1.0));
         assert_eq!(kept([1.0, -2.0, f32::NEG_INFINITY, 0.0]), ([0x00, 0x80, 0x7F, 0x00], f32::INFINITY));
         for values in [[1.0, -2.0, f32::INFINITY, f32::NAN], [-f32::NAN, 1.0, f32::INFINITY, 0.0]] {

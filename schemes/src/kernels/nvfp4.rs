@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eighth_stands_in_for_a_scale_of_zero() {
+    fn a_scale_of_zero_becomes_an_eighth() {
         assert_eq!(e4m3::decode(EIGHTH), 0.125);
     }
 }

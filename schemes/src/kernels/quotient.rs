@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn infinite_products_are_no_nan() {
+    fn infinite_products_do_not_become_nan() {
         let multiplied = Multiplied { reciprocal: 1.0 / f32::MIN_POSITIVE, fused: true };
         assert_eq!(multiplied.plus::<Bf16, false>(f32::MAX, None), f32::INFINITY);
         assert_eq!(multiplied.plus::<Bf16, true>(f32::MIN, Some(1.0)), f32::NEG_INFINITY);

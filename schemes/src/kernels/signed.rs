@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_element_has_its_value() {
+    fn every_element_widens_to_its_value() {
         for bits in 0..=u16::MAX {
             let (raw, other) = (bits.to_le_bytes(), (!bits).to_le_bytes());
             if bf16::from_bits(bits).is_finite() {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vanishes_is_half_of_the_smallest_value() {
+    fn values_up_to_half_of_the_smallest_round_to_zero() {
         assert_eq!((Bf16::round(Bf16::VANISHING), F16::round(F16::VANISHING)), (0.0, 0.0));
         assert!(Bf16::round(Bf16::VANISHING.next_up()) > 0.0 && F16::round(F16::VANISHING.next_up()) > 0.0);
         assert_eq!(F16::SMALLEST_NORMAL, f16::MIN_POSITIVE.to_f32());

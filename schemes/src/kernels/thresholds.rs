@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_two_need_no_product() {
+    fn scales_that_are_powers_of_two_give_the_same_thresholds_without_products() {
         fn agree<E: Signed>(elements: &[E::Raw], step: f32) {
             let both = [Thresholds::<E>::of(step), Thresholds::<E>::of_power(step)];
             let [Some(product), Some(power)] = both else {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_which_the_bits_do_not_say_it_all_have_none() {
+    fn scales_that_bits_cannot_compare_have_no_thresholds() {
         for step in [0.0, f32::MIN_POSITIVE, 1f32.next_up(), f32::INFINITY] {
             assert!(Thresholds::<Bf16>::of(step).is_none(), "{step:e}");
         }

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_are_found_at_their_depth() {
+    fn differences_are_found_in_nested_values() {
         let config = |text: &str| Config::parse(text.as_bytes()).unwrap();
         let a = config(r#"{"model_type":"m","x":{"a":1,"b":[1,2],"c/d":0},"old":null,"same":[1, 2]}"#);
         let b = config(r#"{"model_type":"m","same":[1,2],"x":{"b":[1,3],"a":1,"new":true}}"#);

@@ -136,7 +136,7 @@ mod tests {
     };
 
     #[test]
-    fn figures_beyond_the_bound_are_named() {
+    fn figures_beyond_the_threshold_are_named() {
         let broken = |text: &str| text.parse::<Threshold>().unwrap().broken(&FIGURES);
         assert_eq!(broken("sqnr<30dB"), None);
         assert_eq!(broken("SQNR < 32 dB").as_deref(), Some("sqnr is 31.500000 dB"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_threshold_is_refused() {
+    fn malformed_thresholds_are_refused() {
         for (text, message) in [
             ("sqnr", "`sqnr` compares nothing: write a figure, `<` or `>`, and a number, such as `sqnr<30dB`"),
             ("psnr<3", "no figure is called `psnr`"),

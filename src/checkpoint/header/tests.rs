@@ -85,7 +85,7 @@ fn entries_are_refused_by_name() {
 }
 
 #[test]
-fn headers_are_refused() {
+fn malformed_headers_are_refused() {
     let w = entry("w", "U8", "[4]", "[0,4]");
     for (json, message) in [
         (format!("{{{w},{w}}}"), "duplicate tensor `w`"),
@@ -146,7 +146,7 @@ fn a_header_of_one_endless_shape_is_refused_at_once() {
 }
 
 #[test]
-fn files_are_read_and_impostors_recognised() {
+fn files_are_read_and_those_of_other_kinds_recognised() {
     let w = format!("{{{}}}", entry("w", "U8", "[4]", "[0,4]"));
     assert_eq!(read(&file(&w, b"1234")).unwrap().tensors.len(), 1);
     for (bytes, message) in [
@@ -209,7 +209,7 @@ proptest! {
 
     /// We accept what the crate accepts, unless a name is there twice: of those it drops all but the last.
     #[test]
-    fn agrees_with_the_crate((json, data) in header_text()) {
+    fn the_reader_agrees_with_the_safetensors_crate((json, data) in header_text()) {
         let bytes = file(&json, &vec![0; data]);
         let theirs = SafeTensors::deserialize(&bytes);
         match (Header::parse(json.as_bytes(), bytes.len() as u64), theirs) {

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_real_names() {
+    fn names_and_ranks_of_real_tensors_give_their_layer_kinds() {
         for (name, rank, kind) in [
             ("model.language_model.layers.0.mlp.gate_proj.weight", 2, LayerKind::Linear),
             ("model.language_model.layers.0.mlp.gate.weight", 2, LayerKind::Router),

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_as_vllm_spells_them() {
+    fn module_names_become_those_of_vllm() {
         for (file, served) in [
             ("model.visual.blocks.0.attn.qkv", "visual.blocks.0.attn.qkv"),
             ("visual.blocks.0.attn.qkv", "visual.blocks.0.attn.qkv"),

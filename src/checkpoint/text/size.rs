@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_as_people_read_them() {
+    fn sizes_are_shown_with_units_or_grouped_digits() {
         assert_eq!(human(999), "999 B");
         assert_eq!(human(10_589_327_840), "10.59 GB");
         assert_eq!(human(999_999), "1.00 MB");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_as_people_write_them() {
+    fn sizes_are_parsed_with_or_without_units() {
         assert_eq!(parse("5GB"), Ok(5_000_000_000));
         assert_eq!(parse("5 GiB"), Ok(5 << 30));
         assert_eq!(parse("1.5GB"), Ok(1_500_000_000));

@@ -7,7 +7,7 @@ use all::{Cast, Quotient, ScaleDtype, Weights, maxima, maxima_of_an_octave};
 use qwen_fp8_schemes::Simd;
 
 #[test]
-fn every_97th_bf16_scale_and_those_at_the_ends() {
+fn codes_equal_those_of_a_division_under_bf16_scales() {
     let paths = Simd::available();
     let mut weights = Weights::all();
     let count = maxima().count();
@@ -23,7 +23,7 @@ fn every_97th_bf16_scale_and_those_at_the_ends() {
 }
 
 #[test]
-fn f32_scales_of_all_sizes() {
+fn codes_equal_those_of_a_division_under_f32_scales_of_all_sizes() {
     let paths = Simd::available();
     let mut weights = Weights::all();
     for quotient in [Quotient::F32, Quotient::Source] {
@@ -36,7 +36,7 @@ fn f32_scales_of_all_sizes() {
 }
 
 #[test]
-fn f32_scales_of_every_97th_significand() {
+fn codes_equal_those_of_a_division_under_f32_scales_of_many_significands() {
     let paths = Simd::available();
     let mut weights = Weights::significands();
     for quotient in [Quotient::F32, Quotient::Source] {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::support::ground::{Ground, done, ended, refused};
 
 #[test]
-fn streams_that_are_closed() {
+fn closed_streams_change_no_byte() {
     for closed in ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
         let ground = Ground::new();
         done(&ground, &mut ground.apply_after(&format!("exec {closed}"), &["-v", "--json", "--timings"]));
@@ -20,7 +20,7 @@ fn streams_that_are_closed() {
 }
 
 #[test]
-fn streams_that_are_full() {
+fn full_streams_change_no_byte() {
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
     let ground = Ground::new();
     let stream = || Stdio::from(full.try_clone().unwrap());
@@ -34,14 +34,14 @@ fn streams_that_are_full() {
 }
 
 #[test]
-fn readers_that_are_gone() {
+fn broken_pipes_change_no_byte() {
     let ground = Ground::new();
     let gone = || Stdio::from(std::io::pipe().unwrap().1);
     done(&ground, ground.apply(&["-v", "--json", "--timings"]).stdout(gone()).stderr(gone()));
 }
 
 #[test]
-fn an_empty_environment() {
+fn an_empty_environment_is_enough() {
     let ground = Ground::new();
     done(&ground, ground.apply(&[]).env_clear());
     // Without a home there is no cache to look a model id up in.
@@ -54,7 +54,7 @@ fn an_empty_environment() {
 }
 
 #[test]
-fn a_temporary_directory_that_is_of_no_use() {
+fn an_unusable_temporary_directory_is_not_needed() {
     let ground = Ground::new();
     for dir in ["/nowhere", "/proc", "/dev/null"] {
         done(&ground, ground.apply(&[]).env("TMPDIR", dir));
@@ -63,7 +63,7 @@ fn a_temporary_directory_that_is_of_no_use() {
 }
 
 #[test]
-fn a_working_directory_that_is_gone() {
+fn absolute_paths_work_in_a_removed_working_directory() {
     let ground = Ground::new();
     let [program, recipe, model, output] =
         ["qwen-fp8", "recipe.yaml", "model", "home/out"].map(|path| ground.at(path).to_str().unwrap().to_owned());
@@ -79,7 +79,7 @@ fn a_working_directory_that_is_gone() {
 }
 
 #[test]
-fn masks() {
+fn the_umask_decides_the_modes_of_the_output() {
     for (mask, dir, document, copy) in
         [("077", 0o700, 0o600, 0o600), ("000", 0o777, 0o666, 0o640), ("027", 0o750, 0o640, 0o640)]
     {

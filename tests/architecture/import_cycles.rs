@@ -97,5 +97,5 @@ fn circles_are_found_through_re_exports_and_parents() {
         SourceText::new("src/a.rs", "mod b;\npub use b::B;\npub struct A;\n"),
         SourceText::new("src/a/b.rs", "use super::A;\npub struct B;\n"),
     ];
-    assert!(super::circles::circles(&imports(&Package::new(&sources, "src/", &[], &[]))).is_empty());
+    assert!(super::import_cycles::circles(&imports(&Package::new(&sources, "src/", &[], &[]))).is_empty());
 }

@@ -39,7 +39,7 @@ fn searched_scales_are_proven() {
 }
 
 #[test]
-fn numbers_of_every_size_are_proven() {
+fn scales_of_weights_of_every_magnitude_are_proven() {
     let root = tempfile::tempdir().unwrap();
     let mut folder = Folder::read(&source());
     let name = "model.language_model.layers.0.mlp.down_proj.weight";
@@ -64,7 +64,7 @@ fn numbers_of_every_size_are_proven() {
 
 /// Who has no manifest sees scales that follow no rule, which is a warning.
 #[test]
-fn the_manifest_tells_which_were_searched() {
+fn the_manifest_names_the_weights_with_searched_scales() {
     let dir = tempfile::tempdir().unwrap();
     Folder::read(Base::Searched.dir()).write(dir.path());
     assert_eq!(codes(dir.path()), []);

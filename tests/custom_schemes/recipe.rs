@@ -130,7 +130,7 @@ error: the wheels must come in pairs
 }
 
 #[test]
-fn llm_compressor_files_reach_it_by_name_and_by_arguments() {
+fn llm_compressor_files_find_the_scheme_by_name_and_by_arguments() {
     let modifier = |field: &str| {
         let text = format!("a_stage:\n  b_modifiers:\n    QuantizationModifier:\n      {field}\n");
         parse(&text)

@@ -169,7 +169,7 @@ fn assert_named(error: &RunError, fixture: &Fixture, path: &Path, says: &[&str])
 }
 
 #[test]
-fn a_shard_that_is_yet_to_be_read() {
+fn a_shard_changed_before_it_is_opened_is_named() {
     for change in &CHANGES {
         for (shard, moment) in [(0, Moment::Start), (2, Moment::Start), (2, Moment::Tensors(1))] {
             for direct in [true, false] {
@@ -183,7 +183,7 @@ fn a_shard_that_is_yet_to_be_read() {
 }
 
 #[test]
-fn a_shard_that_is_being_read() {
+fn a_shard_changed_while_it_is_read_is_named_or_read_as_planned() {
     for change in &CHANGES {
         for direct in [true, false] {
             let fixture = aged(&three());
@@ -205,7 +205,7 @@ fn a_shard_that_is_being_read() {
 }
 
 #[test]
-fn a_shard_that_was_read_to_its_end() {
+fn a_shard_changed_after_its_last_read_does_no_harm() {
     for change in &CHANGES {
         let fixture = aged(&three());
         let path = fixture.plan.checkpoint.shards[0].path.clone();
@@ -215,7 +215,7 @@ fn a_shard_that_was_read_to_its_end() {
 }
 
 #[test]
-fn a_shard_that_is_read_again_after_others() {
+fn a_shard_changed_before_it_is_reopened_is_named() {
     // So many shards are open that the first one is closed before its second tensor is wanted.
     let mut cases: Vec<Case> = (0..20).map(|shard| case(&[8, 64], shard, Action::Band)).collect();
     cases.extend((0..20).map(|shard| Case { to_shard: 19, ..case(&[8, 64], shard, Action::Band) }));
@@ -228,7 +228,7 @@ fn a_shard_that_is_read_again_after_others() {
 }
 
 #[test]
-fn a_side_file_that_is_yet_to_be_copied() {
+fn a_side_file_changed_before_it_is_copied_is_named() {
     for change in &CHANGES {
         let fixture = aged(&three());
         let path = fixture.plan.checkpoint.side_files[0].path.clone();
@@ -238,7 +238,7 @@ fn a_side_file_that_is_yet_to_be_copied() {
 }
 
 #[test]
-fn a_shard_whose_sha256_is_yet_to_be_taken() {
+fn a_shard_changed_before_its_sha256_is_taken_is_named() {
     let sha256 = Sha256Of { output: false, source: true };
     for change in &CHANGES {
         let fixture = aged(&three());
