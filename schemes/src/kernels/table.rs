@@ -38,9 +38,8 @@ mod vector;
 pub(super) use codes::TablePlace;
 
 use codes::CodeTable;
-use dispatch::with_vectors;
+use dispatch::cast_half;
 use tile::{Tile, TileCodes};
-use vector::CastHalf;
 
 use super::absmax::TILE;
 use super::element::Bf16;
@@ -177,7 +176,7 @@ impl<'a, F: Fn(usize) -> (&'a CodeTable, [TablePlace; 4])> Vectorized for LookUp
             let halves = tile.as_chunks().0.iter().zip(codes.as_chunks_mut().0);
             for ((half, codes), places) in halves.zip(places.as_chunks::<2>().0) {
                 let bases = places.map(|place| place.base);
-                any |= with_vectors(CastHalf { half, table, bases, codes }, simd);
+                any |= cast_half::<false>(half, table, bases, codes, simd) != 0;
             }
             left |= u64::from(any) << index;
         }

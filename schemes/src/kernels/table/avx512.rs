@@ -3,14 +3,20 @@
 use std::arch::x86_64::*;
 
 use super::codes::CodeTable;
-use super::vector::{OverVector, Vector};
+use super::tile::{Half, HalfCodes};
+use super::vector::{self, Vector};
 
-/// Does `work` with this instruction set.
+/// Casts half a tile: see [`cast_half`](super::vector::cast_half).
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 #[inline]
-pub(super) fn run<W: OverVector>(work: W) -> W::Output {
+pub(super) fn cast_half<const EACH: bool>(
+    half: &Half,
+    table: &CodeTable,
+    bases: [u8; 2],
+    codes: &mut HalfCodes,
+) -> u64 {
     // SAFETY: this function has all three enabled, and the work is inlined into it.
-    unsafe { work.run::<Avx512Bytes>() }
+    unsafe { vector::cast_half::<Avx512Bytes, EACH>(half, table, bases, codes) }
 }
 
 /// 64 bytes, in the order of the elements.

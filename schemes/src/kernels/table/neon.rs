@@ -3,14 +3,20 @@
 use std::arch::aarch64::*;
 
 use super::codes::CodeTable;
-use super::vector::{OverVector, Vector};
+use super::tile::{Half, HalfCodes};
+use super::vector::{self, Vector};
 
-/// Does `work` with this instruction set.
+/// Casts half a tile: see [`cast_half`](super::vector::cast_half).
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn run<W: OverVector>(work: W) -> W::Output {
+pub(super) fn cast_half<const EACH: bool>(
+    half: &Half,
+    table: &CodeTable,
+    bases: [u8; 2],
+    codes: &mut HalfCodes,
+) -> u64 {
     // SAFETY: this function has NEON enabled, and the work is inlined into it.
-    unsafe { work.run::<NeonBytes>() }
+    unsafe { vector::cast_half::<NeonBytes, EACH>(half, table, bases, codes) }
 }
 
 /// 16 bytes, in the order of the elements.
@@ -43,7 +49,7 @@ impl Vector for NeonBytes {
     #[inline(always)]
     unsafe fn bases(bases: [u8; 2], index: usize) -> Self {
         // SAFETY: the caller has NEON. Two vectors are a quarter of a tile.
-        unsafe { Self::splat(bases[index / 2]) }
+        unsafe { Self::splat(if index < 2 { bases[0] } else { bases[1] }) }
     }
 
     #[inline(always)]

@@ -1,9 +1,8 @@
 //! The elements that no table serves: those below the normal range of E4M3 that are not zero, and all under the smallest scales.
 
 use super::codes::{CodeTable, TablePlace};
-use super::dispatch::with_vectors;
+use super::dispatch::cast_half;
 use super::tile::{QUARTER, Tile, TileCodes};
-use super::vector::Small;
 use crate::Simd;
 use crate::kernels::division;
 use crate::kernels::element::Bf16;
@@ -22,13 +21,15 @@ pub(super) fn divide<const ROUNDED: bool>(
     /// The most elements that are faster divided one by one than all of a quarter together.
     const FEW: u32 = 4;
 
-    let [former, latter] = tile.as_chunks().0 else { unreachable!("a tile has two halves") };
-    let bases = places.map(|place| place.base);
-    let small = |half, bases| with_vectors(Small { half, table, bases }, simd);
-    let halves = [small(former, [bases[0], bases[1]]), small(latter, [bases[2], bases[3]])];
+    // Casting once more finds the elements again; the codes that it stores are those that are there.
+    let mut small = [0; 2];
+    let halves = tile.as_chunks().0.iter().zip(codes.as_chunks_mut().0).zip(places.as_chunks::<2>().0);
+    for (small, ((half, codes), places)) in small.iter_mut().zip(halves) {
+        *small = cast_half::<true>(half, table, places.map(|place| place.base), codes, simd);
+    }
     let quarters = tile.as_chunks::<QUARTER>().0.iter().zip(codes.as_chunks_mut::<QUARTER>().0).zip(places);
     for (index, ((source, out), TablePlace { scale, divided, .. })) in quarters.enumerate() {
-        let mut small = (halves[index / 2] >> (index % 2 * QUARTER)) as u32;
+        let mut small = (small[index / 2] >> (index % 2 * QUARTER)) as u32;
         if divided || small.count_ones() > FEW {
             simd.run(Divide::<ROUNDED> { source, scale, out });
             continue;
