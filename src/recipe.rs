@@ -1,7 +1,7 @@
 //! A recipe: which scheme takes which layers, in which order, and into which layout.
 //!
-//! A text becomes a document with the place of every value ([`document`]); a front end, picked by the document's keys
-//! ([`front`]), validates it against its JSON Schema and builds rules from it. Each dialect is a folder.
+//! A text becomes a document with the place of every value (`document`); a front end, picked by the document's keys
+//! (`front`), validates it against its JSON Schema and builds rules from it. Each dialect is a folder.
 
 use std::path::Path;
 

@@ -5,14 +5,14 @@
 //! long as the result is normal, and E4M3 has 8 codes to an octave: the code is that of `m / s`, which is in a table of
 //! 128 bytes for one scale, and `8 (e - f)`.
 //!
-//! TileCodes are unsigned bytes while they are computed. They are lifted by [`LIFT`], which brings that of 448 to the top, so
+//! Codes are unsigned bytes while they are computed. They are lifted by `LIFT`, which brings that of 448 to the top, so
 //! that larger ones saturate there. And octaves are counted from further down, as `E - base`, where `E` is the stored
-//! exponent of an element and `base` that of the scale less [`DEPTH`]; that saturates too, so that 0 octaves are all
+//! exponent of an element and `base` that of the scale less `DEPTH`; that saturates too, so that 0 octaves are all
 //! elements below some power of two, zero and subnormal ones among them. The table makes up for both.
 //!
 //! - An element of 0 octaves has a quotient below `2 * 2^-DEPTH`, and so a code below that of `2^-10`, from where down all
 //!   is zero.
-//! - TileCodes of at least 8 are right. The table assumes that normal values go on below the smallest one; true subnormals are
+//! - Codes of at least 8 are right. The table assumes that normal values go on below the smallest one; true subnormals are
 //!   spaced twice as wide, so every quotient that the table rounds up to the smallest normal is rounded there in E4M3 too.
 //! - Elements between these two need a division. They are about one in ten thousand of a normal distribution, and the
 //!   only ones of their tile to be divided.

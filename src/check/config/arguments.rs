@@ -1,6 +1,6 @@
 //! The arguments of a compressed-tensors group, and the storage form that they declare.
 //!
-//! Nothing here knows a storage form: each says in its [`Declaration`](crate::decode::Declaration) what a group must
+//! Nothing here knows a storage form: each says in its `Declaration` what a group must
 //! say.
 
 use serde_json::{Map, Value};
