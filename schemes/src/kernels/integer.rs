@@ -1,4 +1,4 @@
-//! IntegerRows of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
+//! Integers of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
 
 use super::absmax::maximum;
 use super::element::{Bf16, F16, F32};
