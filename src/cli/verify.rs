@@ -100,9 +100,9 @@ fn text(verification: &Verification, verbose: bool) -> String {
     let proven = match verification.source {
         Some(_) => {
             let (copied, quantized) = (of(CheckedAs::Copied).count(), of(CheckedAs::Quantized).count());
-            let (carried, decoded) = (of(CheckedAs::PassedThrough).count(), of(CheckedAs::Dequantized).count());
+            let (passed_through, decoded) = (of(CheckedAs::PassedThrough).count(), of(CheckedAs::Dequantized).count());
             let mut proven = format!("{copied} copied, {quantized} quantized");
-            for (number, what) in [(carried, "carried over"), (decoded, "dequantized")] {
+            for (number, what) in [(passed_through, "passed through"), (decoded, "dequantized")] {
                 if number > 0 {
                     proven.push_str(&format!(", {number} {what}"));
                 }
@@ -189,7 +189,7 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
 fn action(action: CheckedAs) -> &'static str {
     match action {
         CheckedAs::Copied => "copied",
-        CheckedAs::PassedThrough => "carried over",
+        CheckedAs::PassedThrough => "passed through",
         CheckedAs::Dequantized => "dequantized",
         CheckedAs::Quantized => "quantized",
         CheckedAs::Decoded => "decoded",

@@ -1,4 +1,4 @@
-//! Sources that are FP8 already: layers that were carried over, decoded or quantized again, by hand and by the program.
+//! Sources that are FP8 already: layers that were passed through, decoded or quantized again, by hand and by the program.
 
 use std::path::{Path, PathBuf};
 
@@ -240,7 +240,7 @@ rules:
     assert_eq!(codes(&verification), []);
     let actions = [CheckedAs::PassedThrough, CheckedAs::Dequantized, CheckedAs::Quantized, CheckedAs::Copied];
     assert_eq!(actions.map(|action| count(&verification, action)), [7, 4, 3, 56]);
-    // The manifest says what was carried over, and then it is the source's to the last bit of a scale.
+    // The manifest says what was passed through, and then it is the source's to the last bit of a scale.
     let mut folder = Folder::read(&output);
     folder.tensor(&format!("{Q}.weight_scale")).bytes[0] ^= 1;
     let spoilt = root.path().join("spoilt");

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use qwen_fp8::run::{Observer, Phase, RunError, RunOptions, RunReport, Sha256Of, TensorTime, run};
 
@@ -265,7 +265,10 @@ fn a_shard_that_was_away_for_a_while() {
 
         fn tensor_finished(&self, _: &TensorTime) {
             if self.tensors.fetch_add(1, Ordering::Relaxed) == 2 {
+                let began = Instant::now();
                 while self.shards.load(Ordering::Relaxed) == 0 {
+                    // Far more than a busy machine needs: a shard that never ends fails the test instead of hanging it.
+                    assert!(began.elapsed() < Duration::from_secs(300), "no shard was finished");
                     std::thread::yield_now();
                 }
                 away(self.path);

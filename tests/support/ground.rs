@@ -22,7 +22,10 @@ impl Ground {
         ground.mode("", 0o755);
         let binary = ground.at("qwen-fp8");
         if fs::hard_link(env!("CARGO_BIN_EXE_qwen-fp8"), &binary).is_err() {
-            fs::copy(env!("CARGO_BIN_EXE_qwen-fp8"), &binary).unwrap();
+            // By a process of its own: a child that another test forks meanwhile would hold a file that is written here
+            // open, and a program that is open for writing cannot be executed.
+            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_qwen-fp8")).arg(&binary).status().unwrap();
+            assert!(copied.success());
         }
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         fs::copy(repository.join("recipes/fp8_dynamic.yaml"), ground.at("recipe.yaml")).unwrap();

@@ -108,6 +108,8 @@ fn run(scene: &Scene) -> Result<Output, String> {
             command.args(["apply", "recipe.yaml", "--threads=2", "--model"]).arg(&scene.model).arg(output)
         }
     };
+    // A pool as large as the machine would not fit into the address space of a case on one with many cores.
+    command.env("RAYON_NUM_THREADS", "2");
     command.current_dir(scene.root()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| format!("the program does not start: {error}"))?;
     let id = child.id();
