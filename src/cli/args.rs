@@ -265,7 +265,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, conflicts_with = "source")]
     pub(super) no_source: bool,
 
-    /// Fail if a tensor exceeds a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
+    /// Fail if a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
     /// also relative_error, max_error, flushed. May be repeated
     #[arg(long, value_name = "EXPR", conflicts_with = "no_source")]
     pub(super) fail_if: Vec<Threshold>,

@@ -134,8 +134,8 @@ impl RunError {
             Self::Parent { source, .. } if source.kind() == io::ErrorKind::NotFound => &["make that directory first"],
             Self::Locked { .. } => &["wait until it has ended, or give another `--output`"],
             Self::Different { .. } => &[
-                "give the same recipe, checkpoint and options again to continue it",
-                "`--restart` throws it away and starts afresh",
+                "give the same recipe, checkpoint and options again to resume it",
+                "`--restart` discards it and starts from the beginning",
             ],
             Self::OtherUsers { .. } => &["give another `--output`, or let its owner remove it"],
             Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],

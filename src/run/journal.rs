@@ -54,23 +54,35 @@ pub(super) struct Journal {
     finished: Mutex<Vec<FinishedShard>>,
 }
 
-impl PastRun {
-    /// Reads a journal; `None` where there is none, or where the checksum of its first line is wrong.
+/// A journal as an earlier run left it.
+#[derive(Debug)]
+pub(super) enum FoundJournal {
+    /// No journal, or one whose first line has a wrong checksum.
+    Nothing,
+    /// A first line that is whole, and whose content this version does not know: that of another version.
+    OtherVersion,
+    Run(PastRun),
+}
+
+impl FoundJournal {
+    /// Reads a journal.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>, RunError> {
+    pub(super) fn read(path: &Path) -> Result<Self, RunError> {
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
         match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nothing),
             Err(error) => return Err(RunError::file("read", path)(error)),
-            Ok(_) if bytes.len() as u64 > MAX_BYTES => return Ok(None),
+            Ok(_) if bytes.len() as u64 > MAX_BYTES => return Ok(Self::Nothing),
             Ok(_) => {}
         }
         let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        let Some(identity) = lines.next().and_then(parse) else { return Ok(None) };
-        Ok(Some(Self { identity, finished: lines.map_while(parse).collect() }))
+        let Some(first) = lines.next().and_then(content) else { return Ok(Self::Nothing) };
+        // A torn line says nothing, and a whole one that cannot be understood says that somebody's work is there.
+        let Ok(identity) = serde_json::from_str(first) else { return Ok(Self::OtherVersion) };
+        Ok(Self::Run(PastRun { identity, finished: lines.map_while(parse).collect() }))
     }
 }
 
@@ -136,12 +148,14 @@ fn line(value: &impl Serialize) -> String {
     format!("{} {json}\n", Crc64::of(json.as_bytes()))
 }
 
-/// Parses a line; `None` unless it ends in a newline and its checksum is right.
+/// Parses a line; `None` unless it ends in a newline, its checksum is right, and its content is known.
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    serde_json::from_str(content(line)?).ok()
+}
+
+/// Returns the content of a line; `None` unless it ends in a newline and its checksum is right.
+fn content(line: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, json) = text.split_once(' ')?;
-    if Crc64::parse(sum)? != Crc64::of(json.as_bytes()) {
-        return None;
-    }
-    serde_json::from_str(json).ok()
+    (Crc64::parse(sum)? == Crc64::of(json.as_bytes())).then_some(json)
 }

@@ -17,7 +17,7 @@ use crate::run::destination::Destination;
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::journal::{FinishedShard, Journal, PastRun};
+use crate::run::journal::{FinishedShard, FoundJournal, Journal, PastRun};
 use crate::run::lock::Lock;
 use crate::run::observer::LeftBehind;
 
@@ -53,7 +53,14 @@ impl Staging {
         if !is_ours(&root)? {
             return Ok(None);
         }
-        let Some(past) = PastRun::read(&root.join(JOURNAL))? else { return Ok(None) };
+        let past = match FoundJournal::read(&root.join(JOURNAL))? {
+            FoundJournal::Nothing => return Ok(None),
+            FoundJournal::OtherVersion => {
+                let differences = vec!["the version of this program, whose journal this one cannot read".to_owned()];
+                return Err(RunError::Different { staging: root, differences });
+            }
+            FoundJournal::Run(past) => past,
+        };
         let differences = past.identity.differences(identity);
         if !differences.is_empty() {
             return Err(RunError::Different { staging: root, differences });

@@ -220,6 +220,25 @@ fn a_journal_that_does_not_prove_itself_does_not_count() {
 }
 
 #[test]
+fn the_work_of_a_version_with_another_journal_is_refused_and_stays() {
+    // A field less, as before schemes had versions, and one more, as a later version may have.
+    let less = |json: &str| {
+        let (before, rest) = json.split_once("\"schemes\":").unwrap();
+        format!("{before}{}", rest.split_once("},").unwrap().1)
+    };
+    let more = |json: &str| json.replacen('{', "{\"later\":1,", 1);
+    for edit in [&less as &dyn Fn(&str) -> String, &more] {
+        let fixture = stopped(3);
+        edit_journal(&fixture, edit);
+        let before = identities(&staged(&fixture));
+        let error = Stop::after(usize::MAX).run(&fixture, 2).unwrap_err();
+        assert!(matches!(&error, RunError::Different { .. }), "{error}");
+        assert!(error.to_string().contains("the version of this program"), "{error}");
+        assert_eq!(identities(&staged(&fixture)), before);
+    }
+}
+
+#[test]
 fn a_staged_shard_that_changed_is_written_again() {
     type Spoil = fn(&Path);
     let flip: Spoil = |path| {
