@@ -57,7 +57,7 @@ fn a_directory_of_the_name_is_found_beside_the_result_and_here() {
     // Nowhere: that is said, and how to go on; a bound would pass everything.
     let missed = verify(&empty, &empty, &[away.as_os_str(), json]);
     assert_eq!((missed.status.code(), report(&missed)), (Some(0), (None, false)));
-    let expected = "weights were not compared: the source `tiny` is neither in the Hugging Face cache nor a directory here or beside the result; say where it is with `--source`";
+    let expected = "weights were not compared: the source `tiny` is neither in the Hugging Face cache nor a directory here or beside the output; say where it is with `--source`";
     assert!(said(&missed).contains(expected), "{}", said(&missed));
     let bound = [away.as_os_str(), OsStr::new("--fail-if"), OsStr::new("sqnr<1dB")];
     assert_eq!(verify(&empty, &empty, &bound).status.code(), Some(2));
@@ -128,7 +128,7 @@ fn a_directory_that_differs_is_refused_as_source() {
     let config = fs::read_to_string(source.join("config.json")).unwrap();
     fs::write(source.join("config.json"), config.replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":3"))
         .unwrap();
-    missed("it has 3 layers, and the result 2");
+    missed("it has 3 layers, and the output 2");
     fs::write(source.join("config.json"), &config).unwrap();
     // A manifest that leads out of the places that are looked at.
     let mut manifest = Manifest::read(&output).unwrap();

@@ -27,7 +27,7 @@ impl fmt::Display for NoSource {
             Self::NoManifest => write!(f, "no manifest names the source"),
             Self::Nowhere { model } => write!(
                 f,
-                "the source {} is neither in the Hugging Face cache nor a directory here or beside the result",
+                "the source {} is neither in the Hugging Face cache nor a directory here or beside the output",
                 shown(model)
             ),
             Self::Another { model, dir, why } => {
@@ -130,7 +130,7 @@ fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<Stri
     let whole = layers(&checkpoint);
     let made = Checkpoint::open(output).ok().and_then(|output| layers(&output));
     match (whole, made) {
-        (Some(whole), Some(made)) if whole != made => Some(format!("it has {whole} layers, and the result {made}")),
+        (Some(whole), Some(made)) if whole != made => Some(format!("it has {whole} layers, and the output {made}")),
         _ => None,
     }
 }

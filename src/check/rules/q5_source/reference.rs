@@ -22,7 +22,7 @@ pub(crate) static SCALE_ALTERED: LintRule = LintRule {
     name: "scale-altered",
     severity: Error,
     strict: Error,
-    title: "A scale matches neither its group's amax nor, where it was searched for, any MSE-search candidate.",
+    title: "A scale matches neither its granule's amax nor, where it was searched for, any MSE-search candidate.",
     why: "The other scales follow that rule: this one was altered or belongs to other weights.",
 };
 
@@ -32,7 +32,7 @@ pub(crate) static SCALE_RULE: LintRule = LintRule {
     name: "scale-rule",
     severity: Warning,
     strict: Warning,
-    title: "Most scales do not follow from their group's amax.",
+    title: "Most scales do not follow from their granule's amax.",
     why: "Another observer made them, or a search that the manifest does not mention; no single scale is proven then.",
 };
 
@@ -69,7 +69,7 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
                 "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale"
             }
             ScaleRule::Absmax | ScaleRule::Majority => {
-                "are not the source's, though the codes are, and do not follow from the amax of their groups"
+                "are not the source's, though the codes are, and do not follow from the amax of their granules"
             }
         };
         findings.push(altered(tensor, why.to_owned()));
@@ -78,12 +78,12 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
     let other: u64 = together.iter().map(|tensor| tensor.scales.other).sum();
     if following < other {
         let all = following + other;
-        let message = format!("{other} of {all} scales do not follow from the amax of their groups");
+        let message = format!("{other} of {all} scales do not follow from the amax of their granules");
         findings.push(Finding::new(&SCALE_RULE, message));
         return;
     }
     for tensor in together.into_iter().filter(|tensor| tensor.scales.other > 0) {
-        let why = format!("do not follow from the amax of their groups, as {following} other scales do");
+        let why = format!("do not follow from the amax of their granules, as {following} other scales do");
         findings.push(altered(tensor, why));
     }
 }
