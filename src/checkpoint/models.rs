@@ -14,7 +14,7 @@ mod prediction;
 mod projections;
 mod served;
 
-pub use auxiliary::{BESIDE_CODES, BESIDE_FP8_WEIGHTS, ONLY_OF_QUANTIZED_LAYERS};
+pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
 pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_stack, of_stack, stack_projections};
 pub use families::family;
 pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
