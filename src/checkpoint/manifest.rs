@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -204,7 +204,7 @@ impl ManifestFile {
             tensor: tensor.map(str::to_owned),
             what,
         };
-        if Path::new(&self.name).file_name().is_none_or(|name| name != self.name.as_str()) {
+        if !is_below(&self.name) {
             return vec![mismatch(None, "its name leads out of the directory".to_owned())];
         }
         let file = match SourceFile::open(&dir.join(&self.name)) {
@@ -254,6 +254,12 @@ impl ManifestFile {
         let lengths = std::iter::once(header.data_start).chain(lengths).collect();
         Ok((header.tensors.into_iter().map(|tensor| tensor.name).collect(), lengths))
     }
+}
+
+/// Reports whether a name is that of a file in a directory or in folders of it.
+fn is_below(name: &str) -> bool {
+    let mut parts = Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) && !name.ends_with('/')
 }
 
 fn read_error(error: &io::Error) -> String {

@@ -9,6 +9,7 @@ mod experts;
 mod families;
 mod fused;
 mod kind;
+mod lora;
 mod parallel;
 mod prediction;
 mod projections;
@@ -19,6 +20,7 @@ pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_sta
 pub use families::family;
 pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
 pub use kind::{LayerKind, is_vision, split_name, target_name, vision_part};
+pub use lora::{has_lora_of_its_own, is_lora};
 pub use parallel::{ParallelSplit, parallel_split};
 pub use prediction::{is_next_token_layer, layer_number, mtp_part};
 pub use projections::{is_gate_of_linear_attention, is_known_projection};

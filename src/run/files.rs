@@ -1,6 +1,6 @@
 //! Files as a run makes them: new, never through a link, and durable; and the small ones of an output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -23,6 +23,10 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunEr
     let source = SourceFile::open(&file.path)?;
     source.check_unchanged(file.stamp)?;
     let path = dir.join(&file.name);
+    let folder = path.parent().filter(|folder| *folder != dir);
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(RunError::file("make", folder))?;
+    }
     // Never wider than the source: a user who may not read the source may not read the copy either.
     let mut copy = create_new(&path, file.mode & 0o666).map_err(RunError::file("create", &path))?;
     let mut sum = Crc64::default();
@@ -40,6 +44,10 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunEr
     // Checked again after the last read: a file that was written to in between would be a mixture of two states.
     source.check_unchanged(file.stamp)?;
     copy.sync_all().map_err(RunError::file("sync", &path))?;
+    // The directory itself is synced when it is published, the folders in it are not.
+    for folder in folder.into_iter().flat_map(Path::ancestors).take_while(|folder| *folder != dir) {
+        sync_dir(folder)?;
+    }
     Ok(sum)
 }
 

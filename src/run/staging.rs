@@ -179,7 +179,12 @@ impl Staging {
         for entry in entries(&self.dir)? {
             let entry = entry?;
             if !finished.iter().any(|name| entry.file_name() == name.as_str()) {
-                fs::remove_file(entry.path())?;
+                // A folder of side files; a link to one is removed, not followed.
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
             }
         }
         Ok(())

@@ -158,6 +158,8 @@ fn what_a_kill_leaves_in_the_staging_is_not_taken_over() {
     fs::write(dir.join("config.json"), b"{").unwrap();
     fs::write(dir.join("model.safetensors.index.json"), b"").unwrap();
     fs::write(dir.join("tokenizer.json"), b"half").unwrap();
+    fs::create_dir_all(dir.join("2_Dense/inner")).unwrap();
+    fs::write(dir.join("2_Dense/inner/model.safetensors"), b"half").unwrap();
     // Complete and right, but the journal does not say so.
     let (name, bytes) = fixture.expected.iter().find(|(name, _)| name == "model-3.safetensors").unwrap();
     fs::write(dir.join(name), bytes).unwrap();

@@ -57,8 +57,7 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
             let message = format!("{} of the source is missing", shown(&original.name));
             let finding = Finding::new(&SIDE_FILE_LOST, message).file(&original.name);
             // A README or a license is for people; no server misses it.
-            let is_document = !original.name.ends_with(".json") && !original.name.ends_with(".jinja");
-            findings.push(if is_document { finding.severity(Warning) } else { finding });
+            findings.push(if original.is_document() { finding.severity(Warning) } else { finding });
             continue;
         };
         if !is_same(copy, original)? {
