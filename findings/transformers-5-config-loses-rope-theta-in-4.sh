@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Version:   transformers 5.24.0 writes, transformers 4.57.3 reads (PyPI), both without torch: the configuration alone.
 # Input:     configurations of Qwen3 with a rope theta of 1000000, of Llama 3 with its scaling of positions, and of Mamba 2,
-#            each saved by the newer version with `save_pretrained`, as every tool does that quantizes a checkpoint by
-#            loading it and saving it again. No weight changes by that.
+#            each saved by the newer version with `save_pretrained`, as by a tool that quantizes a checkpoint by loading
+#            it and saving it again.
 # Behaviour: the newer version keeps theta and scaling in `rope_parameters` alone and writes no `rope_theta` and no
 #            `rope_scaling`. The older one takes the new key for an unknown attribute, keeps it, and computes with the theta
 #            of its own class: 10000 for both, and no scaling. Nothing is raised or printed. The weights load, and every
