@@ -1,5 +1,7 @@
 //! What people see: each command's output, and what it says when something is wrong.
 
+mod docs;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
