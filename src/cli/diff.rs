@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::args::DiffArgs;
 use super::error::CommandError;
+use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
@@ -17,7 +18,7 @@ const VALUE: usize = 60;
 
 pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
     let (a, b) = (checkpoint_dir(&args.a)?, checkpoint_dir(&args.b)?);
-    let difference = check::diff(&a, &b)?;
+    let difference = check::diff(&a, &b, &ProgressReporter::of_check(screen))?;
     if args.json {
         screen.json(&difference)?;
     } else {

@@ -73,6 +73,11 @@ impl Staging {
         destination.beside("partial").join(CHECKPOINT)
     }
 
+    /// Returns what an earlier run left and this one has not touched; `None` where that is nothing.
+    pub(super) fn untouched(destination: &Destination, shards: usize) -> Option<LeftBehind> {
+        (shards > 0).then(|| LeftBehind { staging: destination.beside("partial"), shards })
+    }
+
     /// Takes over the staging directory of an earlier run of the same job, and removes all of it but these shards.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod values;
 use std::fs;
 use std::path::Path;
 
-use qwen_fp8::check::{Finding, Severity, lint, verify};
+use qwen_fp8::check::{Finding, Severity, Verdict, lint, verify};
 use serde_json::{Value, json};
 
 use crate::support::folder::{Base, Folder, INDEX, Tensor, source};
@@ -138,11 +138,12 @@ fn every_mutation_is_caught() {
             spoil(dir.path());
         }
         let name = mutation.name;
-        let verification = verify(dir.path(), Some(&source()), &[]).unwrap();
+        let verification = verify(dir.path(), Some(&source()), &[], &()).unwrap();
         let found = codes(&verification.findings);
         assert!(found.contains(&mutation.code), "{name}: verify found {found:?}: {:#?}", verification.findings);
-        assert_eq!(verification.sound, HARMLESS.contains(&mutation.code), "{name}: {:#?}", verification.findings);
-        let linted = lint(dir.path()).unwrap();
+        let verdict = if HARMLESS.contains(&mutation.code) { Verdict::Proven } else { Verdict::AtFault };
+        assert_eq!(verification.verdict, verdict, "{name}: {:#?}", verification.findings);
+        let linted = lint(dir.path(), &()).unwrap();
         assert_eq!(codes(&linted).contains(&mutation.code), mutation.by_lint, "{name}: lint found {linted:#?}");
     }
 }
@@ -162,10 +163,10 @@ fn a_good_result_has_no_findings() {
         let rewritten = tempfile::tempdir().unwrap();
         Folder::read(base.dir()).write(rewritten.path());
         for dir in [base.dir(), rewritten.path()] {
-            let verification = verify(dir, Some(&source()), &[]).unwrap();
+            let verification = verify(dir, Some(&source()), &[], &()).unwrap();
             assert_eq!(verification.findings, [], "{base:?}");
-            assert_eq!(verify(dir, None, &[]).unwrap().findings, [], "{base:?}");
-            assert_eq!(lint(dir).unwrap(), [], "{base:?}");
+            assert_eq!(verify(dir, None, &[], &()).unwrap().findings, [], "{base:?}");
+            assert_eq!(lint(dir, &()).unwrap(), [], "{base:?}");
             assert_eq!(verification.tensors.len(), 70);
             let quantized = verification.tensors.iter().filter_map(|tensor| tensor.figures);
             assert!(quantized.clone().all(|figures| figures.sqnr_db.unwrap() > 31.0 && figures.cosine > 0.9996));
@@ -178,7 +179,7 @@ fn a_good_result_has_no_findings() {
 fn nothing_depends_on_the_number_of_threads() {
     let json = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let verification = pool.install(|| verify(Base::Block.dir(), Some(&source()), &[]).unwrap());
+        let verification = pool.install(|| verify(Base::Block.dir(), Some(&source()), &[], &()).unwrap());
         serde_json::to_string(&verification).unwrap()
     };
     assert_eq!(json(1), json(7));
