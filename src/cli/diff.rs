@@ -46,11 +46,11 @@ fn text(difference: &Difference, top: usize) -> String {
     }
     sections.extend(config(difference));
     let verdict = if difference.same {
-        format!("the same: {} tensors\n", difference.identical)
+        format!("the same: {}\n", count(difference.identical as usize, "tensor"))
     } else {
         format!(
-            "{} tensors the same, {} changed, {} only in A, {} only in B, {} renamed; {} of config.json\n",
-            difference.identical,
+            "{} the same, {} changed, {} only in A, {} only in B, {} renamed; {} of config.json\n",
+            count(difference.identical as usize, "tensor"),
             difference.changed.len(),
             difference.only_in_a.len(),
             difference.only_in_b.len(),

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
 use crate::checkpoint::progress::ProgressSink;
-use crate::checkpoint::text::human;
+use crate::checkpoint::text::{agree, count, human};
 use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 
 /// The number of equal parts of the work after each of which a plain line is printed.
@@ -120,8 +120,8 @@ impl ProgressSink for ProgressReporter {
 
 impl Observer for ProgressReporter {
     fn resumed(&self, resumed: usize, shards: usize) {
-        let are = if resumed == 1 { "is" } else { "are" };
-        self.line(&format!("resuming an interrupted run: {resumed} of {shards} shards {are} finished"));
+        let (shards, are) = (count(shards, "shard"), agree(resumed, "is", "are"));
+        self.line(&format!("resuming an interrupted run: {resumed} of {shards} {are} finished"));
     }
 
     fn left_behind(&self, left: &LeftBehind) {

@@ -27,7 +27,7 @@ const JOURNAL: &str = "qwen-fp8-journal";
 /// Name of the directory that becomes the output, until then.
 const CHECKPOINT: &str = "checkpoint";
 
-/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will
+/// The staging directory `.NAME.partial`. It holds the journal, which marks it as ours, and the directory that will
 /// be renamed to the output.
 ///
 /// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else;

@@ -144,7 +144,24 @@ fn every_mutation_is_caught() {
         let verdict = if HARMLESS.contains(&mutation.code) { Verdict::Proven } else { Verdict::AtFault };
         assert_eq!(verification.verdict, verdict, "{name}: {:#?}", verification.findings);
         let linted = lint(dir.path(), &()).unwrap();
+        verification.findings.iter().chain(&linted).for_each(|finding| counts_agree(&finding.message));
         assert_eq!(codes(&linted).contains(&mutation.code), mutation.by_lint, "{name}: lint found {linted:#?}");
+    }
+}
+
+/// No count of one has a noun or a verb of many. Most mutations spoil one thing, so that nearly every message that
+/// counts comes by here with a count of one.
+fn counts_agree(message: &str) {
+    const VERBS_OF_ONE: [&str; 6] = ["is", "does", "matches", "lies", "decodes", "has"];
+    const VERBS_OF_MANY: [&str; 6] = ["are", "do", "match", "lie", "decode", "have"];
+    let words: Vec<&str> = message.split_whitespace().collect();
+    for (at, _) in words.iter().enumerate().filter(|(_, word)| **word == "1") {
+        let counted = &words[at + 1..];
+        let is_verb = |word: &&&str| VERBS_OF_ONE.contains(word) || VERBS_OF_MANY.contains(word);
+        let (noun, verb) = (counted.first(), counted.iter().find(is_verb));
+        // `1 of its scales does`: the verb is behind what it counts.
+        let is_noun_of_many = noun.is_some_and(|noun| noun.len() > 2 && noun.ends_with('s'));
+        assert!(!is_noun_of_many && verb.is_none_or(|verb| !VERBS_OF_MANY.contains(verb)), "{message}");
     }
 }
 

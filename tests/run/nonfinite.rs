@@ -330,8 +330,8 @@ fn degenerate_scales_are_counted_and_named_whatever_the_threads_and_interruption
     fs::write(damaged.output("recipe.yaml"), recipe("FP8_BLOCK", "fp8")).unwrap();
     let said = damaged.command(&["apply", "--output", damaged.output("output").to_str().unwrap()]).stderr;
     let said = String::from_utf8(said).unwrap();
-    assert!(said.contains("scales of 2 weights: 1 group of zeros, 2 groups too small for a scale\n"), "{said}");
-    assert!(said.contains("down_proj.weight`: 1 group of zeros, the first at row 128, column 0\n"), "{said}");
+    assert!(said.contains("scales of 2 weights: 1 granule of zeros, 2 granules too small for a scale\n"), "{said}");
+    assert!(said.contains("down_proj.weight`: 1 granule of zeros, the first at row 128, column 0\n"), "{said}");
 }
 
 /// The reference stores an infinite scale where the span of a group is more than its dtype holds.

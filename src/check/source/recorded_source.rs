@@ -134,7 +134,9 @@ fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<Stri
             let taken = count(taken as usize, "layer");
             Some(format!("the output was made from its first {taken}, and has {made}"))
         }
-        (None, Some(whole)) if whole != made => Some(format!("it has {whole} layers, and the output {made}")),
+        (None, Some(whole)) if whole != made => {
+            Some(format!("it has {}, and the output {made}", count(whole as usize, "layer")))
+        }
         _ => None,
     }
 }
