@@ -81,8 +81,9 @@ impl ProgressReporter {
 
     /// Says what begins, and begins anew.
     fn begin_to(&self, what: &str, bytes: u64) {
-        self.line(&format!("{what}: {}", human(bytes)));
+        // In this order: a line draws the bar anew, which would show the end of what was before.
         self.begin(bytes);
+        self.line(&format!("{what}: {}", human(bytes)));
     }
 
     fn add(&self, bytes: u64) {
