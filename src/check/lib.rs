@@ -38,7 +38,7 @@ pub use pool::on_all_processors;
 pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, ThresholdError, WorstBlock};
 pub use rules::RULES;
 pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};
-pub use verify::{KindQuality, Verification, verify};
+pub use verify::{KindQuality, Verdict, Verification, verify};
 
 #[cfg(test)]
 mod tests {

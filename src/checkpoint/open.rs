@@ -53,7 +53,7 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let Sorted { copied: side_files, left_out } =
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
     let quantized = quantized::describe(&config, &tensors);
-    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, side_files, left_out })
+    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, cut_to: None, side_files, left_out })
 }
 
 fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {

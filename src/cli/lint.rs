@@ -5,6 +5,7 @@ use serde_json::json;
 use super::args::{LintArgs, LintFormat};
 use super::error::CommandError;
 use super::findings::{fail_on_errors, render, verdict};
+use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use crate::check::{self, RULES};
@@ -15,7 +16,7 @@ pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError>
         _ => return screen.data(&rules()),
     };
     let dir = checkpoint_dir(model)?;
-    let findings = check::lint(&dir)?;
+    let findings = check::lint(&dir, &ProgressReporter::of_check(screen))?;
     match args.format {
         LintFormat::Text => screen.data(&format!("{}{}\n", render(&findings, screen.verbose), verdict(&findings)))?,
         LintFormat::Json => screen.json(&json!({ "directory": dir.to_string_lossy(), "findings": findings }))?,

@@ -67,7 +67,7 @@ impl Screen {
     /// Writes the message of a failed command to stderr.
     pub(super) fn failure(&self, failure: &CommandError) {
         let (word, text) = match failure {
-            CommandError::Reported => return,
+            CommandError::Reported | CommandError::Unproven(_) => return,
             CommandError::Input(text) | CommandError::Run(text) => ("error", text),
             CommandError::Interrupted(text, _) => ("interrupted", text),
         };

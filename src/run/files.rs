@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -18,8 +19,8 @@ const CHUNK: usize = 64 << 10;
 /// Copies a side file byte for byte into `dir` and returns its checksum.
 ///
 /// # Errors
-/// The source changed since it was planned for, or cannot be read; the copy cannot be written.
-pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunError> {
+/// The source changed since it was planned for, or cannot be read; the copy cannot be written; [`RunError::Cancelled`].
+pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -> Result<Crc64, RunError> {
     let source = SourceFile::open(&file.path)?;
     source.check_unchanged(file.stamp)?;
     let path = dir.join(&file.name);
@@ -32,6 +33,10 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunEr
     let mut sum = Crc64::default();
     let mut buffer = vec![0; CHUNK];
     loop {
+        // Nothing bounds the size of a side file.
+        if cancel.load(Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
         let read = match source.file().read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
