@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod interrupt;
 mod lint;
+mod next_steps;
 mod plan;
 mod progress;
 mod schemes;

@@ -310,8 +310,13 @@ fn apply_says_as_much_as_is_asked() {
 
     let plain = apply("plain", &[]);
     assert!(plain.stdout.is_empty());
-    let last = text(&plain.stderr).lines().last().unwrap().to_owned();
-    assert_seen!("apply_last_line", last);
+    let said = text(&plain.stderr);
+    let end = said.lines().skip_while(|line| !line.starts_with("@/plain: ")).collect::<Vec<_>>().join("\n");
+    assert_seen!("apply_last_lines", end);
+    // The line that proves the output is one that can be typed.
+    let verify = said.lines().find_map(|line| line.strip_prefix("to prove it:  qwen-fp8 ")).unwrap();
+    let verify = verify.replace('@', folder.0.path().to_str().unwrap());
+    assert!(run(&verify.split(' ').collect::<Vec<_>>()).status.success());
 
     let verbose = text(&apply("verbose", &["-v"]).stderr);
     assert_eq!(verbose.lines().filter(|line| line.contains(" ms  ")).count(), 70, "{verbose}");

@@ -8,6 +8,7 @@ use qwen_fp8_schemes::Simd;
 use super::args::{ApplyArgs, Sha256Files};
 use super::error::CommandError;
 use super::interrupt::Interrupt;
+use super::next_steps;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::tensor_stats;
@@ -38,6 +39,9 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     tensor_stats::say(&report, screen);
     if args.timings {
         screen.say(timings::render(&report).trim_end());
+    }
+    if let Some(lines) = next_steps::lines(&plan, &output) {
+        screen.say(&lines);
     }
     if args.json { screen.json(&report) } else { Ok(()) }
 }

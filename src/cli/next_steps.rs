@@ -1,0 +1,59 @@
+//! The lines to type after a run: they prove the output and serve it.
+
+use std::path::Path;
+
+use crate::plan::Plan;
+
+/// Servers by the name that schemes give them, and the command before the output's path.
+const COMMANDS: [(&str, &str); 2] =
+    [("vLLM", "vllm serve"), ("SGLang", "python3 -m sglang.launch_server --model-path")];
+
+/// Returns the lines to type after this output was written; `None` where a path cannot be typed.
+pub(super) fn lines(plan: &Plan, output: &Path) -> Option<String> {
+    let (output, source) = (typed(output)?, typed(&plan.checkpoint.dir)?);
+    let verify = format!("to prove it:  qwen-fp8 verify {output} --source {source}");
+    Some(match command(plan) {
+        Some(serve) => format!("{verify}\nto serve it:  {serve} {output}"),
+        None => verify,
+    })
+}
+
+/// Returns the command of the first server that has kernels for all that the rules wrote.
+fn command(plan: &Plan) -> Option<&'static str> {
+    let used = plan.decisions.iter().filter_map(|decision| decision.rule);
+    let schemes: Vec<_> = used.map(|(rule, _)| plan.recipe.rules[rule].registration.servers.servers).collect();
+    let serves = |server: &&str| schemes.iter().all(|servers| servers.contains(server));
+    COMMANDS.iter().find(|(server, _)| serves(server)).map(|(_, command)| *command)
+}
+
+/// Returns a path as a shell takes it; `None` where it is not text that can be typed.
+fn typed(path: &Path) -> Option<String> {
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control))?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:=@%,".contains(c);
+    // A path that begins with a hyphen would be taken for an option.
+    let here = if text.starts_with('-') { "./" } else { "" };
+    Some(if !text.is_empty() && text.chars().all(is_plain) {
+        format!("{here}{text}")
+    } else {
+        format!("'{here}{}'", text.replace('\'', r"'\''"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_typed_as_a_shell_reads_them() {
+        for (path, expected) in [
+            ("models/out-FP8", Some("models/out-FP8")),
+            ("my models/out", Some("'my models/out'")),
+            ("it's", Some(r"'it'\''s'")),
+            ("$HOME", Some("'$HOME'")),
+            ("-o", Some("./-o")),
+            ("a\nb", None),
+        ] {
+            assert_eq!(typed(Path::new(path)).as_deref(), expected, "{path:?}");
+        }
+    }
+}
