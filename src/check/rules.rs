@@ -79,6 +79,7 @@ pub static RULES: &[&LintRule] = &[
     &folder::SIDE_FILE_LOST,
     &folder::SIDE_FILE_DIFFERS,
     &threshold::THRESHOLD,
+    &folder::SIDE_FILE_ADDED,
 ];
 
 #[cfg(test)]

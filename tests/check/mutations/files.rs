@@ -52,6 +52,9 @@ pub(super) static MUTATIONS: &[Mutation] = &[
         fs::copy(first_shard(dir), dir.join("model-00009-of-00009.safetensors")).unwrap();
     }),
     files("a lost tokenizer", "Q509", CONTENT, |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap()),
+    files("a chat template that was put beside the weights", "Q512", CONTENT, |dir| {
+        fs::write(dir.join("chat_template.jinja"), "{{ messages }}").unwrap();
+    }),
     files("another tokenizer", "Q510", CONTENT, |dir| {
         edit_bytes(&dir.join("tokenizer.json"), |bytes| bytes.push(b'\n'))
     }),

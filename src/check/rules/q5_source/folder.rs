@@ -1,4 +1,4 @@
-//! Q508 to Q510: config.json and the side files against the source's.
+//! Q508 to Q510, and Q512: config.json and the side files against the source's.
 
 use serde_json::Value;
 
@@ -39,6 +39,16 @@ pub(crate) static SIDE_FILE_DIFFERS: LintRule = LintRule {
     why: "Tokens, prompts or images may be prepared differently.",
 };
 
+// A template or code that was put beside the weights changes every answer, and no weight.
+pub(crate) static SIDE_FILE_ADDED: LintRule = LintRule {
+    code: "Q512",
+    name: "side-file-added",
+    severity: Warning,
+    strict: Warning,
+    title: "A file that servers read is not in the source.",
+    why: "Tokens, prompts or images may be prepared differently, or other code may run.",
+};
+
 /// Keys that say how a checkpoint was made or what it was loaded as, not what the model is.
 // `save_pretrained` writes them anew, so that results of llm-compressor differ here from any source.
 const NEUTRAL: [&str; 4] = ["transformers_version", "torch_dtype", "dtype", "_name_or_path"];
@@ -64,6 +74,12 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
             let message = format!("{} is not the same as in the source", shown(&original.name));
             findings.push(Finding::new(&SIDE_FILE_DIFFERS, message).file(&original.name));
         }
+    }
+    let is_new = |file: &&SideFile| !source.side_files.iter().any(|original| original.name == file.name);
+    // A model card is for people, and every publisher writes one.
+    for file in output.side_files.iter().filter(is_new).filter(|file| !file.is_document()) {
+        let message = format!("{} is not in the source", shown(&file.name));
+        findings.push(Finding::new(&SIDE_FILE_ADDED, message).file(&file.name));
     }
     Ok(())
 }
