@@ -26,6 +26,7 @@ use crate::run::work::Work;
 
 pub use error::RunError;
 pub use manifest::Sha256Of;
+pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::RunOptions;
 pub use report::RunReport;
@@ -43,6 +44,7 @@ mod identity;
 mod journal;
 mod lock;
 mod manifest;
+mod manifest_size;
 mod observer;
 mod open_files;
 mod options;
@@ -179,7 +181,8 @@ impl StagedRun<'_> {
         let there = plan.shards.iter().zip(self.finished).filter(|(_, finished)| **finished);
         let there: u64 = there.map(|(shard, _)| shard.size).sum();
         let mut bytes = output_bytes(plan);
-        destination.check_room(plan, bytes - there)?;
+        let manifest = options.manifest.then(|| manifest_size::size(plan, self.identity, options.sha256).bytes);
+        destination.check_room(plan, bytes - there, manifest)?;
         let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct)?;
 
         observer.phase(Phase::Converting);

@@ -4,6 +4,7 @@ mod kinds;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::content::ContentPass;
@@ -18,7 +19,7 @@ use qwen_fp8_checkpoint::Checkpoint;
 pub use kinds::KindQuality;
 
 /// The outcome of a proof.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verification {
     /// The directory of the result.
     pub output: PathBuf,
