@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::error::CommandError;
-use super::findings::{fail_on_errors, render, verdict};
+use super::findings::{fail_on_errors, render, report, verdict};
+use super::json::JsonOutput;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
@@ -19,16 +21,30 @@ use crate::checkpoint::text::{grouped, human, shown, shown_path};
 /// The number of tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
 
+/// The proof, and what differs from the manifest where that was asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct VerifyOutput<'a> {
+    #[serde(flatten)]
+    verification: &'a Verification,
+    /// The differences from the manifest; absent without `--manifest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<&'a [Mismatch]>,
+}
+
+impl JsonOutput for VerifyOutput<'_> {
+    const TITLE: &'static str = "Output of `qwen-fp8 verify --json`";
+}
+
 pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandError> {
     let output = checkpoint_dir(&args.output)?;
     let (source, recorded) = source(args, &output, screen)?;
     let mut verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
     verification.source_recorded = recorded;
     let manifest = args.manifest.then(|| mismatches(&output)).transpose()?;
-    match &manifest {
-        _ if !args.json => screen.data(&text(&verification, screen.verbose))?,
-        None => screen.json(&verification)?,
-        Some(mismatches) => screen.json(&json!({ "verification": verification, "manifest": mismatches }))?,
+    if args.json {
+        screen.json(&VerifyOutput { verification: &verification, manifest: manifest.as_deref() })?;
+    } else {
+        report(&verification.findings, || text(&verification, screen.verbose), screen)?;
     }
     fail_on_errors(&verification.findings)?;
     match manifest.as_deref() {
