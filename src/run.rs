@@ -94,7 +94,14 @@ pub fn run(
     let past = if options.restart { None } else { Staging::past(&destination, &identity)? };
     let lines = past.as_ref().map_or(&[][..], |past| &past.finished);
     let shards = Staging::shards_of(&destination);
-    let resumed = resume::verified(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel)?;
+    let resumed =
+        resume::verified(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel, observer)
+            .inspect_err(|_| {
+                // Untouched so far: the next run finds what this one found.
+                if let Some(left) = Staging::untouched(&destination, lines.len()) {
+                    observer.left_behind(&left);
+                }
+            })?;
     let finished: Vec<bool> = resumed.iter().map(Option::is_some).collect();
     let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
     for shard in resumed.iter().flatten() {
@@ -106,9 +113,9 @@ pub fn run(
         Some(_) => Staging::resume(&destination, &identity, resumed.into_iter().flatten().collect())?,
         None => Staging::create(&destination, &identity)?,
     };
-    match finished.iter().filter(|&&finished| finished).count() {
-        0 => {}
-        resumed => observer.resumed(resumed, plan.shards.len()),
+    let shards_resumed = finished.iter().filter(|&&finished| finished).count();
+    if shards_resumed > 0 {
+        observer.resumed(shards_resumed, plan.shards.len());
     }
     let job = StagedRun {
         plan,
@@ -123,7 +130,7 @@ pub fn run(
         staging.publish(&destination)?;
         Ok(done)
     });
-    let (outcome, bytes_written) = match done {
+    let (outcome, output_bytes) = match done {
         Ok(done) => done,
         Err(error) => {
             if let Some(left) = staging.left_behind(&error) {
@@ -144,7 +151,10 @@ pub fn run(
         cpu_seconds: timings::cpu_seconds() - cpu_before,
         peak_memory: timings::peak_memory(),
         bytes_read: outcome.stages.bytes_read,
-        bytes_written,
+        bytes_written: output_bytes - bytes_of(plan, &finished),
+        output_bytes,
+        shards_resumed,
+        shards: plan.shards.len(),
         bytes_per_second: outcome.stages.bytes_read as f64 / wall_seconds.max(f64::MIN_POSITIVE),
         workers: work.workers,
         simd: options.simd.name(),
@@ -178,11 +188,9 @@ impl StagedRun<'_> {
     // without which no server loads a directory, after everything else.
     fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
         let Self { plan, work, options, observer, .. } = *self;
-        let there = plan.shards.iter().zip(self.finished).filter(|(_, finished)| **finished);
-        let there: u64 = there.map(|(shard, _)| shard.size).sum();
         let mut bytes = output_bytes(plan);
         let manifest = options.manifest.then(|| manifest_size::size(plan, self.identity, options.sha256).bytes);
-        destination.check_room(plan, bytes - there, manifest)?;
+        destination.check_room(plan, bytes - bytes_of(plan, self.finished), manifest)?;
         let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct)?;
 
         observer.phase(Phase::Converting);
@@ -194,12 +202,21 @@ impl StagedRun<'_> {
         let non_finite = self.recorder.non_finite.all(plan);
         self_check::check(plan, &staging.dir, &non_finite)?;
         let side_files = plan.checkpoint.side_files.iter();
-        let side_files: Vec<Crc64> =
-            side_files.map(|file| files::copy_side_file(file, &staging.dir)).collect::<Result<_, _>>()?;
+        let side_files: Vec<Crc64> = side_files
+            .map(|file| files::copy_side_file(file, &staging.dir, options.cancel))
+            .collect::<Result<_, _>>()?;
         if options.manifest {
             let mut manifest =
                 manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
-            manifest::add_sha256(&mut manifest, options.sha256, plan, &staging.dir, work.workers, options.cancel)?;
+            manifest::add_sha256(
+                &mut manifest,
+                options.sha256,
+                plan,
+                &staging.dir,
+                work.workers,
+                options.cancel,
+                observer,
+            )?;
             let text = manifest.text();
             bytes += text.len() as u64;
             files::write_document(&staging.dir.join(MANIFEST_FILE), text.as_bytes())?;
@@ -209,6 +226,11 @@ impl StagedRun<'_> {
         }
         if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
     }
+}
+
+/// Returns the bytes of the shards that are finished.
+fn bytes_of(plan: &Plan, finished: &[bool]) -> u64 {
+    plan.shards.iter().zip(finished).filter(|(_, finished)| **finished).map(|(shard, _)| shard.size).sum()
 }
 
 /// Returns the bytes of the output directory, side files included and the manifest excluded.

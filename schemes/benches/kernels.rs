@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use qwen_fp8_schemes::{
-    AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, absmax, find, registered,
+    AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, amax, find, registered,
 };
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
     let mut all = Vec::new();
     for simd in chosen(simd) {
         let work: Work = Box::new(move |bytes, _| {
-            black_box(absmax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
+            black_box(amax(SOURCE, 0, bytes, simd)).expect("the weights are finite");
         });
         all.push(Contender { name: format!("absolute maximum, {simd}"), sizes: vec![0], work, copy: narrow::<8> });
         let work: Work = Box::new(move |bytes, out| two_passes(bytes, &mut out[0], simd));
@@ -184,7 +184,7 @@ fn two_passes(bytes: &[u8], out: &mut [u8], simd: Simd) {
     const BLOCK: Matrix = Matrix { rows: 128, ..SOURCE };
     let blocks = bytes.chunks_exact(BLOCK.rows * BLOCK.row_bytes());
     for (bytes, out) in blocks.zip(out.chunks_exact_mut(BLOCK.rows * BLOCK.columns)) {
-        black_box(absmax(BLOCK, 0, bytes, simd)).expect("the weights are finite");
+        black_box(amax(BLOCK, 0, bytes, simd)).expect("the weights are finite");
         narrow::<8>(bytes, out);
     }
 }

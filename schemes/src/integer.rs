@@ -10,8 +10,8 @@ use safetensors::Dtype;
 use crate::float8::QuotientDtype;
 use crate::kernels::{IntegerCast, IntegerOutputs, packed_bytes, quantize_integers};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, NonFinite, NumberKind, QuantizationArgs, Scheme, ShapeError,
-    Strategy, TensorRole, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, MissingKernel, NonFinite, NumberKind, QuantizationArgs,
+    Scheme, ShapeError, Strategy, TensorRole, TensorSpec,
 };
 use options::{GroupSize, GroupSpan, IntegerOptions};
 
@@ -68,6 +68,9 @@ impl IntegerScheme {
     }
 }
 
+/// Columns under one scale for which vLLM has kernels of packed integers.
+const PACKED_GROUPS: [u32; 3] = [32, 64, 128];
+
 fn misfit(columns: usize, width: usize) -> ShapeError {
     let reason = format!("{columns} columns are no multiple of the group size {width}");
     let fits = [128, 64, 32, 16].into_iter().find(|&size| size < width && columns.is_multiple_of(size));
@@ -90,6 +93,26 @@ impl Scheme for IntegerScheme {
 
     fn storage_format(&self) -> &'static str {
         if self.packed() { "pack-quantized" } else { "int-quantized" }
+    }
+
+    fn missing_kernel(&self) -> Option<MissingKernel> {
+        let granule = match self.group_size {
+            GroupSize::Columns(columns) => format!("a scale per {columns} columns"),
+            GroupSize::All(GroupSpan::Tensor) => "one scale for the tensor".to_owned(),
+            GroupSize::All(GroupSpan::Channel) => return None,
+        };
+        match (self.packed(), self.group_size) {
+            (true, GroupSize::Columns(columns)) if PACKED_GROUPS.contains(&columns) => None,
+            (true, _) => Some(MissingKernel {
+                weights: format!("packed integers with {granule}"),
+                served: "`group_size: 32`, `64`, `128` and `channel`",
+            }),
+            (false, GroupSize::Columns(_)) => Some(MissingKernel {
+                weights: format!("INT8 with {granule}"),
+                served: "`group_size: channel` and `tensor`",
+            }),
+            (false, GroupSize::All(_)) => None,
+        }
     }
 
     fn outputs(&self, source: Matrix) -> Result<Vec<TensorSpec>, ShapeError> {

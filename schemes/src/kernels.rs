@@ -3,7 +3,7 @@
 //! The loops are scalar code that LLVM vectorizes, compiled once per instruction set, but for the cast that real
 //! checkpoints need ([`table`]), which is written out. All instruction sets give identical bytes.
 
-mod absmax;
+mod amax;
 mod band;
 mod cast;
 mod decode;
@@ -27,7 +27,7 @@ mod table;
 mod thresholds;
 mod walk;
 
-pub use absmax::{absmax, non_finite};
+pub use amax::{amax, non_finite};
 pub(crate) use band::{Cast, Fp8Granularity, quantize};
 pub use cast::cast_e4m3;
 pub use decode::{Fp8Codes, decode};

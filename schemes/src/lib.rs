@@ -29,9 +29,9 @@ pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{Fp8Codes, absmax, cast_e4m3, decode, degenerate_scales, non_finite};
+pub use kernels::{Fp8Codes, amax, cast_e4m3, decode, degenerate_scales, non_finite};
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
-pub use scheme::{AmaxScope, DegenerateScales, Format, NonFinite, NonFiniteCount, Scheme, ShapeError};
+pub use scheme::{AmaxScope, DegenerateScales, Format, MissingKernel, NonFinite, NonFiniteCount, Scheme, ShapeError};
 pub use simd::Simd;

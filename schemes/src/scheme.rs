@@ -41,7 +41,7 @@ use crate::{Extent, MAX_OUTPUTS, TensorRole};
 ///     }
 ///     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
 ///         for row in 0..band.rows {
-///             let amax = absmax(band.source, band.first_row + row, band.row(row), band.simd)?;
+///             let amax = amax(band.source, band.first_row + row, band.row(row), band.simd)?;
 ///             let scale = (amax / 448.0).max(f32::MIN_POSITIVE);
 ///             let codes = &mut outputs[0][row * band.source.columns..][..band.source.columns];
 ///             cast_e4m3(band.source.dtype, band.row(row), scale, band.simd, codes);
@@ -97,6 +97,14 @@ pub trait Scheme: Debug + Send + Sync {
     /// The first NaN or infinity of the band, in row-major order. The contents of `outputs` are then meaningless.
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite>;
 
+    /// Returns the kernel that vLLM lacks for this configuration, where it loads the output and cannot run it. Which
+    /// servers have kernels for the scheme at all is a matter of its registration ([`ServerSupport`]).
+    ///
+    /// [`ServerSupport`]: crate::ServerSupport
+    fn missing_kernel(&self) -> Option<MissingKernel> {
+        None
+    }
+
     /// Returns whether [`Scheme::quantize_keeping`] carries NaN and infinity. Most formats cannot represent them.
     fn keeps_non_finite(&self) -> bool {
         false
@@ -112,6 +120,15 @@ pub trait Scheme: Debug + Send + Sync {
     fn quantize_keeping(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         self.quantize(band, outputs)
     }
+}
+
+/// A kernel that a server lacks for what a scheme writes, and the options for which it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingKernel {
+    /// The weights without a kernel, such as `INT8 with a scale per 48 columns`.
+    pub weights: String,
+    /// The options with a kernel, such as `` `group_size: channel` and `tensor` ``.
+    pub served: &'static str,
 }
 
 /// Elements whose absolute maximum a scheme needs before it can quantize a band.

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use qwen_fp8_schemes::conformance::quantize_whole;
 use qwen_fp8_schemes::{
-    AmaxScope, Band, DegenerateScales, Format, Make, Matrix, Simd, SourceDtype, Strategy, absmax, degenerate_scales,
+    AmaxScope, Band, DegenerateScales, Format, Make, Matrix, Simd, SourceDtype, Strategy, amax, degenerate_scales,
     registered,
 };
 use serde_json::json;
@@ -41,7 +41,7 @@ fn found(scheme: &dyn qwen_fp8_schemes::Scheme, dtype: SourceDtype, bytes: &[u8]
     let made = quantize_whole(scheme, source, bytes, usize::MAX, Simd::detect(), 0).unwrap();
     let specs = scheme.outputs(source).unwrap();
     let (spec, scales) = specs.iter().zip(&made).find(|(spec, _)| spec.suffix == "weight_scale").unwrap();
-    let amax = (scheme.amax_scope() != AmaxScope::Band).then(|| absmax(source, 0, bytes, Simd::detect()).unwrap());
+    let amax = (scheme.amax_scope() != AmaxScope::Band).then(|| amax(source, 0, bytes, Simd::detect()).unwrap());
     let mut all = DegenerateScales::default();
     let step = scheme.band_rows() * bands;
     for first_row in (0..ROWS).step_by(step) {

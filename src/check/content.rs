@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use crate::decode::{QuantizedWeight, Shards};
+use crate::decode::{Meter, QuantizedWeight, Shards};
 use crate::report::Finding;
 use crate::rules::q4_values;
 use crate::rules::q5_source::{reference, tensors};
@@ -17,6 +17,7 @@ use crate::source::{
 };
 use crate::structure::Structure;
 use pass_through::PassThrough;
+use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 use reader::OutputReader;
@@ -49,20 +50,30 @@ impl<'a> ContentPass<'a> {
     ///
     /// # Errors
     /// A file cannot be read, or changed meanwhile.
-    pub(crate) fn check(&self, findings: &mut Vec<Finding>) -> Result<Vec<CheckedTensor>, SourceError> {
+    pub(crate) fn check(
+        &self,
+        progress: &dyn ProgressSink,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Vec<CheckedTensor>, SourceError> {
         let reader = OutputReader { shards: self.shards, recorded: self.recorded };
+        let tensors = sorted(self.output);
+        let what = if self.source.is_some() { "comparing with the source" } else { "decoding" };
+        progress.reading(what, tensors.iter().map(|tensor| self.bytes_to_read(tensor)).sum());
         // Tensors in parallel, and the pieces of each too: one weight may be half of a small model.
-        let checked: Vec<_> = sorted(self.output)
+        let checked: Vec<_> = tensors
             .par_iter()
             .map(|tensor| {
                 let mut findings = Vec::new();
+                let meter = Meter::new(progress, self.bytes_to_read(tensor));
                 let checked = match (self.structure.weight(tensor), self.source) {
                     (Some(weight), None) => {
-                        Some(weight::check(&reader, weight, None, ScaleRule::Majority, &mut findings)?)
+                        Some(weight::check(&reader, weight, None, ScaleRule::Majority, &meter, &mut findings)?)
                     }
-                    (Some(weight), Some(source)) => self.quantized(&reader, weight, source, &mut findings)?,
+                    (Some(weight), Some(source)) => self.quantized(&reader, weight, source, &meter, &mut findings)?,
+                    // Scales are read with the weight that they belong to.
+                    (None, _) if self.structure.is_auxiliary(tensor) => None,
                     (None, None) => Some(CheckedTensor::plain(&tensor.name, CheckedAs::Unread, tensor.len)),
-                    (None, Some(source)) => self.unquantized(tensor, source, &mut findings)?,
+                    (None, Some(source)) => self.unquantized(tensor, source, &meter, &mut findings)?,
                 };
                 Ok((checked, findings))
             })
@@ -85,12 +96,20 @@ impl<'a> ContentPass<'a> {
         Ok(results)
     }
 
+    /// Returns the bytes of a tensor that will be read.
+    fn bytes_to_read(&self, tensor: &Tensor) -> u64 {
+        let is_unread =
+            self.source.is_none() && self.structure.weight(tensor).is_none() && !self.structure.is_auxiliary(tensor);
+        if is_unread { 0 } else { tensor.len }
+    }
+
     /// Checks a quantized weight against its original.
     fn quantized(
         &self,
         reader: &OutputReader<'_>,
         weight: &QuantizedWeight<'_>,
         source: &OpenedSource<'_>,
+        meter: &Meter<'_>,
         findings: &mut Vec<Finding>,
     ) -> Result<Option<CheckedTensor>, SourceError> {
         let Some(original) = self.original(source, &weight.name()) else {
@@ -101,26 +120,26 @@ impl<'a> ContentPass<'a> {
             findings.push(tensors::changed_form(weight.codes, &weight.shape, &original));
             return Ok(None);
         }
-        match pass_through::check(reader, weight, &original)? {
+        match pass_through::check(reader, weight, &original, meter)? {
             PassThrough::Same(checked) => Ok(Some(checked)),
             PassThrough::Altered(finding) => {
                 findings.push(finding);
                 Ok(None)
             }
-            PassThrough::Requantized(rule) => weight::check(reader, weight, Some(original), rule, findings).map(Some),
+            PassThrough::Requantized(rule) => {
+                weight::check(reader, weight, Some(original), rule, meter, findings).map(Some)
+            }
         }
     }
 
-    /// Checks an unquantized tensor against its original; `None` for one that belongs to a quantized weight.
+    /// Checks an unquantized tensor against its original.
     fn unquantized(
         &self,
         tensor: &Tensor,
         source: &OpenedSource<'_>,
+        meter: &Meter<'_>,
         findings: &mut Vec<Finding>,
     ) -> Result<Option<CheckedTensor>, SourceError> {
-        if self.structure.is_auxiliary(tensor) {
-            return Ok(None);
-        }
         let Some(original) = self.original(source, &tensor.name) else {
             findings.push(tensors::extra(tensor));
             return Ok(None);
@@ -129,7 +148,7 @@ impl<'a> ContentPass<'a> {
             findings.push(tensors::changed_form(tensor, &tensor.shape, &original));
             return Ok(None);
         }
-        if let Some(at) = first_difference(self.shards, tensor, &original)? {
+        if let Some(at) = first_difference(self.shards, tensor, &original, meter)? {
             findings.push(tensors::bytes_differ(tensor, at));
             return Ok(None);
         }

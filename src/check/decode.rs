@@ -7,6 +7,7 @@
 mod codebook;
 mod element;
 mod granularity;
+mod meter;
 mod modules;
 mod packing;
 mod quantized_weight;
@@ -16,6 +17,7 @@ mod storage;
 pub(crate) use codebook::Codebook;
 pub(crate) use element::{narrow, round, widen, width};
 pub(crate) use granularity::Granularity;
+pub(crate) use meter::Meter;
 pub(crate) use modules::{Module, WeightState, modules};
 
 pub(crate) use quantized_weight::{QparamsRange, QuantizedWeight, Scratch, WeightForm};

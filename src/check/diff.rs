@@ -14,10 +14,11 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::decode::{QuantizedWeight, Shards};
+use crate::decode::{Meter, QuantizedWeight, Shards};
 use crate::open::CheckError;
 use crate::structure;
 use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::progress::ProgressSink;
 use side::DiffSide;
 use tensor::LogicalTensor;
 
@@ -54,7 +55,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// One of them is not a checkpoint, or cannot be read.
-pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
+pub fn diff(a: &Path, b: &Path, progress: &dyn ProgressSink) -> Result<Difference, CheckError> {
     let checkpoint_a = Checkpoint::open(a).map_err(CheckError::Open)?;
     let checkpoint_b = Checkpoint::open(b).map_err(CheckError::Open)?;
     // Faults of either are for `lint` to tell. A weight that cannot be decoded is compared as the bytes it is.
@@ -63,9 +64,14 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference, CheckError> {
     let structure_b = structure::check(&checkpoint_b, &shards_b, &mut Vec::new())?;
     let side_a = DiffSide { shards: shards_a, structure: &structure_a };
     let side_b = DiffSide { shards: shards_b, structure: &structure_b };
-    let pairs = pairs::pair(&side_a.logical(&checkpoint_a), &side_b.logical(&checkpoint_b), &side_a, &side_b)?;
-    let compared =
-        pairs.both.par_iter().map(|(a, b)| tensor::compare(&side_a, a, &side_b, b)).collect::<Result<Vec<_>, _>>()?;
+    let (logical_a, logical_b) = (side_a.logical(&checkpoint_a), side_b.logical(&checkpoint_b));
+    let pairs = pairs::pair(&logical_a, &logical_b, &side_a, &side_b, progress)?;
+    progress.reading("comparing", pairs.both.iter().map(|(a, b)| a.bytes() + b.bytes()).sum());
+    let compare = |(a, b): &(LogicalTensor<'_>, LogicalTensor<'_>)| {
+        let meter = Meter::new(progress, a.bytes() + b.bytes());
+        tensor::compare(&side_a, a, &side_b, b, &meter)
+    };
+    let compared = pairs.both.par_iter().map(compare).collect::<Result<Vec<_>, _>>()?;
     side_a.shards.check_unchanged()?;
     side_b.shards.check_unchanged()?;
 

@@ -39,7 +39,7 @@ pub use report::sarif as sarif_format;
 pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, ThresholdError, WorstBlock};
 pub use rules::RULES;
 pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};
-pub use verify::{KindQuality, Verification, verify};
+pub use verify::{KindQuality, Verdict, Verification, verify};
 
 #[cfg(test)]
 mod tests {

@@ -5,30 +5,33 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::decode::Shards;
+use crate::decode::{QuantizedWeight, Shards};
 use crate::open::{CheckError, judged};
 use crate::report::{Finding, locate, log};
 use crate::rules::{RULES, q4_values};
 use crate::source::{RecordedActions, scan};
 use crate::structure;
+use qwen_fp8_checkpoint::progress::ProgressSink;
 
 /// Checks the checkpoint in `dir`, and returns a finding for every rule that it breaks. No weight is read.
 ///
 /// # Errors
 /// The checkpoint cannot be read. What is wrong with it is a finding.
-pub fn lint(dir: &Path) -> Result<Vec<Finding>, CheckError> {
+pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, CheckError> {
     let mut findings = Vec::new();
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
     let shards = Shards::open(&checkpoint)?;
     let structure = structure::check(&checkpoint, &shards, &mut findings)?;
     // Values of scales are read too: they are a small part of the bytes, and a bad one spoils a whole group.
     let recorded = RecordedActions::read(dir);
+    progress.reading("reading scales", structure.weights.iter().map(QuantizedWeight::qparams_bytes).sum());
     let of_scales = structure
         .weights
         .par_iter()
         .map(|weight| {
             let mut findings = Vec::new();
             q4_values::qparams(weight, &scan(weight, &shards)?, &recorded, &mut findings);
+            progress.advanced(weight.qparams_bytes());
             Ok(findings)
         })
         .collect::<Result<Vec<_>, CheckError>>()?;

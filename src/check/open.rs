@@ -1,6 +1,6 @@
 //! Opening checkpoints: a fault of the one to be judged is a finding, a fault of the machine an error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::decode::Shards;
 use crate::report::Finding;
@@ -9,7 +9,9 @@ use crate::source::OpenedSource;
 use crate::structure;
 use qwen_fp8_checkpoint::header::HeaderError;
 use qwen_fp8_checkpoint::side_files::SideFileError;
+use qwen_fp8_checkpoint::smoke::SmokeError;
 use qwen_fp8_checkpoint::source::SourceError;
+use qwen_fp8_checkpoint::text::shown_path;
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
 /// The reasons why there is no verdict.
@@ -23,6 +25,10 @@ pub enum CheckError {
     Source(CheckpointError),
     #[error("the source is quantized already: {0}")]
     QuantizedSource(String),
+    #[error("the manifest says that the output was made from the first layers of its source: {0}")]
+    Layers(#[from] SmokeError),
+    #[error("{} is its own source, which would prove nothing", shown_path(.0))]
+    OwnSource(PathBuf),
 }
 
 /// Opens a checkpoint that is to be judged; `None`, with a finding, where it is too faulty to be opened.
@@ -37,7 +43,22 @@ pub(crate) fn judged(dir: &Path, findings: &mut Vec<Finding>) -> Result<Option<C
     }
 }
 
-/// Opens a source that is not quantized, or is FP8.
+/// Opens the directory that a result was made from, cut to as many layers as were taken.
+pub(crate) fn source_of(output: &Path, dir: &Path, layers: Option<u64>) -> Result<Checkpoint, CheckError> {
+    // A result would follow from itself, tensor by tensor.
+    if let (Ok(here), Ok(there)) = (output.canonicalize(), dir.canonicalize())
+        && here == there
+    {
+        return Err(CheckError::OwnSource(dir.to_owned()));
+    }
+    let checkpoint = Checkpoint::open(dir).map_err(CheckError::Source)?;
+    Ok(match layers {
+        None => checkpoint,
+        Some(layers) => checkpoint.first_layers(layers)?,
+    })
+}
+
+/// Prepares a source that is not quantized, or is FP8.
 ///
 /// # Errors
 /// It is quantized in another way, or cannot be read.

@@ -1,6 +1,7 @@
 //! `verify`: the proof that a result is sound, and that it was made from its source.
 
 mod kinds;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,14 @@ use serde::Serialize;
 use crate::content::ContentPass;
 use crate::decode::Shards;
 use crate::open::{self, CheckError, judged};
-use crate::report::{Finding, Threshold, has_error, locate};
+use crate::report::{Finding, Threshold, locate};
 use crate::rules::q5_source::{folder, threshold};
 use crate::source::{CheckedTensor, RecordedActions};
 use crate::structure;
-use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::progress::ProgressSink;
 
 pub use kinds::KindQuality;
+pub use verdict::Verdict;
 
 /// The outcome of a proof.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -27,8 +29,12 @@ pub struct Verification {
     pub source: Option<PathBuf>,
     /// Set where the manifest named the source, and nobody else did.
     pub source_recorded: bool,
-    /// Set where no finding is an error.
-    pub sound: bool,
+    /// Number of layers of the source that the result was cut to, according to its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_layers: Option<u64>,
+    pub verdict: Verdict,
+    /// The parts of the result that were not proven, each with the reason.
+    pub unproven: Vec<String>,
     /// Every rule that the result breaks.
     pub findings: Vec<Finding>,
     /// Quality by kind of layer.
@@ -40,33 +46,45 @@ pub struct Verification {
 /// Verifies the result in `output`, against the checkpoint in `source` where that is given.
 ///
 /// # Errors
-/// A file cannot be read, or the source is not a checkpoint or is quantized and not FP8. What is wrong with the
-/// result is a finding.
-pub fn verify(output: &Path, source: Option<&Path>, thresholds: &[Threshold]) -> Result<Verification, CheckError> {
+/// A file cannot be read, or the source is not a checkpoint, is quantized and not FP8, or is the result itself. What
+/// is wrong with the result is a finding.
+pub fn verify(
+    output: &Path,
+    source: Option<&Path>,
+    thresholds: &[Threshold],
+    progress: &dyn ProgressSink,
+) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
+    let recorded = RecordedActions::read(output);
     // The source first: without one that can be read there is no proof, and an error says so before any work.
-    let checkpoint = source.map(|dir| Checkpoint::open(dir).map_err(CheckError::Source)).transpose()?;
+    let checkpoint = source.map(|dir| open::source_of(output, dir, recorded.layers())).transpose()?;
     let original = checkpoint.as_ref().map(open::source).transpose()?;
-    let mut tensors = Vec::new();
+    let (mut tensors, mut unproven) = (Vec::new(), Vec::new());
     if let Some(checkpoint) = judged(output, &mut findings)? {
         let shards = Shards::open(&checkpoint)?;
         let structure = structure::check(&checkpoint, &shards, &mut findings)?;
         if let Some(original) = &original {
             folder::check(&checkpoint, original.checkpoint, &mut findings)?;
         }
-        let recorded = RecordedActions::read(output);
         let content = ContentPass::new(&checkpoint, &shards, original.as_ref(), &structure, &recorded);
-        tensors = content.check(&mut findings)?;
+        tensors = content.check(progress, &mut findings)?;
         // Bounds apply to figures alone; a tensor that could not be compared has a finding in their place.
         threshold::check(&tensors, thresholds, &mut findings);
         locate(&mut findings, &checkpoint);
+        unproven = verdict::unproven(&checkpoint, &findings);
     }
     let findings: Vec<Finding> = findings.into_iter().map(Finding::strict).collect();
+    let verdict = Verdict::of(&findings, &tensors, source.is_some(), &unproven);
+    if verdict == Verdict::NothingToProve {
+        unproven.push("no tensor is quantized".to_owned());
+    }
     Ok(Verification {
         output: output.to_owned(),
         source: source.map(Path::to_owned),
         source_recorded: false,
-        sound: !has_error(&findings),
+        source_layers: checkpoint.and_then(|checkpoint| checkpoint.cut_to),
+        verdict,
+        unproven,
         findings,
         kinds: kinds::by_kind(&tensors),
         tensors,

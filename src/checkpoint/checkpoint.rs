@@ -21,6 +21,8 @@ pub struct Checkpoint {
     /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is
     /// not.
     pub quantized: Option<String>,
+    /// Number of layers that it was cut to; `None` where it is whole.
+    pub cut_to: Option<u64>,
     /// Files that belong to the model and are copied byte for byte.
     pub side_files: Vec<SideFile>,
     /// Files that a run leaves out, each with the reason.

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -76,12 +75,16 @@ impl<'de> Deserialize<'de> for Crc64 {
     }
 }
 
-/// The checksums of the consecutive parts of a file, the first of which begins at offset 0; `None` when `stop` became
-/// true before the end.
+/// The checksums of the consecutive parts of a file, the first of which begins at offset 0. `advanced` is told of the
+/// bytes of each read, a MiB or less, and ends the reading where it returns an error.
 ///
 /// # Errors
-/// The file cannot be read, or is shorter than its parts.
-pub fn parts_of(file: &File, lengths: &[u64], stop: &AtomicBool) -> io::Result<Option<Vec<Crc64>>> {
+/// The file cannot be read, or is shorter than its parts; or that of `advanced`.
+pub fn parts_of(
+    file: &File,
+    lengths: &[u64],
+    mut advanced: impl FnMut(u64) -> io::Result<()>,
+) -> io::Result<Vec<Crc64>> {
     let mut buffer = vec![0; CHUNK];
     let mut sums = Vec::with_capacity(lengths.len());
     let mut offset = 0;
@@ -92,13 +95,11 @@ pub fn parts_of(file: &File, lengths: &[u64], stop: &AtomicBool) -> io::Result<O
         let mut left = length;
         while left > 0 {
             if ready.is_empty() {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(None);
-                }
                 let len = (total - offset).min(CHUNK as u64) as usize;
                 file.read_exact_at(&mut buffer[..len], offset)?;
                 ready = &buffer[..len];
                 offset += len as u64;
+                advanced(len as u64)?;
             }
             let (part, rest) = ready.split_at(left.min(ready.len() as u64) as usize);
             sum = sum.then(Crc64::of(part), part.len() as u64);
@@ -107,7 +108,7 @@ pub fn parts_of(file: &File, lengths: &[u64], stop: &AtomicBool) -> io::Result<O
         }
         sums.push(sum);
     }
-    Ok(Some(sums))
+    Ok(sums)
 }
 
 /// The checksum of a whole from those of its consecutive parts.
@@ -186,11 +187,12 @@ mod tests {
 
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
-            let never = AtomicBool::new(false);
-            let parts = parts_of(&file, &lengths, &never).unwrap().unwrap();
+            let mut read = 0;
+            let parts = parts_of(&file, &lengths, |bytes| { read += bytes; Ok(()) }).unwrap();
+            prop_assert_eq!(read, bytes.len() as u64);
             prop_assert_eq!(whole(parts.into_iter().zip(lengths.iter().copied())), Crc64::of(&bytes));
             lengths.push(1);
-            prop_assert!(parts_of(&file, &lengths, &never).is_err());
+            prop_assert!(parts_of(&file, &lengths, |_| Ok(())).is_err());
         }
     }
 }

@@ -23,6 +23,15 @@ pub enum CheckpointError {
     Unreadable { dir: PathBuf, error: io::Error },
     #[error("{} is not a checkpoint: it holds no safetensors weights", shown_path(dir))]
     NoWeights { dir: PathBuf },
+    #[error("{} is a LoRA adapter, not a model", shown_path(dir))]
+    Adapter { dir: PathBuf },
+    #[error(
+        "{} holds a model in Mistral's own form (`params.json`, {files}), without the `config.json` of the Hugging Face form",
+        shown_path(dir)
+    )]
+    MistralForm { dir: PathBuf, files: Sample },
+    #[error("{} of a LoRA that was not merged {} among the model's: {tensors}", tensors.count("tensor"), if tensors.is_one() { "is" } else { "are" })]
+    UnmergedLora { tensors: Sample },
     #[error("{} holds weights in another format ({files}) and no safetensors", shown_path(dir))]
     OtherWeights { dir: PathBuf, files: Sample },
     #[error(
@@ -83,7 +92,8 @@ impl CheckpointError {
             | Self::Source(error) => Some(error.path()),
             Self::Header { shard, .. } => Some(Path::new(shard)),
             Self::Config(_) => Some(Path::new("config.json")),
-            Self::Duplicates { .. } | Self::NoTensors | Self::SideFile(_) => None,
+            Self::Adapter { dir } | Self::MistralForm { dir, .. } => Some(dir),
+            Self::Duplicates { .. } | Self::NoTensors | Self::SideFile(_) | Self::UnmergedLora { .. } => None,
         }
     }
 
@@ -94,6 +104,15 @@ impl CheckpointError {
         const CONVERT: &str = "load the model with transformers and `save_pretrained(..., safe_serialization=True)`";
         let line = match self {
             Self::OtherWeights { .. } => CONVERT,
+            Self::Adapter { .. } => {
+                "merge it into its base model first (PEFT: `model.merge_and_unload()`, then `save_pretrained`); `adapter_config.json` names the base"
+            }
+            Self::UnmergedLora { .. } => {
+                "merge it first (PEFT: `model.merge_and_unload()`, then `save_pretrained`): no server loads the two parts of a layer"
+            }
+            Self::MistralForm { .. } => {
+                "take the repository's Hugging Face form, or convert it with transformers' script for the family (`convert_mistral_weights_to_hf.py`, ...)"
+            }
             Self::Header { error: HeaderError::NotSafetensors { what }, .. } => match what {
                 Impostor::LfsPointer => LFS,
                 Impostor::Html => AGAIN,

@@ -258,6 +258,7 @@ mod tests {
             quantized: None,
             side_files: Vec::new(),
             left_out: Vec::new(),
+            cut_to: None,
         };
         let one = checkpoint(1);
         let stacks = one.expert_stacks().unwrap();

@@ -18,6 +18,7 @@ pub mod model_id;
 pub mod models;
 mod open;
 pub mod pattern;
+pub mod progress;
 mod quantized;
 mod shard;
 pub mod side_files;

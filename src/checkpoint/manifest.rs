@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::path::{Component, Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::{Crc64, parts_of, whole};
 use crate::header::{Header, HeaderError};
+use crate::progress::ProgressSink;
 use crate::source::{SourceError, SourceFile};
 use crate::text::exact;
 
@@ -58,6 +58,9 @@ pub struct ManifestSource {
     /// The commit of such a snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Number of its first layers that a smoke model was made from; `None` where it was the whole source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<u64>,
     pub files: Vec<InputFile>,
 }
 
@@ -178,11 +181,13 @@ impl Manifest {
     }
 
     /// Reads every file of the output at `dir` again and returns what differs from the manifest, in its order, then
-    /// safetensors files that it does not name. Ends early, with what was found until then, when `stop` becomes true.
-    pub fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
+    /// safetensors files that it does not name.
+    pub fn check(&self, dir: &Path, progress: &dyn ProgressSink) -> Vec<Mismatch> {
         let mut found = Vec::new();
+        let bytes = self.files.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.size));
+        progress.reading("comparing with the checksums of the manifest", bytes);
         for file in &self.files {
-            found.extend(file.check(dir, stop));
+            found.extend(file.check(dir, progress));
         }
         let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let mut strange: Vec<String> = names
@@ -200,13 +205,13 @@ impl Manifest {
 }
 
 impl ManifestFile {
-    fn check(&self, dir: &Path, stop: &AtomicBool) -> Vec<Mismatch> {
+    fn check(&self, dir: &Path, progress: &dyn ProgressSink) -> Vec<Mismatch> {
         let mismatch = |tensor: Option<&str>, what: String| Mismatch {
             file: self.name.clone(),
             tensor: tensor.map(str::to_owned),
             what,
         };
-        if Path::new(&self.name).file_name().is_none_or(|name| name != self.name.as_str()) {
+        if !is_below(&self.name) {
             return vec![mismatch(None, "its name leads out of the directory".to_owned())];
         }
         let file = match SourceFile::open(&dir.join(&self.name)) {
@@ -220,9 +225,12 @@ impl ManifestFile {
             Ok(parts) => parts,
             Err(error) => return vec![mismatch(None, error.to_string())],
         };
-        let sums = match parts_of(file.file(), &lengths, stop) {
-            Ok(Some(sums)) => sums,
-            Ok(None) => return Vec::new(),
+        let advanced = |bytes| {
+            progress.advanced(bytes);
+            Ok(())
+        };
+        let sums = match parts_of(file.file(), &lengths, advanced) {
+            Ok(sums) => sums,
             Err(error) => return vec![mismatch(None, read_error(&error))],
         };
         if whole(sums.iter().copied().zip(lengths)) == self.crc64nvme && names.len() == self.tensors.len() {
@@ -256,6 +264,12 @@ impl ManifestFile {
         let lengths = std::iter::once(header.data_start).chain(lengths).collect();
         Ok((header.tensors.into_iter().map(|tensor| tensor.name).collect(), lengths))
     }
+}
+
+/// Reports whether a name is that of a file in a directory or in folders of it.
+fn is_below(name: &str) -> bool {
+    let mut parts = Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) && !name.ends_with('/')
 }
 
 fn read_error(error: &io::Error) -> String {

@@ -11,6 +11,7 @@ use crate::error::CheckpointError;
 use crate::header::{Header, HeaderError};
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
+use crate::models;
 use crate::quantized;
 use crate::shard::Shard;
 use crate::side_files::{self, Listed, Sorted};
@@ -31,6 +32,7 @@ impl Checkpoint {
 fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let files = list(dir)?;
     let (names, index) = find_shards(dir, &files)?;
+    refuse_other_forms(dir, &files)?;
     // The config comes before the headers: it is small, and a directory that is no model is refused by it at once.
     let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
     let config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
@@ -46,11 +48,12 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     if tensors.is_empty() {
         return Err(CheckpointError::NoTensors);
     }
+    refuse_unmerged_lora(&config, &tensors)?;
     let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
     let Sorted { copied: side_files, left_out } =
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
     let quantized = quantized::describe(&config, &tensors);
-    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, side_files, left_out })
+    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, cut_to: None, side_files, left_out })
 }
 
 fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {
@@ -64,6 +67,33 @@ fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {
         return Err(CheckpointError::NotDirectory { dir: dir.to_owned() });
     }
     side_files::list(dir).map_err(unreadable)
+}
+
+/// Says what a directory without `config.json` is, where its files tell.
+fn refuse_other_forms(dir: &Path, files: &[Listed]) -> Result<(), CheckpointError> {
+    let is_there = |name: &str| files.iter().any(|file| file.name == name);
+    if is_there("config.json") {
+        return Ok(());
+    }
+    let of_mistral =
+        files.iter().filter(|file| file.name.starts_with("consolidated") && file.name.ends_with(".safetensors"));
+    let of_mistral: Sample = of_mistral.map(|file| &file.name).collect();
+    if is_there("adapter_config.json") {
+        Err(CheckpointError::Adapter { dir: dir.to_owned() })
+    } else if is_there("params.json") && !of_mistral.is_empty() {
+        Err(CheckpointError::MistralForm { dir: dir.to_owned(), files: of_mistral })
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses a checkpoint that was saved with its LoRA beside the weights.
+fn refuse_unmerged_lora(config: &Config, tensors: &[Tensor]) -> Result<(), CheckpointError> {
+    if models::has_lora_of_its_own(config.model_type().as_deref()) {
+        return Ok(());
+    }
+    let unmerged: Sample = tensors.iter().map(|tensor| &tensor.name).filter(|name| models::is_lora(name)).collect();
+    if unmerged.is_empty() { Ok(()) } else { Err(CheckpointError::UnmergedLora { tensors: unmerged }) }
 }
 
 /// The names of the shards, sorted, and the index if there is one.

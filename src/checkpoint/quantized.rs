@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::models::ONLY_OF_QUANTIZED_LAYERS;
+use crate::models::is_only_of_quantized_layers;
 use crate::tensor::Tensor;
 use crate::text::shown;
 
@@ -19,7 +19,7 @@ pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     }
     let mut marked = tensors.iter().filter(|tensor| is_mark(tensor));
     let first = marked.next()?;
-    let what = if ONLY_OF_QUANTIZED_LAYERS.contains(&first.parameter()) {
+    let what = if is_only_of_quantized_layers(first.parameter()) {
         format!("it holds tensor {}", shown(&first.name))
     } else {
         format!("tensor {} is {}", shown(&first.name), first.dtype)
@@ -45,7 +45,7 @@ fn is_mark(tensor: &Tensor) -> bool {
             | Dtype::U8
     );
     let is_weight = matches!(parameter, "weight" | "gate_up_proj" | "down_proj");
-    ONLY_OF_QUANTIZED_LAYERS.contains(&parameter) || is_small && is_weight && tensor.shape.len() >= 2
+    is_only_of_quantized_layers(parameter) || is_small && is_weight && tensor.shape.len() >= 2
 }
 
 #[cfg(test)]

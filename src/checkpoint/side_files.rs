@@ -1,168 +1,38 @@
 //! The files beside the weights: which belong to the model and are copied, which are left out, and why.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+mod fate;
+mod folders;
+mod listed;
+mod sorted;
 
-use crate::layout::INDEX_FILE;
-use crate::source::{self, SourceError, SourceFile, Stamp};
-use crate::text::shown;
+pub(super) use listed::{Listed, list};
+pub(super) use sorted::Sorted;
+pub use sorted::{SideFile, SideFileError};
 
-/// A file that is copied byte for byte.
-#[derive(Clone, Debug)]
-pub struct SideFile {
-    pub name: String,
-    pub path: PathBuf,
-    /// Permission bits of the file; a copy never gets wider ones.
-    pub mode: u32,
-    /// The state in which the file was planned.
-    pub stamp: Stamp,
-    /// Set for Python code that a server runs when told to trust it.
-    pub remote_code: bool,
-}
-
-/// A file of the checkpoint's directory, by name alone.
-#[derive(Clone, Debug)]
-pub(super) struct Listed {
-    /// The name, with replacement characters where it is not UTF-8.
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) is_utf8: bool,
-}
-
-/// The result of [`sort_out`].
-#[derive(Debug, Default)]
-pub(super) struct Sorted {
-    pub(super) copied: Vec<SideFile>,
-    /// Names, and why each was left out.
-    pub(super) left_out: Vec<(String, &'static str)>,
-}
-
-/// A side file that must be copied but cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum SideFileError {
-    #[error(transparent)]
-    Source(SourceError),
-    #[error("{} is a git-lfs pointer, not the file itself", shown(name))]
-    LfsPointer { name: String },
-}
-
-/// The fate of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Copy,
-    CopyCode,
-    /// Written anew, so that neither copy nor notice is due.
-    Replace,
-    LeaveOut(&'static str),
-}
-
-/// The names in a directory, sorted.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
-    let mut files = Vec::new();
-    for entry in source::entries(dir)? {
-        let name = entry?.file_name();
-        let path = dir.join(&name);
-        files.push(Listed { is_utf8: name.to_str().is_some(), name: name.to_string_lossy().into_owned(), path });
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
-}
-
-/// Sorts the files that are no shards into copies and files left out.
+/// Sorts the files that are no shards into copies and files left out, those in folders that the model names included.
 pub(super) fn sort_out(files: &[Listed], is_shard: impl Fn(&str) -> bool) -> Result<Sorted, SideFileError> {
     let mut sorted = Sorted::default();
+    let folders = folders::named(files)?;
     for file in files.iter().filter(|file| !is_shard(&file.name)) {
-        match fate(file) {
-            Fate::Copy => sorted.copied.push(check(file, false)?),
-            Fate::CopyCode => sorted.copied.push(check(file, true)?),
-            Fate::Replace => {}
-            Fate::LeaveOut(reason) => sorted.left_out.push((file.name.clone(), reason)),
+        match folders.iter().find(|folder| folder.is_at(file)) {
+            Some(folder) => folder.sort_out(file, &mut sorted)?,
+            None => sorted.take(file, fate::in_checkpoint(file))?,
         }
     }
     Ok(sorted)
 }
 
-fn fate(file: &Listed) -> Fate {
-    let lower = file.name.to_lowercase();
-    let (stem, extension) = lower.rsplit_once('.').unwrap_or((&lower, ""));
-    if file.name == "config.json" || file.name == INDEX_FILE {
-        return Fate::Replace;
-    }
-    if !file.is_utf8 {
-        return Fate::LeaveOut("its name is not UTF-8");
-    }
-    if lower.starts_with('.') {
-        return Fate::LeaveOut("a hidden file");
-    }
-    // `metadata` follows links and opens nothing.
-    if fs::metadata(&file.path).is_ok_and(|metadata| metadata.is_dir()) {
-        return Fate::LeaveOut("a folder");
-    }
-    match extension {
-        "safetensors" => return Fate::LeaveOut("weights that are no part of the model"),
-        "bin" | "pt" | "pth" | "ckpt" | "pkl" | "pickle" | "h5" | "msgpack" | "onnx" | "gguf" | "npz" | "npy" => {
-            return Fate::LeaveOut("weights in another format");
-        }
-        "pem" | "key" | "p12" | "pfx" | "crt" => return Fate::LeaveOut("may be a secret"),
-        "py" => return Fate::CopyCode,
-        _ => {}
-    }
-    if is_tokenizer(stem, extension) || is_processor(&lower) || is_document(&lower) {
-        Fate::Copy
-    } else {
-        Fate::LeaveOut("not a file that models are known to need")
-    }
-}
-
-fn is_tokenizer(stem: &str, extension: &str) -> bool {
-    let family = ["tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "chat_template"];
-    match extension {
-        "json" | "txt" | "bpe" => family.iter().any(|start| stem.starts_with(start)),
-        "model" | "tiktoken" | "jinja" => true,
-        _ => false,
-    }
-}
-
-fn is_processor(name: &str) -> bool {
-    matches!(
-        name,
-        "generation_config.json"
-            | "configuration.json"
-            | "preprocessor_config.json"
-            | "video_preprocessor_config.json"
-            | "image_processor_config.json"
-            | "processor_config.json"
-    )
-}
-
-fn is_document(name: &str) -> bool {
-    let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
-    let family = ["license", "licence", "notice", "readme", "use_policy"];
-    matches!(extension, "" | "md" | "txt" | "rst" | "pdf" | "html")
-        && family.iter().any(|start| stem.starts_with(start))
-}
-
-/// Opens the file to see that it can be copied: regular, readable, and there.
-fn check(file: &Listed, remote_code: bool) -> Result<SideFile, SideFileError> {
-    let source = SourceFile::open(&file.path).map_err(SideFileError::Source)?;
-    let mut start = [0; 23];
-    let start = &mut start[..source.size().min(23) as usize];
-    source.read_exact_at(start, 0).map_err(SideFileError::Source)?;
-    if start == b"version https://git-lfs" {
-        return Err(SideFileError::LfsPointer { name: file.name.clone() });
-    }
-    let (mode, stamp) = (source.mode(), source.stamp());
-    Ok(SideFile { name: file.name.clone(), path: file.path.clone(), mode, stamp, remote_code })
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    use std::path::Path;
+
     use super::*;
+    use crate::layout::INDEX_FILE;
 
     fn sorted(dir: &Path) -> Result<Sorted, SideFileError> {
         sort_out(&list(dir).unwrap(), |name| name == "model.safetensors")
@@ -187,8 +57,15 @@ mod tests {
             "preprocessor_config.json",
             "processor_config.json",
             "qwen.tiktoken",
+            "SYSTEM_PROMPT.txt",
+            "config_sentence_transformers.json",
+            "modules.json",
+            "normalizer.json",
+            "sentence_bert_config.json",
             "special_tokens_map.json",
+            "tekken.json",
             "tokenizer.json",
+            "tokenizer.model.v3",
             "tokenizer.model",
             "tokenizer_config.json",
             "video_preprocessor_config.json",
@@ -203,6 +80,7 @@ mod tests {
             "model.gguf",
             "n.tmp",
             "optimizer.pt",
+            "params.json",
             "pytorch_model.bin",
             "pytorch_model.bin.index.json",
             "tokenizer.pkl",
@@ -239,6 +117,56 @@ mod tests {
         assert_eq!(reason("consolidated.safetensors"), Some("weights that are no part of the model"));
         assert_eq!(reason("vocab\u{fffd}.txt"), Some("its name is not UTF-8"));
         assert_eq!(reason("pipe.json"), Some("not a file that models are known to need"));
+    }
+
+    #[test]
+    fn folders_that_the_model_names_are_copied_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let modules = ["", "1_Pooling", "2_Dense", "3_Router/query_0_Dense", "../outside", "/etc", ".git", "gone"];
+        let modules = modules.map(|path| format!(r#"{{"idx":0,"name":"0","path":"{path}","type":"t"}}"#));
+        write("modules.json", &format!("[{}]", modules.join(",")));
+        let copied = [
+            "1_Pooling/config.json",
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "3_Router/query_0_Dense/pytorch_model.bin",
+            "3_Router/router_config.json",
+            "additional_chat_templates/tool_use.jinja",
+        ];
+        let left_out = [
+            ".git/config.json",
+            "1_Pooling/.env",
+            "1_Pooling/optimizer.pt",
+            "2_Dense/pytorch_model.bin",
+            "3_Router/server.key",
+            "additional_chat_templates/tool_use.json",
+            "checkpoint-100/config.json",
+        ];
+        copied.iter().chain(&left_out).for_each(|name| write(name, "x"));
+        let Sorted { copied: found, left_out: out } = sorted(dir.path()).unwrap();
+        let mut expected = [&["modules.json"], &copied[..]].concat();
+        expected.sort_unstable();
+        let mut found: Vec<_> = found.iter().map(|file| file.name.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+        let reason = |name: &str| out.iter().find(|(found, _)| found == name).map(|(_, reason)| *reason);
+        assert_eq!(reason("checkpoint-100"), Some("a folder"));
+        assert_eq!(reason(".git"), Some("a hidden file"));
+        assert_eq!(reason("2_Dense/pytorch_model.bin"), Some("weights in another format"));
+        assert_eq!(reason("3_Router/server.key"), Some("may be a secret"));
+        // Without a list that can be read, the name alone tells.
+        write("modules.json", "[{");
+        write("my_notes/config.json", "x");
+        let found = sorted(dir.path()).unwrap().copied;
+        assert!(found.iter().any(|file| file.name == "1_Pooling/config.json"));
+        assert!(found.iter().all(|file| !file.name.starts_with("my_notes")));
+        fs::remove_file(dir.path().join("modules.json")).unwrap();
+        assert!(sorted(dir.path()).unwrap().copied.iter().all(|file| !file.name.starts_with("1_Pooling")));
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl Checkpoint {
         if self.config.value(&at("num_nextn_predict_layers")).is_some() {
             self.config.set(&at("num_nextn_predict_layers"), &json!(0));
         }
+        self.cut_to = Some(count);
         Ok(self)
     }
 }
@@ -57,6 +58,7 @@ mod tests {
         assert!(gone > 0);
         let cut = whole.first_layers(1).unwrap();
         assert_eq!((cut.tensors.len(), of_layer_1(&cut)), (tensors - gone, 0));
+        assert_eq!(cut.cut_to, Some(1));
         assert_eq!(cut.config.text_number("num_hidden_layers"), Some(1));
         assert_eq!(cut.first_layers(2).err(), Some(SmokeError::TooFew { has: 1, wanted: 2 }));
     }

@@ -7,5 +7,5 @@ mod plural;
 mod size;
 
 pub use escape::*;
-pub use plural::count;
+pub use plural::{agree, count};
 pub use size::*;

@@ -17,7 +17,7 @@ use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::tensor_stats;
 use super::timings;
-use crate::checkpoint::text::{human, shown, shown_path};
+use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
 use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run};
 
@@ -53,7 +53,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     options.manifest = sha256.is_some();
     options.sha256 = sha256.unwrap_or_default();
     say_side_files(&plan, screen);
-    let progress = ProgressReporter::new(screen);
+    let progress = ProgressReporter::of_run(screen);
     let report = run(&plan, &output, &options, &progress)
         .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
     drop(progress);
@@ -100,10 +100,12 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
     let mut help = error.help();
     if let Some(LeftBehind { staging, shards }) = left {
         let staging = shown_path(&staging);
-        let shards =
-            if shards == 1 { "the finished shard".to_owned() } else { format!("the {shards} finished shards") };
+        let (shards, them) = match shards {
+            1 => ("the finished shard".to_owned(), "it"),
+            shards => (format!("the {shards} finished shards"), "them"),
+        };
         help.push(format!("the same command resumes with {shards} in {staging}"));
-        help.push("`--restart` discards them and starts from the beginning".to_owned());
+        help.push(format!("`--restart` discards {them} and starts from the beginning"));
     }
     help
 }
@@ -137,8 +139,19 @@ fn summary(plan: &Plan, output: &Path, report: &RunReport) -> String {
         0 => String::new(),
         number => format!("{number} decoded, "),
     };
+    let resumed = match report.shards_resumed {
+        0 => String::new(),
+        number => {
+            let shards = count(report.shards, "shard");
+            format!(
+                "; resumed {number} of {shards}, read {} and wrote {}",
+                human(report.bytes_read),
+                human(report.bytes_written)
+            )
+        }
+    };
     format!(
-        "{}: {} quantized, {decoded}{} copied, {} → {} in {:.1} s ({}/s)",
+        "{}: {} quantized, {decoded}{} copied, {} → {}{resumed} in {:.1} s ({}/s)",
         output.display().to_string().escape_debug(),
         report.tensors_quantized,
         report.tensors_copied,

@@ -18,7 +18,8 @@ pub(super) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
-                          line is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
+                          line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
+                          to prove, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {
@@ -296,9 +297,13 @@ pub(super) struct VerifyArgs {
     #[arg(short, long, value_name = "DIR|ID")]
     pub(super) source: Option<String>,
 
-    /// Do not look for the source
+    /// Do not look for the source: structure and values are enough, and the exit code is 0 where they are sound
     #[arg(long, conflicts_with = "source")]
     pub(super) no_source: bool,
+
+    /// Fail with exit code 1 unless every quantized tensor was proven against the source
+    #[arg(long, conflicts_with = "no_source")]
+    pub(super) require_source: bool,
 
     /// Fail if a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
     /// also relative_error, max_error, flushed. May be repeated

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::args::DiffArgs;
 use super::error::CommandError;
 use super::json::JsonOutput;
+use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
@@ -22,7 +23,7 @@ impl JsonOutput for Difference {
 
 pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
     let (a, b) = (checkpoint_dir(&args.a)?, checkpoint_dir(&args.b)?);
-    let difference = check::diff(&a, &b)?;
+    let difference = check::diff(&a, &b, &ProgressReporter::of_check(screen))?;
     if args.json {
         screen.json(&difference)?;
     } else {
@@ -50,11 +51,11 @@ fn text(difference: &Difference, top: usize) -> String {
     }
     sections.extend(config(difference));
     let verdict = if difference.same {
-        format!("the same: {} tensors\n", difference.identical)
+        format!("the same: {}\n", count(difference.identical as usize, "tensor"))
     } else {
         format!(
-            "{} tensors the same, {} changed, {} only in A, {} only in B, {} renamed; {} of config.json\n",
-            difference.identical,
+            "{} the same, {} changed, {} only in A, {} only in B, {} renamed; {} of config.json\n",
+            count(difference.identical as usize, "tensor"),
             difference.changed.len(),
             difference.only_in_a.len(),
             difference.only_in_b.len(),

@@ -16,6 +16,8 @@ pub(super) enum CommandError {
     Input(String),
     /// The recipe or the checkpoint is at fault, and everything has been reported already.
     Reported,
+    /// The verdict of a proof, which has been reported already, is none of success; the exit code tells it.
+    Unproven(u8),
     /// The run failed: files, memory, the machine.
     Run(String),
     /// A signal such as Ctrl-C ended the run; the exit code names the signal.
@@ -77,7 +79,7 @@ impl CommandError {
         match self {
             Self::Input(_) | Self::Reported => 1,
             Self::Run(_) => 2,
-            Self::Interrupted(_, code) => *code,
+            Self::Interrupted(_, code) | Self::Unproven(code) => *code,
             Self::Detailed(bare, _) => bare.exit_code(),
         }
     }

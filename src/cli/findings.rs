@@ -12,7 +12,10 @@ impl From<CheckError> for CommandError {
     fn from(error: CheckError) -> Self {
         match &error {
             CheckError::Open(reason) | CheckError::Source(reason) => Self::run(&error).with_help(&reason.help()),
-            CheckError::Read(_) | CheckError::QuantizedSource(_) => Self::run(&error),
+            CheckError::OwnSource(_) => {
+                Self::run(&error).with_help(&["say with `--source` what the output was made from".to_owned()])
+            }
+            CheckError::Read(_) | CheckError::QuantizedSource(_) | CheckError::Layers(_) => Self::run(&error),
         }
     }
 }

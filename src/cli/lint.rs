@@ -7,6 +7,7 @@ use super::args::{LintArgs, ReportFormat};
 use super::error::CommandError;
 use super::findings::{fail_on_errors, render, report, verdict};
 use super::json::JsonOutput;
+use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use crate::check::{self, Finding, RULES};
@@ -28,7 +29,7 @@ pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError>
         _ => return if screen.quiet { Ok(()) } else { screen.data(&rules()) },
     };
     let dir = checkpoint_dir(model)?;
-    let findings = check::lint(&dir)?;
+    let findings = check::lint(&dir, &ProgressReporter::of_check(screen))?;
     let failed = fail_on_errors(&findings);
     match args.format.format() {
         ReportFormat::Text => {

@@ -1,4 +1,5 @@
-//! The progress of a run: a bar on a terminal, otherwise a line now and then, and a line per tensor with `-v`.
+//! The progress of a run or a check: a bar on a terminal, otherwise a line now and then, and in a run a line per tensor
+//! with `-v`.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,24 +8,36 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
-use crate::checkpoint::text::human;
+use crate::checkpoint::progress::ProgressSink;
+use crate::checkpoint::text::{agree, count, human};
 use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 
-/// The number of equal parts of a run after each of which a plain line is printed.
+/// The number of equal parts of the work after each of which a plain line is printed.
 const PARTS: u64 = 10;
 
-/// Shows a run on stderr.
+/// Shows the progress of a run or a check on stderr.
 pub(super) struct ProgressReporter {
     bar: Option<ProgressBar>,
     quiet: bool,
-    verbose: bool,
+    /// Set where each tensor has a line of its own, which makes the plain lines idle.
+    by_tensor: bool,
     total: AtomicU64,
     done: AtomicU64,
     left_behind: Mutex<Option<LeftBehind>>,
 }
 
 impl ProgressReporter {
-    pub(super) fn new(screen: &Screen) -> Self {
+    /// Shows a run.
+    pub(super) fn of_run(screen: &Screen) -> Self {
+        Self::new(screen, screen.verbose)
+    }
+
+    /// Shows a check, which has no line per tensor.
+    pub(super) fn of_check(screen: &Screen) -> Self {
+        Self::new(screen, false)
+    }
+
+    fn new(screen: &Screen, by_tensor: bool) -> Self {
         let bar = (!screen.quiet && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(
@@ -36,7 +49,7 @@ impl ProgressReporter {
         Self {
             bar,
             quiet: screen.quiet,
-            verbose: screen.verbose,
+            by_tensor,
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
             left_behind: Mutex::default(),
@@ -55,6 +68,37 @@ impl ProgressReporter {
             None => say_anyway(line),
         }
     }
+
+    /// Begins anew with so many bytes.
+    fn begin(&self, bytes: u64) {
+        self.total.store(bytes, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(bytes);
+        }
+    }
+
+    /// Says what begins, and begins anew.
+    fn begin_to(&self, what: &str, bytes: u64) {
+        // In this order: a line draws the bar anew, which would show the end of what was before.
+        self.begin(bytes);
+        self.line(&format!("{what}: {}", human(bytes)));
+    }
+
+    fn add(&self, bytes: u64) {
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+            return;
+        }
+        let total = self.total.load(Ordering::Relaxed).max(1);
+        let part = |done: u64| (u128::from(done) * u128::from(PARTS) / u128::from(total)) as u64;
+        let (was, is) = (part(before), part(before + bytes));
+        if is > was && !self.by_tensor {
+            self.line(&format!("{:>3} %  {} of {}", is * 100 / PARTS, human(before + bytes), human(total)));
+        }
+    }
 }
 
 impl Drop for ProgressReporter {
@@ -65,9 +109,20 @@ impl Drop for ProgressReporter {
     }
 }
 
+impl ProgressSink for ProgressReporter {
+    fn reading(&self, what: &'static str, bytes: u64) {
+        self.begin_to(what, bytes);
+    }
+
+    fn advanced(&self, bytes: u64) {
+        self.add(bytes);
+    }
+}
+
 impl Observer for ProgressReporter {
     fn resumed(&self, resumed: usize, shards: usize) {
-        self.line(&format!("resuming an interrupted run: {resumed} of {shards} shards are finished"));
+        let (shards, are) = (count(shards, "shard"), agree(resumed, "is", "are"));
+        self.line(&format!("resuming an interrupted run: {resumed} of {shards} {are} finished"));
     }
 
     fn left_behind(&self, left: &LeftBehind) {
@@ -82,29 +137,20 @@ impl Observer for ProgressReporter {
         }
     }
 
+    fn reading(&self, what: &'static str, bytes: u64) {
+        self.begin_to(what, bytes);
+    }
+
     fn started(&self, bytes: u64) {
-        self.total.store(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            bar.set_length(bytes);
-        }
+        self.begin(bytes);
     }
 
     fn advanced(&self, bytes: u64) {
-        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-            return;
-        }
-        let total = self.total.load(Ordering::Relaxed).max(1);
-        let part = |done: u64| (u128::from(done) * u128::from(PARTS) / u128::from(total)) as u64;
-        let (was, is) = (part(before), part(before + bytes));
-        if is > was && !self.verbose {
-            self.line(&format!("{:>3} %  {} of {}", is * 100 / PARTS, human(before + bytes), human(total)));
-        }
+        self.add(bytes);
     }
 
     fn tensor_finished(&self, tensor: &TensorTime) {
-        if self.verbose {
+        if self.by_tensor {
             let speed = tensor.bytes_read as f64 / tensor.seconds.max(1e-9) / 1e9;
             let module = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
             self.line(&format!(

@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use crate::checkpoint::manifest::NonFiniteRecord;
-use crate::checkpoint::text::{count, grouped, shown};
+use crate::checkpoint::text::{agree, count, grouped, shown};
 use crate::run::{DegenerateScaleCounts, RunReport, TensorStats};
 
 /// The number of weights that are named; `--json` names all.
@@ -12,15 +12,13 @@ const MOST: usize = 5;
 pub(super) fn say(report: &RunReport, screen: &Screen) {
     let non_finite = &report.non_finite;
     if !non_finite.is_empty() {
-        let nan = sum(non_finite, |of| of.nan);
-        let infinite = sum(non_finite, |of| of.infinite);
-        let scales = sum(non_finite, |of| of.scales);
+        let nan = grouped(total(non_finite, |of| of.nan));
+        let infinite = infinities(total(non_finite, |of| of.infinite));
+        let scales = scales_of(total(non_finite, |of| of.scales));
         let weights = count(non_finite.len(), "weight");
-        screen.say(&format!(
-            "warning: kept {nan} NaN and {infinite} infinities in {weights}, which make {scales} scales non-finite"
-        ));
+        screen.say(&format!("warning: kept {nan} NaN and {infinite} in {weights}, which make {scales} non-finite"));
         weights_of(non_finite, screen, |NonFiniteRecord { nan, infinite, scales, first }| {
-            (format!("{nan} NaN, {infinite} infinities, {scales} scales"), *first)
+            (format!("{nan} NaN, {}, {}", infinities(*infinite), scales_of(*scales)), *first)
         });
     }
     let degenerate = &report.degenerate_scales;
@@ -31,29 +29,39 @@ pub(super) fn say(report: &RunReport, screen: &Screen) {
             subnormal: degenerate.iter().map(|stats| stats.counts.subnormal).sum(),
             first: None,
         };
-        screen.say(&format!("scales of {}: {}", count(degenerate.len(), "weight"), groups(&numbers)));
-        weights_of(degenerate, screen, |numbers| (groups(numbers), numbers.first));
+        screen.say(&format!("scales of {}: {}", count(degenerate.len(), "weight"), granules(&numbers)));
+        weights_of(degenerate, screen, |numbers| (granules(numbers), numbers.first));
     }
 }
 
-/// The groups by kind, such as `2 groups of zeros, 1 group with a subnormal scale`.
-fn groups(numbers: &DegenerateScaleCounts) -> String {
+/// The granules by kind, such as `2 granules of zeros, 1 granule with a subnormal scale`.
+fn granules(numbers: &DegenerateScaleCounts) -> String {
     let parts = [
         (numbers.zero, "of zeros"),
         (numbers.underflowed, "too small for a scale"),
         (numbers.subnormal, "with a subnormal scale"),
     ];
     let parts = parts.into_iter().filter(|(number, _)| *number > 0);
-    let parts: Vec<String> = parts.map(|(number, what)| format!("{} {what}", groups_of(number))).collect();
+    let parts: Vec<String> =
+        parts.map(|(number, what)| format!("{} {what}", grouped_count(number, "granule", "granules"))).collect();
     parts.join(", ")
 }
 
-fn groups_of(number: u64) -> String {
-    format!("{} group{}", grouped(number), if number == 1 { "" } else { "s" })
+fn infinities(number: u64) -> String {
+    grouped_count(number, "infinity", "infinities")
 }
 
-fn sum<T>(all: &[TensorStats<T>], of: impl Fn(&T) -> u64) -> String {
-    grouped(all.iter().map(|stats| of(&stats.counts)).sum())
+fn scales_of(number: u64) -> String {
+    grouped_count(number, "scale", "scales")
+}
+
+/// A count that may be long, with its noun.
+fn grouped_count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), agree(number as usize, one, many))
+}
+
+fn total<T>(all: &[TensorStats<T>], of: impl Fn(&T) -> u64) -> u64 {
+    all.iter().map(|stats| of(&stats.counts)).sum()
 }
 
 /// Names the first weights, each with its counts and the first place.

@@ -1,7 +1,6 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,16 +9,25 @@ use super::args::VerifyArgs;
 use super::error::CommandError;
 use super::findings::{fail_on_errors, render, report, verdict};
 use super::json::JsonOutput;
+use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
-use crate::check::{self, CheckedAs, CheckedTensor, Verification};
+use crate::check::{self, CheckedAs, CheckedTensor, Verdict, Verification};
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::model_id::HubEnvironment;
-use crate::checkpoint::text::{grouped, human, shown, shown_path};
+use crate::checkpoint::text::{count, grouped, human, shown, shown_path};
 
 /// The number of tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
+
+/// The way out where the source is not found.
+const SAY_WHERE: &str = "say where it is with `--source`";
+
+/// The exit code where no fault was found and not everything was proven.
+const NOT_ALL_PROVEN: u8 = 3;
+/// The exit code where there was nothing to prove.
+const NOTHING_TO_PROVE: u8 = 4;
 
 /// The proof, and what differs from the manifest where that was asked for.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -37,57 +45,86 @@ impl JsonOutput for VerifyOutput<'_> {
 
 pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandError> {
     let output = checkpoint_dir(&args.output)?;
-    let (source, recorded) = source(args, &output, screen)?;
-    let mut verification = check::verify(&output, source.as_deref(), &args.fail_if)?;
-    verification.source_recorded = recorded;
-    let manifest = args.manifest.then(|| mismatches(&output)).transpose()?;
+    // Read before any work: one that cannot be read would otherwise be met after a minute of it.
+    let manifest = args.manifest.then(|| Manifest::read(&output)).transpose();
+    let manifest = manifest.map_err(|error| CommandError::input(&error))?;
+    let source = source(args, &output, screen)?;
+    let progress = ProgressReporter::of_check(screen);
+    let dir = source.as_ref().ok().map(|(dir, _)| dir.as_path());
+    let mut verification = check::verify(&output, dir, &args.fail_if, &progress).map_err(|error| {
+        let unchecked = manifest.is_some().then(|| "the checksums of the manifest were not compared either".to_owned());
+        CommandError::from(error).with_help(unchecked.as_slice())
+    })?;
+    match source {
+        Ok((_, recorded)) => verification.source_recorded = recorded,
+        Err(missing) if verification.verdict != Verdict::NothingToProve => {
+            verification.unproven.insert(0, format!("no tensor was compared with a source: {missing}"));
+        }
+        Err(_) => {}
+    }
+    // Whatever came of the comparison: checksums that were asked for are compared, or the command says so.
+    let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
+    drop(progress);
     if args.json {
-        screen.json(&VerifyOutput { verification: &verification, manifest: manifest.as_deref() })?;
+        screen.json(&VerifyOutput { verification: &verification, manifest: mismatches.as_deref() })?;
     } else {
-        report(&verification.findings, || text(&verification, screen.verbose), screen)?;
+        let all = || text(&verification, mismatches.as_deref(), args.no_source, screen.verbose);
+        report(&verification.findings, all, screen)?;
+        if screen.quiet {
+            screen.data(&faults(&verification, mismatches.as_deref(), args.no_source))?;
+        }
     }
     fail_on_errors(&verification.findings)?;
-    match manifest.as_deref() {
-        None => Ok(()),
-        Some([]) => {
-            screen.say("every file and tensor is what the manifest says");
-            Ok(())
+    if mismatches.is_some_and(|mismatches| !mismatches.is_empty()) {
+        return Err(CommandError::Reported);
+    }
+    match verification.verdict {
+        Verdict::Proven => Ok(()),
+        verdict if args.require_source => {
+            let why = verification.unproven.join("; ");
+            Err(CommandError::Input(format!("`--require-source` wants a proof, and this is {}: {why}", verdict.name())))
         }
-        Some(mismatches) => {
-            let lines: Vec<String> = mismatches.iter().map(line).collect();
-            Err(CommandError::Input(format!("the output is not what its manifest says\n{}", lines.join("\n"))))
-        }
+        Verdict::StructureOnly if args.no_source => Ok(()),
+        Verdict::PartlyProven | Verdict::StructureOnly => Err(CommandError::Unproven(NOT_ALL_PROVEN)),
+        Verdict::NothingToProve => Err(CommandError::Unproven(NOTHING_TO_PROVE)),
+        Verdict::AtFault => Err(CommandError::Reported),
     }
 }
 
-/// The directory of the source, if it is known, and whether the manifest names it.
-fn source(args: &VerifyArgs, output: &Path, screen: &Screen) -> Result<(Option<PathBuf>, bool), CommandError> {
+/// The directory of the source and whether the manifest names it, or why there is none.
+fn source(args: &VerifyArgs, output: &Path, screen: &Screen) -> Result<Result<(PathBuf, bool), String>, CommandError> {
     if let Some(source) = &args.source {
-        return Ok((Some(checkpoint_dir(source)?), false));
+        return Ok(Ok((checkpoint_dir(source)?, false)));
     }
     if args.no_source {
-        return Ok((None, false));
+        return Ok(Err("`--no-source` was given".to_owned()));
     }
-    match check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()) {
-        Ok(source) => {
+    let asking = match () {
+        () if !args.fail_if.is_empty() => Some("`--fail-if`"),
+        () if args.require_source => Some("`--require-source`"),
+        () => None,
+    };
+    match (check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()), asking) {
+        (Ok(source), _) => {
             screen.say(&format!("compared with {}, which the manifest names as its source", shown_path(&source)));
-            Ok((Some(source), true))
+            Ok(Ok((source, true)))
         }
-        Err(missing) if args.fail_if.is_empty() => {
-            screen.say(&format!("weights were not compared: {missing}; say where it is with `--source`"));
-            Ok((None, false))
-        }
-        Err(missing) => {
-            let failure = CommandError::Run(format!("`--fail-if` has nothing to compare with: {missing}"));
-            Err(failure.with_help(&["say where it is with `--source`".to_owned()]))
+        (Err(missing), None) => Ok(Err(missing.to_string())),
+        (Err(missing), Some(asking)) => {
+            let failure = CommandError::Run(format!("{asking} has nothing to compare with: {missing}"));
+            Err(failure.with_help(&[SAY_WHERE.to_owned()]))
         }
     }
 }
 
-/// The differences between the output and its manifest.
-fn mismatches(output: &Path) -> Result<Vec<Mismatch>, CommandError> {
-    let manifest = Manifest::read(output).map_err(|error| CommandError::input(&error))?;
-    Ok(manifest.check(output, &AtomicBool::new(false)))
+/// The last lines for the checksums.
+fn checksums(mismatches: &[Mismatch]) -> String {
+    if mismatches.is_empty() {
+        return "checksums: every file and tensor is what the manifest says\n".to_owned();
+    }
+    let lines: String = mismatches.iter().map(|mismatch| line(mismatch) + "\n").collect();
+    let number = count(mismatches.len(), "difference");
+    format!("checksums: the output is not what its manifest says, {number}\n{lines}")
 }
 
 fn line(mismatch: &Mismatch) -> String {
@@ -95,7 +132,21 @@ fn line(mismatch: &Mismatch) -> String {
     format!("  {}{tensor}: {}", shown(&mismatch.file), mismatch.what)
 }
 
-fn text(verification: &Verification, verbose: bool) -> String {
+/// What `--quiet` says beside the findings: a proof that is missing, and checksums that differ.
+fn faults(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless: bool) -> String {
+    let mut text = match verification.verdict {
+        Verdict::Proven | Verdict::AtFault => String::new(),
+        Verdict::StructureOnly if sourceless => String::new(),
+        verdict => format!("{}: {}\n", verdict.name(), verification.unproven.join("; ")),
+    };
+    if let Some(mismatches) = mismatches.filter(|mismatches| !mismatches.is_empty()) {
+        text.push_str(&checksums(mismatches));
+    }
+    text
+}
+
+/// The report for people; `sourceless` where nobody wants a source.
+fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless: bool, verbose: bool) -> String {
     let mut text = render(&verification.findings, verbose);
     let mut sections = Vec::new();
     if !verification.kinds.is_empty() {
@@ -111,28 +162,43 @@ fn text(verification: &Verification, verbose: bool) -> String {
         }
         text.push_str(&section);
     }
-    let of = |action| verification.tensors.iter().filter(move |tensor| tensor.action == action);
-    let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
-    let proven = match verification.source {
-        Some(_) => {
-            let (copied, quantized) = (of(CheckedAs::Copied).count(), of(CheckedAs::Quantized).count());
-            let (passed_through, decoded) = (of(CheckedAs::PassedThrough).count(), of(CheckedAs::Dequantized).count());
-            let mut proven = format!("{copied} copied, {quantized} quantized");
-            for (number, what) in [(passed_through, "passed through"), (decoded, "dequantized")] {
-                if number > 0 {
-                    proven.push_str(&format!(", {number} {what}"));
-                }
-            }
-            proven
-        }
-        None => {
-            let (decoded, unread) = (of(CheckedAs::Decoded).count(), of(CheckedAs::Unread).count());
-            format!("{decoded} decoded, {unread} not read since there is no source to compare them with")
-        }
-    };
-    let word = if verification.sound { "sound" } else { "at fault" };
-    text.push_str(&format!("\n{word}: {proven}, {}; {}\n", human(bytes), verdict(&verification.findings)));
+    text.push_str(&format!("\n{}; {}\n", proof(verification), verdict(&verification.findings)));
+    for why in &verification.unproven {
+        text.push_str(&format!("not proven: {why}\n"));
+    }
+    if verification.verdict == Verdict::StructureOnly && !sourceless {
+        text.push_str(&format!("  = help: {SAY_WHERE}\n"));
+    }
+    text.push_str(&mismatches.map_or_else(String::new, checksums));
     text
+}
+
+/// The verdict, what it was found against, and how many tensors were judged in which way.
+fn proof(verification: &Verification) -> String {
+    let against = match (&verification.source, verification.source_layers) {
+        (None, _) => String::new(),
+        (Some(source), None) => format!(" against {}", shown_path(source)),
+        (Some(source), Some(1)) => format!(" against the first layer of {}", shown_path(source)),
+        (Some(source), Some(layers)) => format!(" against the first {layers} layers of {}", shown_path(source)),
+    };
+    let compared = verification.source.is_some();
+    // Each with whether it is shown though it is zero.
+    let judged = [
+        (CheckedAs::Copied, compared),
+        (CheckedAs::Quantized, compared),
+        (CheckedAs::PassedThrough, false),
+        (CheckedAs::Dequantized, false),
+        (CheckedAs::Decoded, !compared),
+        (CheckedAs::Unread, !compared),
+    ];
+    let judged: Vec<String> = judged
+        .into_iter()
+        .map(|(as_, shown)| (as_, shown, verification.tensors.iter().filter(|tensor| tensor.action == as_).count()))
+        .filter(|(_, shown, number)| *shown || *number > 0)
+        .map(|(as_, _, number)| format!("{number} {}", action(as_)))
+        .collect();
+    let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
+    format!("{}{against}: {}, {}", verification.verdict.name(), judged.join(", "), human(bytes))
 }
 
 fn kinds(verification: &Verification) -> String {

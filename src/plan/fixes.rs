@@ -11,18 +11,26 @@ use super::planned_input::PlannedInput;
 /// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`.
 pub(super) fn leave_out(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
     let modules = fused::with_fused(inputs, modules);
-    leave_out_patterns(recipe, rule, &patterns(&modules, inputs), false)
+    leave_out_patterns(recipe, rule, modules.len(), &patterns(&modules, inputs), false)
 }
 
-/// Returns the help that leaves what these patterns match out of `rule`; `optional` allows patterns that match nothing.
-pub(super) fn leave_out_patterns(recipe: &Recipe, rule: usize, patterns: &[String], optional: bool) -> String {
+/// Returns the help that leaves `count` modules, which these patterns match, out of `rule`; `optional` allows patterns
+/// that match nothing.
+pub(super) fn leave_out_patterns(
+    recipe: &Recipe,
+    rule: usize,
+    count: usize,
+    patterns: &[String],
+    optional: bool,
+) -> String {
+    let these = if count == 1 { "it" } else { "them" };
     let list: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
     let list = list.join(", ");
     // With a single rule, `ignore` says the same in every form of a recipe.
     if recipe.rules.len() == 1 || recipe.dialect == Dialect::LlmCompressor {
-        return format!("to leave it unquantized, add to `ignore`: {list}");
+        return format!("to leave {these} unquantized, add to `ignore`: {list}");
     }
-    let before = format!("to leave it unquantized, put this rule before {}", recipe.rules[rule].label);
+    let before = format!("to leave {these} unquantized, put this rule before {}", recipe.rules[rule].label);
     let is_toml = recipe.text.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     match (is_toml, optional) {
         (true, false) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]"),

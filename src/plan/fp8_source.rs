@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Dtype, Matrix, SourceDtype, Strategy, TensorRole};
 
-use crate::checkpoint::models::BESIDE_FP8_WEIGHTS;
+use crate::checkpoint::models::is_beside_quantized_weight;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
 
@@ -31,7 +31,7 @@ impl Fp8Tensors {
         let groups = SourceGroups::read(&checkpoint.config)?;
         let dtype = checkpoint.config.float_dtype().and_then(|dtype| SourceDtype::try_from(dtype).ok());
         let dtype = dtype.unwrap_or(SourceDtype::Bf16);
-        let is_scale = |tensor: &Tensor| BESIDE_FP8_WEIGHTS.contains(&tensor.parameter());
+        let is_scale = |tensor: &Tensor| is_beside_quantized_weight(tensor.parameter());
         let tensors = || checkpoint.tensors.iter().enumerate();
         let scales: BTreeSet<usize> =
             tensors().filter(|(_, tensor)| is_scale(tensor)).map(|(index, _)| index).collect();

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Registration, Scheme, Strategy};
+use qwen_fp8_schemes::{MissingKernel, Registration, Scheme};
 
 use crate::recipe::diagnostic::Diagnostic;
 
 use super::modules::Quantized;
 use super::served::Served;
-
-/// The columns under one scale for which vLLM has kernels of packed integers.
-const PACKED_GROUPS: [usize; 3] = [32, 64, 128];
 
 /// Returns at most one warning for each rule that quantizes a module.
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
@@ -41,26 +38,12 @@ fn missing_server(scheme: &Registration) -> Option<Diagnostic> {
     }
 }
 
-/// Returns a warning for groups that vLLM has no kernel for, under a scheme that it serves.
+/// Returns a warning for a configuration that vLLM has no kernel for, under a scheme that it serves.
 fn missing_kernel(registration: &Registration, scheme: &dyn Scheme) -> Option<Diagnostic> {
     if !registration.servers.servers.contains(&"vLLM") {
         return None;
     }
-    let found = match scheme.weights().strategy {
-        Strategy::Group(columns) => format!("a scale per {columns} columns"),
-        Strategy::Tensor => "one scale for the tensor".to_owned(),
-        _ => return None,
-    };
-    match (scheme.storage_format(), scheme.weights().strategy) {
-        ("pack-quantized", Strategy::Group(columns)) if PACKED_GROUPS.contains(&columns) => None,
-        ("pack-quantized", _) => Some(
-            Diagnostic::warning(format!("vLLM has no kernel for packed integers with {found}"))
-                .help("it has some for `group_size: 32`, `64`, `128` and `channel`"),
-        ),
-        ("int-quantized", Strategy::Group(_)) => Some(
-            Diagnostic::warning(format!("vLLM has no kernel for INT8 with {found}"))
-                .help("it has some for `group_size: channel` and `tensor`"),
-        ),
-        _ => None,
-    }
+    let MissingKernel { weights, served } = scheme.missing_kernel()?;
+    let warning = Diagnostic::warning(format!("vLLM has no kernel for {weights}"));
+    Some(warning.help(format!("it has some for {served}")))
 }

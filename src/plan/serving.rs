@@ -74,7 +74,7 @@ fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 format!("{} of the vision tower would be quantized", count(modules.len(), "layer")),
             )
             .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales")
-            .help(fixes::leave_out_patterns(served.recipe, rule, &towers, true)),
+            .help(fixes::leave_out_patterns(served.recipe, rule, modules.len(), &towers, true)),
         );
     }
 }
@@ -198,7 +198,7 @@ fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnost
             shown(&first.name)
         ))
         .help("they are most of the model; `experts: split` at the top makes matrices of them that the rules take")
-        .help(fixes::leave_out_patterns(served.recipe, quantized.rule, &experts, false)),
+        .help(fixes::leave_out_patterns(served.recipe, quantized.rule, silent.len(), &experts, false)),
     );
 }
 

@@ -1,9 +1,10 @@
 //! Files as a run makes them: new, never through a link, and durable; and the small ones of an output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -18,16 +19,24 @@ const CHUNK: usize = 64 << 10;
 /// Copies a side file byte for byte into `dir` and returns its checksum.
 ///
 /// # Errors
-/// The source changed since it was planned for, or cannot be read; the copy cannot be written.
-pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunError> {
+/// The source changed since it was planned for, or cannot be read; the copy cannot be written; [`RunError::Cancelled`].
+pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -> Result<Crc64, RunError> {
     let source = SourceFile::open(&file.path)?;
     source.check_unchanged(file.stamp)?;
     let path = dir.join(&file.name);
+    let folder = path.parent().filter(|folder| *folder != dir);
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(RunError::file("make", folder))?;
+    }
     // Never wider than the source: a user who may not read the source may not read the copy either.
     let mut copy = create_new(&path, file.mode & 0o666).map_err(RunError::file("create", &path))?;
     let mut sum = Crc64::default();
     let mut buffer = vec![0; CHUNK];
     loop {
+        // Nothing bounds the size of a side file.
+        if cancel.load(Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
         let read = match source.file().read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
@@ -40,6 +49,10 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path) -> Result<Crc64, RunEr
     // Checked again after the last read: a file that was written to in between would be a mixture of two states.
     source.check_unchanged(file.stamp)?;
     copy.sync_all().map_err(RunError::file("sync", &path))?;
+    // The directory itself is synced when it is published, the folders in it are not.
+    for folder in folder.into_iter().flat_map(Path::ancestors).take_while(|folder| *folder != dir) {
+        sync_dir(folder)?;
+    }
     Ok(sum)
 }
 

@@ -18,6 +18,7 @@ use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
 use crate::run::identity::{Identity, hexadecimal, sha256};
+use crate::run::observer::Observer;
 use crate::run::stats::TensorStats;
 use crate::run::threads;
 
@@ -72,7 +73,7 @@ pub(super) fn manifest(
     Manifest {
         manifest_version: MANIFEST_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        source: ManifestSource { model, revision, files: inputs.collect() },
+        source: ManifestSource { model, revision, layers: plan.checkpoint.cut_to, files: inputs.collect() },
         recipe: ManifestRecipe { sha256: sha256(text.as_bytes()), text },
         schemes: identity.schemes().clone(),
         format: match plan.format() {
@@ -97,25 +98,29 @@ pub(super) fn add_sha256(
     dir: &Path,
     threads: usize,
     cancel: &AtomicBool,
+    observer: &dyn Observer,
 ) -> Result<(), RunError> {
     let mut wanted = Vec::new();
     if of.output {
         for file in &mut manifest.files {
             match plan.documents.iter().find(|(name, _)| *name == file.name) {
                 Some((_, bytes)) => file.sha256 = Some(sha256(bytes)),
-                None => wanted.push((dir.join(&file.name), None, &mut file.sha256)),
+                None => wanted.push((dir.join(&file.name), None, file.size, &mut file.sha256)),
             }
         }
     }
     if of.source {
         let shards = plan.checkpoint.shards.iter().map(|shard| (&shard.path, shard.stamp));
         let files = shards.chain(plan.checkpoint.side_files.iter().map(|file| (&file.path, file.stamp)));
-        let places = manifest.source.files.iter_mut().map(|file| &mut file.sha256);
-        wanted.extend(files.zip(places).map(|((path, stamp), place)| (path.clone(), Some(stamp), place)));
+        let places = manifest.source.files.iter_mut().map(|file| (file.size, &mut file.sha256));
+        wanted.extend(files.zip(places).map(|((path, stamp), (size, place))| (path.clone(), Some(stamp), size, place)));
     }
-    let files: Vec<_> = wanted.iter().map(|(path, stamp, _)| (path.as_path(), *stamp)).collect();
-    let digests = digests(&files, threads, cancel)?;
-    for ((_, _, place), digest) in wanted.into_iter().zip(digests) {
+    if !wanted.is_empty() {
+        observer.reading("computing SHA-256", wanted.iter().map(|(_, _, size, _)| size).sum());
+    }
+    let files: Vec<_> = wanted.iter().map(|(path, stamp, ..)| (path.as_path(), *stamp)).collect();
+    let digests = digests(&files, threads, cancel, observer)?;
+    for ((.., place), digest) in wanted.into_iter().zip(digests) {
         *place = Some(digest);
     }
     Ok(())
@@ -159,14 +164,19 @@ fn model_of(dir: &Path) -> (String, Option<String>) {
 }
 
 /// Returns the SHA-256 of each file, which must be unchanged where a stamp is given.
-fn digests(files: &[(&Path, Option<Stamp>)], threads: usize, cancel: &AtomicBool) -> Result<Vec<String>, RunError> {
+fn digests(
+    files: &[(&Path, Option<Stamp>)],
+    threads: usize,
+    cancel: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Vec<String>, RunError> {
     let results = Mutex::new(files.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
     let next = AtomicUsize::new(0);
     threads::on_each(threads.min(files.len()), || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&(path, stamp)) = files.get(index) else { break };
-            let digest = digest_of(path, stamp, cancel);
+            let digest = digest_of(path, stamp, cancel, observer);
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = digest;
         }
     });
@@ -175,7 +185,12 @@ fn digests(files: &[(&Path, Option<Stamp>)], threads: usize, cancel: &AtomicBool
 }
 
 /// Returns the SHA-256 of a file; `None` if `cancel` became true before its end.
-fn digest_of(path: &Path, stamp: Option<Stamp>, cancel: &AtomicBool) -> Result<Option<String>, RunError> {
+fn digest_of(
+    path: &Path,
+    stamp: Option<Stamp>,
+    cancel: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Option<String>, RunError> {
     let source = SourceFile::open(path)?;
     let stamp = stamp.unwrap_or(source.stamp());
     let mut buffer = vec![0; 1 << 20];
@@ -187,7 +202,10 @@ fn digest_of(path: &Path, stamp: Option<Stamp>, cancel: &AtomicBool) -> Result<O
                 source.check_unchanged(stamp)?;
                 return Ok(Some(hexadecimal(digest.finalize().as_slice())));
             }
-            Ok(read) => digest.update(&buffer[..read]),
+            Ok(read) => {
+                digest.update(&buffer[..read]);
+                observer.advanced(read as u64);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(RunError::file("read", path)(error)),
         }

@@ -26,7 +26,11 @@ pub trait Observer: Sync {
     /// Conversion begins. It will process `bytes` of tensor data; data that is read in two passes counts twice.
     fn started(&self, _bytes: u64) {}
 
-    /// Another `bytes` of tensor data have been processed.
+    /// Files that are there already are about to be read again, `bytes` in all; `what` says what for, such as `checking
+    /// the finished shards`.
+    fn reading(&self, _what: &'static str, _bytes: u64) {}
+
+    /// Another `bytes` of what was announced last have been dealt with.
     fn advanced(&self, _bytes: u64) {}
 
     /// A source tensor is done.

@@ -17,12 +17,19 @@ pub struct RunReport {
     pub peak_memory: Option<u64>,
     /// Bytes of tensor data that were read; data that is read in two passes counts twice.
     pub bytes_read: u64,
-    /// Bytes of the output directory.
+    /// Bytes that this run wrote into the output directory: all of it but the shards that it resumed.
     pub bytes_written: u64,
+    /// Bytes of the output directory.
+    pub output_bytes: u64,
+    /// Number of shards that an earlier run had finished.
+    pub shards_resumed: usize,
+    /// Number of all shards.
+    pub shards: usize,
     /// Bytes read per second of wall time.
     pub bytes_per_second: f64,
     pub workers: usize,
     pub simd: &'static str,
+    /// Number of tensors of the whole output, as are the next two.
     pub tensors_copied: usize,
     pub tensors_dequantized: usize,
     pub tensors_quantized: usize,

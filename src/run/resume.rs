@@ -1,6 +1,7 @@
 //! Verification of the shards that an earlier run finished: each is read again and checked before it is resumed.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use crate::checkpoint::layout::ShardLayout;
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
 use crate::run::journal::FinishedShard;
+use crate::run::observer::Observer;
 use crate::run::threads;
 
 /// Returns for each layout the finished shard that is still good, and puts its checksums into `checksums`.
@@ -29,15 +31,25 @@ pub(super) fn verified(
     checksums: &Checksums<'_>,
     threads: usize,
     cancel: &AtomicBool,
+    observer: &dyn Observer,
 ) -> Result<Vec<Option<FinishedShard>>, RunError> {
     let found = Mutex::new(vec![None; layouts.len()]);
     let next = AtomicUsize::new(0);
+    let line_of = |layout: &ShardLayout| past.iter().find(|finished| finished.shard == layout.file_name);
+    if !past.is_empty() {
+        let bytes = layouts.iter().filter(|layout| line_of(layout).is_some()).map(|layout| layout.size).sum();
+        observer.reading("checking the finished shards", bytes);
+    }
+    let advanced = |bytes| {
+        observer.advanced(bytes);
+        if cancel.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    };
     threads::on_each(threads.min(past.len()), || {
-        loop {
+        while !cancel.load(Ordering::Relaxed) {
             let shard = next.fetch_add(1, Ordering::Relaxed);
             let Some(layout) = layouts.get(shard) else { break };
-            let Some(line) = past.iter().find(|finished| finished.shard == layout.file_name) else { continue };
-            let Some(tensors) = tensors_of(line, dir, layout, cancel) else { continue };
+            let Some(line) = line_of(layout) else { continue };
+            let Some(tensors) = tensors_of(line, dir, layout, advanced) else { continue };
             checksums.set(shard, &tensors);
             found.lock().unwrap_or_else(PoisonError::into_inner)[shard] = Some(line.clone());
         }
@@ -50,14 +62,19 @@ pub(super) fn verified(
 
 /// Returns the checksums of the shard's tensors; `None` if the file differs from the journal or the plan in anything,
 /// or cannot be read. It is then written again.
-fn tensors_of(line: &FinishedShard, dir: &Path, layout: &ShardLayout, cancel: &AtomicBool) -> Option<Vec<Crc64>> {
+fn tensors_of(
+    line: &FinishedShard,
+    dir: &Path,
+    layout: &ShardLayout,
+    advanced: impl FnMut(u64) -> io::Result<()>,
+) -> Option<Vec<Crc64>> {
     let file = open(&dir.join(&layout.file_name))?;
     if file.metadata().ok()?.len() != layout.size || line.size != layout.size {
         return None;
     }
     let lengths: Vec<u64> =
         std::iter::once(layout.header.len() as u64).chain(layout.tensors.iter().map(|placed| placed.len)).collect();
-    let sums = parts_of(&file, &lengths, cancel).ok()??;
+    let sums = parts_of(&file, &lengths, advanced).ok()?;
     let is_whole = whole(sums.iter().copied().zip(lengths)) == line.crc64;
     (is_whole && sums[0] == Crc64::of(&layout.header)).then(|| sums[1..].to_vec())
 }

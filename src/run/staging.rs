@@ -27,7 +27,7 @@ const JOURNAL: &str = "qwen-fp8-journal";
 /// Name of the directory that becomes the output, until then.
 const CHECKPOINT: &str = "checkpoint";
 
-/// The staging directory `.<name>.partial/`. It holds the journal, which marks it as ours, and the directory that will
+/// The staging directory `.NAME.partial`. It holds the journal, which marks it as ours, and the directory that will
 /// be renamed to the output.
 ///
 /// Dropped without [`Staging::publish`], it leaves the finished shards for the next run and removes everything else;
@@ -71,6 +71,11 @@ impl Staging {
     /// Returns the directory that holds the shards of an earlier run.
     pub(super) fn shards_of(destination: &Destination) -> PathBuf {
         destination.beside("partial").join(CHECKPOINT)
+    }
+
+    /// Returns what an earlier run left and this one has not touched; `None` where that is nothing.
+    pub(super) fn untouched(destination: &Destination, shards: usize) -> Option<LeftBehind> {
+        (shards > 0).then(|| LeftBehind { staging: destination.beside("partial"), shards })
     }
 
     /// Takes over the staging directory of an earlier run of the same job, and removes all of it but these shards.
@@ -179,7 +184,12 @@ impl Staging {
         for entry in entries(&self.dir)? {
             let entry = entry?;
             if !finished.iter().any(|name| entry.file_name() == name.as_str()) {
-                fs::remove_file(entry.path())?;
+                // A folder of side files; a link to one is removed, not followed.
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, absmax, non_finite};
+use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, amax, non_finite};
 
 use crate::plan::Job;
 use crate::run::buffer::Buffer;
@@ -114,7 +114,7 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         let (first_row, _) = planned::rows(matrix, task.start, task.len);
-        let checked = absmax(matrix, first_row, bytes, self.shared.options.simd);
+        let checked = amax(matrix, first_row, bytes, self.shared.options.simd);
         checked.map(|_| ()).map_err(|at| self.non_finite(segment, at))
     }
 
@@ -123,7 +123,7 @@ impl<'a> Worker<'a> {
         self.read(segment, task, segment.alignment() + task.start)?;
         let bytes = self.input.filled(segment.alignment() + task.start, task.len as usize);
         let (first_row, _) = planned::rows(matrix, task.start, task.len);
-        let amax = timed(&mut self.stages.compute, || absmax(matrix, first_row, bytes, self.shared.options.simd));
+        let amax = timed(&mut self.stages.compute, || amax(matrix, first_row, bytes, self.shared.options.simd));
         let amax = match amax {
             // Non-finite values are counted later, in the quantizing pass.
             Err(_) if self.shared.plan.keeps_non_finite() => {

@@ -88,7 +88,7 @@ fn verify_passes_what_apply_writes() {
                 let output = tempfile::tempdir().unwrap();
                 let output = output.path().join("result");
                 apply(&recipe, &hard, &output);
-                let verification = verify(&output, Some(&hard), &[]).unwrap();
+                let verification = verify(&output, Some(&hard), &[], &()).unwrap();
                 assert_eq!(verification.findings, [], "{dtype:?}: {recipe}");
                 assert_eq!(verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).count(), 14);
             }
@@ -139,7 +139,7 @@ fn every_storage_form_agrees_on_hard_numbers() {
                 format!("format: compressed-tensors\nscheme: {scheme}\ntargets: \"re:.*layers.0.mlp.down_proj\"\n");
             let output = root.path().join(format!("{}-{index}", dtype.name()));
             apply(&recipe, &hard, &output);
-            let verification = verify(&output, Some(&hard), &[]).unwrap();
+            let verification = verify(&output, Some(&hard), &[], &()).unwrap();
             assert_eq!(verification.findings, [], "{dtype:?}: {recipe}");
             assert_eq!(verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).count(), 1);
         }
@@ -160,7 +160,7 @@ fn a_global_scale_that_overflows_becomes_one() {
     folder.write(&small);
     apply("format: compressed-tensors\nscheme: NVFP4A16\ntargets: \"re:.*layers.0.mlp.down_proj\"\n", &small, &output);
     assert_eq!(Folder::read(&output).tensor(&format!("{DOWN}.weight_global_scale")).bytes, 1f32.to_le_bytes());
-    assert_eq!(verify(&output, Some(&small), &[]).unwrap().findings, []);
+    assert_eq!(verify(&output, Some(&small), &[], &()).unwrap().findings, []);
 }
 
 /// Numbers that all forms hold: of those next to the end of a dtype, differences and the next power of two are infinite.
@@ -182,6 +182,6 @@ fn weights_that_a_storage_form_loses_are_reported() {
     tensor.bytes[..2].copy_from_slice(&bf16::from_f32(3.2e38).to_le_bytes());
     folder.write(&hard);
     apply("format: compressed-tensors\nscheme: MXFP8\ntargets: \"re:.*layers.0.mlp.down_proj\"\n", &hard, &output);
-    let findings = verify(&output, Some(&hard), &[]).unwrap().findings;
+    let findings = verify(&output, Some(&hard), &[], &()).unwrap().findings;
     assert_eq!(findings.iter().map(|finding| finding.rule.code).collect::<Vec<_>>(), ["Q502"]);
 }

@@ -30,20 +30,23 @@ fn spoilt() -> tempfile::TempDir {
 }
 
 #[test]
-fn exit_codes_say_sound_at_fault_or_unreadable() {
+fn exit_codes_say_proven_at_fault_or_unreadable() {
     let (source, spoilt) = (source(), spoilt());
     let (source, spoilt, good) = (source.as_os_str(), spoilt.path().as_os_str(), Base::Block.dir().as_os_str());
     let code = |args: &[&OsStr]| run(args).status.code();
     let word = OsStr::new;
     assert_eq!(code(&[word("verify"), good, word("--source"), source]), Some(0));
     assert_eq!(code(&[word("verify"), spoilt, word("--source"), source]), Some(1));
-    assert_eq!(code(&[word("verify"), spoilt]), Some(0));
+    // Without its source, structure and values are sound.
+    assert_eq!(code(&[word("verify"), spoilt]), Some(3));
     assert_eq!(code(&[word("verify"), word("/nowhere/at/all")]), Some(2));
     assert_eq!(code(&[word("verify"), good, word("--source"), word("/nowhere/at/all")]), Some(2));
     // An FP8 source is one, a source in other few bits is none.
-    assert_eq!(code(&[word("verify"), good, word("--source"), good]), Some(0));
+    let again = tempfile::tempdir().unwrap();
+    Folder::read(Base::Block.dir()).write(again.path());
+    assert_eq!(code(&[word("verify"), again.path().as_os_str(), word("--source"), good]), Some(0));
     let packed = Base::Packed.dir().as_os_str();
-    assert_eq!(code(&[word("verify"), packed, word("--source"), packed]), Some(2));
+    assert_eq!(code(&[word("verify"), good, word("--source"), packed]), Some(2));
     assert_eq!(code(&[word("lint"), good]), Some(0));
     assert_eq!(code(&[word("lint"), word("/nowhere/at/all")]), Some(2));
     assert_eq!(code(&[word("diff"), good, source]), Some(0));
@@ -58,7 +61,7 @@ fn verify_reports_figures_places_and_findings_as_json() {
     let output =
         run([OsStr::new("verify"), spoilt.path().as_ref(), "--json".as_ref(), "--source".as_ref(), source.as_ref()]);
     let report = json_of(&output);
-    assert_eq!((&report["sound"], &report["findings"][0]["code"]), (&json!(false), &json!("Q502")));
+    assert_eq!((&report["verdict"], &report["findings"][0]["code"]), (&json!("at_fault"), &json!("Q502")));
     let name = "model.language_model.layers.0.mlp.up_proj.weight";
     assert_eq!(report["findings"][0]["place"]["tensor"], name);
     assert!(report["findings"][0]["place"]["file"].as_str().unwrap().ends_with(".safetensors"));

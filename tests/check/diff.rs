@@ -10,7 +10,7 @@ const Q: &str = "model.language_model.layers.1.self_attn.q_proj.weight";
 #[test]
 fn a_checkpoint_is_the_same_as_itself() {
     for dir in [source().as_path(), Base::Block.dir()] {
-        let same = diff(dir, dir).unwrap();
+        let same = diff(dir, dir, &()).unwrap();
         assert!(same.same && same.changed.is_empty() && same.config.is_empty());
         assert_eq!(same.identical, 70);
     }
@@ -18,7 +18,7 @@ fn a_checkpoint_is_the_same_as_itself() {
 
 #[test]
 fn a_result_differs_from_its_source_by_rounding() {
-    let result = diff(&source(), Base::Block.dir()).unwrap();
+    let result = diff(&source(), Base::Block.dir(), &()).unwrap();
     assert_eq!((result.identical, result.changed.len()), (56, 14));
     assert!(result.only_in_a.is_empty() && result.only_in_b.is_empty() && result.renamed.is_empty());
     for tensor in &result.changed {
@@ -29,7 +29,7 @@ fn a_result_differs_from_its_source_by_rounding() {
     assert_eq!(result.config.len(), 1);
     assert_eq!(result.config[0].pointer, "/quantization_config");
     // The other way round the figures are those of the same differences.
-    let back = diff(Base::Block.dir(), &source()).unwrap();
+    let back = diff(Base::Block.dir(), &source(), &()).unwrap();
     for (a, b) in result.changed.iter().zip(&back.changed) {
         assert_eq!(a.figures.unwrap().max_error, b.figures.unwrap().max_error);
     }
@@ -48,7 +48,7 @@ fn a_changed_layer_is_found_with_its_size() {
     }
     folder.config["text_config"]["rope_theta"] = json!(7);
     folder.write(dir.path());
-    let found = diff(&source(), dir.path()).unwrap();
+    let found = diff(&source(), dir.path(), &()).unwrap();
     assert_eq!(found.changed.len(), 1);
     let figures = found.changed[0].figures.unwrap();
     assert_eq!(found.changed[0].name, Q);
@@ -59,7 +59,7 @@ fn a_changed_layer_is_found_with_its_size() {
     assert_eq!(found.config.len(), 1);
     assert_eq!(found.config[0].pointer, "/text_config/rope_theta");
     // Against the FP8 form of the original, the change is still there.
-    let across = diff(Base::Block.dir(), dir.path()).unwrap();
+    let across = diff(Base::Block.dir(), dir.path(), &()).unwrap();
     let change = across.changed.iter().find(|tensor| tensor.name == Q).unwrap().figures.unwrap();
     assert!((change.relative_error - 0.5).abs() < 0.01);
 }
@@ -76,7 +76,7 @@ fn missing_extra_and_renamed_tensors_are_distinguished() {
     // By content, under a name that says nothing.
     folder.rename("model.visual.pos_embed.weight", "model.positions");
     folder.write(dir.path());
-    let found = diff(&source(), dir.path()).unwrap();
+    let found = diff(&source(), dir.path(), &()).unwrap();
     assert!(!found.same && found.changed.is_empty());
     let names = |tensors: &[qwen_fp8::check::DescribedTensor]| {
         tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use half::bf16;
-use qwen_fp8::check::{CheckError, CheckedAs, Verification, verify};
+use qwen_fp8::check::{CheckError, CheckedAs, Verdict, Verification, verify};
 use serde_json::{Value, json};
 
 use crate::support::folder::{Base, Folder, Tensor, apply, source};
@@ -84,7 +84,7 @@ fn check(folder: &Folder, source: &Path) -> Verification {
     // Results of hand have no manifest.
     folder.others.remove("qwen-fp8-manifest.json");
     folder.write(output.path());
-    verify(output.path(), Some(source), &[]).unwrap()
+    verify(output.path(), Some(source), &[], &()).unwrap()
 }
 
 fn codes(verification: &Verification) -> Vec<(&'static str, String)> {
@@ -154,7 +154,7 @@ fn names_and_config_of_the_other_format_are_proven() {
     let (other, back) = (root.path().join("other"), root.path().join("back"));
     folder.write(&other);
     apply("format: fp8\nscheme: PASSTHROUGH\ntargets: Linear\n", &other, &back);
-    let verification = verify(&back, Some(&other), &[]).unwrap();
+    let verification = verify(&back, Some(&other), &[], &()).unwrap();
     assert_eq!((codes(&verification), count(&verification, CheckedAs::PassedThrough)), (vec![], 14));
 }
 
@@ -176,7 +176,7 @@ fn dequantized_layers_are_proven() {
         let root = tempfile::tempdir().unwrap();
         let output = root.path().join("output");
         apply("rules:\n  - {scheme: DEQUANTIZE, targets: Linear}\n", &source, &output);
-        let verification = verify(&output, Some(&source), &[]).unwrap();
+        let verification = verify(&output, Some(&source), &[], &()).unwrap();
         assert_eq!((codes(&verification), count(&verification, CheckedAs::Dequantized)), (vec![], 14), "{name}");
         // Nothing is missed: one bit, another rounding, another dtype.
         let mut spoilt = folder.clone();
@@ -201,7 +201,7 @@ fn requantized_layers_are_proven() {
                 "format: compressed-tensors\nscheme: {scheme}\nrequantize: true\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n"
             );
             apply(&recipe, &source, &output);
-            let verification = verify(&output, Some(&source), &[]).unwrap();
+            let verification = verify(&output, Some(&source), &[], &()).unwrap();
             assert_eq!(codes(&verification), [], "{name} {scheme}");
             let (again, carried) =
                 (count(&verification, CheckedAs::Quantized), count(&verification, CheckedAs::PassedThrough));
@@ -217,7 +217,7 @@ fn requantized_layers_are_proven() {
             bytes[at] ^= 0x04;
             let spoilt = root.path().join("spoilt");
             folder.write(&spoilt);
-            let found = codes(&verify(&spoilt, Some(&source), &[]).unwrap());
+            let found = codes(&verify(&spoilt, Some(&source), &[], &()).unwrap());
             let is_found =
                 |code: &str| found.contains(&(if code == "Q501" { "Q501" } else { "Q502" }, codes_of_q.clone()));
             assert!(is_found("Q501") || is_found("Q502"), "{name} {scheme}: {found:?}");
@@ -236,7 +236,7 @@ rules:
   - {scheme: W4A16, requantize: true, targets: \"re:.*layers.1.mlp.*\"}
 ";
     apply(rules, Base::Channel.dir(), &output);
-    let verification = verify(&output, Some(Base::Channel.dir()), &[]).unwrap();
+    let verification = verify(&output, Some(Base::Channel.dir()), &[], &()).unwrap();
     assert_eq!(codes(&verification), []);
     let actions = [CheckedAs::PassedThrough, CheckedAs::Dequantized, CheckedAs::Quantized, CheckedAs::Copied];
     assert_eq!(actions.map(|action| count(&verification, action)), [7, 4, 3, 56]);
@@ -245,7 +245,7 @@ rules:
     folder.tensor(&format!("{Q}.weight_scale")).bytes[0] ^= 1;
     let spoilt = root.path().join("spoilt");
     folder.write(&spoilt);
-    let found = codes(&verify(&spoilt, Some(Base::Channel.dir()), &[]).unwrap());
+    let found = codes(&verify(&spoilt, Some(Base::Channel.dir()), &[], &()).unwrap());
     assert_eq!(found, [("Q501", format!("{Q}.weight_scale"))]);
 }
 
@@ -287,7 +287,7 @@ fn altered_layers_that_pass_through_are_found() {
             let verification = check(&folder, base.dir());
             let found = codes(&verification);
             assert!(found.iter().any(|(found, _)| *found == code), "{base:?} {what}: {found:?}");
-            assert!(!verification.sound, "{base:?} {what}");
+            assert!(verification.verdict == Verdict::AtFault, "{base:?} {what}");
             // The scale of a lost weight is not missed as well.
             assert!(code != "Q503" || found == [("Q503", weight(Q))], "{base:?} {what}: {found:?}");
         }
@@ -297,7 +297,7 @@ fn altered_layers_that_pass_through_are_found() {
 #[test]
 fn other_quantized_checkpoints_are_refused_as_sources() {
     let refused = |output: &Path, source: &Path| {
-        matches!(verify(output, Some(source), &[]).unwrap_err(), CheckError::QuantizedSource(_))
+        matches!(verify(output, Some(source), &[], &()).unwrap_err(), CheckError::QuantizedSource(_))
     };
     for base in [Base::Packed, Base::Int8, Base::Mxfp8, Base::Nvfp4, Base::Mixed] {
         assert!(refused(Base::Block.dir(), base.dir()), "{base:?}");

@@ -9,7 +9,7 @@ use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 use crate::support::folder::{Base, Folder, apply, source};
 
 fn codes(dir: &std::path::Path) -> Vec<(&'static str, Severity)> {
-    let verification = verify(dir, Some(&source()), &[]).unwrap();
+    let verification = verify(dir, Some(&source()), &[], &()).unwrap();
     verification.findings.iter().map(|finding| (finding.rule.code, finding.severity)).collect()
 }
 
@@ -18,7 +18,7 @@ fn searched_scales_are_proven() {
     let root = tempfile::tempdir().unwrap();
     for base in [Base::Searched, Base::HalfSearched] {
         assert_eq!(codes(base.dir()), [], "{base:?}");
-        assert_eq!(lint(base.dir()).unwrap(), [], "{base:?}");
+        assert_eq!(lint(base.dir(), &()).unwrap(), [], "{base:?}");
     }
     for (index, options) in [
         "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\n",
@@ -58,7 +58,7 @@ fn scales_of_weights_of_every_magnitude_are_proven() {
             "format: compressed-tensors\nscheme: FP8_DYNAMIC\nscale_search: mse\n{options}targets: \"re:.*down_proj\"\n"
         );
         apply(&recipe, &hard, &output);
-        assert_eq!(verify(&output, Some(&hard), &[]).unwrap().findings, [], "{options}");
+        assert_eq!(verify(&output, Some(&hard), &[], &()).unwrap().findings, [], "{options}");
     }
 }
 

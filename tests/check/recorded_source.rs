@@ -32,6 +32,11 @@ fn report(output: &Output) -> (Option<PathBuf>, bool) {
     (report["source"].as_str().map(PathBuf::from), report["source_recorded"].as_bool().unwrap())
 }
 
+fn unproven(output: &Output) -> Vec<String> {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_value(report["unproven"].clone()).unwrap()
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
@@ -56,9 +61,12 @@ fn a_directory_of_the_name_is_found_beside_the_result_and_here() {
     assert_eq!(report(&verify(&root.join("models"), &empty, &[away.as_os_str(), json])), (Some("tiny".into()), true));
     // Nowhere: that is said, and how to go on; a bound would pass everything.
     let missed = verify(&empty, &empty, &[away.as_os_str(), json]);
-    assert_eq!((missed.status.code(), report(&missed)), (Some(0), (None, false)));
-    let expected = "weights were not compared: the source `tiny` is neither in the Hugging Face cache nor a directory here or beside the output; say where it is with `--source`";
-    assert!(said(&missed).contains(expected), "{}", said(&missed));
+    assert_eq!((missed.status.code(), report(&missed)), (Some(3), (None, false)));
+    let expected = "no tensor was compared with a source: the source `tiny` is neither in the Hugging Face cache nor a directory here or beside the output";
+    assert_eq!(unproven(&missed), [expected]);
+    let in_words = verify(&empty, &empty, &[away.as_os_str()]);
+    let help = format!("not proven: {expected}\n  = help: say where it is with `--source`\n");
+    assert!(String::from_utf8(in_words.stdout).unwrap().ends_with(&help));
     let bound = [away.as_os_str(), OsStr::new("--fail-if"), OsStr::new("sqnr<1dB")];
     assert_eq!(verify(&empty, &empty, &bound).status.code(), Some(2));
     assert_eq!(verify(&root.join("models"), &empty, &bound).status.code(), Some(0));
@@ -83,7 +91,7 @@ fn a_snapshot_of_the_cache_is_found_by_its_commit() {
     fs::rename(snapshots.join("0123abc"), snapshots.join("4567def")).unwrap();
     let missed = verify(&root, &cache, &args);
     assert_eq!(report(&missed), (None, false));
-    assert!(said(&missed).contains("the source `org/tiny/VL@0123abc` is neither"), "{}", said(&missed));
+    assert!(unproven(&missed)[0].contains("the source `org/tiny/VL@0123abc` is neither"), "{:?}", unproven(&missed));
     // Downloaded to a directory of its name.
     fs::rename(snapshots.join("4567def"), root.join("VL")).unwrap();
     assert_eq!(report(&verify(&root, &cache, &args)), (Some(root.join("VL")), true));
@@ -100,7 +108,7 @@ fn a_directory_that_differs_is_refused_as_source() {
     let missed = |why: &str| {
         let missed = verify(&empty, &empty, &args);
         assert_eq!(report(&missed), (None, false), "{why}");
-        assert!(said(&missed).contains(why), "{why}: {}", said(&missed));
+        assert!(unproven(&missed)[0].contains(why), "{why}: {:?}", unproven(&missed));
     };
     let shard = source.join("model-00002-of-00004.safetensors");
     let bytes = fs::read(&shard).unwrap();

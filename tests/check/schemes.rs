@@ -10,7 +10,7 @@ use crate::support::folder::{Folder, apply, source};
 /// The result of a recipe in llm-compressor's format, verified.
 fn verified(recipe: &str, source: &Path, output: &Path) -> Verification {
     apply(&format!("format: compressed-tensors\n{recipe}"), source, output);
-    verify(output, Some(source), &[]).unwrap()
+    verify(output, Some(source), &[], &()).unwrap()
 }
 
 /// The least signal to noise, in decibels, that so many bits leave of normally distributed weights.
@@ -35,8 +35,8 @@ fn every_scheme_is_proven() {
         let recipe = format!("scheme: {name}\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n");
         let verification = verified(&recipe, &source, &output);
         assert_eq!(verification.findings, [], "{name}");
-        assert_eq!(lint(&output).unwrap(), [], "{name}");
-        assert_eq!(verify(&output, None, &[]).unwrap().findings, [], "{name}");
+        assert_eq!(lint(&output, &()).unwrap(), [], "{name}");
+        assert_eq!(verify(&output, None, &[], &()).unwrap().findings, [], "{name}");
         assert_eq!(verification.tensors.len(), 70, "{name}");
         let figures: Vec<_> = verification.tensors.iter().filter_map(|tensor| tensor.figures).collect();
         assert_eq!(figures.len(), 14, "{name}");
@@ -46,7 +46,7 @@ fn every_scheme_is_proven() {
             assert!((least..least + 14.0).contains(&sqnr), "{name}: {sqnr}");
         }
         // By the same decoder, the two differ as much.
-        let difference = diff(&source, &output).unwrap();
+        let difference = diff(&source, &output, &()).unwrap();
         assert_eq!((difference.changed.len(), difference.identical), (14, 56), "{name}");
         assert!(difference.only_in_a.is_empty() && difference.only_in_b.is_empty(), "{name}");
         let noise = difference.changed.iter().map(|tensor| tensor.figures.unwrap().sqnr_db.unwrap());
@@ -88,7 +88,7 @@ fn options_are_proven() {
         let recipe = format!("scheme: {scheme}\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n");
         let verification = verified(&recipe, &source, &output);
         assert_eq!(verification.findings, [], "{scheme}");
-        assert_eq!(lint(&output).unwrap(), [], "{scheme}");
+        assert_eq!(lint(&output, &()).unwrap(), [], "{scheme}");
     }
 }
 
@@ -108,7 +108,7 @@ fn a_mixture_is_proven() {
         rules.map(|(scheme, target)| format!("  - scheme: {scheme}\n    targets: \"{target}\"\n")).concat();
     let verification = verified(&format!("rules:\n{rules}"), &source, &output);
     assert_eq!(verification.findings, []);
-    assert_eq!(lint(&output).unwrap(), []);
+    assert_eq!(lint(&output, &()).unwrap(), []);
     let storages: std::collections::BTreeSet<_> =
         verification.tensors.iter().filter_map(|tensor| tensor.storage.clone()).collect();
     let expected = [
@@ -133,7 +133,7 @@ fn a_mixture_is_proven() {
     }
     let torn = root.path().join("torn");
     folder.write(&torn);
-    let findings = lint(&torn).unwrap();
+    let findings = lint(&torn, &()).unwrap();
     assert!(findings.iter().any(|finding| finding.rule.code == "Q207" && finding.severity == Severity::Error));
 }
 
@@ -149,7 +149,7 @@ fn the_fp8_layout_is_proven_for_the_schemes_that_it_holds() {
         let output = root.path().join(scheme.name);
         let recipe = format!("format: fp8\nscheme: {}\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n", scheme.name);
         apply(&recipe, &source, &output);
-        assert_eq!(verify(&output, Some(&source), &[]).unwrap().findings, [], "{}", scheme.name);
+        assert_eq!(verify(&output, Some(&source), &[], &()).unwrap().findings, [], "{}", scheme.name);
         number += 1;
     }
     assert_eq!(number, 2);

@@ -180,7 +180,7 @@ fn float8(shape: Shape) -> Folder {
 fn check(folder: &Folder, source: &Path) -> Verification {
     let output = tempfile::tempdir().unwrap();
     folder.write(output.path());
-    verify(output.path(), Some(source), &[]).unwrap()
+    verify(output.path(), Some(source), &[], &()).unwrap()
 }
 
 /// The codes of errors and warnings, and what they are of.
@@ -214,12 +214,12 @@ fn every_scheme_of_split_experts_is_proven() {
             let output = root.path().join(format!("{index}-{}", &scheme[..4]));
             let recipe = format!("experts: split\nformat: compressed-tensors\nscheme: {scheme}\ntargets: Linear\n");
             apply(&recipe, &dir, &output);
-            assert_eq!(verify(&output, Some(&dir), &[]).unwrap().findings, [], "{shape:?} {scheme}");
+            assert_eq!(verify(&output, Some(&dir), &[], &()).unwrap().findings, [], "{shape:?} {scheme}");
         }
         let output = root.path().join(format!("{index}-copied"));
         let recipe = "experts: split\nformat: fp8\nrules:\n  - {scheme: FP8, targets: \"re:.*o_proj\"}\n";
         apply(recipe, &dir, &output);
-        let verification = verify(&output, Some(&dir), &[]).unwrap();
+        let verification = verify(&output, Some(&dir), &[], &()).unwrap();
         assert_eq!(verification.findings, [], "{shape:?}");
         assert_eq!(
             verification.tensors.iter().filter(|tensor| tensor.action == CheckedAs::Copied).count(),
@@ -232,7 +232,7 @@ fn every_scheme_of_split_experts_is_proven() {
         let output = root.path().join(format!("{index}-kept"));
         let recipe = "experts: keep\nformat: fp8\nrules:\n  - {scheme: FP8, targets: \"re:.*o_proj\"}\n";
         apply(recipe, &dir, &output);
-        assert_eq!(verify(&output, Some(&dir), &[]).unwrap().findings, [], "{shape:?}");
+        assert_eq!(verify(&output, Some(&dir), &[], &()).unwrap().findings, [], "{shape:?}");
     }
 }
 

@@ -156,6 +156,76 @@ pub(crate) const CASES: &[Case] = &[
         Then(|s| is_absent(s, &[".git", ".ssh", "original"])),
     ),
     Case(
+        "folders of an embedding model",
+        |s| {
+            s.write("model/modules.json", r#"[{"path":""},{"path":"1_Pooling"},{"path":"2_Dense/inner"}]"#);
+            s.dir("model/1_Pooling");
+            s.dir("model/2_Dense");
+            s.dir("model/2_Dense/inner");
+            s.write("model/1_Pooling/config.json", "{}");
+            s.write("model/1_Pooling/.env", "hf_secret");
+            s.write("model/2_Dense/inner/model.safetensors", "weights");
+            s.link("../outside/canary.txt", "model/1_Pooling/leak.db")
+        },
+        Then(|s| {
+            assert_eq!(fs::read_to_string(s.at("out/1_Pooling/config.json")).unwrap(), "{}");
+            assert_eq!(fs::read_to_string(s.at("out/2_Dense/inner/model.safetensors")).unwrap(), "weights");
+            is_absent(s, &["1_Pooling/.env", "1_Pooling/leak.db"]);
+        }),
+    ),
+    Case(
+        "modules that lead elsewhere",
+        |s| {
+            s.write(
+                "model/modules.json",
+                r#"[{"path":"../outside"},{"path":"/etc"},{"path":".git"},{"path":"x/../.."}]"#,
+            );
+            s.dir("model/.git");
+            s.dir("model/x");
+            s.write("model/.git/config.json", "token");
+            s.write("model/x/config.json", "{}")
+        },
+        Then(|s| {
+            is_absent(s, &["canary.txt", "etc", ".git", "x", "1_Pooling"]);
+            assert!(!s.at("out/../outside/config.json").exists());
+        }),
+    ),
+    Case(
+        "modules without end",
+        |s| {
+            s.write("model/modules.json", r#"[{"path":"1_Loop"}]"#);
+            s.dir("model/1_Loop");
+            s.link(".", "model/1_Loop/again")
+        },
+        Accept,
+    ),
+    Case("modules that are no list", |s| s.write("model/modules.json", r#"{"path":"1_Pooling"}"#), Accept),
+    Case(
+        "modules of a gigabyte",
+        |s| {
+            s.write("model/modules.json", "[");
+            fs::File::options().write(true).open(s.at("model/modules.json")).unwrap().set_len(1 << 30).unwrap()
+        },
+        Refuse(&["modules.json", "more than the limit"]),
+    ),
+    Case(
+        "an adapter alone",
+        |s| {
+            s.remove("model/config.json");
+            s.write("model/adapter_config.json", r#"{"base_model_name_or_path":"Qwen/Qwen3-8B"}"#)
+        },
+        Refuse(&["LoRA adapter, not a model", "merge it into its base model"]),
+    ),
+    Case(
+        "Mistral's own form",
+        |s| {
+            s.remove("model/config.json");
+            s.write("model/params.json", r#"{"dim":128}"#);
+            s.write("model/consolidated.safetensors", "")
+        },
+        Refuse(&["Mistral's own form", "consolidated.safetensors"]),
+    ),
+    Case(
         "private mode",
         |s| mode(s, "model/tokenizer.json", 0o600),
         Then(|s| {

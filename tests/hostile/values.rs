@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::judge::Case;
 use crate::support::judge::Want::{Accept, Refuse, Then};
-use crate::support::scene::{Scene, VICTIM, second, tensor};
+use crate::support::scene::{CONFIG, Scene, VICTIM, second, tensor};
 
 /// Bits of BF16 into the victim, from element 7 on.
 fn poke(scene: &Scene, bits: u16, count: usize) {
@@ -68,6 +68,19 @@ pub(crate) const CASES: &[Case] = &[
         "NaN in F16",
         |s| s.victim("F16", &[16, 16], &0x7e00u16.to_le_bytes().repeat(256)),
         Refuse(&["up_proj", "NaN"]),
+    ),
+    Case(
+        "LoRA that was not merged",
+        |s| s.extra("model.layers.0.self_attn.q_proj.lora_A.default.weight", "BF16", &[2, 16], &[0; 64]),
+        Refuse(&["a LoRA that was not merged", "lora_A.default.weight", "merge it first"]),
+    ),
+    Case(
+        "LoRA of a model that is published with it",
+        |s| {
+            s.config(CONFIG.replace("qwen3", "phi4mm"));
+            s.extra("model.layers.0.self_attn.q_proj.lora_A.vision.weight", "BF16", &[2, 16], &[0; 64])
+        },
+        Accept,
     ),
     Case("all zero", |s| fill(s, 0), Accept),
     Case("all negative zero", |s| fill(s, 0x8000), Accept),

@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::iter;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ground::{Ground, done, refused};
@@ -120,7 +123,7 @@ fn the_first_signal_ends_a_run_in_order() {
         assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains("interrupted: nothing was written under the output's name"), "{said}");
         assert!(said.contains("= help: the same command resumes with the finished shard in `"), "{said}");
-        assert!(said.contains("= help: `--restart` discards them"), "{said}");
+        assert!(said.contains("= help: `--restart` discards it"), "{said}");
         assert_eq!(ground.home(), [".out.partial"]);
         goes_on(&ground);
     }
@@ -148,6 +151,47 @@ fn a_second_signal_ends_it_at_once() {
             goes_on(&ground);
         }
     }
+}
+
+/// A command that only reads has nothing to put in order, and leaves a signal to the system, which ends it at once
+/// wherever it is: here in the middle of its work, where nobody reads what it says.
+#[test]
+fn a_signal_ends_a_check_at_once() {
+    let ground = ground();
+    done(&ground, &mut run(&ground));
+    let copy = ["verify", "home/out", "--source", "model", "--manifest"];
+    // Each with the bytes that it finds room for: enough for its first line, and not for all that it has to say.
+    for (check, room) in [(&copy[..], 48), (&["diff", "model", "home/out"], 30), (&["lint", "home/out"], 30)] {
+        for (signal, _) in SIGNALS {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let full = fill_but_for(room, &mut reader, &writer);
+            let heard = ["--default-signal=HUP,INT,TERM", "./qwen-fp8"];
+            let mut child = ground.user("env", &[&heard[..], check].concat()).stderr(writer).spawn().unwrap();
+            // Its first line says that the work begins. The others find no room.
+            while ioctl_fionread(&reader).unwrap() <= full {
+                assert!(child.try_wait().unwrap().is_none(), "{check:?} ended");
+                thread::yield_now();
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()), "{check:?}");
+        }
+    }
+}
+
+/// Fills the pipe but for so many bytes, and returns how many are in it.
+fn fill_but_for(room: usize, reader: &mut PipeReader, mut writer: &PipeWriter) -> u64 {
+    fill(writer);
+    let flags = fcntl_getfl(writer).unwrap();
+    fcntl_setfl(writer, flags | OFlags::NONBLOCK).unwrap();
+    // Room comes by the page, whose size the machine decides.
+    while writer.write(b"\n").is_err() {
+        reader.read_exact(&mut [0; 1024]).unwrap();
+    }
+    let page = 1 + iter::from_fn(|| writer.write(b"\n").ok()).count();
+    reader.read_exact(&mut vec![0; page]).unwrap();
+    writer.write_all(&vec![b'\n'; page - room]).unwrap();
+    fcntl_setfl(writer, flags).unwrap();
+    ioctl_fionread(reader).unwrap()
 }
 
 #[test]
@@ -184,7 +228,7 @@ fn a_second_run_is_refused_while_the_first_goes() {
 fn goes_on(ground: &Ground) {
     let said = run(ground).output().unwrap();
     let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("resuming an interrupted run: 1 of 2 shards are finished"), "{said}");
+    assert!(said.contains("resuming an interrupted run: 1 of 2 shards is finished"), "{said}");
     let resumed = ground.output();
     fs::remove_dir_all(ground.at("home/out")).unwrap();
     done(ground, &mut run(ground));

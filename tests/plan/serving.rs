@@ -29,16 +29,22 @@ fn blocks(targets: &str) -> String {
     )
 }
 
+/// The rest of a help that leaves something unquantized in this way.
+fn unquantized<'a>(help: &'a str, how: &str) -> Option<&'a str> {
+    let rest = help.strip_prefix("to leave it ").or_else(|| help.strip_prefix("to leave them "))?;
+    rest.strip_prefix("unquantized, ")?.strip_prefix(how)
+}
+
 /// The recipe as the help of the diagnostic tells to change it.
 fn follow(recipe: &str, diagnostic: &Diagnostic) -> String {
     for help in &diagnostic.help {
-        if let Some(rest) = help.strip_prefix("to leave it unquantized, put this rule before rule ") {
+        if let Some(rest) = unquantized(help, "put this rule before rule ") {
             let (label, rule) = rest.split_once(":\n").unwrap();
             let before: usize = label.split(' ').next().unwrap().parse().unwrap();
             let (at, _) = recipe.match_indices("\n  - ").nth(before - 1).unwrap();
             return format!("{}\n  {rule}{}", &recipe[..at], &recipe[at..]);
         }
-        if let Some(list) = help.strip_prefix("to leave it unquantized, add to `ignore`: ") {
+        if let Some(list) = unquantized(help, "add to `ignore`: ") {
             return match recipe.split_once("ignore: [") {
                 Some((before, after)) => format!("{before}ignore: [{list}, {after}"),
                 None => format!("{recipe}ignore: [{list}]\n"),
@@ -412,7 +418,7 @@ quant_stage:
     let mut text = toml.to_owned();
     let mut followed = 0;
     while let Err(refused) = build(&text) {
-        let keep = refused.diagnostics[0].help.iter().find(|help| help.starts_with("to leave it unquantized")).unwrap();
+        let keep = refused.diagnostics[0].help.iter().find(|help| help.starts_with("to leave ")).unwrap();
         let (_, rule) = keep.split_once("(FP8_BLOCK):\n").unwrap();
         let (before, last) = text.split_at(text.rfind("[[rules]]").unwrap());
         text = format!("{before}{rule}\n\n{last}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use qwen_fp8::check::{Finding, lint, verify};
+use qwen_fp8::check::{Finding, Verdict, lint, verify};
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, NonFiniteRecord};
 use qwen_fp8::plan::Plan;
@@ -164,19 +164,23 @@ fn verify_accepts_non_finite_scales_of_the_named_weights_alone() {
         let name = format!("{scheme}-{format}");
         damaged.apply(&recipe(scheme, format), &name, 2).unwrap();
         let output = damaged.output(&name);
-        let verified = verify(&output, Some(&damaged.source()), &[]).unwrap();
+        let verified = verify(&output, Some(&damaged.source()), &[], &()).unwrap();
         let errors = verified.findings.iter().filter(|finding| !matches!(finding.rule.code, "Q309" | "Q211"));
         let errors: Vec<Finding> = errors.cloned().collect();
         assert_eq!(codes(&errors), ["Q403", "Q403"], "{name}: {errors:#?}");
-        assert!(verified.sound && verify(&output, None, &[]).unwrap().sound, "{name}");
+        let alone = verify(&output, None, &[], &()).unwrap().verdict;
+        assert_eq!((verified.verdict, alone), (Verdict::Proven, Verdict::StructureOnly), "{name}");
         assert!(
             verified.tensors.iter().filter_map(|tensor| tensor.figures).all(|figures| figures.max_error.is_finite())
         );
-        assert!(lint(&output).unwrap().iter().any(|finding| finding.rule.code == "Q403"));
+        assert!(lint(&output, &()).unwrap().iter().any(|finding| finding.rule.code == "Q403"));
 
         // Against a source that is whole, the manifest's word is not enough.
-        let against_whole = verify(&output, Some(&fixture()), &[]).unwrap();
-        assert!(!against_whole.sound && codes(&against_whole.findings).contains(&"Q401"), "{name}");
+        let against_whole = verify(&output, Some(&fixture()), &[], &()).unwrap();
+        assert!(
+            against_whole.verdict == Verdict::AtFault && codes(&against_whole.findings).contains(&"Q401"),
+            "{name}"
+        );
 
         // One more spoilt scale than the manifest knows, in another weight and in one that it names.
         let shard = output.join("model-00001-of-00004.safetensors");
@@ -195,15 +199,33 @@ fn verify_accepts_non_finite_scales_of_the_named_weights_alone() {
             let Some(scale) = bytes[scales].chunks_exact_mut(2).nth(element) else { continue };
             scale.copy_from_slice(&0x7FC0u16.to_le_bytes());
             fs::write(&shard, bytes).unwrap();
-            assert!(codes(&verify(&output, None, &[]).unwrap().findings).contains(&"Q401"), "{name} {module}");
-            assert!(codes(&lint(&output).unwrap()).contains(&"Q401"), "{name} {module}");
+            assert!(codes(&verify(&output, None, &[], &()).unwrap().findings).contains(&"Q401"), "{name} {module}");
+            assert!(codes(&lint(&output, &()).unwrap()).contains(&"Q401"), "{name} {module}");
+        }
+        // A finite scale beside those that are not, twice as large.
+        let mut bytes = whole.clone();
+        let scales = DOWN.replace("weight", suffix);
+        let data = SafeTensors::deserialize(&whole).unwrap().tensor(&scales).unwrap().data().as_ptr_range();
+        let begin = data.start.addr() - whole.as_ptr().addr();
+        let scales = &mut bytes[begin..begin + (data.end.addr() - data.start.addr())];
+        let is_finite = |scale: &&mut [u8]| scale[1] & 0x7f != 0x7f || scale[0] & 0x80 == 0;
+        if let Some(scale) = scales.chunks_exact_mut(2).find(is_finite) {
+            let doubled = u16::from_le_bytes([scale[0], scale[1]]) + 0x80;
+            scale.copy_from_slice(&doubled.to_le_bytes());
+            fs::write(&shard, bytes).unwrap();
+            let altered = verify(&output, Some(&damaged.source()), &[], &()).unwrap();
+            let found = codes(&altered.findings);
+            assert!(found.contains(&"Q506"), "{name}: {found:?}");
         }
         fs::write(&shard, whole).unwrap();
 
         fs::remove_file(output.join(MANIFEST_FILE)).unwrap();
-        let verified = verify(&output, Some(&damaged.source()), &[]).unwrap();
+        let verified = verify(&output, Some(&damaged.source()), &[], &()).unwrap();
         let found = codes(&verified.findings);
-        assert!(!verified.sound && found.contains(&"Q401") && found.contains(&"Q402"), "{name}: {found:?}");
+        assert!(
+            verified.verdict == Verdict::AtFault && found.contains(&"Q401") && found.contains(&"Q402"),
+            "{name}: {found:?}"
+        );
     }
 }
 
@@ -308,8 +330,8 @@ fn degenerate_scales_are_counted_and_named_whatever_the_threads_and_interruption
     fs::write(damaged.output("recipe.yaml"), recipe("FP8_BLOCK", "fp8")).unwrap();
     let said = damaged.command(&["apply", "--output", damaged.output("output").to_str().unwrap()]).stderr;
     let said = String::from_utf8(said).unwrap();
-    assert!(said.contains("scales of 2 weights: 1 group of zeros, 2 groups too small for a scale\n"), "{said}");
-    assert!(said.contains("down_proj.weight`: 1 group of zeros, the first at row 128, column 0\n"), "{said}");
+    assert!(said.contains("scales of 2 weights: 1 granule of zeros, 2 granules too small for a scale\n"), "{said}");
+    assert!(said.contains("down_proj.weight`: 1 granule of zeros, the first at row 128, column 0\n"), "{said}");
 }
 
 /// The reference stores an infinite scale where the span of a group is more than its dtype holds.

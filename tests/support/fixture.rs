@@ -245,6 +245,7 @@ impl Fixture {
             config: Config::parse(br#"{"model_type": "qwen3"}"#).unwrap(),
             side_files: vec![side_file(&source.join("tokenizer.json"))],
             left_out: Vec::new(),
+            cut_to: None,
             quantized: None,
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);

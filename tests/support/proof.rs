@@ -44,22 +44,30 @@ pub(crate) fn prove(scene: &Scene) -> Result<(), String> {
     files(&output)
 }
 
-/// No links, no modes that let anyone run a file, no file that hides.
+/// A config that says what the output is, and nothing but files.
 fn files(output: &Path) -> Result<(), String> {
-    for entry in fs::read_dir(output).map_err(|error| error.to_string())? {
+    only_files(output)?;
+    match fs::read_to_string(output.join("config.json")) {
+        Ok(config) if config.contains("\"quantization_config\"") => Ok(()),
+        _ => Err("config.json does not say that the output is quantized".to_owned()),
+    }
+}
+
+/// No links, no modes that let anyone run a file, no file that hides, in the folders of side files too.
+fn only_files(folder: &Path) -> Result<(), String> {
+    for entry in fs::read_dir(folder).map_err(|error| error.to_string())? {
         let entry = entry.map_err(|error| error.to_string())?;
         let (name, metadata) = (entry.file_name(), entry.metadata().map_err(|error| error.to_string())?);
-        if !metadata.is_file()
+        if metadata.is_dir() && !name.as_encoded_bytes().starts_with(b".") {
+            only_files(&entry.path())?;
+        } else if !metadata.is_file()
             || metadata.permissions().mode() & 0o7111 != 0
             || name.as_encoded_bytes().starts_with(b".")
         {
             return Err(format!("{name:?} has no place in an output"));
         }
     }
-    match fs::read_to_string(output.join("config.json")) {
-        Ok(config) if config.contains("\"quantization_config\"") => Ok(()),
-        _ => Err("config.json does not say that the output is quantized".to_owned()),
-    }
+    Ok(())
 }
 
 fn tensors(dir: &Path, is_shard: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Content>, String> {

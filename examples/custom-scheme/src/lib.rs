@@ -38,7 +38,7 @@ impl Scheme for Pow2 {
     }
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         for row in 0..band.rows {
-            let exact = absmax(band.source, band.first_row + row, band.row(row), band.simd)? / 448.0;
+            let exact = amax(band.source, band.first_row + row, band.row(row), band.simd)? / 448.0;
             // The next power of two, unless it is one: what its bits are above one carries into the exponent.
             let scale = f32::from_bits((exact.to_bits() + 0x7F_FFFF) & 0x7F80_0000).max(f32::MIN_POSITIVE);
             let codes = &mut outputs[0][row * band.source.columns..][..band.source.columns];

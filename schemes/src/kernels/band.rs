@@ -1,6 +1,6 @@
 //! Walks a band of rows group by group: absolute maxima, scales, then the cast.
 
-use super::absmax::{BlockAmaxes, first_non_finite, maximum};
+use super::amax::{BlockAmaxes, first_non_finite, maximum};
 use super::division::Division;
 use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};

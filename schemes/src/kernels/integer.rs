@@ -1,6 +1,6 @@
 //! Integers of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
 
-use super::absmax::maximum;
+use super::amax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{join_pairs, pack, packed_bytes};
 use super::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};

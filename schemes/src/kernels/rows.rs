@@ -1,6 +1,6 @@
 //! Walks a band row by row, for schemes whose groups are parts of one row.
 
-use super::absmax::first_non_finite;
+use super::amax::first_non_finite;
 use super::element::Element;
 use super::walk::FoundNonFinite;
 use crate::simd::Vectorized;

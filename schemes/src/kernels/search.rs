@@ -4,7 +4,7 @@
 //! matters is where between two powers of two the scale lies, so that scales above that of the absolute maximum are
 //! looked at as well; those below it clip the largest weights.
 
-use super::absmax::maximum;
+use super::amax::maximum;
 use super::e4m3;
 use super::element::Element;
 use super::scale;

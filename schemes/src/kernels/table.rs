@@ -41,7 +41,7 @@ use codes::CodeTable;
 use dispatch::cast_half;
 use tile::{Tile, TileCodes};
 
-use super::absmax::TILE;
+use super::amax::TILE;
 use super::element::Bf16;
 use super::walk::Caster;
 use crate::Simd;

@@ -1,5 +1,7 @@
 //! Every BF16 weight under one scale, against a division and another crate's rounding.
 
+use std::fmt;
+
 use float8::F8E4M3;
 use half::bf16;
 use qwen_fp8_schemes::{Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, find};
@@ -116,5 +118,11 @@ impl Cast {
         let options = json!({ "quotient_dtype": names[0], "scale_dtype": names[1] });
         let scheme = make(options, Format::CompressedTensors).unwrap();
         Self { scheme, quotient, scale_dtype }
+    }
+}
+
+impl fmt::Display for Cast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "quotient {:?}, {:?} scales", self.quotient, self.scale_dtype)
     }
 }

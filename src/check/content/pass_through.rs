@@ -1,7 +1,7 @@
 //! FP8 weights of the source that pass through into the result.
 
 use super::reader::OutputReader;
-use crate::decode::QuantizedWeight;
+use crate::decode::{Meter, QuantizedWeight};
 use crate::report::Finding;
 use crate::rules::q5_source::tensors;
 use crate::source::{CheckedAs, CheckedTensor, Original, ScaleRule, first_difference};
@@ -22,6 +22,7 @@ pub(super) fn check(
     reader: &OutputReader<'_>,
     weight: &QuantizedWeight<'_>,
     original: &Original<'_>,
+    meter: &Meter<'_>,
 ) -> Result<PassThrough, SourceError> {
     let is_due = reader.recorded.is_unchanged(&weight.name());
     let Some((shards, before)) = original.as_quantized() else {
@@ -35,8 +36,8 @@ pub(super) fn check(
             PassThrough::Requantized(ScaleRule::Majority)
         });
     }
-    let codes = first_difference(reader.shards, weight.codes, &Original::stored(shards, before.codes))?;
-    let scales = first_difference(reader.shards, weight.scale, &Original::stored(shards, before.scale))?;
+    let codes = first_difference(reader.shards, weight.codes, &Original::stored(shards, before.codes), meter)?;
+    let scales = first_difference(reader.shards, weight.scale, &Original::stored(shards, before.scale), meter)?;
     let altered = |tensor, at| PassThrough::Altered(tensors::bytes_differ(tensor, at));
     Ok(match (codes, scales) {
         (None, None) => PassThrough::Same(CheckedTensor {

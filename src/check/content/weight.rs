@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::reader::OutputReader;
-use crate::decode::{QuantizedWeight, Scratch, pieces};
+use crate::decode::{Meter, QuantizedWeight, Scratch, pieces};
 use crate::report::Finding;
 use crate::rules::q4_values::{self, ScaleVerdict};
 use crate::rules::q5_source::reference;
@@ -24,6 +24,7 @@ pub(super) fn check(
     weight: &QuantizedWeight<'_>,
     original: Option<Original<'_>>,
     rule: ScaleRule,
+    meter: &Meter<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<CheckedTensor, SourceError> {
     let verdict = q4_values::qparams(weight, &scan(weight, reader.shards)?, reader.recorded, findings);
@@ -35,12 +36,14 @@ pub(super) fn check(
         .into_par_iter()
         .map_init(Buffers::default, |buffers, piece| {
             let Buffers { scratch, codes, weights } = buffers;
-            weight.read_codes(reader.shards, &piece, &mut scratch.bytes, codes)?;
+            let read = weight.read_codes(reader.shards, &piece, &mut scratch.bytes, codes)?;
             let qparams = weight.qparams(reader.shards, &piece.rows)?;
             if let Some(original) = &original {
                 original.read(&piece, scratch, weights)?;
             }
-            Ok(comparison.piece(&piece, &qparams, codes, weights))
+            let part = comparison.piece(&piece, &qparams, codes, weights);
+            meter.advance(read);
+            Ok(part)
         })
         .collect::<Result<Vec<Comparison>, SourceError>>()?;
     let found = comparison.join(parts);
@@ -59,7 +62,12 @@ pub(super) fn check(
         checked.figures = Some(found.sums.figures());
         checked.worst = found.verdict.worst(weight);
         // Damaged weights have their findings, and would count against the rule that the others follow.
-        if verdict == ScaleVerdict::Sound && found.nans.number == 0 {
+        let is_damaged = match verdict {
+            ScaleVerdict::Sound => found.nans.number > 0,
+            ScaleVerdict::NonFiniteKept => found.unexplained_nans.number + found.verdict.unexplained > 0,
+            ScaleVerdict::Bad => true,
+        };
+        if !is_damaged {
             checked.scales = ScaleCount { rule, ..found.verdict.scales };
         }
     }

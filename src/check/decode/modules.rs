@@ -81,9 +81,9 @@ fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
     if parameter == "weight" {
         return Some((module, true));
     }
-    // The second list has names that no storage form here knows, of AWQ, GPTQ and ModelOpt: without them, such
+    // The second question knows names that no storage form here has, of AWQ, GPTQ and ModelOpt: without them, such
     // tensors would be taken for ordinary ones and Q307 would say nothing.
-    if is_auxiliary(parameter) || models::BESIDE_CODES.contains(&parameter) {
+    if is_auxiliary(parameter) || models::is_beside_codes(parameter) {
         return Some((module, false));
     }
     if tensor.kind() == LayerKind::Experts && models::is_expert_stack(&tensor.name) {

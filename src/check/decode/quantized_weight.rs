@@ -92,7 +92,12 @@ impl<'a> QuantizedWeight<'a> {
 
     /// Returns the bytes of all its tensors.
     pub(crate) fn bytes(&self) -> u64 {
-        self.codes.len + self.scale.len + self.auxiliary.iter().map(|(_, tensor)| tensor.len).sum::<u64>()
+        self.codes.len + self.qparams_bytes()
+    }
+
+    /// Returns the bytes of the tensors beside its codes.
+    pub(crate) fn qparams_bytes(&self) -> u64 {
+        self.scale.len + self.auxiliary.iter().map(|(_, tensor)| tensor.len).sum::<u64>()
     }
 
     /// Returns the rows and columns that share a scale.
@@ -116,30 +121,31 @@ impl<'a> QuantizedWeight<'a> {
         Rounding { source, scale: self.scale.dtype, global: self.global }
     }
 
-    /// Reads the codes of a piece, a byte for each weight.
+    /// Reads the codes of a piece, a byte for each weight, and returns the number of bytes that they are stored in.
     pub(crate) fn read_codes(
         &self,
         shards: &Shards,
         piece: &Piece,
         bytes: &mut Vec<u8>,
         codes: &mut Vec<u8>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<u64, SourceError> {
         let packing = self.form.storage.codes().packing;
         let (stride, columns) = (packing.bytes(self.shape[1]), piece.columns.len());
         // A piece is whole rows, or begins at a multiple of 2^20 columns, where a word begins too.
         let width = if columns == self.shape[1] { stride } else { packing.bytes(columns) };
         let from = piece.rows.start * stride + packing.bytes(piece.columns.start);
-        shards.read(self.codes, from as u64, piece.rows.len() * width, bytes)?;
+        let read = piece.rows.len() * width;
+        shards.read(self.codes, from as u64, read, bytes)?;
         if packing == Packing::Bytes {
             // Nothing to unpack: the buffers change places instead of being copied.
             std::mem::swap(bytes, codes);
-            return Ok(());
+            return Ok(read as u64);
         }
         codes.clear();
         if width > 0 {
             bytes.chunks(width).for_each(|row| packing.unpack(row, columns, codes));
         }
-        Ok(())
+        Ok(read as u64)
     }
 
     /// Reads the qparams of all groups that these rows touch.

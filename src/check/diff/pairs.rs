@@ -9,6 +9,7 @@ use super::tensor::LogicalTensor;
 use crate::decode::{Shards, ranges};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::models::served_name;
+use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::source::SourceError;
 
 /// The tensors of two checkpoints, paired.
@@ -26,6 +27,7 @@ pub(super) fn pair<'a>(
     b: &[LogicalTensor<'a>],
     side_a: &DiffSide<'_>,
     side_b: &DiffSide<'_>,
+    progress: &dyn ProgressSink,
 ) -> Result<TensorPairs<'a>, SourceError> {
     let of_b: BTreeMap<&str, &LogicalTensor<'a>> = b.iter().map(|of| (of.name.as_str(), of)).collect();
     let names_a: BTreeSet<&str> = a.iter().map(|of| of.name.as_str()).collect();
@@ -46,10 +48,17 @@ pub(super) fn pair<'a>(
         forms.collect::<BTreeSet<_>>()
     };
     let (forms_a, forms_b) = (forms(&pairs.only_in_a), forms(&pairs.only_in_b));
+    let to_hash = |of: &[LogicalTensor<'_>], others: &BTreeSet<_>| -> u64 {
+        of.iter().filter(|of| others.contains(&form(of.tensor))).map(|of| of.tensor.len).sum()
+    };
+    let bytes = to_hash(&pairs.only_in_a, &forms_b) + to_hash(&pairs.only_in_b, &forms_a);
+    if bytes > 0 {
+        progress.reading("looking for renamed tensors", bytes);
+    }
     let key = |shards: &Shards, of: &LogicalTensor<'_>, others: &BTreeSet<(String, Vec<usize>)>| {
         let form = form(of.tensor);
         // No tensor of the other side has this dtype and shape, so that any hash will do.
-        let hash = if others.contains(&form) { content_hash(shards, of.tensor)? } else { 0 };
+        let hash = if others.contains(&form) { content_hash(shards, of.tensor, progress)? } else { 0 };
         Ok((form.0, hash, form.1))
     };
     by_key(&mut pairs, |of| key(&side_a.shards, of, &forms_b), |of| key(&side_b.shards, of, &forms_a))?;
@@ -101,11 +110,12 @@ fn form(tensor: &Tensor) -> (String, Vec<usize>) {
     (tensor.dtype.to_string(), tensor.shape.clone())
 }
 
-fn content_hash(shards: &Shards, tensor: &Tensor) -> Result<u64, SourceError> {
+fn content_hash(shards: &Shards, tensor: &Tensor, progress: &dyn ProgressSink) -> Result<u64, SourceError> {
     let (mut hasher, mut bytes) = (DefaultHasher::new(), Vec::new());
     for range in ranges(tensor.len) {
         shards.read(tensor, range.start, (range.end - range.start) as usize, &mut bytes)?;
         hasher.write(&bytes);
+        progress.advanced(bytes.len() as u64);
     }
     Ok(hasher.finish())
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::described::{DescribedTensor, StoredAs, TensorDifference};
 use super::side::DiffSide;
-use crate::decode::{Piece, QuantizedWeight, Scratch, Shards, pieces};
+use crate::decode::{Meter, Piece, QuantizedWeight, Scratch, Shards, pieces};
 use crate::report::Sums;
 use crate::source::{Original, first_difference};
 use qwen_fp8_checkpoint::Tensor;
@@ -37,6 +37,11 @@ impl<'a> LogicalTensor<'a> {
         self.quantized.map_or_else(|| self.tensor.shape.clone(), |weight| weight.shape.to_vec())
     }
 
+    /// Returns the bytes of all its tensors.
+    pub(super) fn bytes(&self) -> u64 {
+        self.quantized.map_or(self.tensor.len, QuantizedWeight::bytes)
+    }
+
     /// Returns the tensor as values, where it can be read as such.
     fn values(&self, shards: &'a Shards) -> Option<TensorValues<'a>> {
         match self.quantized {
@@ -52,8 +57,9 @@ pub(super) fn compare(
     a: &LogicalTensor<'_>,
     side_b: &DiffSide<'_>,
     b: &LogicalTensor<'_>,
+    meter: &Meter<'_>,
 ) -> Result<Option<TensorDifference>, SourceError> {
-    if is_same(side_a, a, side_b, b)? {
+    if is_same(side_a, a, side_b, b, meter)? {
         return Ok(None);
     }
     let (name, stored_a, stored_b, shape) = (a.name.clone(), a.stored(), b.stored(), a.shape());
@@ -69,7 +75,9 @@ pub(super) fn compare(
     }
     // Tensors of any rank are compared as matrices of their last dimension.
     let columns = shape.last().copied().unwrap_or(1);
-    let rows = shape.iter().rev().skip(1).product();
+    let rows: usize = shape.iter().rev().skip(1).product();
+    let (bytes, elements) = (u128::from(a.bytes() + b.bytes()), (rows * columns).max(1) as u128);
+    let share = |piece: &Piece| (bytes * (piece.rows.len() * piece.columns.len()) as u128 / elements) as u64;
     let parts = pieces([rows, columns], 1)
         .into_par_iter()
         .map_init(
@@ -77,6 +85,7 @@ pub(super) fn compare(
             |(scratch, values_a, values_b), piece| {
                 of_a.read(&piece, scratch, values_a)?;
                 of_b.read(&piece, scratch, values_b)?;
+                meter.advance(share(&piece));
                 Ok(sum(&piece, values_a, values_b))
             },
         )
@@ -93,10 +102,11 @@ fn is_same(
     a: &LogicalTensor<'_>,
     side_b: &DiffSide<'_>,
     b: &LogicalTensor<'_>,
+    meter: &Meter<'_>,
 ) -> Result<bool, SourceError> {
     let is_same = |a: &Tensor, b: &Tensor| {
         let same_form = (a.dtype, &a.shape) == (b.dtype, &b.shape);
-        Ok(same_form && first_difference(&side_a.shards, a, &Original::stored(&side_b.shards, b))?.is_none())
+        Ok(same_form && first_difference(&side_a.shards, a, &Original::stored(&side_b.shards, b), meter)?.is_none())
     };
     let (of_a, of_b) = match (a.quantized, b.quantized) {
         (None, None) => return is_same(a.tensor, b.tensor),

@@ -6,7 +6,7 @@ use crate::decode::QuantizedWeight;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use crate::source::{Comparison, Occurrences, QparamsScan, RecordedActions, fused_layers};
-use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Zero and negative scales come from no rule: the reference puts an epsilon in place of a scale that underflows.
 pub(crate) static SCALE_VALUE: LintRule = LintRule {
@@ -85,9 +85,10 @@ pub(crate) fn qparams(
     if let Some((first, zero)) = scan.zero_points.first {
         let book = weight.form.storage.codebook();
         let message = format!(
-            "{}: {} of its zero points lie outside of {} to {}, such as {zero} at position {first}",
+            "{}: {} of its zero points {} outside of {} to {}, the first at position {first}: {zero}",
             shown(&weight.codes.name),
             scan.zero_points.number,
+            agree(scan.zero_points.number, "lies", "lie"),
             book.least,
             book.largest
         );
@@ -98,13 +99,16 @@ pub(crate) fn qparams(
     // The manifest is believed for exactly as many scales as it names: one more is damage.
     if !scan.has_impossible && recorded.has_non_finite(&weight.name(), number) {
         let name = shown(&weight.codes.name);
-        let message = format!("{number} scales of {name} are NaN or infinite, as the manifest says");
+        let (scales, are) = (count(number, "scale"), agree(number, "is", "are"));
+        let message = format!("{scales} of {name} {are} NaN or infinite, as the manifest says");
         findings.push(Finding::new(&NON_FINITE_KEPT, message).tensor(&weight.scale.name));
         return ScaleVerdict::NonFiniteKept;
     }
     let message = format!(
-        "{} holds {number} that are not positive and finite, such as {scale:e} at position {first}",
-        shown(&weight.scale.name)
+        "{} holds {} that {} not positive and finite, the first at position {first}: {scale:e}",
+        shown(&weight.scale.name),
+        count(number, "value"),
+        agree(number, "is", "are")
     );
     findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
     ScaleVerdict::Bad
@@ -124,7 +128,8 @@ pub(crate) fn codes(
         let what = if weight.codes.dtype == Dtype::F8_E4M3 {
             "NaN".to_owned()
         } else {
-            format!("codes that are not {}", weight.form.storage.name())
+            let codes = agree(number as usize, "code that is", "codes that are");
+            format!("{codes} not {}", weight.form.storage.name())
         };
         let message = format!("{} holds {number} {what}, the first at {first:?}", shown(name));
         findings.push(Finding::new(&WEIGHT_NAN, message).tensor(name));
@@ -136,7 +141,8 @@ pub(crate) fn unexplained(weight: &QuantizedWeight<'_>, found: &Comparison, find
     let unexplained = found.verdict.unexplained;
     if unexplained > 0 {
         let name = shown(&weight.codes.name);
-        let message = format!("{unexplained} scales of {name} are NaN or infinite where the source is finite");
+        let (scales, are) = (count(unexplained as usize, "scale"), agree(unexplained as usize, "is", "are"));
+        let message = format!("{scales} of {name} {are} NaN or infinite where the source is finite");
         findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
     }
 }

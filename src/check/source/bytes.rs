@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::original::Original;
-use crate::decode::{Scratch, Shards, pieces, ranges, width};
+use crate::decode::{Meter, Scratch, Shards, pieces, ranges, width};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::source::SourceError;
 
@@ -12,6 +12,7 @@ pub(crate) fn first_difference(
     ours: &Shards,
     tensor: &Tensor,
     original: &Original<'_>,
+    meter: &Meter<'_>,
 ) -> Result<Option<u64>, SourceError> {
     let differences: Vec<Option<u64>> = match original.as_stored() {
         Some((theirs, original)) => ranges(tensor.len)
@@ -22,6 +23,7 @@ pub(crate) fn first_difference(
                     let len = (range.end - range.start) as usize;
                     ours.read(tensor, range.start, len, here)?;
                     theirs.read(original, range.start, len, there)?;
+                    meter.advance(len as u64);
                     Ok(first(here, there).map(|at| range.start + at))
                 },
             )
@@ -30,7 +32,9 @@ pub(crate) fn first_difference(
         None => {
             let ([rows, columns], size) = match (original.shape(), width(original.dtype())) {
                 (&[rows, columns], Some(size)) => ([rows, columns], size),
-                _ => return Ok(None),
+                // Matrices of stacks and decoded weights are all of this kind. One that is not was not compared, and
+                // must not pass for the same.
+                _ => return Ok(Some(0)),
             };
             pieces([rows, columns], 1)
                 .into_par_iter()
@@ -39,6 +43,7 @@ pub(crate) fn first_difference(
                     |(scratch, here, there), piece| {
                         ours.read_piece(tensor, columns, size, &piece, here)?;
                         original.read_bytes(&piece, scratch, there)?;
+                        meter.advance(here.len() as u64);
                         let from = (piece.rows.start * columns + piece.columns.start) * size;
                         Ok(first(here, there).map(|at| from as u64 + at))
                     },

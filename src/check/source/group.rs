@@ -82,7 +82,12 @@ impl GroupVerdict {
         is_found: impl FnOnce() -> bool,
     ) {
         self.amax = self.amax.max(group.extremes.amax());
-        self.unexplained += u64::from(!qparams.scale.is_finite() && !group.non_finite);
+        if !qparams.scale.is_finite() && group.non_finite {
+            // Let through with the weights that made it, and of no rule: the finite scales beside it are judged all
+            // the same.
+            return;
+        }
+        self.unexplained += u64::from(!qparams.scale.is_finite());
         let (storage, rounding) = (weight.form.storage, weight.rounding(source));
         let follows = storage.is_reference(qparams, group.extremes, rounding) || is_found();
         if follows {

@@ -16,6 +16,8 @@ pub(crate) struct RecordedActions {
     unchanged: BTreeSet<String>,
     /// Weights whose scales were searched for by the squared error.
     searched: BTreeSet<String>,
+    /// Number of layers that the source was cut to.
+    layers: Option<u64>,
 }
 
 impl RecordedActions {
@@ -23,6 +25,7 @@ impl RecordedActions {
     pub(crate) fn read(dir: &Path) -> Self {
         let mut recorded = Self::default();
         let Ok(manifest) = Manifest::read(dir) else { return recorded };
+        recorded.layers = manifest.source.layers;
         for action in manifest.actions {
             if action.scale_search.as_deref() == Some("mse") {
                 recorded.searched.insert(action.tensor.clone());
@@ -45,6 +48,11 @@ impl RecordedActions {
     /// Reports whether the manifest says that no scheme changed the weight.
     pub(crate) fn is_unchanged(&self, weight: &str) -> bool {
         self.unchanged.contains(weight)
+    }
+
+    /// Returns the number of the source's first layers that the result was made from; `None` for all of them.
+    pub(crate) fn layers(&self) -> Option<u64> {
+        self.layers
     }
 
     /// Reports whether the manifest says that the weight's scales were searched for.

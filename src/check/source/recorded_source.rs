@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestSource};
 use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
-use qwen_fp8_checkpoint::text::{exact, shown, shown_path};
+use qwen_fp8_checkpoint::text::{count, exact, shown, shown_path};
 use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
 
 /// The reasons why the source of a result is not at hand.
@@ -125,12 +125,18 @@ fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<Stri
     {
         return Some(format!("{} is missing", shown(&lacking.name)));
     }
-    // A result of `--smoke` has fewer layers than its source; all tensors of the others would be reported as lost.
+    // Of a smoke model the manifest says how many layers it has. Where it does not, each tensor of the other layers
+    // would be reported as lost.
     let layers = |checkpoint: &Checkpoint| checkpoint.config.text_number("num_hidden_layers");
-    let whole = layers(&checkpoint);
-    let made = Checkpoint::open(output).ok().and_then(|output| layers(&output));
-    match (whole, made) {
-        (Some(whole), Some(made)) if whole != made => Some(format!("it has {whole} layers, and the output {made}")),
+    let made = Checkpoint::open(output).ok().and_then(|output| layers(&output))?;
+    match (source.layers, layers(&checkpoint)) {
+        (Some(taken), _) if taken != made => {
+            let taken = count(taken as usize, "layer");
+            Some(format!("the output was made from its first {taken}, and has {made}"))
+        }
+        (None, Some(whole)) if whole != made => {
+            Some(format!("it has {}, and the output {made}", count(whole as usize, "layer")))
+        }
         _ => None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::lora::is_lora_factor;
+
 /// The kind of layer, in the words that recipes use as class names where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerKind {
@@ -42,7 +44,7 @@ impl LayerKind {
         if rank == 3 && [last, parameter].iter().any(|part| matches!(*part, "gate_up_proj" | "down_proj")) {
             return Self::Experts;
         }
-        if parameter != "weight" {
+        if parameter != "weight" || is_lora_factor(name) {
             return Self::Other;
         }
         match last {
@@ -147,6 +149,8 @@ mod tests {
             ("model.layers.0.linear_attn.conv1d.weight", 3, LayerKind::Conv),
             ("model.layers.0.linear_attn.A_log", 1, LayerKind::Other),
             ("model.layers.0.input_layernorm.weight", 1, LayerKind::Norm),
+            ("model.layers.0.mlp.down_proj.lora_A.vision.weight", 2, LayerKind::Other),
+            ("model.layers.0.mlp.down_proj.base_layer.weight", 2, LayerKind::Linear),
         ] {
             assert_eq!(LayerKind::of(name, rank), kind, "{name}");
         }

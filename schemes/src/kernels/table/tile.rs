@@ -1,6 +1,6 @@
 //! Elements that are cast together.
 
-use crate::kernels::absmax::TILE;
+use crate::kernels::amax::TILE;
 
 /// Elements that are looked at together, each quarter of them under one scale.
 pub(super) type Tile = [[u8; 2]; TILE];

@@ -8,7 +8,7 @@ use crate::report::Severity::Error;
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::models::{self, LayerKind};
-use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::text::{count, shown};
 
 // Seen in vLLM 0.26 and 0.33: an untied model without a head loads. A tied one with a stored head loads as well.
 pub(crate) static NO_HEAD: LintRule = LintRule {
@@ -100,8 +100,8 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
         const MOST_LAYERS: u64 = 100_000;
         for (stack, present) in stacks.iter().filter(|(stack, _)| is_text(stack)) {
             if let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains(layer)) {
-                let message =
-                    format!("config.json declares {declared} layers, and {} has no layer {missing}", shown(stack));
+                let declared = count(declared as usize, "layer");
+                let message = format!("config.json declares {declared}, and {} has no layer {missing}", shown(stack));
                 findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&format!("{stack}.{missing}")));
             }
         }

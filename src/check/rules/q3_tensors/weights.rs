@@ -4,7 +4,7 @@ use crate::decode::{Granularity, Module, WeightForm};
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Tensor;
-use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::text::{count, shown};
 
 // vLLM copies into an FP8 parameter whatever it finds, so that a wrong dtype is a cast and not an error.
 pub(crate) static WEIGHT_DTYPE: LintRule = LintRule {
@@ -47,7 +47,8 @@ pub(super) fn undeclared_dtype(weight: &Tensor, findings: &mut Vec<Finding>) {
 pub(super) fn matrix(codes: &Tensor, word: &str, findings: &mut Vec<Finding>) -> Option<[usize; 2]> {
     let matrix = <[usize; 2]>::try_from(codes.shape.as_slice()).ok();
     if matrix.is_none() {
-        let message = format!("{} is {word} and has {} dimensions", shown(&codes.name), codes.shape.len());
+        let dimensions = count(codes.shape.len(), "dimension");
+        let message = format!("{} is {word} and has {dimensions}", shown(&codes.name));
         findings.push(Finding::new(&WEIGHT_RANK, message).tensor(&codes.name));
     }
     matrix

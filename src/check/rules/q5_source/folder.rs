@@ -25,7 +25,7 @@ pub(crate) static SIDE_FILE_LOST: LintRule = LintRule {
     name: "side-file-lost",
     severity: Error,
     strict: Error,
-    title: "A file of the source that servers need is missing.",
+    title: "A file of the source that servers need is missing in the output.",
     why: "They refuse to load, or tokenize and prompt differently.",
 };
 
@@ -54,11 +54,10 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
     config(output, source, findings);
     for original in &source.side_files {
         let Some(copy) = output.side_files.iter().find(|file| file.name == original.name) else {
-            let message = format!("{} of the source is missing", shown(&original.name));
+            let message = format!("{} of the source is missing in the output", shown(&original.name));
             let finding = Finding::new(&SIDE_FILE_LOST, message).file(&original.name);
             // A README or a license is for people; no server misses it.
-            let is_document = !original.name.ends_with(".json") && !original.name.ends_with(".jinja");
-            findings.push(if is_document { finding.severity(Warning) } else { finding });
+            findings.push(if original.is_document() { finding.severity(Warning) } else { finding });
             continue;
         };
         if !is_same(copy, original)? {

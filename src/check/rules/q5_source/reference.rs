@@ -4,7 +4,7 @@ use crate::decode::QuantizedWeight;
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use crate::source::{CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, ScaleCount, ScaleRule};
-use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Clamping under the reference's scale is no fault: that scale is rounded, and may then be too small for the amax.
 pub(crate) static OUTSIDE_STEP: LintRule = LintRule {
@@ -41,10 +41,11 @@ pub(crate) fn outside_step(weight: &QuantizedWeight<'_>, found: &Comparison, fin
     let Occurrences { number, first } = found.outside;
     if number > 0 {
         let name = shown(&weight.codes.name);
-        let outside =
-            format!("{name}: {number} weights decode to more than half a step from the source, the first at {first:?}");
+        let weights = count(number as usize, "weight");
+        let decode = agree(number as usize, "decodes", "decode");
+        let outside = format!("{weights} {decode} to more than half a step from the source, the first at {first:?}");
         let (error, at) = (found.sums.max_error, found.sums.max_error_at);
-        let message = format!("{outside}; the largest error is {error:e} at {at:?}");
+        let message = format!("{name}: {outside}; the largest error is {error:e} at {at:?}");
         findings.push(Finding::new(&OUTSIDE_STEP, message).tensor(&weight.codes.name));
     }
 }
@@ -55,36 +56,46 @@ pub(crate) fn outside_step(weight: &QuantizedWeight<'_>, found: &Comparison, fin
 /// made them, which is no fault. Scales that were searched for, and those of a weight whose codes are the source's,
 /// are judged one by one.
 pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
-    let altered = |tensor: &CheckedTensor, why: String| {
+    // Each reason for one scale and for several.
+    let altered = |tensor: &CheckedTensor, one: &str, several: &str| {
         let ScaleCount { other, first, .. } = tensor.scales;
-        let name = shown(&tensor.name);
+        let (name, why) = (shown(&tensor.name), agree(other as usize, one, several));
         let message = format!("{name}: {other} of its scales, the first at position {first}, {why}");
         Finding::new(&SCALE_ALTERED, message).tensor(&tensor.name)
     };
     let by_majority = |tensor: &&CheckedTensor| tensor.scales.rule == ScaleRule::Majority;
     let (together, alone): (Vec<_>, Vec<_>) = tensors.iter().partition(by_majority);
     for tensor in alone.into_iter().filter(|tensor| tensor.scales.other > 0) {
-        let why = match tensor.scales.rule {
-            ScaleRule::Search => {
-                "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale"
-            }
-            ScaleRule::Absmax | ScaleRule::Majority => {
-                "are not the source's, though the codes are, and do not follow from the amax of their granules"
-            }
+        let (one, several) = match tensor.scales.rule {
+            ScaleRule::Search => (
+                "matches no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
+                "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
+            ),
+            ScaleRule::Absmax | ScaleRule::Majority => (
+                "is not the source's, though the codes are, and does not follow from the amax of its granule",
+                "are not the source's, though the codes are, and do not follow from the amax of their granules",
+            ),
         };
-        findings.push(altered(tensor, why.to_owned()));
+        findings.push(altered(tensor, one, several));
     }
     let following: u64 = together.iter().map(|tensor| tensor.scales.following).sum();
     let other: u64 = together.iter().map(|tensor| tensor.scales.other).sum();
     if following < other {
-        let all = following + other;
-        let message = format!("{other} of {all} scales do not follow from the amax of their granules");
+        let all = count((following + other) as usize, "scale");
+        let do_not = agree(
+            other as usize,
+            "does not follow from the amax of its granule",
+            "do not follow from the amax of their granules",
+        );
+        let message = format!("{other} of {all} {do_not}");
         findings.push(Finding::new(&SCALE_RULE, message));
         return;
     }
     for tensor in together.into_iter().filter(|tensor| tensor.scales.other > 0) {
-        let why = format!("do not follow from the amax of their granules, as {following} other scales do");
-        findings.push(altered(tensor, why));
+        let others =
+            format!("{} {}", count(following as usize, "other scale"), agree(following as usize, "does", "do"));
+        let one = format!("does not follow from the amax of its granule, as {others}");
+        findings.push(altered(tensor, &one, &format!("do not follow from the amax of their granules, as {others}")));
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) static LOST: LintRule = LintRule {
     name: "tensor-lost",
     severity: Error,
     strict: Error,
-    title: "A tensor of the source is missing.",
+    title: "A tensor of the source is missing in the output.",
     why: "The model is not complete.",
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn bytes_differ(tensor: &Tensor, at: u64) -> Finding {
 
 /// Returns the finding for a tensor of the source that the result does not have.
 pub(crate) fn lost(name: &str) -> Finding {
-    Finding::new(&LOST, format!("{} of the source is missing", shown(name))).tensor(name)
+    Finding::new(&LOST, format!("{} of the source is missing in the output", shown(name))).tensor(name)
 }
 
 /// Returns the finding for a tensor that the source does not have.

@@ -11,7 +11,7 @@ use crate::{Matrix, NonFinite, NonFiniteCount, Simd, SourceDtype};
 ///
 /// # Errors
 /// The first NaN or infinity of the run, in row-major order.
-pub fn absmax(source: Matrix, first_row: usize, bytes: &[u8], simd: Simd) -> Result<f32, NonFinite> {
+pub fn amax(source: Matrix, first_row: usize, bytes: &[u8], simd: Simd) -> Result<f32, NonFinite> {
     match source.dtype {
         SourceDtype::Bf16 => absmax_of::<Bf16>(source, first_row, bytes, simd),
         SourceDtype::F16 => absmax_of::<F16>(source, first_row, bytes, simd),
@@ -156,8 +156,8 @@ mod tests {
     fn the_sign_is_ignored() {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 2, columns: 3 };
         for simd in Simd::available() {
-            assert_eq!(absmax(source, 0, &bf16(&[1.0, -0.0, -3.5, 2.0, 0.0, 3.0]), simd), Ok(3.5));
-            assert_eq!(absmax(source, 0, &[], simd), Ok(0.0));
+            assert_eq!(amax(source, 0, &bf16(&[1.0, -0.0, -3.5, 2.0, 0.0, 3.0]), simd), Ok(3.5));
+            assert_eq!(amax(source, 0, &[], simd), Ok(0.0));
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
                 let mut values = [1f32; 133];
                 values[place] = -2.0;
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                assert_eq!(absmax(source, 0, &bytes, simd), Ok(2.0), "{place} {simd}");
+                assert_eq!(amax(source, 0, &bytes, simd), Ok(2.0), "{place} {simd}");
             }
         }
     }
@@ -180,7 +180,7 @@ mod tests {
         let bytes = bf16(&[1.0, 2.0, 3.0, 4.0, f32::NEG_INFINITY, f32::NAN]);
         for simd in Simd::available() {
             let error = NonFinite { row: 8, column: 1, value: f32::NEG_INFINITY };
-            assert_eq!(absmax(source, 7, &bytes, simd), Err(error));
+            assert_eq!(amax(source, 7, &bytes, simd), Err(error));
         }
     }
 }

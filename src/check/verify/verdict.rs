@@ -1,0 +1,75 @@
+//! The verdict on a result: how much of it was proven.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::report::{Finding, has_error};
+use crate::rules::q5_source::reference::SCALE_RULE;
+use crate::source::{CheckedAs, CheckedTensor};
+use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::text::count;
+
+/// The proof that a result has, from most to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every tensor follows from the source.
+    Proven,
+    /// Every weight is as close to the source as its codes and scales allow, and something else was not proven.
+    PartlyProven,
+    /// Nothing is wrong with structure and values; no source was at hand to compare them with.
+    StructureOnly,
+    /// No tensor is quantized, and none was dequantized.
+    NothingToProve,
+    /// A finding is an error.
+    AtFault,
+}
+
+impl Verdict {
+    /// Returns the verdict in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::PartlyProven => "partly proven",
+            Self::StructureOnly => "structure only",
+            Self::NothingToProve => "nothing to prove",
+            Self::AtFault => "at fault",
+        }
+    }
+
+    /// Gives the verdict on a result whose findings and tensors those are; `compared` where there was a source.
+    // A copy is no proof of a quantization: a recipe that took no layer would pass as proven.
+    pub(super) fn of(findings: &[Finding], tensors: &[CheckedTensor], compared: bool, unproven: &[String]) -> Self {
+        let is_result = |tensor: &CheckedTensor| tensor.storage.is_some() || tensor.action == CheckedAs::Dequantized;
+        if has_error(findings) {
+            Self::AtFault
+        } else if !tensors.iter().any(is_result) {
+            Self::NothingToProve
+        } else if !compared {
+            Self::StructureOnly
+        } else if unproven.is_empty() {
+            Self::Proven
+        } else {
+            Self::PartlyProven
+        }
+    }
+}
+
+/// Lists what a comparison with the source leaves unproven, each with the reason.
+pub(super) fn unproven(checkpoint: &Checkpoint, findings: &[Finding]) -> Vec<String> {
+    let mut unproven = Vec::new();
+    if findings.iter().any(|finding| *finding.rule == SCALE_RULE) {
+        let code = SCALE_RULE.code;
+        unproven.push(format!(
+            "the scales: they follow from more than the weights, or from no rule that is checked ({code})"
+        ));
+    }
+    // Scales of static activations are measured on data that no checkpoint holds.
+    let of_activations = |name: &str| name.ends_with(".input_scale") || name.ends_with(".input_global_scale");
+    let number = checkpoint.tensors.iter().filter(|tensor| of_activations(&tensor.name)).count();
+    if number > 0 {
+        let scales = count(number, "activation scale");
+        unproven.push(format!("{scales}: no weight gives them, only the data of a calibration"));
+    }
+    unproven
+}

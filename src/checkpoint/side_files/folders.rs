@@ -1,0 +1,109 @@
+//! Folders of side files: those of the modules that `modules.json` names, and that of further chat templates.
+
+use std::io;
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+
+use super::fate::{self, MODULES_FILE};
+use super::listed::{Listed, list};
+use super::sorted::{SideFileError, Sorted};
+use crate::source::SourceFile;
+
+/// The folder in which transformers keeps chat templates other than the default one.
+const CHAT_TEMPLATES: &str = "additional_chat_templates";
+
+/// Bytes of `modules.json` that are read at most: it has a line for each of a few modules.
+const MAX_MODULES: u64 = 1 << 20;
+
+/// Levels of folders below the checkpoint's directory; a router's modules lie two deep.
+const MAX_DEPTH: usize = 4;
+
+/// A folder that holds side files, by the first part of its path.
+#[derive(Debug)]
+pub(super) struct Folder {
+    name: String,
+    is_module: bool,
+}
+
+/// An entry of `modules.json`.
+#[derive(Deserialize)]
+struct ModuleEntry {
+    /// Folder of the module; empty for the model itself.
+    #[serde(default)]
+    path: String,
+}
+
+/// Returns the folders that the model names or that loaders look into, where they are there.
+pub(super) fn named(files: &[Listed]) -> Result<Vec<Folder>, SideFileError> {
+    let listing = files.iter().find(|file| file.name == MODULES_FILE);
+    let has_modules = listing.is_some();
+    let modules = match listing {
+        Some(file) => {
+            SourceFile::open(&file.path).and_then(|file| file.read_small(MAX_MODULES)).map_err(SideFileError::Source)?
+        }
+        None => Vec::new(),
+    };
+    // What is no such list names no folder: the file itself is copied as it is.
+    let modules: Vec<ModuleEntry> = serde_json::from_slice(&modules).unwrap_or_default();
+    let mut folders = vec![Folder { name: CHAT_TEMPLATES.to_owned(), is_module: false }];
+    for ModuleEntry { path } in modules {
+        // A path that leads elsewhere, or into a hidden folder, is nobody's module.
+        let mut parts = Path::new(&path).components();
+        if let Some(Component::Normal(first)) = parts.next()
+            && parts.all(|part| matches!(part, Component::Normal(_)))
+        {
+            let name = first.to_string_lossy().into_owned();
+            if !name.starts_with('.') && !folders.iter().any(|folder| folder.name == name) {
+                folders.push(Folder { name, is_module: true });
+            }
+        }
+    }
+    // sentence-transformers names them like this; a list that another tool has emptied does not make them useless.
+    let numbered = files.iter().filter(|_| has_modules).filter(|file| is_module_name(&file.name));
+    for file in numbered {
+        if !folders.iter().any(|folder| folder.name == file.name) {
+            folders.push(Folder { name: file.name.clone(), is_module: true });
+        }
+    }
+    Ok(folders)
+}
+
+/// Reports whether a name is like `1_Pooling` or `2_Dense`.
+fn is_module_name(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(number, kind)| {
+        !number.is_empty()
+            && number.bytes().all(|c| c.is_ascii_digit())
+            && kind.starts_with(|c: char| c.is_ascii_uppercase())
+    })
+}
+
+impl Folder {
+    /// Reports whether the entry of the checkpoint's directory is this folder.
+    pub(super) fn is_at(&self, entry: &Listed) -> bool {
+        entry.is_utf8 && entry.name == self.name && entry.is_dir()
+    }
+
+    /// Sorts the files of the folder and of those in it.
+    pub(super) fn sort_out(&self, folder: &Listed, sorted: &mut Sorted) -> Result<(), SideFileError> {
+        self.sort_out_at(folder, 1, sorted)
+    }
+
+    fn sort_out_at(&self, folder: &Listed, depth: usize, sorted: &mut Sorted) -> Result<(), SideFileError> {
+        let unreadable = |error: io::Error| SideFileError::Folder { name: folder.name.clone(), error };
+        let mut files = list(&folder.path).map_err(unreadable)?;
+        let has_safetensors = files.iter().any(|file| file.name.ends_with(".safetensors"));
+        for file in &mut files {
+            let is_hidden = file.name.starts_with('.');
+            file.name = format!("{}/{}", folder.name, file.name);
+            if self.is_module && depth < MAX_DEPTH && file.is_utf8 && !is_hidden && file.is_dir() {
+                self.sort_out_at(file, depth + 1, sorted)?;
+                continue;
+            }
+            let fate =
+                if self.is_module { fate::in_module(file, has_safetensors) } else { fate::in_chat_templates(file) };
+            sorted.take(file, fate)?;
+        }
+        Ok(())
+    }
+}
