@@ -5,29 +5,36 @@ mod args;
 mod diff;
 mod error;
 mod explain;
+mod failure;
 mod findings;
 mod init;
 mod inspect;
 mod interrupt;
+mod json;
 mod lint;
+mod manifest;
 mod next_steps;
+mod outputs;
 mod plan;
 mod progress;
 mod schemes;
 mod screen;
 mod source;
-
 mod table;
 mod tensor_stats;
 mod timings;
+mod usage;
 mod validate;
 mod verify;
+mod wrap;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Cli, Command};
+use failure::FailureOutput;
 use screen::Screen;
 
 use crate::check::on_all_processors;
@@ -36,15 +43,20 @@ use crate::check::on_all_processors;
 ///
 /// A crate that adds schemes calls this from its own `main` after `use its_schemes as _;`.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let screen = Screen::new(&cli.global);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let json = usage::asks_for_json(&arguments);
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error, &Screen::plain(json)),
+    };
+    let screen = Screen::new(&cli.global, json);
     let done = match &cli.command {
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
         Command::Plan(args) => plan::plan(args, &screen),
         Command::Explain(args) => explain::explain(args, &screen),
         Command::Validate(args) => validate::validate(args, &screen),
-        Command::Schema => schemes::schema(&screen),
+        Command::Schema(args) => outputs::schema(args, &screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
         Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
@@ -55,6 +67,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             screen.failure(&failure);
+            screen.failure_as_json(&FailureOutput::new(&failure, screen.take_diagnostics()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -37,7 +37,7 @@ pub use nearest::nearest;
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
-pub use text::RecipeText;
+pub use text::{RecipeText, TextPosition};
 
 /// A recipe that was read, validated against the schema and understood.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use crate::run::work::Work;
 
 pub use error::RunError;
 pub use manifest::Sha256Of;
+pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::RunOptions;
 pub use report::RunReport;
@@ -43,6 +44,7 @@ mod identity;
 mod journal;
 mod lock;
 mod manifest;
+mod manifest_size;
 mod observer;
 mod open_files;
 mod options;
@@ -187,7 +189,8 @@ impl StagedRun<'_> {
     fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
         let Self { plan, work, options, observer, .. } = *self;
         let mut bytes = output_bytes(plan);
-        destination.check_room(plan, bytes - bytes_of(plan, self.finished))?;
+        let manifest = options.manifest.then(|| manifest_size::size(plan, self.identity, options.sha256).bytes);
+        destination.check_room(plan, bytes - bytes_of(plan, self.finished), manifest)?;
         let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct)?;
 
         observer.phase(Phase::Converting);

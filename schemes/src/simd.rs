@@ -52,7 +52,10 @@ impl Simd {
         Self::available()[0]
     }
 
-    /// `portable`, `avx2`, `avx512`, `neon`.
+    /// The names of all instruction sets that there are, whatever the machine and the build.
+    pub const NAMES: [&'static str; 4] = ["portable", "avx2", "avx512", "neon"];
+
+    /// One of [`Simd::NAMES`].
     pub fn name(self) -> &'static str {
         match self.0 {
             InstructionSet::Portable => "portable",

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::decode::{Meter, QuantizedWeight, Shards};
@@ -26,7 +27,7 @@ pub use described::{DescribedTensor, Renamed, StoredAs, TensorDifference};
 pub use summary::{KindDifference, LayerDifference};
 
 /// The differences of two checkpoints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Difference {
     pub a: PathBuf,
     pub b: PathBuf,

@@ -35,6 +35,7 @@ pub use diff::{
 pub use lint::{lint, sarif};
 pub use open::CheckError;
 pub use pool::on_all_processors;
+pub use report::sarif as sarif_format;
 pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, ThresholdError, WorstBlock};
 pub use rules::RULES;
 pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};

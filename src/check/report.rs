@@ -3,7 +3,7 @@
 mod finding;
 mod lint_rule;
 mod quality;
-mod sarif;
+pub mod sarif;
 mod threshold;
 
 pub use finding::{Finding, Location};

@@ -5,6 +5,7 @@ mod verdict;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::content::ContentPass;
@@ -20,7 +21,7 @@ pub use kinds::KindQuality;
 pub use verdict::Verdict;
 
 /// The outcome of a proof.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verification {
     /// The directory of the result.
     pub output: PathBuf,

@@ -1,7 +1,7 @@
 //! The reasons for which a directory is refused as a checkpoint.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
 use crate::header::{HeaderError, Impostor};
@@ -71,6 +71,32 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Returns the directory or file that is at fault, a file of the checkpoint by its name alone; `None` where no one
+    /// file is.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Missing { dir }
+            | Self::NotDirectory { dir }
+            | Self::Unreadable { dir, .. }
+            | Self::NoWeights { dir }
+            | Self::OtherWeights { dir, .. }
+            | Self::NoIndex { dir, .. }
+            | Self::SingleAndIndex { dir } => Some(dir),
+            Self::Index(_)
+            | Self::MissingShards { .. }
+            | Self::WrongShard { .. }
+            | Self::GhostTensors { .. }
+            | Self::Unlisted { .. } => Some(Path::new(INDEX_FILE)),
+            Self::Header { error: HeaderError::Source(error), .. }
+            | Self::SideFile(SideFileError::Source(error))
+            | Self::Source(error) => Some(error.path()),
+            Self::Header { shard, .. } => Some(Path::new(shard)),
+            Self::Config(_) => Some(Path::new("config.json")),
+            Self::Adapter { dir } | Self::MistralForm { dir, .. } => Some(dir),
+            Self::Duplicates { .. } | Self::NoTensors | Self::SideFile(_) | Self::UnmergedLora { .. } => None,
+        }
+    }
+
     /// Returns what to do about the error, one line each.
     pub fn help(&self) -> Vec<String> {
         const LFS: &str = "fetch the real file with `git lfs pull`";

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::source::{SourceError, SourceFile};
-use crate::text::{sentence, shown};
+use crate::text::{exact, human, sentence, shown};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -47,11 +47,11 @@ pub struct HeaderTensor {
 pub enum HeaderError {
     #[error("the file is {what}, not a safetensors file")]
     NotSafetensors { what: Impostor },
-    #[error("the file has {size} bytes: too short for a safetensors header")]
+    #[error("the file has {}: too short for a safetensors header", exact(*size))]
     TooShort { size: u64 },
-    #[error("the header is too large: {length} bytes, the limit is {MAX_HEADER}")]
+    #[error("the header is too large: {}, the limit is {}", human(*length), human(MAX_HEADER))]
     TooLarge { length: u64 },
-    #[error("the file is truncated: its header has {length} bytes, the file only {size}")]
+    #[error("the file is truncated: its header has {}, the file only {}", exact(*length), exact(*size))]
     PastEnd { length: u64, size: u64 },
     #[error("the header is not UTF-8: byte {at}")]
     NotUtf8 { at: usize },
@@ -68,17 +68,19 @@ pub enum HeaderError {
     #[error("tensor {}: its {dtype} elements end inside a byte (sub-byte size mismatch)", shown(tensor))]
     SubByte { tensor: String, dtype: Dtype },
     #[error(
-        "tensor {}: size mismatch: shape {shape:?} of {dtype} takes {expected} bytes, its offsets {found}",
-        shown(tensor)
+        "tensor {}: size mismatch: shape {shape:?} of {dtype} takes {}, its offsets {}",
+        shown(tensor),
+        exact(*expected),
+        exact(*found)
     )]
     SizeMismatch { tensor: String, dtype: Dtype, shape: Vec<usize>, expected: u64, found: u64 },
     #[error("tensor {}: its byte range overlaps that of tensor {}", shown(tensor), shown(other))]
     Overlap { tensor: String, other: String },
-    #[error("tensor {}: a hole of {bytes} bytes lies before its offset", shown(tensor))]
+    #[error("tensor {}: a hole of {} lies before its offset", shown(tensor), exact(*bytes))]
     Hole { tensor: String, bytes: u64 },
     #[error("the file is truncated: its tensors end at byte {expected}, the file at {size}")]
     Truncated { expected: u128, size: u64 },
-    #[error("{bytes} trailing bytes follow the last tensor")]
+    #[error("the file goes on for {} after its last tensor", exact(*bytes))]
     Trailing { bytes: u64 },
     #[error(transparent)]
     Source(SourceError),

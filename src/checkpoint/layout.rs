@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde::Serialize;
 
 use crate::header::MAX_HEADER;
-use crate::text::shown;
+use crate::text::{human, shown};
 
 /// The file name of a checkpoint with a single shard.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -57,8 +57,10 @@ pub enum LayoutError {
     #[error("{}: the size of tensor {} overflows or ends inside a byte", shown(file), shown(tensor))]
     Size { file: String, tensor: String },
     #[error(
-        "{}: {tensors} tensors make a header of {bytes} bytes, more than the {MAX_HEADER} that readers accept",
-        shown(file)
+        "{}: {tensors} tensors make a header of {}, more than the {} that readers accept",
+        shown(file),
+        human(*bytes),
+        human(MAX_HEADER)
     )]
     HeaderTooLarge { file: String, tensors: usize, bytes: u64 },
 }

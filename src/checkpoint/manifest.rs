@@ -6,12 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::{Crc64, parts_of, whole};
 use crate::header::{Header, HeaderError};
 use crate::progress::ProgressSink;
 use crate::source::{SourceError, SourceFile};
+use crate::text::exact;
 
 /// The manifest's file name in the output directory.
 pub const MANIFEST_FILE: &str = "qwen-fp8-manifest.json";
@@ -128,7 +130,7 @@ pub struct ActionRecord {
 }
 
 /// The NaNs and infinities of a weight that went into the output.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NonFiniteRecord {
     pub nan: u64,
     pub infinite: u64,
@@ -139,7 +141,7 @@ pub struct NonFiniteRecord {
 }
 
 /// One difference between an output and its manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Mismatch {
     pub file: String,
     /// The tensor that differs; `None` where the file as a whole, or its header, does.
@@ -217,7 +219,7 @@ impl ManifestFile {
             Err(error) => return vec![mismatch(None, error.to_string())],
         };
         if file.size() != self.size {
-            return vec![mismatch(None, format!("it has {} bytes, not {}", file.size(), self.size))];
+            return vec![mismatch(None, format!("it has {}, not {}", exact(file.size()), exact(self.size)))];
         }
         let (names, lengths) = match self.parts(&file) {
             Ok(parts) => parts,

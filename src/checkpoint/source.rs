@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::text::os_hints;
-use crate::text::shown_path;
+use crate::text::{apart, os_hints, shown_path};
 
 /// The state of a file: where any field differs, the file is not the one that the plan was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub enum SourceError {
     LinkLoop { path: PathBuf },
     #[error("{} is not a regular file but a {kind}", shown_path(path))]
     NotRegular { path: PathBuf, kind: &'static str },
-    #[error("{} has {size} bytes, more than the limit of {limit}", shown_path(path))]
+    #[error("{} is too large: it has {}, and the limit is {}", shown_path(path), apart(*size, *limit)[0], apart(*size, *limit)[1])]
     TooLarge { path: PathBuf, size: u64, limit: u64 },
     #[error("{} changed while it was being read: {what}", shown_path(path))]
     Changed { path: PathBuf, what: &'static str },
@@ -51,6 +50,19 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Missing { path }
+            | Self::Dangling { path, .. }
+            | Self::LinkLoop { path }
+            | Self::NotRegular { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::Changed { path, .. }
+            | Self::Io { path, .. } => path,
+        }
+    }
+
     /// Returns what can be done about the error.
     pub fn help(&self) -> Option<&'static str> {
         match self {
@@ -242,7 +254,7 @@ mod tests {
         assert!(refusal(&at("nothing")).ends_with("is missing"));
         assert_eq!(SourceFile::open(&at("link")).unwrap().read_small(5).unwrap(), b"12345");
         let error = SourceFile::open(&at("link")).unwrap().read_small(4).unwrap_err().to_string();
-        assert!(error.ends_with("has 5 bytes, more than the limit of 4"), "{error}");
+        assert!(error.ends_with("is too large: it has 5 B, and the limit is 4 B"), "{error}");
     }
 
     #[test]

@@ -5,9 +5,14 @@ use std::path::{Path, PathBuf};
 
 use qwen_fp8_schemes::Simd;
 
-use super::args::{ApplyArgs, Sha256Files};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::args::ApplyArgs;
 use super::error::CommandError;
 use super::interrupt::Interrupt;
+use super::json::JsonOutput;
+use super::manifest;
 use super::next_steps;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
@@ -15,7 +20,24 @@ use super::tensor_stats;
 use super::timings;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
-use crate::run::{LeftBehind, RunError, RunOptions, RunReport, Sha256Of, run};
+use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run};
+
+/// The outcome of a run, and what it was made from.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ApplyOutput<'a> {
+    /// The directory that was written.
+    output: String,
+    /// The recipe's file.
+    recipe: String,
+    /// The directory of the source.
+    source: String,
+    #[serde(flatten)]
+    report: &'a RunReport,
+}
+
+impl JsonOutput for ApplyOutput<'_> {
+    const TITLE: &'static str = "Output of `qwen-fp8 apply --json`";
+}
 
 pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandError> {
     let simd = simd(args.simd.as_deref())?;
@@ -28,8 +50,9 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
     options.restart = args.restart && !args.resume;
-    options.manifest = !args.no_manifest;
-    options.sha256 = sha256(args.sha256);
+    let sha256 = manifest::wanted(&args.manifest);
+    options.manifest = sha256.is_some();
+    options.sha256 = sha256.unwrap_or_default();
     say_side_files(&plan, screen);
     let progress = ProgressReporter::of_run(screen);
     let report = run(&plan, &output, &options, &progress)
@@ -43,7 +66,12 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     if let Some(lines) = next_steps::lines(&plan, &output) {
         screen.say(&lines);
     }
-    if args.json { screen.json(&report) } else { Ok(()) }
+    if !args.json {
+        return Ok(());
+    }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (recipe, source) = (text(&args.source.recipe), text(&plan.checkpoint.dir));
+    screen.json(&ApplyOutput { output: text(&output), recipe, source, report: &report })
 }
 
 /// Names the files that are left out, and the code that is copied.
@@ -86,11 +114,6 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
     help
 }
 
-fn sha256(of: Option<Sha256Files>) -> Sha256Of {
-    use Sha256Files::{All, Output, Source};
-    Sha256Of { output: matches!(of, Some(Output | All)), source: matches!(of, Some(Source | All)) }
-}
-
 fn output(args: &ApplyArgs, plan: &Plan) -> Result<PathBuf, CommandError> {
     args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from)).ok_or_else(|| {
         CommandError::Input(
@@ -104,7 +127,14 @@ fn simd(name: Option<&str>) -> Result<Simd, CommandError> {
     let available = Simd::available();
     available.iter().copied().find(|simd| simd.name() == name).ok_or_else(|| {
         let names: Vec<&str> = available.iter().map(|simd| simd.name()).collect();
-        CommandError::Run(format!("this machine has no `{}`; it has {}", name.escape_debug(), names.join(", ")))
+        let names = names.join(", ");
+        if Simd::NAMES.contains(&name) {
+            CommandError::Run(format!("this machine has no `{name}`; it has {names}"))
+        } else {
+            let all = Simd::NAMES.join(", ");
+            CommandError::Run(format!("no instruction set is called {}: there are {all}", shown(name)))
+                .with_help(&[format!("this machine has {names}; without `--simd` the best of them is taken")])
+        }
     })
 }
 

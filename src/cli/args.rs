@@ -23,7 +23,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is 
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {
-    /// Print errors only
+    /// Print errors only; what you asked for as a file or as JSON is printed all the same
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
 
@@ -55,8 +55,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Check recipes; no checkpoint is needed
     Validate(ValidateArgs),
-    /// Print the JSON Schema of recipes, for editors
-    Schema,
+    /// Print the JSON Schema of recipes, for editors, or of a command's JSON, for programs
+    Schema(SchemaArgs),
     /// List the schemes, or show one of them
     Schemes(SchemesArgs),
     /// Show the content of a checkpoint, by layer kind and dtype
@@ -136,12 +136,26 @@ pub(super) struct ApplyArgs {
     #[arg(long)]
     pub(super) restart: bool,
 
+    #[command(flatten)]
+    pub(super) manifest: ManifestArgs,
+
+    /// Show the times of the run and its slowest tensors
+    #[arg(long)]
+    pub(super) timings: bool,
+
+    /// Print the run's report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManifestArgs {
     /// Do not write qwen-fp8-manifest.json
     #[arg(long)]
     pub(super) no_manifest: bool,
 
-    /// Put SHA-256 sums of the output's files, the source's, or both into the manifest; the files are read again
-    /// [default: output]
+    /// Put SHA-256 sums of the output's files, the source's, or both into the manifest; `apply` reads the files again
+    /// for it [default: output]
     #[arg(
         long,
         value_enum,
@@ -152,14 +166,6 @@ pub(super) struct ApplyArgs {
         conflicts_with = "no_manifest"
     )]
     pub(super) sha256: Option<Sha256Files>,
-
-    /// Show the times of the run and its slowest tensors
-    #[arg(long)]
-    pub(super) timings: bool,
-
-    /// Print the run's report as JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -173,6 +179,9 @@ pub(super) enum Sha256Files {
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) source: SourceArgs,
+
+    #[command(flatten)]
+    pub(super) manifest: ManifestArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -198,6 +207,32 @@ pub(super) struct ValidateArgs {
     /// The recipes to check
     #[arg(value_name = "RECIPE", required = true)]
     pub(super) recipes: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// The output whose schema to print; `error` is what any command prints as JSON where it fails [default: recipes]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(super) output: Option<OutputName>,
+}
+
+/// The outputs that have a schema: a command's, or that of every failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputName {
+    Apply,
+    Diff,
+    Error,
+    Explain,
+    Inspect,
+    Lint,
+    Plan,
+    Schemes,
+    SchemesTest,
+    Validate,
+    Verify,
 }
 
 #[derive(Debug, Args)]
@@ -290,20 +325,36 @@ pub(super) struct LintArgs {
     #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
     pub(super) model: Option<String>,
 
-    /// The output format
-    #[arg(long, value_enum, default_value = "text")]
-    pub(super) format: LintFormat,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 
     /// List the rules instead, as a table in Markdown
-    #[arg(long, conflicts_with_all = ["model", "format"])]
+    #[arg(long, conflicts_with_all = ["model", "format", "json"])]
     pub(super) rules: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct FormatArgs {
+    /// The output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: ReportFormat,
+
+    /// Print JSON, as `--format json` does
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LintFormat {
+pub(super) enum ReportFormat {
     Text,
     Json,
     Sarif,
+}
+
+impl FormatArgs {
+    pub(super) fn format(&self) -> ReportFormat {
+        if self.json { ReportFormat::Json } else { self.format }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::args::DiffArgs;
 use super::error::CommandError;
+use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
@@ -16,13 +17,17 @@ const NAMES: usize = 10;
 /// The number of characters that are shown of a value.
 const VALUE: usize = 60;
 
+impl JsonOutput for Difference {
+    const TITLE: &'static str = "Output of `qwen-fp8 diff --json`";
+}
+
 pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
     let (a, b) = (checkpoint_dir(&args.a)?, checkpoint_dir(&args.b)?);
     let difference = check::diff(&a, &b, &ProgressReporter::of_check(screen))?;
     if args.json {
         screen.json(&difference)?;
     } else {
-        screen.data(&text(&difference, args.top))?;
+        screen.report(&text(&difference, args.top))?;
     }
     if args.exit_code && !difference.same { Err(CommandError::Reported) } else { Ok(()) }
 }

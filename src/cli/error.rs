@@ -1,4 +1,13 @@
-//! The failure of a command: a message for people and an exit code.
+//! The failure of a command: a message for people, advice, the files it is about, and an exit code.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use crate::check::CheckError;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::ManifestError;
+use crate::checkpoint::source::SourceError;
+use crate::run::RunError;
 
 /// The reason why a command did not do what was asked, which decides the exit code.
 #[derive(Debug)]
@@ -13,27 +22,56 @@ pub(super) enum CommandError {
     Run(String),
     /// A signal such as Ctrl-C ended the run; the exit code names the signal.
     Interrupted(String, u8),
+    /// One of these, with what is known beside its message.
+    Detailed(Box<CommandError>, FailureDetails),
+}
+
+/// What is known of a failure beside its message.
+#[derive(Debug, Default)]
+pub(super) struct FailureDetails {
+    /// Advice, one line each.
+    pub(super) help: Vec<String>,
+    /// The file or directory that it is about.
+    pub(super) file: Option<PathBuf>,
 }
 
 impl CommandError {
     /// Puts the blame on the recipe or the checkpoint.
-    pub(super) fn input(error: &dyn std::error::Error) -> Self {
-        Self::Input(with_sources(error))
+    pub(super) fn input(error: &(dyn Error + 'static)) -> Self {
+        Self::Input(with_sources(error)).about(file_of(error))
     }
 
     /// Puts the blame on the run.
-    pub(super) fn run(error: &dyn std::error::Error) -> Self {
-        Self::Run(with_sources(error))
+    pub(super) fn run(error: &(dyn Error + 'static)) -> Self {
+        Self::Run(with_sources(error)).about(file_of(error))
     }
 
     /// Adds hints below the message, one line each.
     pub(super) fn with_help(self, help: &[String]) -> Self {
-        let lines: String = help.iter().map(|line| format!("\n  = help: {line}")).collect();
+        if help.is_empty() { self } else { self.detailed(|details| details.help.extend_from_slice(help)) }
+    }
+
+    fn about(self, file: Option<&Path>) -> Self {
+        match file {
+            Some(file) => self.detailed(|details| details.file = Some(file.to_owned())),
+            None => self,
+        }
+    }
+
+    fn detailed(self, add: impl FnOnce(&mut FailureDetails)) -> Self {
+        let (bare, mut details) = match self {
+            Self::Detailed(bare, details) => (bare, details),
+            bare => (Box::new(bare), FailureDetails::default()),
+        };
+        add(&mut details);
+        Self::Detailed(bare, details)
+    }
+
+    /// The failure without its details, and the details where there are any.
+    pub(super) fn parts(&self) -> (&Self, Option<&FailureDetails>) {
         match self {
-            Self::Input(text) => Self::Input(text + &lines),
-            Self::Run(text) => Self::Run(text + &lines),
-            Self::Interrupted(text, code) => Self::Interrupted(text + &lines, code),
-            Self::Reported | Self::Unproven(_) => self,
+            Self::Detailed(bare, details) => (bare, Some(details)),
+            bare => (bare, None),
         }
     }
 
@@ -42,12 +80,13 @@ impl CommandError {
             Self::Input(_) | Self::Reported => 1,
             Self::Run(_) => 2,
             Self::Interrupted(_, code) | Self::Unproven(code) => *code,
+            Self::Detailed(bare, _) => bare.exit_code(),
         }
     }
 }
 
 /// An error and its causes, one after the other on one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
+fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -58,4 +97,21 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The file or directory that an error is about, where it is of a kind that names one.
+fn file_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Path> {
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        error.path()
+    } else if let Some(error) = error.downcast_ref::<SourceError>() {
+        Some(error.path())
+    } else if let Some(error) = error.downcast_ref::<CheckpointError>() {
+        error.path()
+    } else {
+        match (error.downcast_ref::<CheckError>(), error.downcast_ref::<ManifestError>()) {
+            (Some(CheckError::Open(error) | CheckError::Source(error)), _) => error.path(),
+            (Some(CheckError::Read(error)), _) | (None, Some(ManifestError::Source(error))) => Some(error.path()),
+            _ => None,
+        }
+    }
 }

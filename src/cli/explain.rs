@@ -2,11 +2,25 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::args::ExplainArgs;
 use super::error::CommandError;
+use super::json::JsonOutput;
 use super::screen::Screen;
 use crate::checkpoint::text::{shown, unquoted};
 use crate::plan::explain::{Explanation, explain as explain_tensor};
+
+/// The tensor, or the tensors of the module.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ExplainOutput {
+    tensors: Vec<Explanation>,
+}
+
+impl JsonOutput for ExplainOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 explain --json`";
+}
 
 pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), CommandError> {
     let plan = super::source::plan(&args.source, screen)?;
@@ -16,10 +30,10 @@ pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), Command
             .with_help(&[format!("the nearest are {}", near.join(", "))])
     })?;
     if args.json {
-        return screen.json(&found);
+        return screen.json(&ExplainOutput { tensors: found });
     }
     let texts: Vec<String> = found.iter().map(|explanation| render(explanation, &args.source.recipe)).collect();
-    screen.data(&texts.join("\n"))
+    screen.report(&texts.join("\n"))
 }
 
 fn render(explanation: &Explanation, recipe: &Path) -> String {

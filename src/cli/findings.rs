@@ -1,6 +1,7 @@
 //! The report of `lint` and `verify`: findings grouped by rule, and errors that prevent a verdict.
 
 use super::error::CommandError;
+use super::screen::Screen;
 use crate::check::{CheckError, Finding, Severity};
 use crate::checkpoint::text::count;
 
@@ -41,6 +42,15 @@ pub(super) fn render(findings: &[Finding], all: bool) -> String {
         }
     }
     text
+}
+
+/// Writes the report `all` to stdout; of the findings only the errors under `--quiet`.
+pub(super) fn report(findings: &[Finding], all: impl FnOnce() -> String, screen: &Screen) -> Result<(), CommandError> {
+    if !screen.quiet {
+        return screen.report(&all());
+    }
+    let errors: Vec<Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).cloned().collect();
+    screen.data(&render(&errors, screen.verbose))
 }
 
 /// The number of findings of each severity, such as `2 errors, 1 warning`.

@@ -1,36 +1,93 @@
 //! `qwen-fp8 inspect`: the content of a checkpoint, by layer kind and dtype.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::args::InspectArgs;
 use super::error::CommandError;
+use super::json::JsonOutput;
 use super::screen::Screen;
 use super::source::open_checkpoint;
 use super::table::{Align, TextTable};
+
 use crate::checkpoint::text::{count, grouped, human, unquoted};
+use crate::checkpoint::{Checkpoint, KindSummary};
+
+/// The content of a checkpoint.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct InspectOutput {
+    directory: String,
+    architectures: Vec<String>,
+    /// The way in which it is quantized already; null where it is not.
+    quantized: Option<String>,
+    /// The number of tensors.
+    tensors: usize,
+    /// Bytes of all tensors.
+    bytes: u64,
+    shards: Vec<InspectedShard>,
+    kinds: Vec<InspectedKind>,
+    side_files: Vec<String>,
+    /// Files that `apply` would not copy.
+    left_out: Vec<LeftOutFile>,
+}
+
+impl JsonOutput for InspectOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 inspect --json`";
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct InspectedShard {
+    name: String,
+    bytes: u64,
+}
+
+/// The tensors of one layer kind and dtype.
+#[derive(Debug, Serialize, JsonSchema)]
+struct InspectedKind {
+    kind: &'static str,
+    dtype: String,
+    tensors: u64,
+    parameters: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LeftOutFile {
+    name: String,
+    why: String,
+}
+
+impl InspectOutput {
+    fn new(checkpoint: &Checkpoint, kinds: &[KindSummary], bytes: u64) -> Self {
+        let shards = checkpoint.shards.iter();
+        let left_out = checkpoint.left_out.iter();
+        Self {
+            directory: checkpoint.dir.to_string_lossy().into_owned(),
+            architectures: checkpoint.config.architectures().iter().map(ToString::to_string).collect(),
+            quantized: checkpoint.quantized.clone(),
+            tensors: checkpoint.tensors.len(),
+            bytes,
+            shards: shards.map(|shard| InspectedShard { name: shard.name.clone(), bytes: shard.size }).collect(),
+            kinds: kinds.iter().map(InspectedKind::new).collect(),
+            side_files: checkpoint.side_files.iter().map(|file| file.name.clone()).collect(),
+            left_out: left_out.map(|(name, why)| LeftOutFile { name: name.clone(), why: why.to_string() }).collect(),
+        }
+    }
+}
+
+impl InspectedKind {
+    fn new(kind: &KindSummary) -> Self {
+        let &KindSummary { kind, dtype, tensors, parameters, bytes } = kind;
+        Self { kind: kind.name(), dtype: format!("{dtype:?}"), tensors, parameters, bytes }
+    }
+}
 
 pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), CommandError> {
     let checkpoint = open_checkpoint(&args.model)?;
     let kinds = checkpoint.by_layer_kind();
     let bytes: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
     if args.json {
-        return screen.json(&json!({
-            "directory": checkpoint.dir.to_string_lossy(),
-            "architectures": checkpoint.config.architectures(),
-            "quantized": checkpoint.quantized,
-            "tensors": checkpoint.tensors.len(),
-            "bytes": bytes,
-            "shards": checkpoint.shards.iter().map(|shard| json!({ "name": shard.name, "bytes": shard.size })).collect::<Vec<_>>(),
-            "kinds": kinds.iter().map(|kind| json!({
-                "kind": kind.kind.name(),
-                "dtype": kind.dtype,
-                "tensors": kind.tensors,
-                "parameters": kind.parameters,
-                "bytes": kind.bytes,
-            })).collect::<Vec<_>>(),
-            "side_files": checkpoint.side_files.iter().map(|file| &file.name).collect::<Vec<_>>(),
-            "left_out": checkpoint.left_out.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
-        }));
+        return screen.json(&InspectOutput::new(&checkpoint, &kinds, bytes));
     }
     let mut table = TextTable::new(&[
         ("kind", Align::Left),
@@ -50,7 +107,7 @@ pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), Command
     }
     let architectures: Vec<String> =
         checkpoint.config.architectures().iter().map(|name| unquoted(name).to_string()).collect();
-    screen.data(&format!(
+    screen.report(&format!(
         "{}: {}, {} ({} bytes), {}; {}\n{}\n{}",
         if architectures.is_empty() { "no architecture named".to_owned() } else { architectures.join(", ") },
         count(checkpoint.tensors.len(), "tensor"),

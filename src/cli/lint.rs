@@ -1,28 +1,45 @@
 //! `qwen-fp8 lint`: the structure of anybody's quantized checkpoint.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::args::{LintArgs, LintFormat};
+use super::args::{LintArgs, ReportFormat};
 use super::error::CommandError;
-use super::findings::{fail_on_errors, render, verdict};
+use super::findings::{fail_on_errors, render, report, verdict};
+use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
-use crate::check::{self, RULES};
+use crate::check::{self, Finding, RULES};
+
+/// The findings about a checkpoint.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LintOutput {
+    directory: String,
+    findings: Vec<Finding>,
+}
+
+impl JsonOutput for LintOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 lint --json`";
+}
 
 pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError> {
     let model = match &args.model {
         Some(model) if !args.rules => model,
-        _ => return screen.data(&rules()),
+        _ => return if screen.quiet { Ok(()) } else { screen.data(&rules()) },
     };
     let dir = checkpoint_dir(model)?;
     let findings = check::lint(&dir, &ProgressReporter::of_check(screen))?;
-    match args.format {
-        LintFormat::Text => screen.data(&format!("{}{}\n", render(&findings, screen.verbose), verdict(&findings)))?,
-        LintFormat::Json => screen.json(&json!({ "directory": dir.to_string_lossy(), "findings": findings }))?,
-        LintFormat::Sarif => screen.json(&check::sarif(&findings, &dir))?,
+    let failed = fail_on_errors(&findings);
+    match args.format.format() {
+        ReportFormat::Text => {
+            let all = || format!("{}{}\n", render(&findings, screen.verbose), verdict(&findings));
+            report(&findings, all, screen)?;
+        }
+        ReportFormat::Json => screen.json(&LintOutput { directory: dir.to_string_lossy().into_owned(), findings })?,
+        ReportFormat::Sarif => screen.document(&check::sarif(&findings, &dir))?,
     }
-    fail_on_errors(&findings)
+    failed
 }
 
 fn rules() -> String {

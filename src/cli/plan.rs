@@ -2,16 +2,28 @@
 
 use super::args::PlanArgs;
 use super::error::CommandError;
+use super::json::JsonOutput;
+use super::manifest;
 use super::screen::Screen;
 use super::table::{Align, TextTable};
-use crate::checkpoint::text::{count, grouped, human, unquoted};
+use crate::checkpoint::manifest::MANIFEST_FILE;
+use crate::checkpoint::text::{count, exact, grouped, human, unquoted};
 use crate::plan::summary::{Row, RowAction, Summary, TensorForm};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
+use crate::run::manifest_size;
+
+impl JsonOutput for Summary {
+    const TITLE: &'static str = "Output of `qwen-fp8 plan --json`";
+}
 
 pub(super) fn plan(args: &PlanArgs, screen: &Screen) -> Result<(), CommandError> {
-    let summary = Summary::of(&super::source::plan(&args.source, screen)?);
-    if args.json { screen.json(&summary) } else { screen.data(&render(&summary)) }
+    let plan = super::source::plan(&args.source, screen)?;
+    let mut summary = Summary::of(&plan);
+    if let Some(sha256) = manifest::wanted(&args.manifest) {
+        summary = summary.with_manifest(manifest_size(&plan, sha256).map_err(|error| CommandError::run(&error))?);
+    }
+    if args.json { screen.json(&summary) } else { screen.report(&render(&summary)) }
 }
 
 fn render(summary: &Summary) -> String {
@@ -26,17 +38,19 @@ fn render(summary: &Summary) -> String {
     }
     text.push_str(&files(summary));
     text.push_str(&format!(
-        "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {} bytes, {:.1} % {}\n{}",
+        "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {}, {:.1} % {}\noutput directory: {}{}\n{}",
         count(summary.quantized_tensors, "tensor"),
         if_any(summary.passed_through_tensors, "passed through"),
         if_any(summary.dequantized_tensors, "decoded"),
         summary.copied_tensors,
         summary.format,
         if summary.on_nonfinite == NonFinitePolicy::Keep { "; NaN and infinities are kept" } else { "" },
-        grouped(summary.source_bytes),
-        grouped(summary.output_bytes),
+        human(summary.source_bytes),
+        human(summary.output_bytes),
         summary.saved_share.abs() * 100.0,
         if summary.saved_share < 0.0 { "more" } else { "saved" },
+        bound(summary),
+        exact(summary.directory_bytes),
         parallel(&summary.tensor_parallel),
     ));
     text
@@ -68,26 +82,21 @@ fn section(rows: &[Row]) -> String {
 
     let mut lines = folded(rows);
     lines.sort_by_key(|line| line.stem);
-    let mut table = TextTable::new(&[
-        ("", Align::Left),
-        ("", Align::Right),
-        ("", Align::Left),
-        ("", Align::Left),
-        ("", Align::Left),
-    ]);
+    let columns = [("", Align::Left), ("×", Align::Right), ("", Align::Left), ("", Align::Left), ("", Align::Left)];
+    let mut table = TextTable::new(&columns).titled_by(2);
     for line in &lines {
         let name = unquoted(&line.name).to_string();
         table.row([line.row.kind.to_owned(), line.count.to_string(), name, line.before.clone(), after(line.row)]);
     }
-    let table = table.render();
     let mut stem = "";
-    // The first line is the header.
-    for (line, cells) in lines.iter().zip(table.lines().skip(1)) {
+    // The first block is the header.
+    for (line, cells) in lines.iter().zip(table.blocks(4).iter().skip(1)) {
         if line.stem != stem {
             text.push_str(&format!("  {}\n", unquoted(line.stem)));
             stem = line.stem;
         }
-        text.push_str(&format!("  {}{cells}\n", if stem.is_empty() { "" } else { "  " }));
+        let indent = if stem.is_empty() { "  " } else { "    " };
+        cells.lines().for_each(|line| text.push_str(&format!("{indent}{line}\n")));
     }
     text
 }
@@ -166,8 +175,17 @@ fn files(summary: &Summary) -> String {
         let bytes = summary.side_files.iter().map(|file| file.bytes).sum();
         table.row([format!("{} as they are", count(copied, "side file")), String::new(), grouped(bytes)]);
     }
-    table.row(["all".to_owned(), String::new(), grouped(summary.directory_bytes)]);
+    let bound = bound(summary);
+    if let Some(manifest) = summary.manifest {
+        table.row([MANIFEST_FILE.to_owned(), String::new(), format!("{bound}{}", grouped(manifest.bytes))]);
+    }
+    table.row(["all".to_owned(), String::new(), format!("{bound}{}", grouped(summary.directory_bytes))]);
     table.render()
+}
+
+/// The words before a size that includes the manifest's.
+fn bound(summary: &Summary) -> &'static str {
+    if summary.manifest.is_some_and(|manifest| manifest.at_most) { "at most " } else { "" }
 }
 
 /// `tensor parallel: fits 1, 2, 4; not 8`, and why.

@@ -1,19 +1,24 @@
-//! `qwen-fp8 schemes` and `qwen-fp8 schema`: the schemes of this build, for people and for editors.
+//! `qwen-fp8 schemes`: the schemes of this build.
 
 mod conformance;
 mod named;
 
 use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, registered};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(super) use self::conformance::SchemesTestOutput;
 use self::named::named;
 use super::args::{SchemesArgs, SchemesCommand};
 use super::error::CommandError;
+use super::json::JsonOutput;
 use super::screen::Screen;
 use super::table::{Align, TextTable};
+use super::wrap::{broken, width_of_stdout};
+use crate::checkpoint::text::grouped;
 use crate::plan::format::{format_name, wire_format};
-use crate::recipe::{options_schema, recipe_schema};
+use crate::recipe::options_schema;
 
 /// Width of prose, in columns of a terminal.
 const WIDTH: usize = 100;
@@ -21,8 +26,32 @@ const WIDTH: usize = 100;
 /// The weight for which a scheme's tensors are shown.
 const SAMPLE: Matrix = Matrix { dtype: SourceDtype::Bf16, rows: 4096, columns: 12288 };
 
-pub(super) fn schema(screen: &Screen) -> Result<(), CommandError> {
-    screen.json(&recipe_schema())
+/// The schemes of this build, or the one that was named.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SchemesOutput {
+    schemes: Vec<SchemeDescription>,
+}
+
+impl JsonOutput for SchemesOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 schemes --json`";
+}
+
+/// A scheme: its options, its servers, and what it stores.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SchemeDescription {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    summary: &'static str,
+    /// False where it leaves tensors as they are, or decodes them.
+    quantizes: bool,
+    /// The servers that have kernels for it.
+    servers: &'static [&'static str],
+    /// The oldest GPU generation that serves it, and what newer ones do better.
+    gpu: &'static str,
+    /// The JSON Schema of its options.
+    options: Value,
+    /// What it stores for a BF16 weight of 4096 x 12288 under the default options.
+    layout: Vec<StoredTensor>,
 }
 
 pub(super) fn schemes(args: &SchemesArgs, screen: &Screen) -> Result<(), CommandError> {
@@ -30,7 +59,7 @@ pub(super) fn schemes(args: &SchemesArgs, screen: &Screen) -> Result<(), Command
         return conformance::test(args, screen);
     }
     match &args.name {
-        None if args.json => screen.json(&registered().into_iter().map(described).collect::<Vec<_>>()),
+        None if args.json => screen.json(&SchemesOutput { schemes: registered().into_iter().map(described).collect() }),
         None => {
             let texts = registered().into_iter().map(|scheme| {
                 let aliases = match scheme.aliases {
@@ -39,26 +68,30 @@ pub(super) fn schemes(args: &SchemesArgs, screen: &Screen) -> Result<(), Command
                 };
                 format!("{}{aliases}\n{}", scheme.name, indented(scheme.summary, 2))
             });
-            screen.data(&texts.collect::<String>())
+            screen.report(&texts.collect::<String>())
         }
         Some(name) => {
             let scheme = named(name)?;
-            if args.json { screen.json(&described(scheme)) } else { screen.data(&render(scheme)) }
+            if args.json {
+                screen.json(&SchemesOutput { schemes: vec![described(scheme)] })
+            } else {
+                screen.report(&render(scheme))
+            }
         }
     }
 }
 
-fn described(scheme: &Registration) -> Value {
-    json!({
-        "name": scheme.name,
-        "aliases": scheme.aliases,
-        "summary": scheme.summary,
-        "quantizes": matches!(scheme.make, Make::Quantize(_)),
-        "servers": scheme.servers.servers,
-        "gpu": scheme.servers.gpu,
-        "options": options_schema(scheme),
-        "layout": layout(scheme),
-    })
+fn described(scheme: &Registration) -> SchemeDescription {
+    SchemeDescription {
+        name: scheme.name,
+        aliases: scheme.aliases,
+        summary: scheme.summary,
+        quantizes: matches!(scheme.make, Make::Quantize(_)),
+        servers: scheme.servers.servers,
+        gpu: scheme.servers.gpu,
+        options: options_schema(scheme),
+        layout: layout(scheme),
+    }
 }
 
 fn render(scheme: &Registration) -> String {
@@ -94,7 +127,7 @@ fn render(scheme: &Registration) -> String {
 }
 
 /// One of the tensors that replace the sample's `weight` under default options.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct StoredTensor {
     format: &'static str,
     name: String,
@@ -134,21 +167,16 @@ fn render_layout(layout: &[StoredTensor]) -> String {
     ]);
     for stored in layout {
         let StoredTensor { format, name, dtype, shape, bytes } = stored;
-        table.row([(*format).to_owned(), name.clone(), dtype.clone(), format!("{shape:?}"), bytes.to_string()]);
+        table.row([(*format).to_owned(), name.clone(), dtype.clone(), format!("{shape:?}"), grouped(*bytes as u64)]);
     }
     let Matrix { rows, columns, .. } = SAMPLE;
-    let lines: String = table.render().lines().map(|line| format!("    {line}\n")).collect();
+    let lines = table.blocks(4).concat();
+    let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!("  layout of a BF16 weight of {rows} x {columns}, under the default options:\n{lines}")
 }
 
-/// Breaks a text into lines of at most [`WIDTH`] columns behind `spaces` spaces.
+/// Breaks a text into lines of at most [`WIDTH`] columns, or of the terminal's, behind `spaces` spaces.
 fn indented(text: &str, spaces: usize) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= WIDTH) {
-            Some(line) => line.extend([" ", word]),
-            None => lines.push(" ".repeat(spaces) + word),
-        }
-    }
-    lines.into_iter().map(|line| line + "\n").collect()
+    let room = width_of_stdout().map_or(WIDTH, |width| width.min(WIDTH)).saturating_sub(spaces);
+    broken(text, room).into_iter().map(|line| format!("{}{line}\n", " ".repeat(spaces))).collect()
 }

@@ -1,6 +1,7 @@
 //! The times of a run, for `apply --timings`.
 
 use super::table::{Align, TextTable};
+use super::wrap::fitted;
 use crate::checkpoint::text::human;
 use crate::run::{Bound, RunReport};
 
@@ -34,7 +35,7 @@ pub(super) fn render(report: &RunReport) -> String {
         ]);
     }
     text.push_str(&table.render());
-    text
+    fitted(&text).into_owned()
 }
 
 fn bound(bound: Bound) -> &'static str {

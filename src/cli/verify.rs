@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::error::CommandError;
-use super::findings::{fail_on_errors, render, verdict};
+use super::findings::{fail_on_errors, render, report, verdict};
+use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
@@ -26,6 +28,20 @@ const SAY_WHERE: &str = "say where it is with `--source`";
 const NOT_ALL_PROVEN: u8 = 3;
 /// The exit code where there was nothing to prove.
 const NOTHING_TO_PROVE: u8 = 4;
+
+/// The proof, and what differs from the manifest where that was asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct VerifyOutput<'a> {
+    #[serde(flatten)]
+    verification: &'a Verification,
+    /// The differences from the manifest; absent without `--manifest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<&'a [Mismatch]>,
+}
+
+impl JsonOutput for VerifyOutput<'_> {
+    const TITLE: &'static str = "Output of `qwen-fp8 verify --json`";
+}
 
 pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandError> {
     let output = checkpoint_dir(&args.output)?;
@@ -49,10 +65,14 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     // Whatever came of the comparison: checksums that were asked for are compared, or the command says so.
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
     drop(progress);
-    match &mismatches {
-        _ if !args.json => screen.data(&text(&verification, mismatches.as_deref(), args.no_source, screen.verbose))?,
-        None => screen.json(&verification)?,
-        Some(mismatches) => screen.json(&json!({ "verification": verification, "manifest": mismatches }))?,
+    if args.json {
+        screen.json(&VerifyOutput { verification: &verification, manifest: mismatches.as_deref() })?;
+    } else {
+        let all = || text(&verification, mismatches.as_deref(), args.no_source, screen.verbose);
+        report(&verification.findings, all, screen)?;
+        if screen.quiet {
+            screen.data(&faults(&verification, mismatches.as_deref(), args.no_source))?;
+        }
     }
     fail_on_errors(&verification.findings)?;
     if mismatches.is_some_and(|mismatches| !mismatches.is_empty()) {
@@ -110,6 +130,19 @@ fn checksums(mismatches: &[Mismatch]) -> String {
 fn line(mismatch: &Mismatch) -> String {
     let tensor = mismatch.tensor.as_deref().map_or_else(String::new, |tensor| format!(", {}", shown(tensor)));
     format!("  {}{tensor}: {}", shown(&mismatch.file), mismatch.what)
+}
+
+/// What `--quiet` says beside the findings: a proof that is missing, and checksums that differ.
+fn faults(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless: bool) -> String {
+    let mut text = match verification.verdict {
+        Verdict::Proven | Verdict::AtFault => String::new(),
+        Verdict::StructureOnly if sourceless => String::new(),
+        verdict => format!("{}: {}\n", verdict.name(), verification.unproven.join("; ")),
+    };
+    if let Some(mismatches) = mismatches.filter(|mismatches| !mismatches.is_empty()) {
+        text.push_str(&checksums(mismatches));
+    }
+    text
 }
 
 /// The report for people; `sourceless` where nobody wants a source.

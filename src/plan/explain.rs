@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::build::Plan;
@@ -17,7 +18,7 @@ use crate::recipe::{Located, Rule};
 const SHOWN: usize = 3;
 
 /// One input, its outcome, and the verdict of each rule.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     pub tensor: String,
     pub kind: &'static str,
@@ -31,7 +32,7 @@ pub struct Explanation {
 }
 
 /// The verdict of one rule on the input.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Said {
     pub rule: String,
     /// The line of the recipe where the rule stands.

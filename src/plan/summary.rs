@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::Dtype;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::build::Plan;
@@ -15,7 +16,7 @@ use crate::recipe::NonFinitePolicy;
 use crate::recipe::diagnostic::Diagnostic;
 
 /// The plan as `plan` shows it and `plan --json` prints it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Summary {
     pub format: &'static str,
     /// The policy for NaN and infinity in weights that are quantized.
@@ -41,7 +42,9 @@ pub struct Summary {
     pub output_bytes: u64,
     /// 1 − output / source, of all tensors.
     pub saved_share: f64,
-    /// Bytes of all files of the output.
+    /// The manifest; null where none is written.
+    pub manifest: Option<ManifestSize>,
+    /// Bytes of all files of the output, manifest included; an upper bound where the manifest's size is one.
     pub directory_bytes: u64,
     pub tensor_parallel: Vec<Alignment>,
     /// Warnings, a line each.
@@ -49,7 +52,7 @@ pub struct Summary {
 }
 
 /// Tensors whose names differ only in numbers and which fare alike.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Row {
     /// The name, with `*` for each number where the row has several tensors.
     pub name: String,
@@ -67,7 +70,7 @@ pub struct Row {
 }
 
 /// The action for the inputs of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowAction {
     Quantize,
@@ -80,7 +83,7 @@ pub enum RowAction {
 }
 
 /// A tensor's name suffix, dtype and shape.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct TensorForm {
     pub suffix: String,
     pub dtype: String,
@@ -88,7 +91,7 @@ pub struct TensorForm {
 }
 
 /// An output shard and its exact size.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ShardSize {
     pub name: String,
     pub tensors: usize,
@@ -96,14 +99,30 @@ pub struct ShardSize {
 }
 
 /// An output file and its exact size.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FileSize {
     pub name: String,
     pub bytes: u64,
 }
 
+/// The size of the output's manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ManifestSize {
+    pub bytes: u64,
+    /// True where this is an upper bound: NaN and infinity that a run keeps are recorded, and only weights tell them.
+    pub at_most: bool,
+}
+
 impl Summary {
-    /// Sums up a plan.
+    /// Adds a manifest of this size to the files of the output.
+    #[must_use]
+    pub fn with_manifest(mut self, manifest: ManifestSize) -> Self {
+        self.directory_bytes += manifest.bytes;
+        self.manifest = Some(manifest);
+        self
+    }
+
+    /// Sums up a plan, without a manifest.
     pub fn of(plan: &Plan) -> Self {
         let rows = rows(plan);
         let source_bytes: u64 = rows.iter().map(|row| row.source_bytes).sum();
@@ -137,6 +156,7 @@ impl Summary {
             source_bytes,
             output_bytes,
             saved_share: if source_bytes == 0 { 0.0 } else { 1.0 - output_bytes as f64 / source_bytes as f64 },
+            manifest: None,
             directory_bytes: plan.output_bytes() + side_files.iter().map(|file| file.bytes).sum::<u64>(),
             side_files,
             tensor_parallel: plan.alignments.clone(),

@@ -13,7 +13,7 @@ use super::planned_input::PlannedInput;
 pub const SIZES: [usize; 4] = [1, 2, 4, 8];
 
 /// The answer to whether the plan can be served over `size` GPUs.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Alignment {
     pub size: usize,
     /// The first layer whose part no longer fits its blocks, and why; `None` when all fit.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Origin, Renderer, Snippet};
 
 use crate::checkpoint::text::unquoted;
-use crate::recipe::text::RecipeText;
+use crate::recipe::text::{RecipeText, floor};
 
 /// The weight of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,10 +119,6 @@ impl SourceLine {
         let shown = format!("{before}{marked}{}", printable(after));
         Self { number: text[..begin].matches('\n').count() + 1, shown, mark }
     }
-}
-
-fn floor(text: &str, at: usize) -> usize {
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// Replaces each character that a terminal would act on by one other, so that columns stay right.

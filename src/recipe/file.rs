@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::retry_on_intr;
 
+use crate::checkpoint::text::human;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::text::RecipeText;
 
@@ -18,8 +19,8 @@ pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
     let bytes = match read_bounded(path) {
         Ok(bytes) => bytes,
         Err(ReadError::TooLarge(size)) => {
-            return Err(Diagnostic::error(format!("the recipe is too large: {size} bytes"))
-                .help(format!("the limit is {MAX_BYTES} bytes")));
+            return Err(Diagnostic::error(format!("the recipe is too large: {}", human(size)))
+                .help(format!("the limit is {}", human(MAX_BYTES))));
         }
         Err(ReadError::NotRegular(what)) => {
             return Err(Diagnostic::error(format!("the recipe is {what}, not a regular file")));

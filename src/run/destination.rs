@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, StatxAttributes, StatxFlags};
 use rustix::process::{Resource, geteuid, getrlimit};
 
+use crate::checkpoint::manifest::MANIFEST_FILE;
 use crate::checkpoint::source::entries;
 use crate::plan::Plan;
 use crate::run::error::RunError;
@@ -112,23 +113,27 @@ impl Destination {
         RunError::OutputExists { path: self.path.clone(), found }
     }
 
-    /// Checks that the disk has room for `needed` bytes and that no file of the plan exceeds this process's limit.
+    /// Checks that the disk has room for `needed` bytes and the manifest, and that no file of the output exceeds this
+    /// process's limit.
     ///
     /// # Errors
     /// [`RunError::FileTooLarge`] or [`RunError::NoSpace`].
-    pub(super) fn check_room(&self, plan: &Plan, needed: u64) -> Result<(), RunError> {
+    pub(super) fn check_room(&self, plan: &Plan, needed: u64, manifest: Option<u64>) -> Result<(), RunError> {
         let shards = plan.shards.iter().map(|shard| (&shard.file_name, shard.size));
         let side_files = plan.checkpoint.side_files.iter().map(|file| (&file.name, file.stamp.size));
         let documents = plan.documents.iter().map(|(name, bytes)| (name, bytes.len() as u64));
+        let files = shards.chain(side_files).chain(documents).map(|(name, size)| (name.as_str(), size));
         // A write past the limit is a signal by default, and an error only because `cli::interrupt` handles it.
         if let Some(limit) = getrlimit(Resource::Fsize).current
-            && let Some((name, size)) = shards.chain(side_files).chain(documents).find(|&(_, size)| size > limit)
+            && let Some((name, size)) =
+                files.chain(manifest.map(|size| (MANIFEST_FILE, size))).find(|&(_, size)| size > limit)
         {
             return Err(RunError::FileTooLarge { path: self.path.join(name), size, limit });
         }
         let disk = rustix::fs::statvfs(&self.parent)
             .map_err(|error| RunError::file("query the free space of", &self.parent)(error.into()))?;
         let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = needed + manifest.unwrap_or(0);
         if needed > available {
             return Err(RunError::NoSpace { output: self.path.clone(), needed, available });
         }

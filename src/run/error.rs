@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use qwen_fp8_schemes::NonFinite;
 
 use crate::checkpoint::source::SourceError;
-use crate::checkpoint::text::os_hints;
-use crate::checkpoint::text::{shown, shown_path};
+use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
 
 /// Reason why a run ended without a checkpoint. Nothing is then left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -49,19 +48,21 @@ pub enum RunError {
     #[error("{} was made by another user (number {owner})", shown_path(path))]
     OtherUsers { path: PathBuf, owner: u32 },
 
-    #[error("{} needs {needed} bytes and {available} bytes are free on its disk", shown_path(output))]
+    #[error("{} needs {} and {} are free on its disk", shown_path(output), apart(*needed, *available)[0], apart(*needed, *available)[1])]
     NoSpace { output: PathBuf, needed: u64, available: u64 },
 
     #[error(
-        "{} will hold {size} bytes and no file may be larger than {limit} bytes here (`ulimit -f`)",
-        shown_path(path)
+        "{} will hold {} and no file may be larger than {} here (`ulimit -f`)",
+        shown_path(path),
+        apart(*size, *limit)[0],
+        apart(*size, *limit)[1]
     )]
     FileTooLarge { path: PathBuf, size: u64, limit: u64 },
 
-    #[error("a band of {} needs {needed} bytes of buffers and {max} bytes are allowed", shown(tensor))]
+    #[error("a band of {} needs buffers of {} and {} are allowed", shown(tensor), apart(*needed, *max)[0], apart(*needed, *max)[1])]
     Memory { tensor: String, needed: u64, max: u64 },
 
-    #[error("not enough memory for the buffers of {workers} workers ({each} bytes each)")]
+    #[error("not enough memory for the buffers of {workers} workers ({} each)", human(*each as u64))]
     NoMemory { workers: usize, each: usize },
 
     #[error("cannot start a thread for each of {workers} workers")]
@@ -119,6 +120,36 @@ impl RunError {
                 | Self::SelfCheck { .. }
                 | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
         )
+    }
+
+    /// Returns the file or directory that the error is about; `None` where it is about none.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::OutputExists { path, .. }
+            | Self::OutputUnnamed { path }
+            | Self::MountPoint { path }
+            | Self::Parent { path, .. }
+            | Self::OutputInSource { output: path, .. }
+            | Self::SourceInOutput { output: path, .. }
+            | Self::Locked { output: path, .. }
+            | Self::Different { staging: path, .. }
+            | Self::NotOurs { path }
+            | Self::OtherUsers { path, .. }
+            | Self::NoSpace { output: path, .. }
+            | Self::FileTooLarge { path, .. }
+            | Self::NonFinite { path, .. }
+            | Self::InfiniteScale { path, .. }
+            | Self::Read { path, .. }
+            | Self::Write { path, .. }
+            | Self::SelfCheck { path, .. }
+            | Self::File { path, .. } => Some(path),
+            Self::Source(error) => Some(error.path()),
+            Self::Cancelled
+            | Self::Memory { .. }
+            | Self::NoMemory { .. }
+            | Self::NoThread { .. }
+            | Self::Inconsistent { .. } => None,
+        }
     }
 
     /// Returns what a person can do about the error, a line each.

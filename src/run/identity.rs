@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::source::{SourceFile, Stamp};
-use crate::checkpoint::text::shown;
+use crate::checkpoint::text::{exact, shown};
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
@@ -131,7 +131,7 @@ impl InputIdentity {
 
     fn difference(&self, now: &Self) -> Option<String> {
         let what = if self.size != now.size {
-            format!("had {} bytes, now {}", self.size, now.size)
+            format!("had {}, now {}", exact(self.size), exact(now.size))
         } else if self.header != now.header {
             "has another header".to_owned()
         } else if self.modified != now.modified {

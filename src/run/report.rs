@@ -1,5 +1,6 @@
 //! The outcome of a run in numbers: what it did, what it met, what it cost.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::checkpoint::manifest::NonFiniteRecord;
@@ -7,7 +8,7 @@ use crate::run::stats::{DegenerateScaleCounts, TensorStats};
 use crate::run::timings::{Bound, Shares, TensorTime};
 
 /// The outcome of a run that succeeded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RunReport {
     pub wall_seconds: f64,
     /// User and system time of the whole process.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::checkpoint::layout::{Placed, ShardLayout};
 use crate::checkpoint::manifest::NonFiniteRecord;
-use crate::checkpoint::text::shown;
+use crate::checkpoint::text::{exact, shown};
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
 use crate::run::scales::values;
@@ -33,7 +33,7 @@ pub(super) fn check(plan: &Plan, dir: &Path, non_finite: &[TensorStats<NonFinite
         let file = File::open(&path).map_err(RunError::file("open", &path))?;
         let size = file.metadata().map_err(RunError::file("stat", &path))?.len();
         if size != layout.size {
-            return Err(wrong(format!("it has {size} bytes, not {}", layout.size)));
+            return Err(wrong(format!("it has {}, not {}", exact(size), exact(layout.size))));
         }
         if read(&file, 0, layout.header.len() as u64).map_err(RunError::file("read", &path))? != layout.header {
             return Err(wrong("its header differs".to_owned()));

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use qwen_fp8_schemes::NonFiniteCount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::plan::{Job, Plan};
 
 /// Statistics of one weight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorStats<T> {
     pub tensor: String,
     #[serde(flatten)]
@@ -18,7 +19,7 @@ pub struct TensorStats<T> {
 }
 
 /// Number of groups of a weight with a degenerate scale, by cause.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DegenerateScaleCounts {
     /// Groups of zeros.
     pub zero: u64,

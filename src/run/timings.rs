@@ -4,13 +4,14 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Number of slowest tensors that a report names.
 const SLOWEST: usize = 10;
 
 /// Shares of the workers' time; the four add up to 1.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Shares {
     pub read: f64,
     pub compute: f64,
@@ -20,7 +21,7 @@ pub struct Shares {
 }
 
 /// The stage that bounded a run: the one that a faster machine would have to speed up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     Reading,
@@ -31,7 +32,7 @@ pub enum Bound {
 }
 
 /// Time of one source tensor, from the first byte read to the last byte written.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TensorTime {
     pub name: String,
     pub seconds: f64,

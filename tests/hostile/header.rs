@@ -89,7 +89,7 @@ pub(crate) const HEADERS: &[Case] = &[
     Case(
         "zip at the end",
         |s| s.shard([file(&second()), b"PK\x05\x06".to_vec(), vec![0; 18]].concat()),
-        Refuse(&[SECOND, "22 trailing bytes"]),
+        Refuse(&[SECOND, "goes on for 22 bytes"]),
     ),
     Case("cut short", |s| s.shard(&file(&second())[..2000]), Refuse(&[SECOND, "truncated", "incomplete"])),
     Case("cut in the header", |s| s.shard(&file(&second())[..60]), Refuse(&[SECOND, "truncated"])),

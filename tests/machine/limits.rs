@@ -30,9 +30,20 @@ fn a_file_size_limit_is_an_error_with_the_way_out() {
     // A side file is held against it before the work, too.
     let tokenizer = File::options().append(true).open(ground.at("model/tokenizer.json")).unwrap();
     tokenizer.set_len(2 << 20).unwrap();
-    let words = ["tokenizer.json", "will hold 2097152 bytes", "(`ulimit -f`)"];
+    let words = ["tokenizer.json", "will hold 2.10 MB", "(`ulimit -f`)"];
     refused(&ground, &mut ground.apply_after("ulimit -f 2000", &["-q"]), 2, &words);
     done(&ground, &mut ground.apply_after("ulimit -f 5000", &[]));
+}
+
+#[test]
+fn the_manifest_is_held_against_the_limit_before_the_work() {
+    let ground = Ground::new();
+    // It holds the recipe's text: a long comment makes it the largest file by far.
+    let recipe = fs::read_to_string(ground.at("recipe.yaml")).unwrap();
+    fs::write(ground.at("recipe.yaml"), format!("# {}\n{recipe}", "x".repeat(3_000_000))).unwrap();
+    let words = ["qwen-fp8-manifest.json` will hold 3.0", "(`ulimit -f`)"];
+    refused(&ground, &mut ground.apply_after("ulimit -f 5000", &["-q"]), 2, &words);
+    done(&ground, &mut ground.apply_after("ulimit -f 5000", &["--no-manifest"]));
 }
 
 #[test]
@@ -72,13 +83,10 @@ fn too_little_memory_is_an_error_with_the_way_out() {
     shard.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     shard.write_all_at(header.as_bytes(), 8).unwrap();
     shard.set_len(8 + header.len() as u64 + (1 << 30)).unwrap();
-    let words = ["down_proj.weight` needs", "bytes of buffers", "help: give a larger `--max-memory`"];
+    let words = ["down_proj.weight` needs", "needs buffers of", "help: give a larger `--max-memory`"];
     refused(&ground, &mut ground.apply(&[]), 2, &words);
-    let words = [
-        "not enough memory for the buffers of ",
-        "bytes each)",
-        "help: give fewer `--threads`, or less `--max-memory`",
-    ];
+    let words =
+        ["not enough memory for the buffers of ", "B each)", "help: give fewer `--threads`, or less `--max-memory`"];
     refused(&ground, &mut ground.apply_after("ulimit -v 1000000", &["--max-memory", "4GiB"]), 2, &words);
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::iter;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -234,4 +234,21 @@ fn goes_on(ground: &Ground) {
     done(ground, &mut run(ground));
     assert!(ground.output() == resumed);
     assert_eq!(ground.home(), ["out"]);
+}
+
+#[test]
+fn an_interrupted_run_answers_in_json() {
+    let ground = ground();
+    let mut command = run(&ground);
+    command.arg("--json").stdout(Stdio::piped());
+    let mut stalled = Stalled::start(&ground, command);
+    let mut stdout = stalled.child.stdout.take().unwrap();
+    stalled.send(Signal::TERM);
+    let (code, said) = stalled.end();
+    let mut answer = String::new();
+    stdout.read_to_string(&mut answer).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let error = &answer["error"];
+    assert_eq!((code, &error["kind"], &error["exit_code"]), (Some(143), &"interrupted".into(), &143.into()), "{said}");
+    assert!(error["help"][0].as_str().unwrap().starts_with("the same command resumes"), "{answer}");
 }

@@ -137,7 +137,7 @@ fn missing_and_irregular_files_are_refused() {
     std::os::unix::fs::symlink("/dev/zero", at("zero.yaml")).unwrap();
     assert!(read(&at("zero.yaml")).starts_with("error: the recipe is a device, not a regular file"));
     fs::File::create(at("sparse.yaml")).unwrap().set_len(100_000_000).unwrap();
-    assert!(read(&at("sparse.yaml")).starts_with("error: the recipe is too large: 100000000 bytes"));
+    assert!(read(&at("sparse.yaml")).starts_with("error: the recipe is too large: 100.00 MB"));
     fs::write(at("latin1.yaml"), b"scheme: FP8\n# gr\xf6\xdfer\n").unwrap();
     assert!(read(&at("latin1.yaml")).starts_with("error: the recipe is not UTF-8: byte 16 starts no character"));
     fs::write(at("recipe.txt"), GOOD).unwrap();

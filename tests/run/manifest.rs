@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use qwen_fp8::checkpoint::checksum::Crc64;
 use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest, ManifestError};
+use qwen_fp8::checkpoint::text::exact;
 use qwen_fp8::plan::Job;
 use qwen_fp8::run::{RunError, RunOptions, Sha256Of, run};
 use qwen_fp8::schemes::Dtype;
@@ -160,7 +161,14 @@ fn changed_files_and_tensors_are_named() {
     fs::write(&config, text.replace('1', "2")).unwrap();
     assert_eq!(check(), named("config.json", None, "its bytes have changed"));
     fs::write(&config, format!("{text} ")).unwrap();
-    assert_eq!(check(), named("config.json", None, &format!("it has {} bytes, not {}", text.len() + 1, text.len())));
+    assert_eq!(
+        check(),
+        named(
+            "config.json",
+            None,
+            &format!("it has {}, not {}", exact(text.len() as u64 + 1), exact(text.len() as u64))
+        )
+    );
     fs::remove_file(&config).unwrap();
     assert!(check()[0].2.ends_with("is missing"));
     fs::write(&config, text).unwrap();

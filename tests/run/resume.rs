@@ -439,7 +439,7 @@ fn a_differing_identity_is_refused_with_what_differs() {
                 fs::write(&path, b"{ }").unwrap();
                 fixture.plan.checkpoint.side_files = vec![side_file(&path)];
             },
-            "the input `tokenizer.json` had 2 bytes, now 3",
+            "the input `tokenizer.json` had 2 bytes, now 3 bytes",
         ),
         (|fixture| fixture.plan.checkpoint.side_files.clear(), "the input `tokenizer.json` is gone"),
         (

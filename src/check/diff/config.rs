@@ -1,12 +1,13 @@
 //! The differences of two config.json, key by key.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use qwen_fp8_checkpoint::config::Config;
 
 /// A key that one config.json lacks, or that has another value in it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ConfigDifference {
     /// The JSON pointer of the key.
     pub pointer: String,

@@ -1,11 +1,12 @@
 //! Tensors of a difference, as they are reported.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::report::{Figures, Sums};
 
 /// A tensor of both checkpoints that differs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TensorDifference {
     /// The name in A.
     pub name: String,
@@ -18,7 +19,7 @@ pub struct TensorDifference {
 }
 
 /// A tensor as a checkpoint stores it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StoredAs {
     /// The dtype, and the granularity of a quantized weight.
     pub form: String,
@@ -26,7 +27,7 @@ pub struct StoredAs {
 }
 
 /// A tensor of one checkpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DescribedTensor {
     pub name: String,
     #[serde(flatten)]
@@ -34,7 +35,7 @@ pub struct DescribedTensor {
 }
 
 /// A tensor that the two checkpoints call differently.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Renamed {
     pub a: String,
     pub b: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::described::TensorDifference;
@@ -10,7 +11,7 @@ use crate::report::Sums;
 use qwen_fp8_checkpoint::models::{self, LayerKind};
 
 /// The tensors of one kind of layer, together.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct KindDifference {
     /// The last part of the module's name for linear layers, such as `q_proj`; the kind of layer for others.
     pub kind: String,
@@ -28,13 +29,15 @@ pub struct KindDifference {
 }
 
 /// A layer of a numbered stack in which something changed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LayerDifference {
     /// The name of the stack, such as `model.language_model.layers`.
     pub stack: String,
     pub layer: u64,
     /// Number of changed tensors.
     pub changed: u64,
+    /// Frobenius norm of the changes over that of the changed tensors in A; null in JSON where NaN makes it none.
+    #[schemars(with = "Option<f64>")]
     pub relative_error: f64,
 }
 

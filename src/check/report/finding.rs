@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{LintRule, Severity};
@@ -9,9 +10,11 @@ use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::text::shown;
 
 /// A rule that a checkpoint breaks, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
+    /// The code of the rule, such as `Q301`.
     #[serde(rename = "code")]
+    #[schemars(with = "String")]
     pub rule: &'static LintRule,
     /// The weight of this finding, which may differ from the rule's.
     pub severity: Severity,
@@ -23,7 +26,7 @@ pub struct Finding {
 }
 
 /// The place of a finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Location {
     /// The file, relative to the checkpoint.
     pub file: Option<String>,

@@ -1,9 +1,10 @@
 //! Rules and their weight.
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 /// The weight of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// A server refuses the checkpoint or computes with wrong numbers.

@@ -1,5 +1,6 @@
 //! Figures of the error between decoded weights and their source.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Sums over pairs of a source weight and its decoded value.
@@ -60,18 +61,21 @@ pub(crate) fn sqnr(source: f64, error: f64) -> Option<f64> {
 }
 
 /// The error of a tensor's decoded weights.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Figures {
     pub elements: u64,
     /// Signal-to-quantization-noise ratio in decibels; null without noise.
     pub sqnr_db: Option<f64>,
-    /// Frobenius norm of the error over that of the source.
+    /// Frobenius norm of the error over that of the source; null in JSON, as the next ones, where NaN makes it none.
+    #[schemars(with = "Option<f64>")]
     pub relative_error: f64,
     /// Largest absolute error of an element.
+    #[schemars(with = "Option<f64>")]
     pub max_error: f64,
     /// Row and column of the largest error.
     pub max_error_at: [usize; 2],
     /// Cosine of the angle between the decoded and the source tensor as vectors.
+    #[schemars(with = "Option<f64>")]
     pub cosine: f64,
     /// Weights beyond the largest value of the format.
     pub saturated: u64,
@@ -80,7 +84,7 @@ pub struct Figures {
 }
 
 /// The group of a tensor with the lowest signal-to-noise ratio.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct WorstBlock {
     /// Its first row and column.
     pub at: [usize; 2],

@@ -20,14 +20,20 @@ pub(crate) fn log(findings: &[Finding], dir: &Path, rules: &[&LintRule]) -> Valu
             })
         })
         .collect();
+    let mut log = log_of(&described, &findings.iter().map(|finding| result(finding, rules)).collect::<Vec<_>>());
+    log["runs"][0]["originalUriBaseIds"] = json!({ "CHECKPOINT": { "uri": format!("{}/", file_uri(dir)) } });
+    log
+}
+
+/// Writes the log of one run of this program, with these rules and results.
+pub fn log_of(rules: &[Value], results: &[Value]) -> Value {
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{
-            "tool": { "driver": { "name": "qwen-fp8", "version": env!("CARGO_PKG_VERSION"), "rules": described } },
-            "originalUriBaseIds": { "CHECKPOINT": { "uri": directory_uri(dir) } },
+            "tool": { "driver": { "name": "qwen-fp8", "version": env!("CARGO_PKG_VERSION"), "rules": rules } },
             "columnKind": "unicodeCodePoints",
-            "results": findings.iter().map(|finding| result(finding, rules)).collect::<Vec<_>>(),
+            "results": results,
         }],
     })
 }
@@ -63,17 +69,18 @@ fn result(finding: &Finding, rules: &[&LintRule]) -> Value {
 /// Escapes a text so that a viewer finds no placeholders and no links in it.
 // Names of the input are in messages. Braces stand for themselves when they are doubled; what looks like a Markdown
 // link is torn apart, since a viewer would follow it to wherever a name leads.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}").replace("](", "] (")
 }
 
-fn directory_uri(dir: &Path) -> String {
-    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    format!("file://{}/", encoded(&dir.to_string_lossy()))
+/// The URI of a file or directory of this machine.
+pub fn file_uri(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("file://{}", encoded(&path.to_string_lossy()))
 }
 
 /// Percent-encodes what may not stand in the path of a URI.
-fn encoded(path: &str) -> String {
+pub fn encoded(path: &str) -> String {
     let mut uri = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {

@@ -7,7 +7,7 @@ use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::index::MAX_INDEX;
 use qwen_fp8_checkpoint::layout::INDEX_FILE;
 use qwen_fp8_checkpoint::source::SourceFile;
-use qwen_fp8_checkpoint::text::shown;
+use qwen_fp8_checkpoint::text::{exact, shown};
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
 // What is loaded would depend on the reader, and nothing that follows could be believed.
@@ -77,7 +77,7 @@ fn total_size(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let Some(said) = index.metadata.and_then(|metadata| metadata.total_size) else { return };
     let actual: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
     if said.as_f64() != Some(actual as f64) {
-        let message = format!("`total_size` is {}, and the tensors have {actual} bytes", shown(&said.to_string()));
+        let message = format!("`total_size` is {}, and the tensors have {}", shown(&said.to_string()), exact(actual));
         let mut finding = Finding::new(&TOTAL_SIZE, message).file(INDEX_FILE);
         finding.place.pointer = Some("/metadata/total_size".to_owned());
         findings.push(finding);

@@ -1,12 +1,13 @@
 //! A tensor of a result after it was checked.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ScaleCount;
 use crate::report::{Figures, WorstBlock};
 
 /// A tensor of a result, and the figures of its check.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CheckedTensor {
     /// The name of the tensor; of the weight where its codes have another.
     pub name: String,
@@ -31,7 +32,7 @@ pub struct CheckedTensor {
 }
 
 /// The outcome of a tensor's check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckedAs {
     /// The source's tensor, byte for byte.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestSource};
 use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
-use qwen_fp8_checkpoint::text::{count, shown, shown_path};
+use qwen_fp8_checkpoint::text::{count, exact, shown, shown_path};
 use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
 
 /// The reasons why the source of a result is not at hand.
@@ -112,7 +112,7 @@ fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<Stri
             return Some(format!("the manifest has no shard {}", shown(&shard.name)));
         };
         if shard.size != recorded.size {
-            return Some(format!("{} has {} bytes, not {}", shown(&shard.name), shard.size, recorded.size));
+            return Some(format!("{} has {}, not {}", shown(&shard.name), exact(shard.size), exact(recorded.size)));
         }
         match header_sha256(&shard.path) {
             Ok(digest) if Some(&digest) == recorded.header_sha256.as_ref() => {}

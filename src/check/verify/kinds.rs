@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::source::{CheckedAs, CheckedTensor};
 use qwen_fp8_checkpoint::models::{self, LayerKind};
 
 /// The tensors of one kind of layer, together.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct KindQuality {
     /// The last part of the module's name, such as `q_proj`, for quantized tensors; the kind of layer for others.
     pub kind: String,

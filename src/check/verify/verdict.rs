@@ -1,5 +1,6 @@
 //! The verdict on a result: how much of it was proven.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::report::{Finding, has_error};
@@ -9,7 +10,7 @@ use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::text::count;
 
 /// The proof that a result has, from most to none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every tensor follows from the source.

@@ -76,7 +76,7 @@ fn entries_are_refused_by_name() {
         ("F4", "[3]", "[0,2]", 2, "tensor `w`: its F4 elements end inside a byte"),
         ("U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "[0,1]", 1, "more than 16 dimensions"),
         ("BF16", "[4]", "[8,16]", 16, "tensor `w`: a hole of 8 bytes lies before its offset"),
-        ("BF16", "[4]", "[0,8]", 9, "1 trailing bytes follow the last tensor"),
+        ("BF16", "[4]", "[0,8]", 9, "the file goes on for 1 byte after its last tensor"),
         ("BF16", "[4]", "[0,8]", 7, "the file is truncated"),
     ] {
         let found = refused_entry(dtype, shape, offsets, data);
@@ -153,8 +153,11 @@ fn files_are_read_and_those_of_other_kinds_recognised() {
         (Vec::new(), "the file has 0 bytes: too short for a safetensors header"),
         (vec![16, 0, 0, 0, 0, 0, 0], "the file has 7 bytes: too short"),
         (file("", b""), "EOF"),
-        (1000u64.to_le_bytes().to_vec(), "the file is truncated: its header has 1000 bytes, the file only 8"),
-        (100_000_001u64.to_le_bytes().to_vec(), "the header is too large: 100000001 bytes"),
+        (
+            1000u64.to_le_bytes().to_vec(),
+            "the file is truncated: its header has 1.00 kB (1,000 bytes), the file only 8 bytes",
+        ),
+        (100_000_001u64.to_le_bytes().to_vec(), "the header is too large: 100.00 MB"),
         (u64::MAX.to_le_bytes().to_vec(), "the header is too large"),
         (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "a git-lfs pointer"),
         (b"\n<!DOCTYPE html><html>".to_vec(), "an HTML page"),

@@ -12,6 +12,21 @@ pub fn human(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }
 
+/// `10.59 GB (10,589,327,840 bytes)`: for a size of which every byte counts.
+pub fn exact(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte".to_owned(),
+        0..1000 => format!("{bytes} bytes"),
+        _ => format!("{} ({} bytes)", human(bytes), grouped(bytes)),
+    }
+}
+
+/// Two sizes to compare: as [`human`] shows them, unless they would look the same.
+pub fn apart(a: u64, b: u64) -> [String; 2] {
+    let [short_a, short_b] = [human(a), human(b)];
+    if a != b && short_a == short_b { [exact(a), exact(b)] } else { [short_a, short_b] }
+}
+
 /// `10589327840` as `10,589,327,840`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -67,6 +82,13 @@ mod tests {
         assert_eq!(grouped(1_002), "1,002");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(10_589_327_840), "10,589,327,840");
+    }
+
+    #[test]
+    fn sizes_that_differ_look_different() {
+        assert_eq!([exact(1), exact(8), exact(1000)], ["1 byte", "8 bytes", "1.00 kB (1,000 bytes)"]);
+        assert_eq!(apart(4_000_000, 5_000), ["4.00 MB", "5.00 kB"]);
+        assert_eq!(apart(4_000_001, 4_000_000), ["4.00 MB (4,000,001 bytes)", "4.00 MB (4,000,000 bytes)"]);
     }
 
     #[test]

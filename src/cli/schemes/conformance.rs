@@ -3,13 +3,40 @@
 use qwen_fp8_schemes::conformance::{self, ConformanceError, ConformanceReport};
 use qwen_fp8_schemes::{Make, Registration, registered};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::named::named;
 use crate::cli::args::SchemesTestArgs;
 use crate::cli::error::CommandError;
+use crate::cli::json::JsonOutput;
 use crate::cli::screen::Screen;
 use crate::cli::table::{Align, TextTable};
+
+/// The schemes that were tested.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::cli) struct SchemesTestOutput {
+    schemes: Vec<SchemeTestResult>,
+}
+
+impl JsonOutput for SchemesTestOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 schemes test --json`";
+}
+
+/// The outcome of a scheme's test; the numbers are null where it failed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SchemeTestResult {
+    name: &'static str,
+    passed: bool,
+    /// The sets of options that were tested.
+    configurations: Option<usize>,
+    weights: Option<usize>,
+    refused_shapes: Option<usize>,
+    golden_vectors: Option<usize>,
+    /// What the scheme does not keep to; null where it passed.
+    broken: Option<String>,
+}
 
 pub(super) fn test(args: &SchemesTestArgs, screen: &Screen) -> Result<(), CommandError> {
     let schemes = match &args.names[..] {
@@ -29,9 +56,9 @@ pub(super) fn test(args: &SchemesTestArgs, screen: &Screen) -> Result<(), Comman
         })
         .collect();
     if args.json {
-        screen.json(&tested.iter().map(Tested::described).collect::<Vec<_>>())?;
+        screen.json(&SchemesTestOutput { schemes: tested.iter().map(Tested::described).collect() })?;
     } else {
-        screen.data(&render(&tested))?;
+        screen.report(&render(&tested))?;
         for failure in tested.iter().filter_map(|tested| tested.outcome.as_ref().err()) {
             screen.failure(&CommandError::Input(failure.to_string()));
         }
@@ -46,18 +73,26 @@ struct Tested {
 }
 
 impl Tested {
-    fn described(&self) -> Value {
+    fn described(&self) -> SchemeTestResult {
         let name = self.scheme.name;
+        let empty = SchemeTestResult {
+            name,
+            passed: true,
+            configurations: None,
+            weights: None,
+            refused_shapes: None,
+            golden_vectors: None,
+            broken: None,
+        };
         match &self.outcome {
-            Ok(ConformanceReport { schemes, cases, refused, golden }) => json!({
-                "name": name,
-                "passed": true,
-                "configurations": schemes,
-                "weights": cases,
-                "refused_shapes": refused,
-                "golden_vectors": golden,
-            }),
-            Err(failure) => json!({ "name": name, "passed": false, "broken": failure.to_string() }),
+            &Ok(ConformanceReport { schemes, cases, refused, golden }) => SchemeTestResult {
+                configurations: Some(schemes),
+                weights: Some(cases),
+                refused_shapes: Some(refused),
+                golden_vectors: Some(golden),
+                ..empty
+            },
+            Err(failure) => SchemeTestResult { passed: false, broken: Some(failure.to_string()), ..empty },
         }
     }
 }
