@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod diff;
+mod editor_schema;
 mod error;
 mod explain;
 mod findings;
@@ -44,7 +45,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(args, &screen),
         Command::Explain(args) => explain::explain(args, &screen),
         Command::Validate(args) => validate::validate(args, &screen),
-        Command::Schema => schemes::schema(&screen),
+        Command::Schema(args) => schemes::schema(args, &screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
         Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),

@@ -57,7 +57,12 @@ impl Folder {
             .map(|word| word.strip_prefix('@').map_or_else(|| word.to_owned(), |name| self.path(name)))
             .collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let output = run(&arguments);
+        self.seen(line, &mut command(&arguments))
+    }
+
+    /// Runs a command, with the data and the home of this folder, and shows it as this line.
+    fn seen(&self, line: &str, command: &mut Command) -> String {
+        let output = command.env("XDG_DATA_HOME", self.path("data")).env("HOME", self.path("home")).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap().replace(self.0.path().to_str().unwrap(), "@");
         format!(
             "$ qwen-fp8 {line}\nexit code {}\n\n--- stdout\n{}\n--- stderr\n{}",
@@ -72,7 +77,7 @@ impl Folder {
 macro_rules! assert_seen {
     ($name:literal, $text:expr) => {
         let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path("cli/snapshots");
+        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/snapshots"));
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.add_filter(r"in \d+\.\d+ s \([^)]*\)", "in [TIME]");
@@ -82,6 +87,8 @@ macro_rules! assert_seen {
         settings.bind(|| insta::assert_snapshot!($name, $text));
     };
 }
+
+mod advice;
 
 #[test]
 fn plan_shows_what_becomes_of_every_tensor() {

@@ -56,7 +56,7 @@ pub(super) enum Command {
     /// Check recipes; no checkpoint is needed
     Validate(ValidateArgs),
     /// Print the JSON Schema of recipes, for editors
-    Schema,
+    Schema(SchemaArgs),
     /// List the schemes, or show one of them
     Schemes(SchemesArgs),
     /// Show the content of a checkpoint, by layer kind and dtype
@@ -94,7 +94,7 @@ pub(super) enum InitScheme {
 
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// The recipe: a .yaml, .yml or .toml file
+    /// The recipe: a .yaml, .yml or .toml file, or `-` for standard input
     #[arg(value_name = "RECIPE")]
     pub(super) recipe: PathBuf,
 
@@ -195,9 +195,16 @@ pub(super) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The recipes to check
+    /// The recipes to check; `-` is standard input
     #[arg(value_name = "RECIPE", required = true)]
     pub(super) recipes: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// Write it into your directory for data instead, as `init` does, and print the first line that a recipe needs for it
+    #[arg(long)]
+    pub(super) install: bool,
 }
 
 #[derive(Debug, Args)]

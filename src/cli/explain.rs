@@ -18,7 +18,7 @@ pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), Command
     if args.json {
         return screen.json(&found);
     }
-    let texts: Vec<String> = found.iter().map(|explanation| render(explanation, &args.source.recipe)).collect();
+    let texts: Vec<String> = found.iter().map(|explanation| render(explanation, &plan.recipe.text.path)).collect();
     screen.data(&texts.join("\n"))
 }
 

@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::named::named;
-use super::args::{SchemesArgs, SchemesCommand};
+use super::args::{SchemaArgs, SchemesArgs, SchemesCommand};
+use super::editor_schema;
 use super::error::CommandError;
 use super::screen::Screen;
 use super::table::{Align, TextTable};
+use crate::checkpoint::text::shown_path;
 use crate::plan::format::{format_name, wire_format};
 use crate::recipe::{options_schema, recipe_schema};
 
@@ -21,8 +23,14 @@ const WIDTH: usize = 100;
 /// The weight for which a scheme's tensors are shown.
 const SAMPLE: Matrix = Matrix { dtype: SourceDtype::Bf16, rows: 4096, columns: 12288 };
 
-pub(super) fn schema(screen: &Screen) -> Result<(), CommandError> {
-    screen.json(&recipe_schema())
+pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandError> {
+    if !args.install {
+        return screen.json(&recipe_schema());
+    }
+    let path = editor_schema::install().map_err(|error| CommandError::run(&error))?;
+    screen.say(&format!("wrote {}; a recipe names it in its first line, in YAML or in TOML:", shown_path(&path)));
+    let address = editor_schema::address(&path);
+    screen.data(&format!("# yaml-language-server: $schema={address}\n#:schema {address}\n"))
 }
 
 pub(super) fn schemes(args: &SchemesArgs, screen: &Screen) -> Result<(), CommandError> {

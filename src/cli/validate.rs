@@ -18,7 +18,11 @@ pub(super) fn validate(args: &ValidateArgs, screen: &Screen) -> Result<(), Comma
                 if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
                     failed = true;
                 } else {
-                    screen.say(&format!("{}: fine, {}", shown_path(path), count(recipe.rules.len(), "rule")));
+                    screen.say(&format!(
+                        "{}: fine, {}",
+                        shown_path(&recipe.text.path),
+                        count(recipe.rules.len(), "rule")
+                    ));
                 }
             }
             Err(_) => failed = true,
