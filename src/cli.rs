@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod diff;
+mod editor_schema;
 mod error;
 mod explain;
 mod failure;

@@ -66,5 +66,5 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
     let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), body.as_str()))
         .map_err(|source| InitError::Recipe { model: request.model.clone(), source })?;
     let plan = Plan::build(recipe, checkpoint).map_err(InitError::Refused)?;
-    Ok(text::head(&holds, &Summary::of(&plan)) + &body)
+    Ok(text::head(&holds, &Summary::of(&plan), request.schema.as_deref()) + &body)
 }

@@ -21,6 +21,7 @@ mod served;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
+mod unmatched;
 
 pub use build::{Plan, Refused};
 pub use job::{Decision, Job, Slot};

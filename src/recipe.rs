@@ -3,10 +3,12 @@
 //! A text becomes a document with the place of every value (`document`); a front end, picked by the document's keys
 //! (`front`), validates it against its JSON Schema and builds rules from it. Each dialect is a folder.
 
+use std::io::Read;
 use std::path::Path;
 
 use qwen_fp8_schemes::Format;
 
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::language::Language;
 
 mod build;
@@ -15,6 +17,8 @@ mod document;
 mod error;
 mod explain;
 mod file;
+mod file_meant;
+mod foreign_schemes;
 mod front;
 mod front_end;
 mod header;
@@ -24,6 +28,7 @@ mod native;
 mod nearest;
 mod patterns;
 mod policy;
+mod python;
 mod rule;
 mod schema;
 mod suggest;
@@ -37,7 +42,8 @@ pub use nearest::nearest;
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
-pub use text::{RecipeText, TextPosition};
+pub use suggest::scheme_help;
+pub use text::{RecipeText, STDIN, TextPosition};
 
 /// A recipe that was read, validated against the schema and understood.
 #[derive(Debug)]
@@ -64,20 +70,33 @@ impl Recipe {
     /// # Errors
     /// The file cannot be read, or is no valid recipe; the error has every diagnostic.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        match file::read(path) {
+        Self::of_file(path, file::read(path))
+    }
+
+    /// Reads and understands a recipe from a stream such as standard input, which messages call [`STDIN`].
+    ///
+    /// # Errors
+    /// The stream cannot be read, or holds no valid recipe; the error has every diagnostic.
+    pub fn read_stream(stream: impl Read) -> Result<Self, RecipeError> {
+        Self::of_file(Path::new(STDIN), file::read_stream(stream))
+    }
+
+    fn of_file(path: &Path, read: Result<RecipeText, Diagnostic>) -> Result<Self, RecipeError> {
+        match read {
             Ok(text) => Self::parse(text),
             Err(diagnostic) => Err(RecipeError::new(RecipeText::new(path, String::new()), vec![diagnostic])),
         }
     }
 
-    /// Understands a text; the extension of its path says whether it is YAML or TOML.
+    /// Understands a text; the extension of its path says whether it is YAML or TOML, the text itself where it is from
+    /// [`STDIN`].
     ///
     /// # Errors
     /// The text is no valid recipe; the error has every diagnostic.
     pub fn parse(text: RecipeText) -> Result<Self, RecipeError> {
-        let document = match Language::of(&text.path).and_then(|language| language.parse(&text.text)) {
+        let document = match Language::of(&text).and_then(|language| language.parse(&text.text)) {
             Ok(document) => document,
-            Err(diagnostic) => return Err(RecipeError::new(text, vec![diagnostic])),
+            Err(diagnostic) => return Err(refused(text, vec![diagnostic])),
         };
         match front::understand(&document) {
             Ok(understood) => Ok(Self {
@@ -92,7 +111,16 @@ impl Recipe {
                 experts: understood.header.experts,
                 rules: understood.rules,
             }),
-            Err(diagnostics) => Err(RecipeError::new(text, diagnostics)),
+            Err(diagnostics) => Err(refused(text, diagnostics)),
         }
     }
+}
+
+/// The error of a text; Python code in it is said to be that, with the recipe that it comes down to.
+fn refused(text: RecipeText, mut diagnostics: Vec<Diagnostic>) -> RecipeError {
+    if let Some((at, recipe)) = python::as_recipe(&text.text, text.is_toml()) {
+        let python = Diagnostic::error("the recipe is Python code, which this tool does not run").at(at);
+        diagnostics = vec![python.help(format!("as a recipe, that is:\n{recipe}"))];
+    }
+    RecipeError::new(text, diagnostics)
 }

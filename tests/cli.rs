@@ -1,5 +1,6 @@
 //! What people see: each command's output, and what it says when something is wrong.
 
+mod advice;
 mod docs;
 
 use std::fs;
@@ -62,7 +63,12 @@ impl Folder {
             .map(|word| word.strip_prefix('@').map_or_else(|| word.to_owned(), |name| self.path(name)))
             .collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let output = run(&arguments);
+        self.seen(line, &mut command(&arguments))
+    }
+
+    /// Runs a command, with the data and the home of this folder, and shows it as this line.
+    fn seen(&self, line: &str, command: &mut Command) -> String {
+        let output = command.env("XDG_DATA_HOME", self.path("data")).env("HOME", self.path("home")).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap().replace(self.0.path().to_str().unwrap(), "@");
         format!(
             "$ qwen-fp8 {line}\nexit code {}\n\n--- stdout\n{}\n--- stderr\n{}",

@@ -22,7 +22,7 @@ pub enum CheckpointError {
     #[error("the checkpoint {} cannot be read: {error}", shown_path(dir))]
     Unreadable { dir: PathBuf, error: io::Error },
     #[error("{} is not a checkpoint: it holds no safetensors weights", shown_path(dir))]
-    NoWeights { dir: PathBuf },
+    NoWeights { dir: PathBuf, meant: Option<String> },
     #[error("{} is a LoRA adapter, not a model", shown_path(dir))]
     Adapter { dir: PathBuf },
     #[error(
@@ -78,7 +78,7 @@ impl CheckpointError {
             Self::Missing { dir }
             | Self::NotDirectory { dir }
             | Self::Unreadable { dir, .. }
-            | Self::NoWeights { dir }
+            | Self::NoWeights { dir, .. }
             | Self::OtherWeights { dir, .. }
             | Self::NoIndex { dir, .. }
             | Self::SingleAndIndex { dir } => Some(dir),
@@ -103,6 +103,9 @@ impl CheckpointError {
         const AGAIN: &str = "the download may be incomplete: get the file again";
         const CONVERT: &str = "load the model with transformers and `save_pretrained(..., safe_serialization=True)`";
         let line = match self {
+            Self::NoWeights { meant, .. } => {
+                return meant.iter().map(|meant| format!("did you mean {}?", shown(meant))).collect();
+            }
             Self::OtherWeights { .. } => CONVERT,
             Self::Adapter { .. } => {
                 "merge it into its base model first (PEFT: `model.merge_and_unload()`, then `save_pretrained`); `adapter_config.json` names the base"

@@ -1,31 +1,16 @@
 //! Finds the directory of a model by a path, or by a model id in the Hugging Face cache.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::hub::{HubEnvironment, parse_id};
+use crate::model_meant::{id_of_address, meant};
 use crate::source::SourceFile;
 use crate::text::{shown, shown_path};
 
 /// The name of a commit is 40 characters.
 const MAX_REF: u64 = 1024;
-
-/// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
-#[derive(Clone, Debug, Default)]
-pub struct HubEnvironment {
-    /// `HF_HUB_CACHE`
-    pub hf_hub_cache: Option<PathBuf>,
-    /// `HUGGINGFACE_HUB_CACHE`
-    pub huggingface_hub_cache: Option<PathBuf>,
-    /// `HF_HOME`
-    pub hf_home: Option<PathBuf>,
-    /// `XDG_CACHE_HOME`
-    pub xdg_cache_home: Option<PathBuf>,
-    /// `HOME`
-    pub home: Option<PathBuf>,
-}
 
 /// A reason for which a model was not found.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +18,11 @@ pub enum ModelError {
     #[error("the model is given as an empty text")]
     Empty,
     #[error("{} does not exist", shown_path(path))]
-    MissingPath { path: PathBuf, near: Option<PathBuf> },
+    MissingPath { path: PathBuf, meant: Option<String> },
     #[error("{} is not a directory", shown_path(path))]
-    NotDirectory { path: PathBuf },
+    NotDirectory { path: PathBuf, meant: Option<String> },
+    #[error("{} is an address, and a model is a directory or a model id of the Hugging Face cache", shown(address))]
+    Address { address: String, id: String, is_cached: bool },
     #[error("{} cannot be read: {error}", shown_path(path))]
     Io { path: PathBuf, error: io::Error },
     #[error(
@@ -43,7 +30,7 @@ pub enum ModelError {
         shown(id),
         cache.as_deref().map_or_else(|| "(no home directory is set)".to_owned(), |cache| shown_path(cache).to_string())
     )]
-    NotCached { id: String, cache: Option<PathBuf>, near: Option<PathBuf> },
+    NotCached { id: String, cache: Option<PathBuf>, meant: Option<String> },
     #[error("{} is in the Hugging Face cache, but not its revision {}", shown(id), shown(revision))]
     NoRevision { id: String, revision: String, cached: Vec<String> },
     #[error("{} has several snapshots in the Hugging Face cache and no `refs/main` to choose one", shown(id))]
@@ -56,49 +43,33 @@ pub enum ModelError {
     Incomplete { id: String, snapshot: PathBuf, missing: &'static str },
 }
 
-impl HubEnvironment {
-    /// The variables of this process.
-    pub fn of_process() -> Self {
-        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-        Self {
-            hf_hub_cache: path("HF_HUB_CACHE"),
-            huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
-            hf_home: path("HF_HOME"),
-            xdg_cache_home: path("XDG_CACHE_HOME"),
-            home: path("HOME"),
-        }
-    }
-
-    /// The directory that holds `models--org--name`, chosen as `huggingface_hub` does.
-    pub fn hub_cache(&self) -> Option<PathBuf> {
-        let home = || self.home.as_ref().map(|home| home.join(".cache"));
-        let hf_home = || {
-            let set = self.hf_home.as_ref().map(|path| self.expand(path));
-            set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
-        };
-        let set = self.hf_hub_cache.as_ref().or(self.huggingface_hub_cache.as_ref());
-        set.map(|path| self.expand(path)).or_else(|| Some(hf_home()?.join("hub")))
-    }
-
-    /// A leading `~` stands for the home directory in these variables, whoever set them.
-    fn expand(&self, path: &Path) -> PathBuf {
-        match (path.strip_prefix("~"), &self.home) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => path.to_owned(),
-        }
-    }
-}
-
 impl ModelError {
     /// Returns what to do about the error, one line each.
     pub fn help(&self) -> Vec<String> {
         match self {
-            Self::MissingPath { near, .. } => near.iter().map(|near| did_you_mean(near)).collect(),
-            Self::NotCached { id, near, .. } => {
-                let (id, revision) = id.split_once('@').unwrap_or((id, ""));
-                let mut help: Vec<_> = near.iter().map(|near| did_you_mean(near)).collect();
-                let revision = if revision.is_empty() { String::new() } else { format!(" --revision {revision}") };
-                help.push(format!("download it with {}", shown(&format!("hf download {id}{revision}"))));
+            Self::MissingPath { path, meant } => match meant {
+                Some(meant) => vec![did_you_mean(meant)],
+                None if path.starts_with("~") => {
+                    vec![
+                        "`~` is replaced by a shell, and only where it begins a word: write the home directory out"
+                            .to_owned(),
+                    ]
+                }
+                None => Vec::new(),
+            },
+            Self::NotDirectory { path, meant } => match (of_other_kind(path), meant) {
+                (Some(help), _) => vec![help.to_owned()],
+                (None, Some(meant)) => vec![did_you_mean(meant)],
+                (None, None) => vec!["a model is the directory that holds `config.json`".to_owned()],
+            },
+            Self::Address { id, is_cached, .. } => {
+                let mut help = vec![did_you_mean(id)];
+                help.extend((!is_cached).then(|| download(id)));
+                help
+            }
+            Self::NotCached { id, meant, .. } => {
+                let mut help: Vec<_> = meant.iter().map(|meant| did_you_mean(meant)).collect();
+                help.push(download(id));
                 help
             }
             Self::NoRevision { id, revision, cached } => {
@@ -111,7 +82,7 @@ impl ModelError {
             Self::Incomplete { id, .. } => {
                 vec![format!("finish the download with {}", shown(&format!("hf download {id}")))]
             }
-            Self::Empty | Self::NotDirectory { .. } | Self::Io { .. } => Vec::new(),
+            Self::Empty | Self::Io { .. } => Vec::new(),
         }
     }
 }
@@ -128,33 +99,25 @@ pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, Mode
     let path = PathBuf::from(text);
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => return Err(ModelError::NotDirectory { path }),
+        Ok(_) => return Err(ModelError::NotDirectory { path, meant: meant(text, environment) }),
         // A file in the middle of the path.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(ModelError::Io { path, error }),
     }
-    let near = nearest_sibling(&path);
+    if let Some(id) = id_of_address(text) {
+        let is_cached = resolve(&id, environment).is_ok();
+        return Err(ModelError::Address { address: text.to_owned(), id, is_cached });
+    }
     let Some((id, revision)) = parse_id(text) else {
-        return Err(ModelError::MissingPath { path, near });
+        return Err(ModelError::MissingPath { path, meant: meant(text, environment) });
     };
     let cache = environment.hub_cache();
     let repository = cache.as_ref().map(|cache| cache.join(format!("models--{}", id.replace('/', "--"))));
     match repository {
         Some(repository) if repository.is_dir() => find_snapshot(&repository, id, revision),
-        _ => Err(ModelError::NotCached { id: text.to_owned(), cache, near }),
+        _ => Err(ModelError::NotCached { id: text.to_owned(), cache, meant: meant(text, environment) }),
     }
-}
-
-/// `org/name@revision` as its parts; `None` for what can only be a path.
-fn parse_id(text: &str) -> Option<(&str, Option<&str>)> {
-    let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && !name.starts_with(['.', '-'])
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-    };
-    (id.split('/').count() <= 2 && id.split('/').all(is_name)).then_some((id, revision))
 }
 
 fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf, ModelError> {
@@ -215,24 +178,24 @@ fn cached_revisions(cached: &[String]) -> String {
     }
 }
 
-/// The directory beside `path` whose name is most like it.
-fn nearest_sibling(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let parent = path.parent()?;
-    let listed = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let mut siblings: Vec<_> = fs::read_dir(listed)
-        .ok()?
-        .flatten()
-        .filter_map(|entry| entry.path().is_dir().then(|| entry.file_name().into_string().ok())?)
-        .map(|sibling| (strsim::normalized_damerau_levenshtein(name, &sibling), sibling))
-        .filter(|(likeness, _)| *likeness > 0.6)
-        .collect();
-    siblings.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    siblings.into_iter().next().map(|(_, sibling)| parent.join(sibling))
+fn did_you_mean(near: &str) -> String {
+    format!("did you mean {}?", shown(near))
 }
 
-fn did_you_mean(near: &Path) -> String {
-    format!("did you mean {}?", shown_path(near))
+/// The command that downloads `org/name` or `org/name@revision`.
+fn download(id: &str) -> String {
+    let (id, revision) = id.split_once('@').unwrap_or((id, ""));
+    let revision = if revision.is_empty() { String::new() } else { format!(" --revision {revision}") };
+    format!("download it with {}", shown(&format!("hf download {id}{revision}")))
+}
+
+/// Help for a file that is no part of a checkpoint of safetensors.
+fn of_other_kind(path: &Path) -> Option<&'static str> {
+    Some(match path.extension()?.to_str()? {
+        "yaml" | "yml" | "toml" => "this is a recipe: it comes first, and the checkpoint's directory is the model",
+        "gguf" => "take the BF16 safetensors that the GGUF was made from",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -251,23 +214,6 @@ mod tests {
     }
 
     const COMPLETE: &[&str] = &["config.json", "model.safetensors"];
-
-    #[test]
-    fn the_cache_is_where_huggingface_hub_looks() {
-        let path = |text: &str| Some(PathBuf::from(text));
-        let mut environment = HubEnvironment::default();
-        assert_eq!(environment.hub_cache(), None);
-        environment.home = path("/tmp/me");
-        assert_eq!(environment.hub_cache(), path("/tmp/me/.cache/huggingface/hub"));
-        environment.xdg_cache_home = path("/cache");
-        assert_eq!(environment.hub_cache(), path("/cache/huggingface/hub"));
-        environment.hf_home = path("~/hf");
-        assert_eq!(environment.hub_cache(), path("/tmp/me/hf/hub"));
-        environment.huggingface_hub_cache = path("/old");
-        assert_eq!(environment.hub_cache(), path("/old"));
-        environment.hf_hub_cache = path("/new");
-        assert_eq!(environment.hub_cache(), path("/new"));
-    }
 
     #[test]
     fn a_directory_wins_and_a_revision_is_looked_up() {
@@ -334,14 +280,5 @@ mod tests {
         }
         fs::create_dir(hub.join("models--org--empty")).unwrap();
         assert!(missed("org/empty").contains("is incomplete"));
-    }
-
-    #[test]
-    fn ids_are_told_from_paths() {
-        assert_eq!(parse_id("Qwen/Qwen3-VL-8B-Instruct"), Some(("Qwen/Qwen3-VL-8B-Instruct", None)));
-        assert_eq!(parse_id("a/b@c/d"), Some(("a/b", Some("c/d"))));
-        for path in ["./a", "../a", "/a/b", "a/b/c", "~/a", "a//b", "a b", "a/", "..", "a\0b"] {
-            assert_eq!(parse_id(path), None, "{path}");
-        }
     }
 }

@@ -11,6 +11,7 @@ use crate::error::CheckpointError;
 use crate::header::{Header, HeaderError};
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
+use crate::model_meant::id_of_folder;
 use crate::models;
 use crate::quantized;
 use crate::shard::Shard;
@@ -129,7 +130,7 @@ fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Inde
                 .collect();
             let dir = dir.to_owned();
             Err(if other.is_empty() {
-                CheckpointError::NoWeights { dir }
+                CheckpointError::NoWeights { meant: checkpoint_within(&dir), dir }
             } else {
                 CheckpointError::OtherWeights { dir, files: other }
             })
@@ -139,6 +140,17 @@ fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Inde
             files: candidates.iter().map(|file| &file.name).collect(),
         }),
     }
+}
+
+/// Returns the model that a directory without weights holds: the model id of a repository of the Hugging Face cache, else
+/// the first directory in it that has a `config.json`.
+fn checkpoint_within(dir: &Path) -> Option<String> {
+    if dir.join("snapshots").is_dir() {
+        return id_of_folder(&dir.to_string_lossy());
+    }
+    let entries = fs::read_dir(dir).ok()?.take(1_000).flatten().map(|entry| entry.path());
+    let within = entries.filter(|path| path.join("config.json").is_file()).min()?;
+    Some(within.to_string_lossy().into_owned())
 }
 
 /// Reads one header; the file is closed again, so that any number of shards needs one descriptor.

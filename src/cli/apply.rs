@@ -70,7 +70,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         return Ok(());
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (recipe, source) = (text(&args.source.recipe), text(&plan.checkpoint.dir));
+    let (recipe, source) = (text(&plan.recipe.text.path), text(&plan.checkpoint.dir));
     screen.json(&ApplyOutput { output: text(&output), recipe, source, report: &report })
 }
 

@@ -94,7 +94,7 @@ pub(super) enum InitScheme {
 
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// The recipe: a .yaml, .yml or .toml file
+    /// The recipe: a .yaml, .yml or .toml file, or `-` for standard input
     #[arg(value_name = "RECIPE")]
     pub(super) recipe: PathBuf,
 
@@ -204,7 +204,7 @@ pub(super) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The recipes to check
+    /// The recipes to check; `-` is standard input
     #[arg(value_name = "RECIPE", required = true)]
     pub(super) recipes: Vec<PathBuf>,
 
@@ -217,6 +217,11 @@ pub(super) struct SchemaArgs {
     /// The output whose schema to print; `error` is what any command prints as JSON where it fails [default: recipes]
     #[arg(long, value_enum, value_name = "NAME")]
     pub(super) output: Option<OutputName>,
+
+    /// Write the schema of recipes into your directory for data instead, as `init` does, and print the first line that a
+    /// recipe needs for it
+    #[arg(long, conflicts_with = "output")]
+    pub(super) install: bool,
 }
 
 /// The outputs that have a schema: a command's, or that of every failure.

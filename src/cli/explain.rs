@@ -32,7 +32,7 @@ pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), Command
     if args.json {
         return screen.json(&ExplainOutput { tensors: found });
     }
-    let texts: Vec<String> = found.iter().map(|explanation| render(explanation, &args.source.recipe)).collect();
+    let texts: Vec<String> = found.iter().map(|explanation| render(explanation, &plan.recipe.text.path)).collect();
     screen.report(&texts.join("\n"))
 }
 

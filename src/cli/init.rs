@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::{InitArgs, InitScheme};
+use super::editor_schema;
 use super::error::CommandError;
 use super::screen::Screen;
 use super::source::open_checkpoint;
@@ -19,7 +20,14 @@ pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError>
         InitScheme::Block => DraftGranularity::Block,
         InitScheme::Channel => DraftGranularity::Channel,
     });
-    let request = Request { model: args.model.clone(), granularity };
+    let schema = match editor_schema::install() {
+        Ok(path) => Some(editor_schema::address(&path)),
+        Err(error) => {
+            screen.say(&format!("{error}: the recipe has no help for editors"));
+            None
+        }
+    };
+    let request = Request { model: args.model.clone(), schema, granularity };
     let recipe = draft(checkpoint, &request).map_err(|error| refused(&error, screen))?;
     match &args.output {
         None => screen.data(&recipe),

@@ -2,6 +2,7 @@
 
 use super::apply::ApplyOutput;
 use super::args::{OutputName, SchemaArgs};
+use super::editor_schema;
 use super::error::CommandError;
 use super::explain::ExplainOutput;
 use super::failure::FailureOutput;
@@ -13,10 +14,14 @@ use super::screen::Screen;
 use super::validate::ValidateOutput;
 use super::verify::VerifyOutput;
 use crate::check::Difference;
+use crate::checkpoint::text::shown_path;
 use crate::plan::summary::Summary;
 use crate::recipe::recipe_schema;
 
 pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandError> {
+    if args.install {
+        return install(screen);
+    }
     let schema = match args.output {
         None => recipe_schema(),
         Some(OutputName::Apply) => schema_of::<ApplyOutput<'_>>(),
@@ -32,4 +37,12 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Verify) => schema_of::<VerifyOutput<'_>>(),
     };
     screen.document(&schema)
+}
+
+/// Puts the schema of recipes where editors find it, and prints what a recipe says to name it.
+fn install(screen: &Screen) -> Result<(), CommandError> {
+    let path = editor_schema::install().map_err(|error| CommandError::run(&error))?;
+    screen.say(&format!("wrote {}; a recipe names it in its first line, in YAML or in TOML:", shown_path(&path)));
+    let address = editor_schema::address(&path);
+    screen.data(&format!("# yaml-language-server: $schema={address}\n#:schema {address}\n"))
 }

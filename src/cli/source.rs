@@ -1,18 +1,29 @@
 //! The recipe and the checkpoint that a command names, opened or planned.
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::model_id::{HubEnvironment, resolve};
+use crate::checkpoint::hub::HubEnvironment;
+use crate::checkpoint::model_id::resolve;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 
-/// Reads a recipe; its diagnostics are shown where it has any.
+/// Reads a recipe, from standard input where the path is `-`; its diagnostics are shown where it has any.
 pub(super) fn read_recipe(path: &Path, screen: &Screen) -> Result<Recipe, CommandError> {
-    Recipe::read(path).map_err(|refused| {
+    let read = if path == Path::new("-") {
+        let stdin = io::stdin().lock();
+        if stdin.is_terminal() {
+            screen.say("reading the recipe from the terminal; Ctrl-D ends it");
+        }
+        Recipe::read_stream(stdin)
+    } else {
+        Recipe::read(path)
+    };
+    read.map_err(|refused| {
         screen.diagnostics(&refused.diagnostics, &refused.text);
         CommandError::Reported
     })

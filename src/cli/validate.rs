@@ -2,6 +2,8 @@
 
 mod sarif;
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,6 +15,7 @@ use super::screen::Screen;
 use super::source::read_recipe;
 use crate::checkpoint::text::{count, shown_path};
 use crate::plan::Plan;
+use crate::recipe::STDIN;
 
 /// The recipes in the order in which they were named.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -40,6 +43,7 @@ pub(super) fn validate(args: &ValidateArgs, screen: &Screen) -> Result<(), Comma
     let mut recipes = Vec::new();
     for path in &args.recipes {
         let recipe = read_recipe(path, screen).ok();
+        let path = if path == Path::new("-") { Path::new(STDIN) } else { path };
         if let Some(recipe) = &recipe {
             screen.diagnostics(&Plan::check_recipe(recipe), &recipe.text);
         }

@@ -14,8 +14,8 @@ use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
 use crate::check::{self, CheckedAs, CheckedTensor, Verdict, Verification};
+use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
-use crate::checkpoint::model_id::HubEnvironment;
 use crate::checkpoint::text::{count, grouped, human, shown, shown_path};
 
 /// The number of tensors that are shown, the noisiest first.

@@ -5,6 +5,8 @@
 pub struct Request {
     /// The checkpoint as the user named it: a directory or a model id.
     pub model: String,
+    /// The address of the recipe schema, for editors; `None` where there is no file that it could lie in.
+    pub schema: Option<String>,
     /// `None` takes blocks where they fit most of the weights.
     pub granularity: Option<DraftGranularity>,
 }

@@ -13,12 +13,10 @@ use super::layers::{Layers, Why};
 use super::request::{DraftGranularity, Request};
 
 /// The comments above the recipe.
-pub(super) fn head(holds: &str, summary: &Summary) -> String {
+pub(super) fn head(holds: &str, summary: &Summary, schema: Option<&str>) -> String {
+    let modeline = schema.map_or_else(String::new, |schema| format!("# yaml-language-server: $schema={schema}\n#\n"));
     format!(
-        "# yaml-language-server: $schema=recipe.schema.json\n\
-         # For help in an editor, once in this folder: qwen-fp8 schema > recipe.schema.json\n\
-         #\n\
-         {holds}\
+        "{modeline}{holds}\
          # The weights take {} now, and {} quantized: `qwen-fp8 plan` shows every tensor.\n",
         human(summary.source_bytes),
         human(summary.output_bytes),

@@ -31,8 +31,7 @@ pub(super) fn leave_out_patterns(
         return format!("to leave {these} unquantized, add to `ignore`: {list}");
     }
     let before = format!("to leave {these} unquantized, put this rule before {}", recipe.rules[rule].label);
-    let is_toml = recipe.text.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-    match (is_toml, optional) {
+    match (recipe.text.is_toml(), optional) {
         (true, false) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]"),
         (true, true) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]\noptional = true"),
         (false, false) => format!("{before}:\n- {{scheme: PASSTHROUGH, targets: [{list}]}}"),

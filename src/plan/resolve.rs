@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::checkpoint::models::LayerKind;
 use crate::checkpoint::pattern::{MatchError, Pattern};
-use crate::checkpoint::text::{count, shown};
+use crate::checkpoint::text::count;
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{Dialect, Located, Recipe, Rule, nearest};
+use crate::recipe::{Dialect, Located, Recipe, Rule};
 
 use super::job::Decision;
 use super::planned_input::PlannedInput;
+use super::unmatched;
 
 /// The verdict of one rule on one input, other rules aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +189,12 @@ impl RuleUsage {
             let targets = self.targets.iter().zip(&rule.targets).map(|met| (met, unmatched.min(idle)));
             let ignore = self.ignore.iter().zip(&rule.ignore).map(|met| (met, unmatched));
             for ((met, pattern), level) in targets.chain(ignore) {
-                if met.useful == 0 && !(self.may_lack_head(rule, pattern) && names_head(&pattern.value)) {
-                    diagnostics.push(Diagnostic { level, ..matches_nothing(pattern, met, inputs, recipe.dialect) });
+                if met.useful == 0 && !(self.may_lack_head(rule, pattern) && unmatched::names_head(&pattern.value)) {
+                    let diagnostic = match met.wrong_kind {
+                        Some(kind) => unmatched::matches_other_kinds(pattern, kind, met.by_name),
+                        None => unmatched::matches_nothing(pattern, inputs, recipe.dialect),
+                    };
+                    diagnostics.push(Diagnostic { level, ..diagnostic });
                 }
             }
         }
@@ -241,41 +246,5 @@ impl RuleUsage {
     /// tensor: a rule may leave it unquantized all the same, but not quantize it.
     fn may_lack_head(&self, rule: &Rule, pattern: &Located<Pattern>) -> bool {
         rule.scheme.is_none() || rule.ignore.iter().any(|ignored| ignored.span == pattern.span)
-    }
-}
-
-fn names_head(pattern: &Pattern) -> bool {
-    match pattern {
-        Pattern::Exact(name) => name.strip_suffix(".weight").unwrap_or(name) == "lm_head",
-        Pattern::Class(kind) => *kind == LayerKind::LmHead,
-        Pattern::Regex { .. } | Pattern::Glob { .. } => false,
-    }
-}
-
-fn matches_nothing(
-    pattern: &Located<Pattern>,
-    met: &PatternUsage,
-    inputs: &[PlannedInput],
-    dialect: Dialect,
-) -> Diagnostic {
-    let text = pattern.value.text();
-    if let Some(kind) = met.wrong_kind {
-        return Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
-            .at(pattern.span.clone())
-            .label(format!("matches {}, such as a `{kind}`", count(met.by_name, "tensor")))
-            .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized");
-    }
-    let names: Vec<&str> = inputs.iter().map(PlannedInput::target_name).collect();
-    let mut diagnostic =
-        Diagnostic::error(format!("{} matches nothing in the checkpoint", shown(text))).at(pattern.span.clone());
-    let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| shown(near).to_string()).collect();
-    diagnostic = match &near[..] {
-        [] => diagnostic,
-        [only] => diagnostic.help(format!("did you mean {only}?")),
-        several => diagnostic.help(format!("the nearest names are {}", several.join(", "))),
-    };
-    match dialect {
-        Dialect::Native => diagnostic.help("`optional: true` on the rule allows patterns that match nothing"),
-        Dialect::LlmCompressor => diagnostic,
     }
 }

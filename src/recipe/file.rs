@@ -9,29 +9,46 @@ use rustix::io::retry_on_intr;
 
 use crate::checkpoint::text::human;
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::text::RecipeText;
+use crate::recipe::file_meant::{instead_of_directory, instead_of_missing};
+use crate::recipe::language::Language;
+use crate::recipe::text::{RecipeText, STDIN};
 
 /// The largest recipe that is read, in bytes: ten thousand patterns take half a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Reads a recipe file; a FIFO or a device is refused without waiting for it.
 pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
-    let bytes = match read_bounded(path) {
-        Ok(bytes) => bytes,
-        Err(ReadError::TooLarge(size)) => {
-            return Err(Diagnostic::error(format!("the recipe is too large: {}", human(size)))
-                .help(format!("the limit is {}", human(MAX_BYTES))));
-        }
+    match read_bounded(path) {
+        Ok(bytes) => decoded(path, bytes),
+        // A shard in place of a recipe is too large, and that is not what is wrong with it.
+        Err(ReadError::TooLarge(size)) => Err(Language::of_path(path).err().unwrap_or_else(|| too_large(&human(size)))),
         Err(ReadError::NotRegular(what)) => {
-            return Err(Diagnostic::error(format!("the recipe is {what}, not a regular file")));
+            let diagnostic = Diagnostic::error(format!("the recipe is {what}, not a regular file"));
+            Err(match what {
+                DIRECTORY => instead_of_directory(path).into_iter().fold(diagnostic, Diagnostic::help),
+                FIFO => diagnostic.help("`-` in place of its name reads the recipe from standard input"),
+                _ => diagnostic,
+            })
         }
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Diagnostic::error("the recipe does not exist"));
+            let diagnostic = Diagnostic::error("the recipe does not exist");
+            Err(instead_of_missing(path).into_iter().fold(diagnostic, Diagnostic::help))
         }
-        Err(ReadError::Io(error)) => {
-            return Err(Diagnostic::error(format!("the recipe cannot be read: {error}")));
-        }
-    };
+        Err(ReadError::Io(error)) => Err(Diagnostic::error(format!("the recipe cannot be read: {error}"))),
+    }
+}
+
+/// Reads a recipe to the end of a stream, which messages call standard input.
+pub(super) fn read_stream(stream: impl Read) -> Result<RecipeText, Diagnostic> {
+    let mut bytes = Vec::new();
+    match stream.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large(&format!("more than {}", human(MAX_BYTES)))),
+        Ok(_) => decoded(Path::new(STDIN), bytes),
+        Err(error) => Err(Diagnostic::error(format!("the recipe cannot be read: {error}"))),
+    }
+}
+
+fn decoded(path: &Path, bytes: Vec<u8>) -> Result<RecipeText, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(RecipeText::new(path, text)),
         Err(error) => Err(Diagnostic::error(format!(
@@ -40,6 +57,13 @@ pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
         ))),
     }
 }
+
+fn too_large(how: &str) -> Diagnostic {
+    Diagnostic::error(format!("the recipe is too large: {how}")).help(format!("the limit is {}", human(MAX_BYTES)))
+}
+
+const DIRECTORY: &str = "a directory";
+const FIFO: &str = "a pipe (FIFO)";
 
 enum ReadError {
     Io(io::Error),
@@ -60,8 +84,8 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
     let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
-        FileType::Directory => return Err(ReadError::NotRegular("a directory")),
-        FileType::Fifo => return Err(ReadError::NotRegular("a pipe (FIFO)")),
+        FileType::Directory => return Err(ReadError::NotRegular(DIRECTORY)),
+        FileType::Fifo => return Err(ReadError::NotRegular(FIFO)),
         FileType::CharacterDevice | FileType::BlockDevice => return Err(ReadError::NotRegular("a device")),
         _ => return Err(ReadError::NotRegular("something else")),
     }

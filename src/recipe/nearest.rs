@@ -2,6 +2,11 @@
 
 use crate::checkpoint::models::LayerKind;
 use crate::checkpoint::pattern::{CLASSES, Pattern};
+use crate::recipe::suggest::nearest_word;
+
+mod words;
+
+use words::{Right, with_known_words};
 
 /// The number of names that are compared letter by letter, which takes quadratic time.
 const COMPARED: usize = 64;
@@ -16,15 +21,29 @@ const LONGEST: usize = 300;
 /// names, best first.
 pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
     let text = pattern.text();
-    if text.len() > LONGEST {
+    // A class is spelt right, or it would be a name.
+    if text.len() > LONGEST || matches!(pattern, Pattern::Class(_)) {
         return Vec::new();
     }
-    let corrected = corrections(pattern).into_iter().find(|text| finds_any(text, modules));
-    match (corrected, pattern) {
-        (Some(corrected), _) => vec![corrected],
-        (None, Pattern::Exact(_)) => nearest_names(text.strip_suffix(".weight").unwrap_or(text), modules),
-        (None, _) => Vec::new(),
+    let tried = &modules[..modules.len().min(TRIED)];
+    let first = |texts: Vec<String>| texts.into_iter().find(|text| finds_any(text, tried));
+    if let Pattern::Exact(_) = pattern {
+        if let Some(corrected) = first(corrections(pattern)) {
+            return vec![corrected];
+        }
+        let names = nearest_names(text.strip_suffix(".weight").unwrap_or(text), modules);
+        if !names.is_empty() {
+            return names;
+        }
     }
+    let respelt = |right| {
+        let pattern = Pattern::parse(&with_known_words(pattern, tried, right)?).ok()?;
+        first(std::iter::once(pattern.text().to_owned()).chain(corrections(&pattern)).collect())
+    };
+    // A word that no name holds is what is wrong, whatever form is around it. One that is a part of a longer word may be
+    // right, and comes last.
+    let corrected = respelt(Right::Parts).or_else(|| first(corrections(pattern))).or_else(|| respelt(Right::Words));
+    corrected.into_iter().collect()
 }
 
 /// Patterns that the user may have meant, the likeliest first.
@@ -32,31 +51,23 @@ fn corrections(pattern: &Pattern) -> Vec<String> {
     let text = pattern.text();
     match pattern {
         Pattern::Class(_) => Vec::new(),
-        Pattern::Regex { .. } => {
-            let expression = text.trim_start_matches("re:");
-            let expression = expression.strip_prefix('^').unwrap_or(expression);
-            let mut texts = vec![format!("re:.*{expression}")];
-            // A regex sees the module, which has no `.weight` at its end.
-            for suffix in [r"\.weight$", ".weight$", r"\.weight", ".weight"] {
-                if let Some(module) = expression.strip_suffix(suffix) {
-                    texts.push(format!("re:{module}$"));
-                    texts.push(format!("re:.*{module}$"));
-                }
-            }
-            texts
-        }
+        Pattern::Regex { .. } => of_regex(text.strip_prefix("re:").unwrap_or(text)),
         Pattern::Glob { .. } | Pattern::Exact(_) => {
-            if let Some(class) = CLASSES.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(text)) {
-                return vec![class.name().to_owned()];
+            if let Some(class) = class_meant(text) {
+                return vec![class.to_owned()];
             }
             let mut texts = Vec::new();
             if text.contains(".*") || text.contains(['\\', '^', '$', '|', '(', '+']) {
                 texts.push(format!("re:{text}"));
-                texts.push(format!("re:.*{}", text.strip_prefix('^').unwrap_or(text)));
+                let expression = text.strip_prefix('^').unwrap_or(text);
+                if !expression.starts_with('*') {
+                    texts.push(format!("re:.*{expression}"));
+                }
+                // A glob's `*` beside a regex's parentheses.
+                texts.push(format!("re:{}", expression.replace(".*", "*").replace('*', ".*")));
             }
             if text.contains(['*', '?', '[', '{']) {
-                texts.push(format!("*{text}"));
-                texts.push(format!("*{text}*"));
+                texts.extend(of_glob(text));
             } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 texts.push(format!("re:.*{text}.*"));
             }
@@ -65,12 +76,90 @@ fn corrections(pattern: &Pattern) -> Vec<String> {
     }
 }
 
+fn of_regex(expression: &str) -> Vec<String> {
+    let expression = expression.strip_prefix('^').unwrap_or(expression);
+    let mut texts = vec![format!("re:.*{expression}")];
+    // A regex sees the module, which has no `.weight` at its end.
+    for suffix in [r"\.weight$", ".weight$", r"\.weight", ".weight"] {
+        if let Some(module) = expression.strip_suffix(suffix) {
+            texts.push(format!("re:{module}$"));
+            texts.push(format!("re:.*{module}$"));
+        }
+    }
+    // Within single quotes, YAML leaves both backslashes.
+    let single = expression.replace(r"\\", r"\");
+    texts.push(format!("re:{single}"));
+    texts.push(format!("re:.*{single}"));
+    // A name goes on where `$` wants its end.
+    let open = single.trim_end_matches('$');
+    texts.push(format!("re:{open}"));
+    texts.push(format!("re:.*{open}"));
+    // Another model has other modules around the same layers.
+    let mut rest = open;
+    while let Some(inner) = without_first_part(rest, &[r"\.", "."]) {
+        texts.push(format!("re:.*{inner}"));
+        rest = inner;
+    }
+    texts.push(format!("re:{}", any_numbers(open, r"\d+")));
+    texts.push(format!("re:.*{}", any_numbers(open, r"\d+")));
+    texts
+}
+
+fn of_glob(text: &str) -> Vec<String> {
+    let mut texts = vec![format!("*{text}"), format!("*{text}*")];
+    let module = text.strip_suffix(".weight").unwrap_or(text).trim_end_matches('.');
+    texts.push(module.to_owned());
+    texts.push(format!("*{module}"));
+    texts.push(format!("*{module}*"));
+    let mut rest = module;
+    while let Some(inner) = without_first_part(rest, &["."]) {
+        texts.push(format!("*{inner}"));
+        rest = inner;
+    }
+    texts.push(any_numbers(module, "*"));
+    texts.push(format!("*{}", any_numbers(module, "*")));
+    texts
+}
+
+/// What follows the first part of a name, if that is a plain word and more follows.
+fn without_first_part<'a>(text: &'a str, dots: &[&str]) -> Option<&'a str> {
+    let word = text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+    let rest = dots.iter().find_map(|dot| text[word..].strip_prefix(dot))?;
+    (word > 0 && rest.starts_with(|c: char| c.is_ascii_alphanumeric())).then_some(rest)
+}
+
+/// The text with `any` in place of each part that is a number.
+fn any_numbers(text: &str, any: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let part = |part: &str| match part.strip_suffix('\\') {
+        Some(number) if is_number(number) => format!("{any}\\"),
+        None if is_number(part) => any.to_owned(),
+        _ => part.to_owned(),
+    };
+    text.split('.').map(part).collect::<Vec<_>>().join(".")
+}
+
+/// The class that a word without dots means: in another case, misspelt, or as torch and transformers call it.
+fn class_meant(text: &str) -> Option<&'static str> {
+    let word = text.rsplit_once("nn.").map_or(text, |(_, class)| class);
+    if let Some(class) = CLASSES.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(word)) {
+        return Some(class.name());
+    }
+    // Modules are written small, classes with a capital.
+    if !word.starts_with(|c: char| c.is_ascii_uppercase()) || !word.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let known = ["Conv1d", "Conv2d", "Conv3d"].contains(&word).then(|| LayerKind::Conv.name());
+    let norm = word.ends_with("Norm").then(|| LayerKind::Norm.name());
+    known.or(norm).or_else(|| nearest_word(word, CLASSES.into_iter().map(LayerKind::name)))
+}
+
 fn finds_any(text: &str, modules: &[&str]) -> bool {
     let Ok(pattern) = Pattern::parse(text) else { return false };
     if let Pattern::Class(_) = pattern {
         return true;
     }
-    modules.iter().take(TRIED).any(|module| pattern.matches(module, LayerKind::Other).unwrap_or(false))
+    modules.iter().any(|module| pattern.matches(module, LayerKind::Other).unwrap_or(false))
 }
 
 /// The names nearest to `text`: the ones with the longest common ends, ordered by edit distance.

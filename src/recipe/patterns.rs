@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
 
 use crate::recipe::document::child;
+use crate::recipe::policy::Dialect;
 
 /// One pattern or a list of patterns.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -38,25 +40,51 @@ impl JsonSchema for Patterns {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [pattern_schema(), { "type": "array", "items": pattern_schema() }],
-            "examples": [["lm_head", "re:.*visual.*"]],
-        })
+        ignore_of(Dialect::Native)
     }
 }
 
 /// The schema of [`Patterns`] of which there must be one.
 pub(super) fn targets(_: &mut SchemaGenerator) -> Schema {
+    targets_of(Dialect::Native)
+}
+
+/// The schema of [`targets`] in llm-compressor's language.
+pub(super) fn upstream_targets(_: &mut SchemaGenerator) -> Schema {
+    targets_of(Dialect::LlmCompressor)
+}
+
+/// The schema of patterns to ignore in llm-compressor's language.
+pub(super) fn upstream_ignore(_: &mut SchemaGenerator) -> Schema {
+    ignore_of(Dialect::LlmCompressor)
+}
+
+fn ignore_of(dialect: Dialect) -> Schema {
+    let pattern = pattern_schema(dialect);
     json_schema!({
-        "anyOf": [pattern_schema(), { "type": "array", "items": pattern_schema(), "minItems": 1 }],
+        "anyOf": [pattern, { "type": "array", "items": pattern }],
+        "examples": [["lm_head", "re:.*visual.*"]],
+    })
+}
+
+fn targets_of(dialect: Dialect) -> Schema {
+    let pattern = pattern_schema(dialect);
+    json_schema!({
+        "anyOf": [pattern, { "type": "array", "items": pattern, "minItems": 1 }],
         "examples": ["Linear", ["re:.*visual.*", "lm_head"]],
     })
 }
 
-fn pattern_schema() -> serde_json::Value {
-    serde_json::json!({
+fn pattern_schema(dialect: Dialect) -> Value {
+    let mut schema = json!({
         "type": "string",
         "minLength": 1,
-        "examples": ["Linear", "re:.*visual.*", "re:.*\\.mlp\\.(gate|up|down)_proj$", "*.self_attn.*_proj", "lm_head"],
-    })
+        "examples": ["Linear", "re:.*visual.*", "re:.*\\.mlp\\.(gate|up|down)_proj$", "lm_head"],
+    });
+    if dialect == Dialect::Native {
+        // As an example, a glob would be put into a list without quotes, and YAML takes `*` for an alias.
+        let globs = ["*norm*", "*.self_attn.*_proj"];
+        schema["defaultSnippets"] = globs.map(|glob| json!({ "label": glob, "body": format!("'{glob}'") })).into();
+    }
+    schema
 }

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// The text of a recipe and the path it was read from.
+/// The name that messages give to standard input.
+pub const STDIN: &str = "<stdin>";
+
+/// The text of a recipe and the path it was read from, [`STDIN`] for standard input.
 #[derive(Clone, Debug)]
 pub struct RecipeText {
     pub path: PathBuf,

@@ -1,24 +1,29 @@
 """Tries a recipe schema in real editor servers: the checked-in one, or another's. Run it through `tests/editor/run`.
 
-    check.py YAML-LANGUAGE-SERVER TOMBI TAPLO [SCHEMA]
+    check.py YAML-LANGUAGE-SERVER TOMBI TAPLO QWEN-FP8 [SCHEMA]
 
-What is expected of a scheme is read from the schema, so that a new scheme needs no change here.
+What is expected of a scheme is read from the schema, so that a new scheme needs no change here. With the checked-in
+schema, the recipes that people have are opened too, as they are: copies of ready ones, and what `init` writes.
 """
 
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
 
 from lsp import Server, cursor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
 OWN = ROOT / "schemas/recipe.schema.json"
-PATH = pathlib.Path(sys.argv[4]).resolve() if len(sys.argv) > 4 else OWN
-# Recipes name the checked-in schema as it lies beside them.
+PATH = pathlib.Path(sys.argv[5]).resolve() if len(sys.argv) > 5 else OWN
 HEAD = f"# yaml-language-server: $schema={'../schemas/recipe.schema.json' if PATH == OWN else PATH.as_uri()}\n"
 SETTINGS = {"yaml": {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}}}
+# Ready recipes name no schema: this repository's settings do.
+SETTINGS["yaml"]["schemas"] = json.loads((ROOT / ".vscode/settings.json").read_text())["yaml.schemas"]
 RULE_KEYS = {"scheme", "targets", "ignore", "optional"}
 
 SCHEMA = json.loads(PATH.read_text())
@@ -37,6 +42,11 @@ class Yaml:
         uri = self.server.open(RECIPES / f"unsaved-{self.opened}.yaml", text)
         return uri, line, column, self.server.diagnostics(uri)
 
+    def complaints_about(self, path, text):
+        """What the server says of a text as it stands, under this path."""
+        uri = self.server.open(path, text)
+        return [(d["range"]["start"]["line"], d["message"]) for d in self.server.diagnostics(uri)]
+
     def complete(self, body):
         uri, line, column, _ = self.open(body)
         return {item["label"]: item for item in self.server.complete(uri, line, column)}
@@ -53,6 +63,10 @@ class Yaml:
 def documentation(item):
     text = item.get("documentation") or ""
     return text["value"] if isinstance(text, dict) else text
+
+
+def inserted(item):
+    return item.get("insertText") or item["textEdit"]["newText"]
 
 
 def rule(scheme, more=""):
@@ -73,10 +87,16 @@ def check_completion(yaml):
         assert expected <= offered <= set().union(*longer), (name, offered, expected)
     ready = yaml.complete("rules:\n  - ‸\n")
     for name in SCHEMES:
-        inserted = ready[name].get("insertText") or ready[name]["textEdit"]["newText"]
-        assert f"scheme: {name}" in inserted and "targets" in inserted, inserted
+        text = inserted(ready[name])
+        assert f"scheme: {name}" in text and "targets" in text, text
     patterns = yaml.complete("rules:\n  - scheme: FP8_BLOCK\n    targets:\n      - ‸\n")
     assert "Linear" in patterns and "re:.*visual.*" in patterns, patterns.keys()
+    for place in ["targets: ‸\n", "targets:\n      - ‸\n", "targets: [‸]\n", "targets: Linear\n    ignore: ‸\n"]:
+        offered = yaml.complete("rules:\n  - scheme: FP8_BLOCK\n    " + place)
+        assert inserted(offered["*norm*"]) == "'*norm*'", (place, offered["*norm*"])
+        for label, item in offered.items():
+            # YAML would take the star for an alias.
+            assert not re.search(r"(^|- )(\$\{\d:)?\*", inserted(item)), (place, label, item)
     assert set(yaml.complete("format: ‸\n")) == {"fp8", "compressed-tensors"}
     assert {"rules", "scheme", "FP8Modifier", "model", "output", "format"} <= set(yaml.complete("‸\n"))
     nested = "a_stage:\n  b_modifiers:\n    QuantizationModifier:\n      "
@@ -121,32 +141,89 @@ def check_complaints(yaml):
         assert found == [], (path, found)
 
 
+def lint(linter, path):
+    done = subprocess.run([*linter, path], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
 def check_toml(linters):
-    bad = '#:schema ../schemas/recipe.schema.json\n[[rules]]\nscheme = "FP8_BLOK"\ntargets = "Linear"\n'
+    bad = '[[rules]]\nscheme = "FP8_BLOK"\ntargets = "Linear"\n'
     scratch = RECIPES / "unsaved.toml"
     for linter in linters:
         for path in sorted(RECIPES.glob("*.toml")):
-            done = subprocess.run([*linter, path], capture_output=True, text=True)
-            assert done.returncode == 0, (linter, path, done.stderr)
+            code, said = lint(linter, path)
+            assert code == 0, (linter, path, said)
         scratch.write_text(bad)
         try:
-            done = subprocess.run([*linter, scratch], capture_output=True, text=True)
+            code, said = lint(linter, scratch)
         finally:
             scratch.unlink()
-        assert done.returncode == 1 and "FP8_BLOK" in done.stdout + done.stderr, (linter, done)
+        assert code == 1 and "FP8_BLOK" in said, (linter, said)
+
+
+def check_ready(yaml, linters, elsewhere):
+    """Ready recipes and the examples of the guides: right where they are, and copied to where no schema is near."""
+    for path in sorted(RECIPES.glob("**/*.yaml")):
+        text = path.read_text()
+        assert yaml.complaints_about(path.with_stem(path.stem + "-unsaved"), text) == [], path
+        found = yaml.complaints_about(path.with_stem(path.stem + "-wrong"), "formt: fp8\n" + text)
+        assert [line for line, _ in found] == [0], (path, found)
+        assert yaml.complaints_about(elsewhere / path.name, text) == [], path
+    for guide in [ROOT / "README.md", ROOT / "docs/recipes.md"]:
+        for number, example in enumerate(re.findall(r"^```yaml\n(.*?)^```", guide.read_text(), re.M | re.S)):
+            assert yaml.complaints_about(elsewhere / f"{guide.stem}-{number}.yaml", example) == [], (guide, example)
+    for path in sorted(RECIPES.glob("**/*.toml")):
+        copy = elsewhere / path.name
+        copy.write_text(path.read_text())
+        for linter in linters:
+            code, said = lint(linter, copy)
+            assert code == 0 and not re.search("warn", said, re.I), (linter, path, said)
+
+
+def check_written(yaml, linters, program, elsewhere):
+    """What `init` and `schema --install` write finds its schema from anywhere, under a path with a blank in it."""
+    data = elsewhere / "data of mine"
+    environment = {**os.environ, "XDG_DATA_HOME": str(data)}
+
+    def run(*arguments):
+        done = subprocess.run([program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("init", "tests/fixtures/tiny-qwen3-vl", "--output", str(elsewhere / "first.yaml"))
+    text = (elsewhere / "first.yaml").read_text()
+    assert yaml.complaints_about(elsewhere / "first.yaml", text) == [], text
+    misspelt = text.replace("FP8_DYNAMIC", "FP8_DYNAMI")
+    wrong = next(number for number, line in enumerate(misspelt.splitlines()) if "FP8_DYNAMI" in line)
+    found = yaml.complaints_about(elsewhere / "deeper/misspelt.yaml", misspelt)
+    assert [line for line, _ in found] == [wrong], found
+
+    line = next(line for line in run("schema", "--install").splitlines() if line.startswith("#:schema"))
+    body = (RECIPES / "fp8_dynamic.toml").read_text()
+    for linter in linters:
+        for name, text, expected in [("right", body, 0), ("misspelt", body.replace("FP8_DYNAMIC", "FP8_DYNAMI"), 1)]:
+            path = elsewhere / f"{name}.toml"
+            path.write_text(f"{line}\n{text}")
+            code, said = lint(linter, path)
+            assert code == expected and (code == 0 or "FP8_DYNAMI" in said), (linter, name, said)
 
 
 def main():
-    yaml_server, tombi, taplo = sys.argv[1:4]
+    yaml_server, tombi, taplo, program = sys.argv[1:5]
+    linters = [[tombi, "lint", "--offline"], [taplo, "lint"]]
     yaml = Yaml(yaml_server)
     try:
         check_completion(yaml)
         check_hover(yaml)
         check_complaints(yaml)
+        if PATH == OWN:
+            check_toml(linters)
+            with tempfile.TemporaryDirectory() as elsewhere:
+                elsewhere = pathlib.Path(elsewhere).resolve()
+                check_ready(yaml, linters, elsewhere)
+                check_written(yaml, linters, program, elsewhere)
     finally:
         yaml.server.stop()
-    if PATH == OWN:
-        check_toml([[tombi, "lint", "--offline"], [taplo, "lint"]])
     print(f"editors: {len(SCHEMES)} schemes complete, hover and complain as they should")
 
 

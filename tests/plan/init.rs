@@ -10,7 +10,7 @@ use super::{plan, recipe};
 use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
 
 fn request(granularity: Option<DraftGranularity>) -> Request {
-    Request { model: "org/model".to_owned(), granularity }
+    Request { model: "org/model".to_owned(), schema: Some("file:///schema.json".to_owned()), granularity }
 }
 
 fn try_init(shapes: &Shapes, granularity: Option<DraftGranularity>) -> Result<String, InitError> {
@@ -168,7 +168,7 @@ fn names_are_quoted_so_that_the_recipe_reads_them_back() {
         ("null", "null-FP8"),
         ("a\u{202e}\"\\b\u{85}\u{1f642}", "a\u{202e}\"\\b\u{85}\u{1f642}-FP8"),
     ] {
-        let request = Request { model: model.to_owned(), granularity: None };
+        let request = Request { model: model.to_owned(), schema: None, granularity: None };
         let text = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();
         assert!(!text.contains(['\u{202e}', '\u{85}']), "{text:?}");
         let read = recipe(&text);

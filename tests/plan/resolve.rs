@@ -219,6 +219,11 @@ fn a_pattern_that_matches_nothing_is_an_error_with_what_was_meant() {
             "model.language_model.layers.0.self_attn.q_projj",
             "the nearest names are `model.language_model.layers.0.self_attn.q_proj`, ",
         ),
+        ("re:.*q_prj.*", "did you mean `re:.*q_proj.*`?"),
+        ("*.q_prj", "did you mean `*.q_proj`?"),
+        // Nothing is near: what the names look like.
+        ("re:.*frobnicate.*", "the checkpoint's names are `model.visual.deepstack_merger_list.*.linear_fc1`, `"),
+        ("Router", "the checkpoint's names are `"),
     ] {
         let recipe = |more: &str| rules(&format!("  - {{scheme: PASSTHROUGH, targets: ['{pattern}']{more}}}\n"));
         let error = error(&recipe(""), &shapes::small_vl());
@@ -247,8 +252,18 @@ fn a_tied_head_may_be_named_to_stay_unquantized_but_not_to_be_quantized() {
     ] {
         assert_eq!(quantized(&plan(&rules(keeping), &tied)).len(), 14);
     }
-    let missing = error(&rules("  - {scheme: FP8_DYNAMIC, targets: [Linear, lm_head]}\n"), &tied);
-    assert_eq!(missing.message, "`lm_head` matches nothing in the checkpoint");
+    // As a pattern, too.
+    for pattern in ["re:.*lm_head", "*lm_head", "re:lm_head$"] {
+        let ignoring = rules(&format!("  - {{scheme: FP8_DYNAMIC, targets: Linear, ignore: ['{pattern}']}}\n"));
+        assert_eq!(quantized(&plan(&ignoring, &tied)).len(), 14);
+    }
+    for (target, shown) in [("lm_head", "lm_head"), ("LmHead", "LmHead"), ("'re:.*lm_head$'", "re:.*lm_head$")] {
+        let missing = error(&rules(&format!("  - {{scheme: FP8_DYNAMIC, targets: [Linear, {target}]}}\n")), &tied);
+        assert_eq!(missing.message, format!("`{shown}` matches nothing in the checkpoint"));
+        assert_eq!(missing.help[1], format!("take `{shown}` out of `targets`: the head then stays as it is"));
+    }
+    // The help leads to a plan.
+    assert_eq!(quantized(&plan(&rules("  - {scheme: FP8_DYNAMIC, targets: [Linear]}\n"), &tied)).len(), 14);
 }
 
 #[test]

@@ -57,6 +57,10 @@ yaml!(scheme_missing, "rules:\n  - targets: Linear\n");
 yaml!(scheme_key_nearly_right, "rules:\n  - sheme: FP8_BLOCK\n    targets: Linear\n");
 yaml!(scheme_in_lower_case, "scheme: fp8_dynamic\ntargets: Linear\n");
 yaml!(scheme_of_another_tool, "scheme: Q4_K_M\ntargets: Linear\n");
+yaml!(scheme_of_four_bits, "scheme: INT4\ntargets: Linear\n");
+yaml!(scheme_that_is_a_method, "scheme: awq\ntargets: Linear\n");
+yaml!(scheme_with_calibrated_activations, "scheme: NVFP4\ntargets: Linear\n");
+yaml!(scheme_of_the_format, "scheme: fp8\ntargets: Linear\n");
 yaml!(scheme_of_another_type, "scheme: [FP8_DYNAMIC]\ntargets: Linear\n");
 yaml!(scheme_beside_rules, "scheme: FP8_DYNAMIC\nrules:\n  - scheme: PASSTHROUGH\n    targets: Norm\n");
 yaml!(option_of_another_scheme, "rules:\n  - scheme: PASSTHROUGH\n    targets: Norm\n    block_size: 128\n");
@@ -77,6 +81,20 @@ yaml!(ignore_as_a_map, "scheme: FP8_DYNAMIC\ntargets: Linear\nignore: {lm_head: 
 yaml!(pattern_regex, "scheme: FP8_DYNAMIC\ntargets: Linear\nignore:\n  - lm_head\n  - 're:.*(visual'\n");
 yaml!(pattern_glob, "scheme: FP8_DYNAMIC\ntargets: 'model.[ab'\n");
 yaml!(pattern_empty_regex, "scheme: FP8_DYNAMIC\ntargets: 're:'\n");
+yaml!(pattern_without_quotes, "scheme: FP8_DYNAMIC\ntargets: *norm*\n");
+yaml!(pattern_without_quotes_in_a_list, "scheme: FP8_DYNAMIC\ntargets:\n  - Linear\n  - *.q_proj # all\n");
+yaml!(pattern_that_is_a_list_of_yaml, "scheme: FP8_DYNAMIC\ntargets: [qk]*_proj\n");
+yaml!(pattern_with_an_escape, "scheme: FP8_DYNAMIC\ntargets: \"re:.*\\.q_proj\"\n");
+yaml!(
+    python_line,
+    "from llmcompressor.modifiers.quantization import QuantizationModifier
+
+recipe = QuantizationModifier(
+    targets=\"Linear\", scheme=\"FP8_DYNAMIC\", ignore=[\"lm_head\", \"re:.*visual.*\"]
+)
+"
+);
+yaml!(python_line_as_a_value, "recipe: QuantizationModifier(targets='Linear', scheme='FP8_BLOCK')\n");
 yaml!(duplicate_key, "scheme: FP8_DYNAMIC\ntargets: Linear\nscheme: FP8_BLOCK\n");
 yaml!(indentation, "scheme: FP8_DYNAMIC\n  targets: Linear\n");
 yaml!(tab, "rules:\n\t- scheme: FP8_DYNAMIC\n");
@@ -167,3 +185,4 @@ toml!(
     toml_llmcompressor,
     "[a_stage.a_modifiers.QuantizationModifier]\nscheme = \"W4A17\"\nkv_cache_scheme = {num_bits = 8}\n"
 );
+toml!(toml_python_line, "recipe = QuantizationModifier(targets='Linear', scheme='FP8_BLOCK', ignore=['lm_head'])\n");

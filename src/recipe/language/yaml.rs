@@ -11,6 +11,8 @@ use crate::checkpoint::text::unquoted;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, Spans, child, number};
 
+mod quotes;
+
 pub(super) fn parse(text: &str) -> Result<Document, Diagnostic> {
     let options = serde_yaml::options! {
         strict_booleans: true,
@@ -54,11 +56,13 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
     };
     let diagnostic = Diagnostic::error(format!("not valid YAML: {message}"));
     let Some(location) = error.location() else { return diagnostic };
-    match location.span().byte_offset() {
-        Some(_) => diagnostic.at(range(location)),
+    let at = match location.span().byte_offset() {
+        Some(_) => range(location),
         // Errors of the scanner know the line and the column alone.
-        None => diagnostic.at(position(text, location.line(), location.column())),
-    }
+        None => position(text, location.line(), location.column()),
+    };
+    let help = limit(error).is_none().then(|| quotes::help(text, at.start)).flatten();
+    help.into_iter().fold(diagnostic.at(at), Diagnostic::help)
 }
 
 /// The message for a limit that a text runs into.

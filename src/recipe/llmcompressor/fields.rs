@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::recipe::patterns::{Patterns, targets};
+use crate::recipe::patterns::{Patterns, upstream_ignore, upstream_targets};
 
 /// The fields of a `QuantizationModifier`.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -16,11 +16,12 @@ pub(in crate::recipe) struct Modifier {
     /// The layers that the modifier quantizes: class names, full module names, or `re:` and a regular expression. Groups
     /// have targets of their own.
     #[serde(default = "linear")]
-    #[schemars(schema_with = "targets")]
+    #[schemars(schema_with = "upstream_targets")]
     pub(super) targets: Patterns,
 
     /// The layers that the modifier leaves unquantized, as patterns of the same kinds.
     #[serde(default)]
+    #[schemars(schema_with = "upstream_ignore", default)]
     pub(super) ignore: Patterns,
 
     /// The name of a scheme in any case, or a map of such names to their targets. Give this or `config_groups`.
@@ -96,7 +97,7 @@ pub(in crate::recipe) struct Observers {
 #[schemars(extend("additionalProperties" = false))]
 pub(in crate::recipe) struct ModifierGroup {
     /// The layers that the group takes.
-    #[schemars(schema_with = "targets")]
+    #[schemars(schema_with = "upstream_targets")]
     pub(super) targets: Patterns,
 
     /// The quantization of the weights.
@@ -379,7 +380,7 @@ fn scheme(generator: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "minProperties": 1,
         "additionalProperties": false,
-        "patternProperties": { pattern: targets(generator) },
+        "patternProperties": { pattern: upstream_targets(generator) },
     }));
     json_schema!({ "anyOf": choices, "examples": ["FP8_DYNAMIC"] })
 }

@@ -1,0 +1,95 @@
+//! The Hugging Face hub as this machine knows it: where its cache is, and what a model id looks like.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
+#[derive(Clone, Debug, Default)]
+pub struct HubEnvironment {
+    /// `HF_HUB_CACHE`
+    pub hf_hub_cache: Option<PathBuf>,
+    /// `HUGGINGFACE_HUB_CACHE`
+    pub huggingface_hub_cache: Option<PathBuf>,
+    /// `HF_HOME`
+    pub hf_home: Option<PathBuf>,
+    /// `XDG_CACHE_HOME`
+    pub xdg_cache_home: Option<PathBuf>,
+    /// `HOME`
+    pub home: Option<PathBuf>,
+}
+
+impl HubEnvironment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        Self {
+            hf_hub_cache: path("HF_HUB_CACHE"),
+            huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
+            hf_home: path("HF_HOME"),
+            xdg_cache_home: path("XDG_CACHE_HOME"),
+            home: path("HOME"),
+        }
+    }
+
+    /// The directory that holds `models--org--name`, chosen as `huggingface_hub` does.
+    pub fn hub_cache(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".cache"));
+        let hf_home = || {
+            let set = self.hf_home.as_ref().map(|path| self.expand(path));
+            set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
+        };
+        let set = self.hf_hub_cache.as_ref().or(self.huggingface_hub_cache.as_ref());
+        set.map(|path| self.expand(path)).or_else(|| Some(hf_home()?.join("hub")))
+    }
+
+    /// A leading `~` stands for the home directory in these variables, whoever set them.
+    fn expand(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+/// `org/name@revision` as its parts; `None` for what can only be a path.
+pub fn parse_id(text: &str) -> Option<(&str, Option<&str>)> {
+    let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(['.', '-'])
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    (id.split('/').count() <= 2 && id.split('/').all(is_name)).then_some((id, revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_huggingface_hub_looks() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let mut environment = HubEnvironment::default();
+        assert_eq!(environment.hub_cache(), None);
+        environment.home = path("/tmp/me");
+        assert_eq!(environment.hub_cache(), path("/tmp/me/.cache/huggingface/hub"));
+        environment.xdg_cache_home = path("/cache");
+        assert_eq!(environment.hub_cache(), path("/cache/huggingface/hub"));
+        environment.hf_home = path("~/hf");
+        assert_eq!(environment.hub_cache(), path("/tmp/me/hf/hub"));
+        environment.huggingface_hub_cache = path("/old");
+        assert_eq!(environment.hub_cache(), path("/old"));
+        environment.hf_hub_cache = path("/new");
+        assert_eq!(environment.hub_cache(), path("/new"));
+    }
+
+    #[test]
+    fn ids_are_told_from_paths() {
+        assert_eq!(parse_id("Qwen/Qwen3-VL-8B-Instruct"), Some(("Qwen/Qwen3-VL-8B-Instruct", None)));
+        assert_eq!(parse_id("a/b@c/d"), Some(("a/b", Some("c/d"))));
+        for path in ["./a", "../a", "/a/b", "a/b/c", "~/a", "a//b", "a b", "a/", "..", "a\0b"] {
+            assert_eq!(parse_id(path), None, "{path}");
+        }
+    }
+}

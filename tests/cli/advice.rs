@@ -1,0 +1,276 @@
+//! What was meant: each mistake in naming a recipe, a model or a scheme leads to a command that runs.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::{BLOCKS, FIXTURE, Folder, assert_seen, command};
+
+/// A folder to work in: recipes, models by directory and in the cache, and a home directory.
+struct Desk(Folder);
+
+impl Desk {
+    fn new() -> Self {
+        let folder = Folder::new(BLOCKS);
+        let at = |name: &str| folder.path(name);
+        for dir in ["recipes/from_fp8", "models", "home", "cache/models--Qwen--Qwen3-VL-8B-Instruct/snapshots"] {
+            fs::create_dir_all(at(dir)).unwrap();
+        }
+        for recipe in ["recipes/fp8_dynamic.yaml", "recipes/from_fp8/retag.yaml", "home/own.yaml"] {
+            fs::write(at(recipe), BLOCKS).unwrap();
+        }
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE);
+        let snapshot = "cache/models--Qwen--Qwen3-VL-8B-Instruct/snapshots/0123456789012345678901234567890123456789";
+        for model in ["models/Qwen3-VL-8B-Instruct", "home/model", snapshot] {
+            symlink(&fixture, at(model)).unwrap();
+        }
+        Self(folder)
+    }
+
+    /// A command in this folder, with its home and cache.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(arguments);
+        command.current_dir(self.0.path("")).env("HOME", self.0.path("home")).env("HF_HUB_CACHE", self.0.path("cache"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn seen(&self, line: &str) -> String {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        self.0.seen(line, &mut self.command(&arguments))
+    }
+
+    /// Runs a command with this text as its standard input.
+    fn fed(&self, arguments: &[&str], text: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What stands in backticks after `did you mean`.
+fn suggestion(said: &str) -> Option<&str> {
+    said.split("did you mean `").nth(1)?.split('`').next()
+}
+
+#[test]
+fn a_recipe_that_is_mistyped_is_found() {
+    let desk = Desk::new();
+    for (typed, meant) in [
+        ("recipe/fp8_dynamic.yaml", "recipes/fp8_dynamic.yaml"),
+        ("recipes/fp8_dynmaic.yaml", "recipes/fp8_dynamic.yaml"),
+        ("recipes/fp8_dynamic.yml", "recipes/fp8_dynamic.yaml"),
+        ("recipes/fp8_dynamic.toml", "recipes/fp8_dynamic.yaml"),
+        ("recipes/fp8_dynamic", "recipes/fp8_dynamic.yaml"),
+        ("recipes/FP8-Dynamic.yaml", "recipes/fp8_dynamic.yaml"),
+        ("fp8_dynamic.yaml", "recipes/fp8_dynamic.yaml"),
+        ("fp8_dynamic", "recipes/fp8_dynamic.yaml"),
+        ("elsewhere/fp8_dynamic.yaml", "recipes/fp8_dynamic.yaml"),
+        ("retag.yaml", "recipes/from_fp8/retag.yaml"),
+        ("recipes", "recipes/fp8_dynamic.yaml"),
+        ("./reciep.yaml", "./recipe.yaml"),
+    ] {
+        let refused = desk.run(&["validate", typed]);
+        let said = stderr(&refused);
+        assert_eq!((refused.status.code(), suggestion(&said)), (Some(1), Some(meant)), "{typed}: {said}");
+        assert!(desk.run(&["validate", meant]).status.success(), "{meant}");
+    }
+    // A shell replaces `~` where it begins a word, and not where it is quoted.
+    let said = stderr(&desk.run(&["validate", "~/own.yaml"]));
+    assert_eq!(suggestion(&said), Some(desk.0.path("home/own.yaml").as_str()), "{said}");
+}
+
+#[test]
+fn what_is_no_recipe_is_told_from_one() {
+    let desk = Desk::new();
+    let code = "from llmcompressor import oneshot\nrecipe = QuantizationModifier(targets=\"Linear\", scheme=\"FP8_DYNAMIC\", ignore=[\"lm_head\"])\n";
+    fs::write(desk.0.path("quantize.py"), code).unwrap();
+    fs::write(desk.0.path("notes.txt"), "scheme: FP8\n").unwrap();
+    let shard = fs::File::create(desk.0.path("model.safetensors")).unwrap();
+    shard.set_len(8 << 20).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, desk.0.path("fifo"), rustix::fs::Mode::RUSR).unwrap();
+    let lines = [
+        "validate quantize.py",
+        "validate models/Qwen3-VL-8B-Instruct",
+        "validate models/Qwen3-VL-8B-Instruct/config.json",
+        "validate model.safetensors",
+        "validate Qwen/Qwen3-VL-8B-Instruct",
+        "validate frobnicate.yaml",
+        "validate notes.txt",
+        "validate models",
+        "validate fifo",
+    ];
+    assert_seen!("no_recipe", lines.map(|line| desk.seen(line)).join("\n\n"));
+    // What stands in the help is a recipe.
+    let said = stderr(&desk.run(&["validate", "quantize.py"]));
+    let recipe: String = said
+        .lines()
+        .skip_while(|line| !line.contains("that is:"))
+        .skip(1)
+        .map(|line| line.trim_start().to_owned() + "\n")
+        .collect();
+    fs::write(desk.0.path("quantize.yaml"), recipe).unwrap();
+    let planned = desk.run(&["plan", "quantize.yaml", "-m", "models/Qwen3-VL-8B-Instruct"]);
+    // The fixture's tower is among its linear layers, and a serving rule says how to leave it out.
+    assert!(stderr(&planned).contains("add to `ignore`"), "{}", stderr(&planned));
+}
+
+#[test]
+fn a_model_that_is_mistyped_is_found() {
+    let desk = Desk::new();
+    let model = "models/Qwen3-VL-8B-Instruct";
+    let id = "Qwen/Qwen3-VL-8B-Instruct";
+    let home = desk.0.path("home/model");
+    let at_home = desk.0.path("home/modle").replace(&desk.0.path("home"), "~");
+    for (typed, meant) in [
+        ("models/Qwen3-VL-8B-Instuct", model),
+        ("modles/qwen3-vl-8b-instruct", model),
+        ("models", model),
+        ("models/Qwen3-VL-8B-Instruct/config.json", model),
+        ("models/Qwen3-VL-8B-Instruct/model.safetensors.index.json", model),
+        ("models/Qwen3-VL-8B-Instruct/model-00001-of-00004.safetensors", model),
+        ("qwen/qwen3-vl-8b-instruct", id),
+        ("Qwen/Qwen3-VL-8B-Instuct", id),
+        ("Qwen3-VL-8B-Instruct", id),
+        ("qwen/qwen3-vl-8b-instruct@main", "Qwen/Qwen3-VL-8B-Instruct@main"),
+        ("https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct", id),
+        ("https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct/tree/main", id),
+        ("huggingface.co/Qwen/Qwen3-VL-8B-Instruct", id),
+        ("cache/models--Qwen--Qwen3-VL-8B-Instruct", id),
+        ("models--Qwen--Qwen3-VL-8B-Instruct", id),
+        ("~/model", &home),
+        (&at_home, &home),
+    ] {
+        let refused = desk.run(&["plan", "recipe.yaml", "--model", typed]);
+        let said = stderr(&refused);
+        assert_eq!((refused.status.code(), suggestion(&said)), (Some(1), Some(meant)), "{typed}: {said}");
+        let planned = desk.run(&["plan", "recipe.yaml", "--model", meant]);
+        assert!(planned.status.success() || meant.contains('@'), "{meant}: {}", stderr(&planned));
+        // Every command that takes a checkpoint says it.
+        let is_directory = Path::new(&desk.0.path(typed)).is_dir();
+        // `lint` and `verify` judge a directory without weights, and find that it has none.
+        for command in ["init", "inspect", "lint", "verify"].iter().take(if is_directory { 2 } else { 4 }) {
+            let said = stderr(&desk.run(&[command, typed]));
+            assert_eq!(suggestion(&said), Some(meant), "{command} {typed}: {said}");
+        }
+    }
+    fs::write(desk.0.path("model.gguf"), "GGUF").unwrap();
+    let lines = [
+        "inspect recipe.yaml",
+        "inspect model.gguf",
+        "inspect ~/elsewhere/model",
+        "inspect https://huggingface.co/org/name",
+        "inspect home/own.yaml/x",
+        "inspect recipes",
+    ];
+    assert_seen!("no_model", lines.map(|line| desk.seen(line)).join("\n\n"));
+}
+
+#[test]
+fn a_scheme_of_another_name_is_found() {
+    let desk = Desk::new();
+    for (typed, meant) in [("int4", "W4A16"), ("NVFP4", "NVFP4A16"), ("fp8_block", "FP8_BLOCK"), ("W4A61", "W4A16")] {
+        fs::write(desk.0.path("typed.yaml"), format!("scheme: {typed}\ntargets: Linear\n")).unwrap();
+        let said = stderr(&desk.run(&["validate", "typed.yaml"]));
+        assert_eq!(suggestion(&said), Some(meant), "{typed}: {said}");
+        assert!(desk.run(&["schemes", meant]).status.success());
+    }
+    assert_seen!(
+        "schemes_unknown",
+        ["int4", "gptq", "frobnicate"].map(|name| desk.seen(&format!("schemes {name}"))).join("\n\n")
+    );
+}
+
+#[test]
+fn a_recipe_comes_from_standard_input() {
+    let desk = Desk::new();
+    let model = "models/Qwen3-VL-8B-Instruct";
+    // Its paths are relative to the working directory, as those of any recipe.
+    let recipe = format!("model: {model}\noutput: from_stdin\n{BLOCKS}");
+    let applied = desk.fed(&["apply", "-", "-q"], &recipe);
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    let by_file = desk.run(&["apply", "recipe.yaml", "-q", "--model", model, "--output", "from_file"]);
+    assert!(by_file.status.success(), "{}", stderr(&by_file));
+    for name in ["config.json", "model-00001-of-00004.safetensors", "model-00004-of-00004.safetensors"] {
+        let read = |dir: &str| fs::read(desk.0.path(&format!("{dir}/{name}"))).unwrap();
+        assert!(read("from_stdin") == read("from_file"), "{name}");
+    }
+    let explained = desk.fed(&["explain", "-", "lm_head", "--model", model], &recipe);
+    assert!(String::from_utf8(explained.stdout).unwrap().contains(" <stdin>:7: rule 2"));
+
+    let said = |arguments: &[&str], text: &str| {
+        let output = desk.fed(arguments, text);
+        format!(
+            "$ qwen-fp8 {} <<<{text:?}\nexit code {}\n{}",
+            arguments.join(" "),
+            output.status.code().unwrap(),
+            stderr(&output)
+        )
+    };
+    let toml = "# A recipe.\nscheme = \"FP8_BLOK\"\ntargets = \"Linear\"\n";
+    let unsuitable = "format = 'fp8'\n[[rules]]\nscheme = 'FP8_BLOCK'\ntargets = ['re:.*_proj$']\n[[rules]]\nscheme = 'FP8_BLOCK'\ntargets = ['re:.*visual.*']\n";
+    let seen = [
+        said(&["validate", "-"], BLOCKS),
+        said(&["validate", "-"], "format: fp8\nscheme: FP8_BLOK\ntargets: Linear\n"),
+        said(&["validate", "-"], toml),
+        said(&["validate", "-"], ""),
+        said(&["plan", "-"], BLOCKS),
+        said(&["plan", "-", "--model", model], &BLOCKS.replace("*norm*", "*nrom*")),
+        // Help comes in the language of the recipe.
+        said(&["plan", "-", "--model", model], unsuitable),
+    ];
+    assert_seen!("stdin", seen.join("\n\n"));
+    // A stream without end is cut off.
+    let endless = fs::File::open("/dev/zero").unwrap();
+    let output = desk.command(&["validate", "-"]).stdin(endless).output().unwrap();
+    assert!(stderr(&output).contains("too large: more than 4194304 bytes"), "{}", stderr(&output));
+}
+
+#[test]
+fn init_puts_the_schema_where_editors_find_it() {
+    let desk = Desk::new();
+    let init = |data: &str, more: &[&str]| {
+        let arguments = [&["init", "models/Qwen3-VL-8B-Instruct"], more].concat();
+        desk.command(&arguments).env("XDG_DATA_HOME", data).output().unwrap()
+    };
+    let data = desk.0.path("data of mine");
+    let written = init(&data, &["--output", "first.yaml"]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let schema = format!("{data}/qwen-fp8/recipe.schema.json");
+    let first = fs::read_to_string(desk.0.path("first.yaml")).unwrap();
+    let line = format!("# yaml-language-server: $schema=file://{}\n", schema.replace(' ', "%20"));
+    assert!(first.starts_with(&line), "{first}");
+    let checked_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/recipe.schema.json");
+    assert!(fs::read(&schema).unwrap() == fs::read(checked_in).unwrap());
+    assert!(desk.run(&["validate", "first.yaml"]).status.success());
+
+    // One of another version is replaced, in one step; nothing else is left beside it.
+    fs::write(&schema, "{}").unwrap();
+    assert!(init(&data, &[]).status.success());
+    assert!(fs::metadata(&schema).unwrap().len() > 2);
+    assert_eq!(fs::read_dir(format!("{data}/qwen-fp8")).unwrap().count(), 1);
+
+    // Without a place for it, the recipe names none.
+    let nowhere = init("/dev/null", &[]);
+    assert!(nowhere.status.success());
+    let text = String::from_utf8(nowhere.stdout.clone()).unwrap();
+    assert!(text.starts_with("# Qwen3-VL") && !text.contains("$schema"), "{text}");
+    assert!(stderr(&nowhere).contains("the recipe has no help for editors"), "{}", stderr(&nowhere));
+
+    assert_seen!("schema_install", desk.seen("schema --install"));
+}
