@@ -238,7 +238,7 @@ fn a_recipe_comes_from_standard_input() {
     // A stream without end is cut off.
     let endless = fs::File::open("/dev/zero").unwrap();
     let output = desk.command(&["validate", "-"]).stdin(endless).output().unwrap();
-    assert!(stderr(&output).contains("too large: more than 4194304 bytes"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("too large: more than 4.19 MB"), "{}", stderr(&output));
 }
 
 #[test]

@@ -84,7 +84,7 @@ pub(crate) const CASES: &[Case] = &[
     Case(
         "config of 100 MB",
         |s| fs::File::options().write(true).open(s.at("model/config.json")).unwrap().set_len(100 << 20).unwrap(),
-        Refuse(&[WHERE, "more than the limit"]),
+        Refuse(&[WHERE, "is too large"]),
     ),
     Case(
         "config with a long text",
@@ -206,7 +206,7 @@ pub(crate) const CASES: &[Case] = &[
             s.write("model/modules.json", "[");
             fs::File::options().write(true).open(s.at("model/modules.json")).unwrap().set_len(1 << 30).unwrap()
         },
-        Refuse(&["modules.json", "more than the limit"]),
+        Refuse(&["modules.json", "is too large"]),
     ),
     Case(
         "an adapter alone",

@@ -144,7 +144,7 @@ pub(crate) const CASES: &[Case] = &[
     Case(
         "index of 300 MB",
         |s| fs::File::create(s.at("model").join(INDEX)).unwrap().set_len(300 << 20).unwrap(),
-        Refuse(&[INDEX, "more than the limit"]),
+        Refuse(&[INDEX, "is too large"]),
     ),
     Case(
         "Hugging Face cache",
