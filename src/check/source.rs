@@ -26,6 +26,7 @@ use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 pub use checked::{CheckedAs, CheckedTensor};
+pub(crate) use recorded_source::other_source;
 pub use recorded_source::{NoSource, recorded_source};
 
 pub(crate) use bytes::first_difference;

@@ -1,5 +1,6 @@
 //! `qwen-fp8 apply`: plans, runs and reports.
 
+use std::env;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::tensor_stats;
 use super::timings;
+use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
 use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run};
@@ -63,7 +65,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     if args.timings {
         screen.say(timings::render(&report).trim_end());
     }
-    if let Some(lines) = next_steps::lines(&plan, &output) {
+    if let Some(lines) = next_steps::lines(&plan, &output, options.manifest) {
         screen.say(&lines);
     }
     if !args.json {
@@ -115,11 +117,19 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
 }
 
 fn output(args: &ApplyArgs, plan: &Plan) -> Result<PathBuf, CommandError> {
-    args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from)).ok_or_else(|| {
+    let output = args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from)).ok_or_else(|| {
         CommandError::Input(
             "nowhere to write: add `output:` to the recipe, or `--output DIR` to the command".to_owned(),
         )
-    })
+    })?;
+    // A directory of that name would be made, which nobody means.
+    if output.starts_with("~") {
+        let error = format!("the output {} begins with `~`, which only a shell replaces", shown_path(&output));
+        let home = env::home_dir();
+        let home = with_home(&output, home.as_deref()).map(|meant| format!("did you mean {}?", shown_path(&meant)));
+        return Err(CommandError::Input(error).with_help(home.as_slice()));
+    }
+    Ok(output)
 }
 
 fn simd(name: Option<&str>) -> Result<Simd, CommandError> {

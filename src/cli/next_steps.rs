@@ -2,20 +2,26 @@
 
 use std::path::Path;
 
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 
 /// Servers by the name that schemes give them, and the command before the output's path.
 const COMMANDS: [(&str, &str); 2] =
     [("vLLM", "vllm serve"), ("SGLang", "python3 -m sglang.launch_server --model-path")];
 
-/// Returns the lines to type after this output was written; `None` where a path cannot be typed.
-pub(super) fn lines(plan: &Plan, output: &Path) -> Option<String> {
+/// Returns the lines to type after this output was written; `None` where a path cannot be typed, or where nothing of the
+/// output is quantized.
+///
+/// A smoke model without a `manifest` has no line that proves it: nothing would say which layers of the source it has.
+pub(super) fn lines(plan: &Plan, output: &Path, manifest: bool) -> Option<String> {
+    if plan.jobs.iter().all(|job| matches!(job, Job::Copy { .. })) {
+        return None;
+    }
     let (output, source) = (typed(output)?, typed(&plan.checkpoint.dir)?);
-    let verify = format!("to prove it:  qwen-fp8 verify {output} --source {source}");
-    Some(match command(plan) {
-        Some(serve) => format!("{verify}\nto serve it:  {serve} {output}"),
-        None => verify,
-    })
+    let can_prove = manifest || plan.checkpoint.cut_to.is_none();
+    let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}"));
+    let serve = command(plan).map(|serve| format!("to serve it:  {serve} {output}"));
+    let lines: Vec<String> = verify.into_iter().chain(serve).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Returns the command of the first server that has kernels for all that the rules wrote.

@@ -24,7 +24,7 @@ pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, kind: LayerKind, t
     let text = pattern.value.text();
     Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
         .at(pattern.span.clone())
-        .label(format!("matches {}, such as a `{kind}`", count(tensors, "tensor")))
+        .label(format!("matches {}, such as one of class `{kind}`", count(tensors, "tensor")))
         .help("a regex or glob quantizes linear layers only; name another layer exactly to have it quantized")
 }
 

@@ -81,6 +81,59 @@ fn a_result_is_proven_against_its_source_alone() {
     assert_eq!(run(result.path(), &["--require-source", "--no-source"]).status.code(), Some(2));
 }
 
+/// A copy of a result with its manifest, after `change`.
+fn changed(change: impl FnOnce(&mut Folder)) -> tempfile::TempDir {
+    let copied = tempfile::tempdir().unwrap();
+    let mut folder = Folder::read(Base::Block.dir());
+    change(&mut folder);
+    folder.write(copied.path());
+    copied
+}
+
+#[test]
+fn another_source_than_the_manifest_names_is_no_proof() {
+    let spoil = |folder: &mut Folder| {
+        let is_code = |name: &str| name.ends_with("layers.0.mlp.down_proj.weight");
+        let (_, code) = folder.shards.values_mut().flatten().find(|(name, _)| is_code(name)).unwrap();
+        code.bytes[0] ^= 1;
+    };
+    let (damaged, its_copy) = (changed(spoil), changed(spoil));
+    assert_eq!(verdict(damaged.path(), &["--source", &source_text()]).0, 1);
+    let against = its_copy.path().to_str().unwrap();
+    let (code, name, unproven) = verdict(damaged.path(), &["--source", against]);
+    assert_eq!((code, name.as_str()), (3, "partly_proven"));
+    assert!(unproven[0].contains("is not the source `tiny-qwen3-vl` that the manifest names"), "{unproven:?}");
+    assert_eq!(verdict(damaged.path(), &["--source", against, "--require-source"]).0, 1);
+}
+
+#[test]
+fn files_beside_the_weights_are_part_of_the_proof() {
+    let source = source_text();
+    let tokenizer = changed(|folder| folder.others.get_mut("tokenizer.json").unwrap().push(b'\n'));
+    let template = changed(|folder| drop(folder.others.insert("chat_template.jinja".to_owned(), b"{{ x }}".to_vec())));
+    for (result, code) in [(&tokenizer, "Q510"), (&template, "Q512")] {
+        let why = format!("the files beside the weights: not all of them are the source's ({code})");
+        let expected = (3, "partly_proven".to_owned(), vec![why]);
+        assert_eq!(verdict(result.path(), &["--source", &source]), expected);
+    }
+    // A text for people is not: its loss is a warning.
+    let (origin, result) = (tempfile::tempdir().unwrap(), changed(|_| ()));
+    let mut folder = Folder::read(&crate::support::folder::source());
+    folder.others.insert("NOTICE.txt".to_owned(), b"A notice".to_vec());
+    folder.write(origin.path());
+    let text = run(result.path(), &["--source", origin.path().to_str().unwrap()]);
+    assert!(stdout(&text).contains("warning[Q509]: `NOTICE.txt` of the source is missing in the output"), "{}", stdout(&text));
+    assert!(stdout(&text).contains("\nproven against "), "{}", stdout(&text));
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_not_called_none() {
+    let broken = changed(|folder| drop(folder.others.insert(MANIFEST_FILE.to_owned(), b"{".to_vec())));
+    let (code, _, unproven) = verdict(broken.path(), &[]);
+    assert_eq!(code, 3);
+    assert!(unproven[0].contains("the manifest that should name the source cannot be used"), "{unproven:?}");
+}
+
 #[test]
 fn a_checkpoint_without_quantized_tensors_proves_nothing() {
     let (plain, source) = (copy(&source()), source_text());

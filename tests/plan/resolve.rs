@@ -240,7 +240,7 @@ fn a_pattern_that_matches_nothing_is_an_error_with_what_was_meant() {
     assert_eq!(ignore.message, "`re:visual` matches nothing in the checkpoint");
     let kind = error(&rules("  - {scheme: FP8_DYNAMIC, targets: ['re:.*norm.*']}\n"), &shapes::small_text());
     assert_eq!(kind.message, "`re:.*norm.*` matches only tensors that a pattern does not quantize");
-    assert_eq!(kind.label, "matches 9 tensors, such as a `Norm`");
+    assert_eq!(kind.label, "matches 9 tensors, such as one of class `Norm`");
 }
 
 #[test]

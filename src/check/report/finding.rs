@@ -81,8 +81,10 @@ impl Finding {
     /// Gives the finding the weight that it has to `verify`, where that is more.
     #[must_use]
     pub(crate) fn strict(mut self) -> Self {
-        // Severities are ordered from the gravest on. A finding that was made graver than its rule stays so.
-        self.severity = self.severity.min(self.rule.strict);
+        // A finding that was given another weight than its rule's has it for a reason that holds here too.
+        if self.severity == self.rule.severity {
+            self.severity = self.rule.strict;
+        }
         self
     }
 }

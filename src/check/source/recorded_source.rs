@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestSource};
+use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestError, ManifestSource};
 use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
 use qwen_fp8_checkpoint::text::{count, exact, shown, shown_path};
 use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
@@ -13,8 +13,10 @@ use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
 /// The reasons why the source of a result is not at hand.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoSource {
-    /// The result has no manifest that can be read.
+    /// The result has no manifest.
     NoManifest,
+    /// The result has a manifest that cannot be read, for this reason.
+    BadManifest(String),
     /// No directory is where the source might be.
     Nowhere { model: String },
     /// The directory in that place is not the source.
@@ -25,6 +27,7 @@ impl fmt::Display for NoSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoManifest => write!(f, "no manifest names the source"),
+            Self::BadManifest(why) => write!(f, "the manifest that should name the source cannot be used: {why}"),
             Self::Nowhere { model } => write!(
                 f,
                 "the source {} is neither in the Hugging Face cache nor a directory here or beside the output",
@@ -44,7 +47,7 @@ impl fmt::Display for NoSource {
 /// # Errors
 /// There is no manifest, no directory in any of these places, or another checkpoint in it.
 pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, NoSource> {
-    let Ok(manifest) = Manifest::read(output) else { return Err(NoSource::NoManifest) };
+    let manifest = read(output)?;
     let mut another = None;
     // The result itself may stand in one of these places, and must not be compared with itself.
     let itself = output.canonicalize().ok();
@@ -57,14 +60,37 @@ pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, N
             }
         }
     }
-    let mut model = manifest.source.model;
-    if let Some(revision) = manifest.source.revision {
-        model = format!("{model}@{revision}");
-    }
+    let model = name(&manifest.source);
     Err(match another {
         None => NoSource::Nowhere { model },
         Some((dir, why)) => NoSource::Another { model, dir, why },
     })
+}
+
+/// Says how a directory differs from the source that the manifest in `output` names; `None` where it is that source, or
+/// where no manifest says.
+//
+// A damaged result would otherwise be proven against a copy of itself, and a wrong `--source` would give hundreds of
+// findings and no word of what is wrong.
+pub(crate) fn other_source(output: &Path, dir: &Path) -> Option<NoSource> {
+    let manifest = read(output).ok()?;
+    let why = difference(&manifest.source, output, dir)?;
+    Some(NoSource::Another { model: name(&manifest.source), dir: dir.to_owned(), why })
+}
+
+fn read(output: &Path) -> Result<Manifest, NoSource> {
+    Manifest::read(output).map_err(|error| match &error {
+        ManifestError::Source(SourceError::Missing { .. }) => NoSource::NoManifest,
+        _ => NoSource::BadManifest(error.to_string()),
+    })
+}
+
+/// The name of the source as people write it: with its commit, where it is a snapshot of the cache.
+fn name(source: &ManifestSource) -> String {
+    match &source.revision {
+        Some(revision) => format!("{}@{revision}", source.model),
+        None => source.model.clone(),
+    }
 }
 
 /// Lists the places where the source may be, the likeliest first.

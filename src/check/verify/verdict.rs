@@ -1,11 +1,14 @@
 //! The verdict on a result: how much of it was proven.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::report::{Finding, has_error};
+use crate::report::{Finding, Severity, has_error};
+use crate::rules::q5_source::folder::{SIDE_FILE_ADDED, SIDE_FILE_DIFFERS};
 use crate::rules::q5_source::reference::SCALE_RULE;
-use crate::source::{CheckedAs, CheckedTensor};
+use crate::source::{CheckedAs, CheckedTensor, other_source};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::text::count;
 
@@ -13,7 +16,7 @@ use qwen_fp8_checkpoint::text::count;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every tensor follows from the source.
+    /// Every tensor follows from the source, and the files beside the weights are the source's.
     Proven,
     /// Every weight is as close to the source as its codes and scales allow, and something else was not proven.
     PartlyProven,
@@ -55,9 +58,19 @@ impl Verdict {
     }
 }
 
-/// Lists what a comparison with the source leaves unproven, each with the reason.
-pub(super) fn unproven(checkpoint: &Checkpoint, findings: &[Finding]) -> Vec<String> {
+/// Lists what a comparison with the source in `dir` leaves unproven, each with the reason.
+pub(super) fn unproven(checkpoint: &Checkpoint, dir: Option<&Path>, findings: &[Finding]) -> Vec<String> {
     let mut unproven = Vec::new();
+    if let Some(other) = dir.and_then(|dir| other_source(&checkpoint.dir, dir)) {
+        unproven.push(other.to_string());
+    }
+    let of_side_files = |finding: &&Finding| {
+        finding.severity != Severity::Note && [&SIDE_FILE_DIFFERS, &SIDE_FILE_ADDED].contains(&finding.rule)
+    };
+    if let Some(finding) = findings.iter().find(of_side_files) {
+        let code = finding.rule.code;
+        unproven.push(format!("the files beside the weights: not all of them are the source's ({code})"));
+    }
     if findings.iter().any(|finding| *finding.rule == SCALE_RULE) {
         let code = SCALE_RULE.code;
         unproven.push(format!(

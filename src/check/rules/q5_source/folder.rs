@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::report::Severity::{Error, Warning};
+use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::side_files::SideFile;
@@ -72,7 +72,9 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
         };
         if !is_same(copy, original)? {
             let message = format!("{} is not the same as in the source", shown(&original.name));
-            findings.push(Finding::new(&SIDE_FILE_DIFFERS, message).file(&original.name));
+            let finding = Finding::new(&SIDE_FILE_DIFFERS, message).file(&original.name);
+            // Who publishes a result writes a model card of their own.
+            findings.push(if original.is_document() { finding.severity(Note) } else { finding });
         }
     }
     let is_new = |file: &&SideFile| !source.side_files.iter().any(|original| original.name == file.name);
