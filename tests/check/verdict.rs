@@ -118,9 +118,11 @@ fn files_beside_the_weights_are_part_of_the_proof() {
     }
     // A text for people is not: its loss is a warning.
     let (origin, result) = (tempfile::tempdir().unwrap(), changed(|_| ()));
-    let mut folder = Folder::read(&crate::support::folder::source());
-    folder.others.insert("NOTICE.txt".to_owned(), b"A notice".to_vec());
-    folder.write(origin.path());
+    for entry in fs::read_dir(crate::support::folder::source()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, origin.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(origin.path().join("NOTICE.txt"), "A notice").unwrap();
     let text = run(result.path(), &["--source", origin.path().to_str().unwrap()]);
     assert!(stdout(&text).contains("warning[Q509]: `NOTICE.txt` of the source is missing in the output"), "{}", stdout(&text));
     assert!(stdout(&text).contains("\nproven against "), "{}", stdout(&text));
