@@ -23,6 +23,8 @@ pub(super) struct ProgressReporter {
     by_tensor: bool,
     total: AtomicU64,
     done: AtomicU64,
+    /// The last part that a plain line has told.
+    told: Mutex<u64>,
     left_behind: Mutex<Option<LeftBehind>>,
 }
 
@@ -52,6 +54,7 @@ impl ProgressReporter {
             by_tensor,
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            told: Mutex::new(0),
             left_behind: Mutex::default(),
         }
     }
@@ -73,6 +76,7 @@ impl ProgressReporter {
     fn begin(&self, bytes: u64) {
         self.total.store(bytes, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         if let Some(bar) = &self.bar {
             bar.reset();
             bar.set_length(bytes);
@@ -94,9 +98,14 @@ impl ProgressReporter {
         }
         let total = self.total.load(Ordering::Relaxed).max(1);
         let part = |done: u64| (u128::from(done) * u128::from(PARTS) / u128::from(total)) as u64;
-        let (was, is) = (part(before), part(before + bytes));
-        if is > was && !self.by_tensor {
-            self.line(&format!("{:>3} %  {} of {}", is * 100 / PARTS, human(before + bytes), human(total)));
+        if part(before + bytes) > part(before) && !self.by_tensor {
+            // Of several workers that reach a part at once, one tells how far all of them are: the lines never go back.
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = self.done.load(Ordering::Relaxed);
+            if part(done) > *told {
+                *told = part(done);
+                self.line(&format!("{:>3} %  {} of {}", part(done) * 100 / PARTS, human(done), human(total)));
+            }
         }
     }
 }
