@@ -142,6 +142,11 @@ fn malformed_patterns_are_refused_with_the_reason() {
     assert!(error(&format!("re:(?!x){}a{}", "(".repeat(1500), ")".repeat(1500))).contains("not a valid regex"));
     assert!(error(&format!("re:{}a{}", "(?:".repeat(101), ")".repeat(101))).contains("groups lie more than 100 deep"));
     assert!(error("re:(?<!a+)b").contains("texts of one length"));
+    let too_large = "not a valid regex: it is too large when compiled";
+    assert_eq!(error("re:(?=a)(?:a{1000}){1000}"), too_large);
+    assert_eq!(error(&format!("re:{}", r"(?=\w{90})".repeat(300))), too_large);
+    let deep = format!("re:{}a{}", "(?>".repeat(80), ")".repeat(80));
+    assert_eq!(error(&deep), "not a valid regex: its groups lie too deep in each other to look around or back");
 }
 
 /// Giving up is an error of its own: it is neither a match nor none.

@@ -1,5 +1,7 @@
 //! Compiled regexes: the engines, and the limits on their time and memory.
 
+use fancy_regex::{CompileError, ParseError};
+
 use super::error::PatternError;
 use super::reader::{RegexGrammar, read};
 use super::tokens::RegexFault;
@@ -21,6 +23,7 @@ pub enum Regex {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit;
 
+const TOO_LARGE: &str = "it is too large when compiled";
 const MAX_REGEX: usize = 4096;
 /// Bytes of a compiled regex.
 const COMPILED: usize = 1 << 20;
@@ -86,13 +89,24 @@ fn backtracking(expression: &str) -> Result<fancy_regex::Regex, PatternError> {
         .delegate_size_limit(COMPILED)
         .delegate_dfa_size_limit(COMPILED)
         .build();
-    built.map_err(|error| PatternError::Regex { reason: unquoted(&error.to_string()).to_string() })
+    built.map_err(|error| PatternError::Regex {
+        // Places in the written text say nothing to who wrote the regex.
+        reason: match &error {
+            fancy_regex::Error::ParseError(_, ParseError::RecursionExceeded) => {
+                "its groups lie too deep in each other to look around or back".to_owned()
+            }
+            fancy_regex::Error::CompileError(inner) if matches!(**inner, CompileError::InnerError(_)) => {
+                TOO_LARGE.to_owned()
+            }
+            other => unquoted(&other.to_string()).to_string(),
+        },
+    })
 }
 
 /// Returns the last line of the regex crate's message; the lines before it echo the pattern.
 fn reason(error: &regex::Error) -> String {
     match error {
-        regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
+        regex::Error::CompiledTooBig(_) => TOO_LARGE.to_owned(),
         other => {
             let text = other.to_string();
             let last = text.lines().last().unwrap_or_default();
