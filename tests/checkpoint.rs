@@ -1,6 +1,7 @@
 //! Opening whole directories: the fixture, and small broken ones made on the spot.
 
 mod pattern;
+mod python_patterns;
 
 use std::collections::BTreeMap;
 use std::fs;

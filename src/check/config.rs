@@ -22,6 +22,7 @@ pub(crate) use declared::{DeclaredConfig, DeclaredForm, StoredActivations};
 pub(crate) use fault::{ConfigFault, FaultKind};
 pub(crate) use ignore_list::{EntryReading, IgnoreEntry};
 pub(crate) use method::QuantMethod;
+pub(crate) use regex::ReferenceReading;
 
 impl DeclaredConfig {
     /// Reads what a config declares; `None` where it declares nothing, or nothing that can be checked.

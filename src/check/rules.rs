@@ -45,6 +45,7 @@ pub static RULES: &[&LintRule] = &[
     &q2_ignore_list::BAD_ENTRY,
     &q2_targets::UNTARGETED,
     &q2_targets::VISION_QUANTIZED,
+    &q2_ignore_list::READERS_DIFFER,
     // Q3: names, shapes and dtypes of tensors.
     &scales::NO_SCALE,
     &scales::ORPHAN_SCALE,

@@ -21,6 +21,7 @@ mod hints;
 mod presets;
 mod rules;
 mod schema;
+mod spellings;
 
 /// llm-compressor's front end.
 pub(super) struct LlmCompressor;

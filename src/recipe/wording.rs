@@ -42,12 +42,15 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// The comment of an alternative that spells the values of the others in another way, which no message needs to name.
+pub(super) const SPELLINGS: &str = "other spellings";
+
 /// The values that a schema accepts, for "must be …".
 pub(super) fn describe(schema: &Value) -> String {
     for keyword in ["anyOf", "oneOf"] {
         if let Some(alternatives) = schema[keyword].as_array() {
             let consts: Vec<_> = alternatives.iter().filter_map(|one| one.get("const")).map(plain).collect();
-            let rest = alternatives.iter().filter(|one| one.get("const").is_none());
+            let rest = alternatives.iter().filter(|one| one.get("const").is_none() && one["$comment"] != SPELLINGS);
             let mut all = Vec::new();
             if !consts.is_empty() {
                 all.push(list(consts.iter().map(String::as_str), "or"));

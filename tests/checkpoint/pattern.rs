@@ -103,16 +103,50 @@ fn malformed_patterns_are_refused_with_the_reason() {
     let error = |text: &str| Pattern::parse(text).unwrap_err().to_string();
     assert_eq!(error(""), "the pattern is empty");
     assert_eq!(error("re:"), "the regex is empty, which matches every name");
-    assert_eq!(error("re:["), "not a valid regex: unclosed character class");
-    assert_eq!(error("re:(a"), "not a valid regex: unclosed group");
-    assert_eq!(error("re:*"), "not a valid regex: repetition operator missing expression");
+    let python = "not a valid regex to Python's `re`: ";
+    for (regex, reason) in [
+        ("re:[", "the set of characters has no `]`, at character 1 after `re:`"),
+        ("re:(a", "the group has no `)`, at character 1 after `re:`"),
+        ("re:a)b", "a `)` closes no group, at character 2 after `re:`"),
+        ("re:*", "there is nothing to repeat, at character 1 after `re:`"),
+        ("re:a**", "a repetition is repeated, at character 3 after `re:`; put what is repeated in `(?:…)`"),
+        (r"re:.*down_proj\z", r"Python knows no escape `\z`, at character 12 after `re:`; write `\Z`"),
+        (r"re:.*\pLown", r"Python knows no escape `\p`, at character 3 after `re:`; write a set such as `[a-z]`"),
+        (
+            r"re:\x{61}",
+            r"the escape `\x` is incomplete, at character 1 after `re:`; write two digits after `\x`, four after `\u`, eight after `\U`, without braces",
+        ),
+        (
+            "re:.*(?<n>up)",
+            "Python knows no group `(?<n`, at character 3 after `re:`; write `(?P<name>…)` for a group with a name",
+        ),
+        (
+            "re:.*(?i)UP",
+            "the flags `(?i)` stand in the middle, at character 3 after `re:`; put them at the start, or write `(?i:…)` around what they are for",
+        ),
+        ("re:(?x-u)a", "Python does not turn the flag `u` off, at character 1 after `re:`; leave it out"),
+        (
+            "re:(?<=a|bc)d",
+            "a look-behind takes texts of one length only, at character 1 after `re:`; write one for each length, as in `(?:(?<=a)|(?<=bc))`",
+        ),
+        (r"re:(?P<n>a)(?P<n>b)", "two groups have the name `n`, at character 9 after `re:`"),
+        (r"re:é\", r"the backslash at the end escapes nothing, at character 2 after `re:`; write `\\` for a backslash"),
+    ] {
+        assert_eq!(error(regex), format!("{python}{reason}"));
+    }
     assert_eq!(error("model.[abc"), "not a valid glob: unclosed character class; missing ']'");
     assert_eq!(error("re:(?:(?:a{1000}){1000}){1000}"), "not a valid regex: it is too large when compiled");
     assert_eq!(error(&format!("re:{}", "a".repeat(4097))), "the regex is 4097 bytes long; the limit is 4096");
     assert_eq!(error(&"*".repeat(1025)), "the glob is 1025 bytes long; the limit is 1024");
     assert!(error(&format!("re:{}a{}", "(".repeat(2000), ")".repeat(2000))).contains("not a valid regex"));
     assert!(error(&format!("re:(?!x){}a{}", "(".repeat(1500), ")".repeat(1500))).contains("not a valid regex"));
-    assert!(Pattern::parse("re:(?<!a+)b").is_err() || matches("re:(?<!a+)b", "b"));
+    assert!(error(&format!("re:{}a{}", "(?:".repeat(101), ")".repeat(101))).contains("groups lie more than 100 deep"));
+    assert!(error("re:(?<!a+)b").contains("texts of one length"));
+    let too_large = "not a valid regex: it is too large when compiled";
+    assert_eq!(error("re:(?=a)(?:a{1000}){1000}"), too_large);
+    assert_eq!(error(&format!("re:{}", r"(?=\w{90})".repeat(300))), too_large);
+    let deep = format!("re:{}a{}", "(?>".repeat(80), ")".repeat(80));
+    assert_eq!(error(&deep), "not a valid regex: its groups lie too deep in each other to look around or back");
 }
 
 /// Giving up is an error of its own: it is neither a match nor none.
@@ -242,4 +276,30 @@ fn a_backtracking_regex_meets_no_long_names() {
     // The linear engine takes any.
     let pattern = Pattern::parse("re:(a+)+$").unwrap();
     assert_eq!(pattern.matches(&"a".repeat(1 << 20), LayerKind::Linear), Ok(true));
+}
+
+/// vLLM takes the package `regex` for Python's `re`: what both read alike has no second reading.
+#[test]
+fn a_regex_that_vllm_reads_otherwise_has_a_second_reading() {
+    let served = |text: &str| Pattern::parse_served(text).unwrap();
+    for alike in ["lm_head", "re:.*up_proj$", r"re:(?i)(?:.*\.)UP_\w+", "re:.*[a-z]+_proj", "re:(a", "re:"] {
+        assert!(served(alike).is_none(), "{alike}");
+    }
+    for (regex, module, takes) in [
+        ("re:.*(?i)UP_PROJ", UP, true),
+        ("re:.*(?<n>up)_proj", UP, true),
+        (r"re:.*\pLp_proj", UP, true),
+        (r"re:.*\p{Lu}p_proj", UP, false),
+        (r"re:.*\P{Lu}p_proj\z", UP, true),
+        ("re:.*[[:alpha:]]p_proj", UP, true),
+        ("re:.*[^[:alpha:]]p_proj", UP, false),
+        ("re:.*[[:^alpha:]]p_proj", UP, false),
+        ("re:.*[[:^digit:]]p_proj", UP, true),
+        ("re:.*(?<=mlp\\.|x)up", UP, true),
+    ] {
+        let pattern = served(regex).unwrap();
+        assert_eq!(pattern.matches(module, LayerKind::Linear), Ok(takes), "{regex}");
+        assert_eq!(pattern.text(), regex);
+    }
+    assert!(Pattern::parse_served(r"re:\p{Nonsense}").is_err());
 }

@@ -136,6 +136,42 @@ a_stage:
 }
 
 #[test]
+fn spellings_that_llm_compressor_reads_are_read() {
+    let group = |weights: &str, inputs: &str| {
+        format!(
+            "a_stage:\n  a_modifiers:\n    QuantizationModifier:\n      config_groups:\n        g: {{targets: [Linear], weights: {{{weights}}}, input_activations: {{{inputs}}}}}\n"
+        )
+    };
+    let scheme = |weights: &str, inputs: &str| format!("{:?}", parse(&group(weights, inputs)).rules[0].scheme);
+    let plain = scheme("type: float, strategy: channel", "type: float, strategy: token, dynamic: true");
+    for weights in [
+        "type: fLoat, strategy: Channel",
+        "type: FLOAT, strategy: CHANNEL, symmetric: on",
+        "type: Float, strategy: channel, symmetric: Yes",
+        "type: float, strategy: channel, symmetric: 1",
+        "type: float, strategy: channel, symmetric: TRUE, dynamic: off",
+        "type: float, strategy: channel, symmetric: \"true\", dynamic: 0",
+    ] {
+        assert_eq!(scheme(weights, "type: float, strategy: Token, dynamic: yes"), plain, "{weights}");
+    }
+    let inputs = "type: float, strategy: group, group_size: 128, dynamic: true";
+    let blocks = scheme("type: float, strategy: block, block_structure: 128x128", inputs);
+    assert_eq!(scheme("type: float, strategy: Block, block_structure: '128 x 128'", inputs), blocks);
+    // What spells nothing is shown as it was typed.
+    for (weights, shown) in [
+        ("type: Floating", "the string `Floating`"),
+        ("strategy: Chanel", "the string `Chanel`"),
+        ("symmetric: 2", "not `2`"),
+        ("symmetric: maybe", "the string `maybe`"),
+        ("strategy: block, block_structure: 128 y 128", "the string `128 y 128`"),
+    ] {
+        let text = RecipeText::new(Path::new("recipe.yaml"), group(weights, inputs));
+        let error = Recipe::parse(text).unwrap_err().to_string();
+        assert!(error.contains(shown), "{weights}: {error}");
+    }
+}
+
+#[test]
 fn the_header_is_read_in_every_form() {
     let header = "$schema: s\nversion: 1\nmodel: m\noutput: o\nformat: compressed-tensors\nmax_shard_size: 2GiB\n";
     for body in [

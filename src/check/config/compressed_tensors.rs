@@ -73,7 +73,7 @@ impl GroupReader<'_> {
             match target.as_str() {
                 Some("Linear") => targets.push(GroupTarget::Linear),
                 Some(text) if text.starts_with("re:") => match regex(text) {
-                    Ok(regex) => targets.push(GroupTarget::Regex(regex)),
+                    Ok(regex) => targets.push(GroupTarget::Regex(regex.served)),
                     Err(reason) => self.bad(&format!("{}: {reason}", shown(text)), &format!("/targets/{index}")),
                 },
                 Some(name) => targets.push(GroupTarget::Name(served_name(name).into_owned())),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fault::{ConfigFault, FaultKind};
 use super::method::QuantMethod;
-use super::regex::regex;
+use super::regex::{ConfigRegex, regex};
 use qwen_fp8_checkpoint::models::{LayerKind, expert_stack, served_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;
@@ -33,7 +33,7 @@ pub(crate) enum EntryReading {
     /// One whole name, here as vLLM spells it.
     Name(String),
     /// A regex over the names that vLLM uses.
-    Regex(Pattern),
+    Regex(ConfigRegex),
     /// A name, though it is written as a regex: the `fp8` method knows none.
     RegexAsName(Option<Pattern>),
 }
@@ -60,7 +60,7 @@ impl IgnoreList {
                 // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
                 // module. A regex is not mapped: it sees the names that vLLM uses.
                 (_, false) => EntryReading::Name(served_name(text).into_owned()),
-                (QuantMethod::Fp8, true) => EntryReading::RegexAsName(regex(text).ok()),
+                (QuantMethod::Fp8, true) => EntryReading::RegexAsName(Pattern::parse_upstream(text).ok()),
                 (QuantMethod::CompressedTensors, true) => match regex(text) {
                     Ok(regex) => EntryReading::Regex(regex),
                     Err(reason) => {
@@ -83,7 +83,7 @@ impl IgnoreList {
         let hits = |name: &str| {
             self.names.contains(name)
                 || self.entries.iter().any(|entry| match &entry.reading {
-                    EntryReading::Regex(regex) => regex.matches(name, LayerKind::Other).unwrap_or(false),
+                    EntryReading::Regex(regex) => regex.served.matches(name, LayerKind::Other).unwrap_or(false),
                     EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
                 })
         };

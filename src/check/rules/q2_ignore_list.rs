@@ -1,9 +1,9 @@
-//! Q201 to Q209: the ignore list against the tensors, as vLLM, SGLang and transformers read it.
+//! Q201 to Q209 and Q212: the ignore list against the tensors, as vLLM, SGLang and transformers read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::subject::{Subject, is_quantizable};
-use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod};
+use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, ReferenceReading};
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
@@ -103,6 +103,17 @@ pub(crate) static BAD_ENTRY: LintRule = LintRule {
     why: "Nobody can tell which modules it lists.",
 };
 
+// vLLM imports `regex` in place of `re`: it takes flags in the middle, `\\p{L}` and `(?<n>…)`, which Python refuses, and
+// reads `[[:alpha:]]` as a class, which is `[`, `:` and letters before a `]` to Python.
+pub(crate) static READERS_DIFFER: LintRule = LintRule {
+    code: "Q212",
+    name: "regex-readers-differ",
+    severity: Warning,
+    strict: Error,
+    title: "A regex of the ignore list means something else to Python's `re` than to vLLM.",
+    why: "transformers, SGLang and llm-compressor match with `re`: they list other modules, or fail.",
+};
+
 /// Checks the ignore list. Entries that cannot be read (Q209) were found when it was.
 pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
     listed_but_quantized(subject, findings);
@@ -117,6 +128,7 @@ pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
     let names = KnownNames::of(subject);
     for entry in &subject.declared.ignored.entries {
         futile(entry, &names, &mut uncovered, findings);
+        readers_differ(entry, &names, findings);
     }
     for name in uncovered {
         let message = format!("{} is not quantized, and the ignore list does not name it", shown(name));
@@ -191,6 +203,25 @@ fn futile(entry: &IgnoreEntry, names: &KnownNames<'_>, uncovered: &mut BTreeSet<
     });
 }
 
+/// Reports a regex that Python's `re` refuses, or by which it takes other modules than vLLM.
+fn readers_differ(entry: &IgnoreEntry, names: &KnownNames<'_>, findings: &mut Vec<Finding>) {
+    let EntryReading::Regex(regex) = &entry.reading else { return };
+    let what = match &regex.reference {
+        ReferenceReading::Same => return,
+        ReferenceReading::Refused(reason) => format!("is read by vLLM and by nobody else: {reason}"),
+        ReferenceReading::Other(reference) => {
+            let all = names.served.iter().map(String::as_str).chain(names.file.iter().copied());
+            let mut differing = all.filter(|name| is_match(&regex.served, name) != is_match(reference, name));
+            let Some(name) = differing.next() else { return };
+            let (takes, not) =
+                if is_match(reference, name) { ("Python's `re`", "vLLM") } else { ("vLLM", "Python's `re`") };
+            format!("matches {} for {takes} and not for {not}", shown(name))
+        }
+    };
+    let finding = Finding::new(&READERS_DIFFER, format!("{} {what}", shown(&entry.text))).config(&entry.pointer);
+    findings.push(finding.help("write it so that Python's `re` reads it, or list the full names"));
+}
+
 /// Returns the rule that an entry breaks because it lists nothing, and how; `None` for an entry that lists something.
 fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<(&'static LintRule, &'static str)> {
     const UNKNOWN: (&LintRule, &str) = (&UNKNOWN_ENTRY, "names no module");
@@ -204,7 +235,7 @@ fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<(&'static L
         }
         EntryReading::Name(_) => Some(UNKNOWN),
         EntryReading::RegexAsName(_) => Some((&REGEX_ENTRY, "is read as a name, not as a regex")),
-        EntryReading::Regex(regex) if names.served.iter().any(|name| is_match(regex, name)) => None,
+        EntryReading::Regex(regex) if names.served.iter().any(|name| is_match(&regex.served, name)) => None,
         EntryReading::Regex(_) if means_some() => Some((&REGEX_MISSES, MISSES)),
         EntryReading::Regex(_) => Some(UNKNOWN),
     }
@@ -216,7 +247,7 @@ fn is_meant(entry: &IgnoreEntry, module: &str) -> bool {
         EntryReading::Name(name) => {
             is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &served_name(module))
         }
-        EntryReading::Regex(regex) => is_match(regex, module),
+        EntryReading::Regex(regex) => is_match(&regex.served, module),
         EntryReading::RegexAsName(Some(regex)) => is_match(regex, module) || is_match(regex, &served_name(module)),
         EntryReading::RegexAsName(None) => false,
     }

@@ -3,7 +3,8 @@
 use qwen_fp8_schemes::{Dynamic, NumberKind, QuantizationArgs, Registration, Strategy, find_by_arguments};
 use serde_json::Value;
 
-use super::fields::{DynamicName, GroupArguments, ModifierGroup, NumberType, StrategyName};
+use super::fields::{GroupArguments, ModifierGroup};
+use super::spellings::{DynamicName, NumberType, StrategyName};
 use crate::checkpoint::text::unquoted;
 use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;

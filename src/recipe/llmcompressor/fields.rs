@@ -1,13 +1,12 @@
 //! The fields of llm-compressor's `QuantizationModifier`, as far as they need no data.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::spellings::{BlockStructure, Count, DynamicName, Flag, NumberType, StrategyName, any_case};
 use crate::recipe::patterns::{Patterns, upstream_ignore, upstream_targets};
 
 /// The fields of a `QuantizationModifier`.
@@ -188,158 +187,6 @@ pub(in crate::recipe) struct GroupArguments {
     observer_kwargs: Option<Value>,
 }
 
-/// The type of quantized values.
-#[derive(Clone, Copy, Debug, Default, serde::Deserialize, serde::Serialize)]
-pub(in crate::recipe) enum NumberType {
-    #[default]
-    #[serde(rename = "int", alias = "INT", alias = "Int")]
-    Int,
-    #[serde(rename = "float", alias = "FLOAT", alias = "Float")]
-    Float,
-}
-
-impl JsonSchema for NumberType {
-    fn schema_name() -> Cow<'static, str> {
-        "NumberType".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["int", "float", "INT", "FLOAT", "Int", "Float"] })
-    }
-}
-
-/// The granularity of the scales, by compressed-tensors' names.
-#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::recipe) enum StrategyName {
-    /// All of the tensor.
-    Tensor,
-    /// A row of a weight.
-    Channel,
-    /// `group_size` columns of a row.
-    Group,
-    /// A block of `block_structure`.
-    Block,
-    /// A token of an input.
-    Token,
-    /// The same as `group`, with a global scale for the tensor.
-    TensorGroup,
-    /// A head of an attention layer.
-    AttnHead,
-}
-
-/// The time at which scales are computed.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(untagged)]
-pub(in crate::recipe) enum DynamicName {
-    Flag(Flag),
-    Word(String),
-}
-
-impl JsonSchema for DynamicName {
-    fn schema_name() -> Cow<'static, str> {
-        "Dynamic".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": [true, false, "local", "true", "false"] })
-    }
-}
-
-/// An integer that may be written as a string.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::recipe) struct Count(pub(super) i64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let number = match &value {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_i64(),
-        };
-        number.map(Self).ok_or_else(|| de::Error::custom("not an integer"))
-    }
-}
-
-impl serde::Serialize for Count {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(self.0)
-    }
-}
-
-impl JsonSchema for Count {
-    fn schema_name() -> Cow<'static, str> {
-        "Count".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "type": "integer", "minimum": -1, "maximum": 65536 },
-            { "type": "string", "pattern": "^(-1|[0-9]{1,5})$", "examples": ["8"] },
-        ]})
-    }
-}
-
-/// A boolean that may be written as a string.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::recipe) struct Flag(pub(super) bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Bool(value) => Ok(Self(value)),
-            Value::String(text) if text == "true" => Ok(Self(true)),
-            Value::String(text) if text == "false" => Ok(Self(false)),
-            _ => Err(de::Error::custom("not a boolean")),
-        }
-    }
-}
-
-impl serde::Serialize for Flag {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bool(self.0)
-    }
-}
-
-impl JsonSchema for Flag {
-    fn schema_name() -> Cow<'static, str> {
-        "Flag".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": [true, false, "true", "false"] })
-    }
-}
-
-/// Rows and columns of a block, as `[128, 128]` or `128x128`.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::recipe) struct BlockStructure(pub(super) [usize; 2]);
-
-impl<'de> Deserialize<'de> for BlockStructure {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let block = match &value {
-            Value::String(text) => text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?])),
-            other => serde_json::from_value(other.clone()).ok(),
-        };
-        block.map(Self).ok_or_else(|| de::Error::custom("not a block"))
-    }
-}
-
-impl JsonSchema for BlockStructure {
-    fn schema_name() -> Cow<'static, str> {
-        "BlockStructure".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let side = json!({ "type": "integer", "minimum": 1, "maximum": 65536 });
-        json_schema!({ "anyOf": [
-            { "type": "array", "items": side, "minItems": 2, "maxItems": 2 },
-            { "type": "string", "pattern": "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$", "examples": ["128x128"] },
-        ]})
-    }
-}
-
 fn linear() -> Patterns {
     Patterns::One("Linear".to_owned())
 }
@@ -367,14 +214,14 @@ fn actorder(_: &mut SchemaGenerator) -> Schema {
 /// Any registered name in any case, or a map from such names to their targets.
 fn scheme(generator: &mut SchemaGenerator) -> Schema {
     let mut choices: Vec<Value> = Vec::new();
-    let mut any_case = Vec::new();
+    let mut names = Vec::new();
     for registration in qwen_fp8_schemes::registered() {
         for name in std::iter::once(&registration.name).chain(registration.aliases) {
             choices.push(json!({ "const": name, "description": registration.summary }));
-            any_case.push(letters_in_any_case(name));
+            names.push(*name);
         }
     }
-    let pattern = format!("^({})$", any_case.join("|"));
+    let pattern = any_case(names.into_iter());
     choices.push(json!({ "type": "string", "pattern": pattern }));
     choices.push(json!({
         "type": "object",
@@ -383,16 +230,4 @@ fn scheme(generator: &mut SchemaGenerator) -> Schema {
         "patternProperties": { pattern: upstream_targets(generator) },
     }));
     json_schema!({ "anyOf": choices, "examples": ["FP8_DYNAMIC"] })
-}
-
-/// `FP8` → `[Ff][Pp]8`: JSON Schema's regexes have no flags.
-fn letters_in_any_case(name: &str) -> String {
-    let letter = |c: char| {
-        if c.is_ascii_alphabetic() {
-            format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())
-        } else {
-            c.to_string()
-        }
-    };
-    name.chars().map(letter).collect()
 }

@@ -38,6 +38,12 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("a regex that does not parse", Base::Channel, "Q209", STRUCTURE, |folder| {
         list_vision_as(folder, "re:.*(visual")
     }),
+    content("a regex that only vLLM reads", Base::Channel, "Q212", STRUCTURE, |folder| {
+        list_vision_as(folder, "re:.*(?i)VISUAL.*")
+    }),
+    content("a regex that vLLM reads otherwise", Base::Channel, "Q212", STRUCTURE, |folder| {
+        list_vision_as(folder, "re:.*visua[[:alpha:]].*")
+    }),
     content("a regex that takes in quantized layers", Base::Channel, "Q201", STRUCTURE, |folder| {
         folder.edit_list(|list| list.push(json!("re:.*down_proj")));
     }),
