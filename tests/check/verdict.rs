@@ -124,7 +124,11 @@ fn files_beside_the_weights_are_part_of_the_proof() {
     }
     fs::write(origin.path().join("NOTICE.txt"), "A notice").unwrap();
     let text = run(result.path(), &["--source", origin.path().to_str().unwrap()]);
-    assert!(stdout(&text).contains("warning[Q509]: `NOTICE.txt` of the source is missing in the output"), "{}", stdout(&text));
+    assert!(
+        stdout(&text).contains("warning[Q509]: `NOTICE.txt` of the source is missing in the output"),
+        "{}",
+        stdout(&text)
+    );
     assert!(stdout(&text).contains("\nproven against "), "{}", stdout(&text));
 }
 
