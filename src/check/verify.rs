@@ -57,8 +57,8 @@ pub fn verify(
     let mut findings = Vec::new();
     let recorded = RecordedActions::read(output);
     // The source first: without one that can be read there is no proof, and an error says so before any work.
-    let checkpoint = source.map(|dir| open::source_of(output, dir, recorded.layers())).transpose()?;
-    let original = checkpoint.as_ref().map(open::source).transpose()?;
+    let source_checkpoint = source.map(|dir| open::source_of(output, dir, recorded.layers())).transpose()?;
+    let original = source_checkpoint.as_ref().map(open::source).transpose()?;
     let (mut tensors, mut unproven) = (Vec::new(), Vec::new());
     if let Some(checkpoint) = judged(output, &mut findings)? {
         let shards = Shards::open(&checkpoint)?;
@@ -71,7 +71,7 @@ pub fn verify(
         // Bounds apply to figures alone; a tensor that could not be compared has a finding in their place.
         threshold::check(&tensors, thresholds, &mut findings);
         locate(&mut findings, &checkpoint);
-        unproven = verdict::unproven(&checkpoint, source, &findings);
+        unproven = verdict::unproven(&checkpoint, source_checkpoint.as_ref(), &recorded, &findings);
     }
     let findings: Vec<Finding> = findings.into_iter().map(Finding::strict).collect();
     let verdict = Verdict::of(&findings, &tensors, source.is_some(), &unproven);
@@ -82,7 +82,7 @@ pub fn verify(
         output: output.to_owned(),
         source: source.map(Path::to_owned),
         source_recorded: false,
-        source_layers: checkpoint.and_then(|checkpoint| checkpoint.cut_to),
+        source_layers: source_checkpoint.and_then(|checkpoint| checkpoint.cut_to),
         verdict,
         unproven,
         findings,

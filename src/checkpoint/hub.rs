@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::nearest_path::with_home;
+
 /// The environment variables that say where the Hugging Face cache is; an empty one counts as unset.
 #[derive(Clone, Debug, Default)]
 pub struct HubEnvironment {
@@ -45,10 +47,7 @@ impl HubEnvironment {
 
     /// A leading `~` stands for the home directory in these variables, whoever set them.
     fn expand(&self, path: &Path) -> PathBuf {
-        match (path.strip_prefix("~"), &self.home) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => path.to_owned(),
-        }
+        with_home(path, self.home.as_deref()).unwrap_or_else(|| path.to_owned())
     }
 }
 

@@ -1,6 +1,5 @@
 //! `qwen-fp8 apply`: plans, runs and reports.
 
-use std::env;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,7 @@ use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::tensor_stats;
 use super::timings;
+use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
@@ -125,9 +125,9 @@ fn output(args: &ApplyArgs, plan: &Plan) -> Result<PathBuf, CommandError> {
     // A directory of that name would be made, which nobody means.
     if output.starts_with("~") {
         let error = format!("the output {} begins with `~`, which only a shell replaces", shown_path(&output));
-        let home = env::home_dir();
-        let home = with_home(&output, home.as_deref()).map(|meant| format!("did you mean {}?", shown_path(&meant)));
-        return Err(CommandError::Input(error).with_help(home.as_slice()));
+        let home = HubEnvironment::of_process().home;
+        let meant = with_home(&output, home.as_deref()).map(|meant| format!("did you mean {}?", shown_path(&meant)));
+        return Err(CommandError::Input(error).with_help(meant.as_slice()));
     }
     Ok(output)
 }

@@ -1,10 +1,9 @@
 //! Finds the recipe that a path was meant to name where there is none.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::hub::parse_id;
+use crate::checkpoint::hub::{HubEnvironment, parse_id};
 use crate::checkpoint::nearest_path::{nearest_entry, nearest_path, with_home};
 use crate::checkpoint::text::{shown, shown_path};
 
@@ -53,8 +52,7 @@ fn of_checkpoint(model: &str) -> Vec<String> {
 }
 
 fn recipe_meant(path: &Path) -> Option<PathBuf> {
-    let home = env::var_os("HOME").map(PathBuf::from);
-    let at_home = with_home(path, home.as_deref());
+    let at_home = with_home(path, HubEnvironment::of_process().home.as_deref());
     let wanted = at_home.as_deref().unwrap_or(path);
     let name = wanted.file_name()?.to_str()?;
     let name = if has_extension(wanted) { name.to_owned() } else { format!("{name}.yaml") };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use qwen_fp8_checkpoint::manifest::Manifest;
+use qwen_fp8_checkpoint::manifest::{Manifest, ManifestSource};
 
 /// The manifest's word on tensors that are not what the rules expect; empty without a readable manifest.
 // The manifest comes with the result and proves nothing. It only lets a rule expect something else, which is then
@@ -16,8 +16,8 @@ pub(crate) struct RecordedActions {
     unchanged: BTreeSet<String>,
     /// Weights whose scales were searched for by the squared error.
     searched: BTreeSet<String>,
-    /// Number of layers that the source was cut to.
-    layers: Option<u64>,
+    /// The source that the result was made from.
+    source: Option<ManifestSource>,
 }
 
 impl RecordedActions {
@@ -25,7 +25,7 @@ impl RecordedActions {
     pub(crate) fn read(dir: &Path) -> Self {
         let mut recorded = Self::default();
         let Ok(manifest) = Manifest::read(dir) else { return recorded };
-        recorded.layers = manifest.source.layers;
+        recorded.source = Some(manifest.source);
         for action in manifest.actions {
             if action.scale_search.as_deref() == Some("mse") {
                 recorded.searched.insert(action.tensor.clone());
@@ -52,7 +52,12 @@ impl RecordedActions {
 
     /// Returns the number of the source's first layers that the result was made from; `None` for all of them.
     pub(crate) fn layers(&self) -> Option<u64> {
-        self.layers
+        self.source.as_ref().and_then(|source| source.layers)
+    }
+
+    /// Returns the source that the manifest names.
+    pub(crate) fn source(&self) -> Option<&ManifestSource> {
+        self.source.as_ref()
     }
 
     /// Reports whether the manifest says that the weight's scales were searched for.

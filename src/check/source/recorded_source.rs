@@ -52,8 +52,13 @@ pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, N
     // The result itself may stand in one of these places, and must not be compared with itself.
     let itself = output.canonicalize().ok();
     let is_another = |dir: &PathBuf| dir.is_dir() && dir.canonicalize().ok() != itself;
+    let made = Checkpoint::open(output).ok();
     for dir in places(&manifest.source, output, cache).into_iter().filter(is_another) {
-        match difference(&manifest.source, output, &dir) {
+        let difference = match Checkpoint::open(&dir) {
+            Ok(original) => difference(&manifest.source, made.as_ref(), &original),
+            Err(error) => Some(error.to_string()),
+        };
+        match difference {
             None => return Ok(dir),
             Some(why) => {
                 another.get_or_insert((dir, why));
@@ -67,15 +72,13 @@ pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, N
     })
 }
 
-/// Says how a directory differs from the source that the manifest in `output` names; `None` where it is that source, or
-/// where no manifest says.
+/// Says how `original` differs from the source that the manifest of `output` names; `None` where it is that source.
 //
 // A damaged result would otherwise be proven against a copy of itself, and a wrong `--source` would give hundreds of
 // findings and no word of what is wrong.
-pub(crate) fn other_source(output: &Path, dir: &Path) -> Option<NoSource> {
-    let manifest = read(output).ok()?;
-    let why = difference(&manifest.source, output, dir)?;
-    Some(NoSource::Another { model: name(&manifest.source), dir: dir.to_owned(), why })
+pub(crate) fn other_source(source: &ManifestSource, output: &Checkpoint, original: &Checkpoint) -> Option<NoSource> {
+    let why = difference(source, Some(output), original)?;
+    Some(NoSource::Another { model: name(source), dir: original.dir.clone(), why })
 }
 
 fn read(output: &Path) -> Result<Manifest, NoSource> {
@@ -123,12 +126,8 @@ fn is_name(text: &str) -> bool {
         && !text.contains('\0')
 }
 
-/// Says how a directory differs from the source; `None` where it is the source.
-fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<String> {
-    let checkpoint = match Checkpoint::open(dir) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => return Some(error.to_string()),
-    };
+/// Says how a checkpoint differs from the source of `output`; `None` where it is the source.
+fn difference(source: &ManifestSource, output: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Option<String> {
     let shards: Vec<&InputFile> = source.files.iter().filter(|file| file.header_sha256.is_some()).collect();
     if shards.is_empty() {
         return Some("the manifest names no shard of it".to_owned());
@@ -154,8 +153,8 @@ fn difference(source: &ManifestSource, output: &Path, dir: &Path) -> Option<Stri
     // Of a smoke model the manifest says how many layers it has. Where it does not, each tensor of the other layers
     // would be reported as lost.
     let layers = |checkpoint: &Checkpoint| checkpoint.config.text_number("num_hidden_layers");
-    let made = Checkpoint::open(output).ok().and_then(|output| layers(&output))?;
-    match (source.layers, layers(&checkpoint)) {
+    let made = output.and_then(layers)?;
+    match (source.layers, layers(checkpoint)) {
         (Some(taken), _) if taken != made => {
             let taken = count(taken as usize, "layer");
             Some(format!("the output was made from its first {taken}, and has {made}"))

@@ -1,14 +1,12 @@
 //! The verdict on a result: how much of it was proven.
 
-use std::path::Path;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::report::{Finding, Severity, has_error};
 use crate::rules::q5_source::folder::{SIDE_FILE_ADDED, SIDE_FILE_DIFFERS};
 use crate::rules::q5_source::reference::SCALE_RULE;
-use crate::source::{CheckedAs, CheckedTensor, other_source};
+use crate::source::{CheckedAs, CheckedTensor, RecordedActions, other_source};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::text::count;
 
@@ -58,10 +56,17 @@ impl Verdict {
     }
 }
 
-/// Lists what a comparison with the source in `dir` leaves unproven, each with the reason.
-pub(super) fn unproven(checkpoint: &Checkpoint, dir: Option<&Path>, findings: &[Finding]) -> Vec<String> {
+/// Lists what a comparison with `original` leaves unproven, each with the reason.
+pub(super) fn unproven(
+    checkpoint: &Checkpoint,
+    original: Option<&Checkpoint>,
+    recorded: &RecordedActions,
+    findings: &[Finding],
+) -> Vec<String> {
     let mut unproven = Vec::new();
-    if let Some(other) = dir.and_then(|dir| other_source(&checkpoint.dir, dir)) {
+    if let (Some(source), Some(original)) = (recorded.source(), original)
+        && let Some(other) = other_source(source, checkpoint, original)
+    {
         unproven.push(other.to_string());
     }
     let of_side_files = |finding: &&Finding| {

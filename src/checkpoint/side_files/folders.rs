@@ -34,39 +34,30 @@ struct ModuleEntry {
     path: String,
 }
 
-/// Returns the folders that the model names or that loaders look into, where they are there.
+/// Returns the folders that the model names or that loaders look into, whether they are there or not.
 pub(super) fn named(files: &[Listed]) -> Result<Vec<Folder>, SideFileError> {
-    let listing = files.iter().find(|file| file.name == MODULES_FILE);
-    let has_modules = listing.is_some();
-    let modules = match listing {
-        Some(file) => {
-            SourceFile::open(&file.path).and_then(|file| file.read_small(MAX_MODULES)).map_err(SideFileError::Source)?
-        }
-        None => Vec::new(),
-    };
-    // What is no such list names no folder: the file itself is copied as it is.
-    let modules: Vec<ModuleEntry> = serde_json::from_slice(&modules).unwrap_or_default();
     let mut folders = vec![Folder { name: CHAT_TEMPLATES.to_owned(), is_module: false }];
-    for ModuleEntry { path } in modules {
-        // A path that leads elsewhere, or into a hidden folder, is nobody's module.
-        let mut parts = Path::new(&path).components();
-        if let Some(Component::Normal(first)) = parts.next()
-            && parts.all(|part| matches!(part, Component::Normal(_)))
-        {
-            let name = first.to_string_lossy().into_owned();
-            if !name.starts_with('.') && !folders.iter().any(|folder| folder.name == name) {
-                folders.push(Folder { name, is_module: true });
-            }
-        }
-    }
+    let Some(listing) = files.iter().find(|file| file.name == MODULES_FILE) else { return Ok(folders) };
+    let text = SourceFile::open(&listing.path).and_then(|file| file.read_small(MAX_MODULES));
+    // What is no such list names no folder: the file itself is copied as it is.
+    let modules: Vec<ModuleEntry> = serde_json::from_slice(&text.map_err(SideFileError::Source)?).unwrap_or_default();
+    let listed = modules.iter().filter_map(|module| first_folder(&module.path));
     // sentence-transformers names them like this; a list that another tool has emptied does not make them useless.
-    let numbered = files.iter().filter(|_| has_modules).filter(|file| is_module_name(&file.name));
-    for file in numbered {
-        if !folders.iter().any(|folder| folder.name == file.name) {
-            folders.push(Folder { name: file.name.clone(), is_module: true });
+    let numbered = files.iter().map(|file| file.name.as_str()).filter(|name| is_module_name(name));
+    for name in listed.chain(numbered) {
+        if !folders.iter().any(|folder| folder.name == name) {
+            folders.push(Folder { name: name.to_owned(), is_module: true });
         }
     }
     Ok(folders)
+}
+
+/// The first part of a module's path; `None` for one that leads elsewhere or into a hidden folder, and for the model
+/// itself, which has none.
+fn first_folder(path: &str) -> Option<&str> {
+    let is_below = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let first = path.split('/').next().filter(|first| !first.is_empty() && !first.starts_with('.'));
+    first.filter(|_| is_below)
 }
 
 /// Reports whether a name is like `1_Pooling` or `2_Dense`.
