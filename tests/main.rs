@@ -1,7 +1,7 @@
 //! The program and its library from outside: one binary for all of it, so that the engine is linked once.
 //!
-//! Tests lie by the module that they are about. What must not share a process with the others is a target of its own in
-//! `Cargo.toml`, which says why.
+//! Tests lie by the module that they are about. `custom_schemes/` must not share a process with them and is a package of
+//! its own, which says why.
 
 mod architecture;
 mod check;

@@ -88,7 +88,7 @@ fn plan(factor: &str, overall: &str, more: usize) -> Result<Plan, String> {
          {overall}\n    more: {more}\n    targets: [{WEIGHT}]\n"
     );
     let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), &text)).unwrap();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3-vl");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny-qwen3-vl");
     Plan::build(recipe, Checkpoint::open(&model).unwrap()).map_err(|refused| {
         let messages: Vec<_> = refused.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
         messages.join("\n")
