@@ -56,12 +56,12 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
     }
     // Stacks that can be taken apart are drafted as what they become.
     let inputs = split_where_known(&checkpoint);
-    let layers = Layers::of(&checkpoint.config, &inputs, request.granularity);
+    let layers = Layers::of(&checkpoint.model, &inputs, request.granularity);
     if layers.taken == 0 {
         return Err(InitError::Nothing { model: request.model.clone() });
     }
     let holds = text::what_it_holds(&checkpoint.config, &inputs, &layers);
-    let body = text::body(&checkpoint.dir, &inputs, &layers, request);
+    let body = text::body(&checkpoint.dir, &checkpoint.model, &inputs, &layers, request);
     drop(layers);
     let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), body.as_str()))
         .map_err(|source| InitError::Recipe { model: request.model.clone(), source })?;

@@ -11,6 +11,7 @@ mod fused;
 mod inputs;
 mod job;
 mod kernels;
+mod known;
 mod modules;
 mod non_finite;
 mod output;

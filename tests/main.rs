@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod hostile;
 mod machine;
+mod models;
 mod plan;
 mod recipe;
 mod run;

@@ -16,6 +16,7 @@ mod regex;
 use serde_json::Value;
 
 use qwen_fp8_checkpoint::config::Config;
+use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::text::{sentence, shown};
 
 pub(crate) use declared::{DeclaredConfig, DeclaredForm, StoredActivations};
@@ -26,7 +27,7 @@ pub(crate) use regex::ReferenceReading;
 
 impl DeclaredConfig {
     /// Reads what a config declares; `None` where it declares nothing, or nothing that can be checked.
-    pub(crate) fn read(config: &Config, faults: &mut Vec<ConfigFault>) -> Option<Self> {
+    pub(crate) fn read(config: &Config, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<Self> {
         let text = config.quantization_config()?;
         // Read as a value and not into types: every fault is to be found, where a type would end with the first one.
         let value: Value = match serde_json::from_str(text) {
@@ -39,8 +40,8 @@ impl DeclaredConfig {
         };
         let method = value.get("quant_method").and_then(Value::as_str);
         match method {
-            Some("fp8") => fp8::read(&value, faults),
-            Some("compressed-tensors") => compressed_tensors::read(&value, faults),
+            Some("fp8") => fp8::read(&value, model, faults),
+            Some("compressed-tensors") => compressed_tensors::read(&value, model, faults),
             Some(other) => {
                 let message = format!("the quantization method {} is not checked", shown(other));
                 faults.push(ConfigFault::unchecked(message, "/quant_method"));

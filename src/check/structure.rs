@@ -49,7 +49,7 @@ pub(crate) fn check<'a>(
     auxiliary.sort_unstable();
     let has_codes = modules.iter().find(|module| module.is(WeightState::Quantized) || !module.auxiliary.is_empty());
     let mut faults = Vec::new();
-    let declared = DeclaredConfig::read(&checkpoint.config, &mut faults);
+    let declared = DeclaredConfig::read(&checkpoint.config, &checkpoint.model, &mut faults);
     q1_config::faults(faults, findings);
     q1_config::agreement(checkpoint, declared.as_ref(), has_codes, findings);
     let mut weights = Vec::new();

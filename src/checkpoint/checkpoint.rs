@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Config;
+use crate::models::Model;
 use crate::shard::Shard;
 use crate::side_files::SideFile;
 use crate::tensor::Tensor;
@@ -18,6 +19,8 @@ pub struct Checkpoint {
     pub tensors: Vec<Tensor>,
     /// `config.json` as it was read.
     pub config: Config,
+    /// What is known of the model.
+    pub model: Model,
     /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is
     /// not.
     pub quantized: Option<String>,

@@ -182,10 +182,12 @@ fn matrices(stack: &Tensor, layout: StackLayout) -> Vec<ExpertMatrix> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::Model;
 
     fn stack(name: &str, shape: &[usize]) -> Tensor {
         let len = 2 * shape.iter().product::<usize>() as u64;
-        Tensor { name: name.to_owned(), dtype: Dtype::BF16, shape: shape.to_vec(), shard: 0, offset: 1000, len }
+        let layer = Model::default().layer(name, shape.len());
+        Tensor { name: name.to_owned(), dtype: Dtype::BF16, shape: shape.to_vec(), shard: 0, offset: 1000, len, layer }
     }
 
     /// Name, shape, offset and stride.
@@ -255,6 +257,7 @@ mod tests {
             shards: Vec::new(),
             tensors: (0..layers).flat_map(stacks).collect(),
             config: crate::config::Config::parse(br#"{"model_type": "m"}"#).unwrap(),
+            model: Model::default(),
             quantized: None,
             side_files: Vec::new(),
             left_out: Vec::new(),

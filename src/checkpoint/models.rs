@@ -5,23 +5,27 @@
 //! the arithmetic that `check` proves independently is no part of it.
 
 mod auxiliary;
+pub mod catalogue;
 mod experts;
-mod families;
 mod fused;
 mod kind;
+mod layer;
 mod lora;
+mod model;
 mod parallel;
+mod part;
 mod prediction;
 mod projections;
 mod served;
 
 pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
 pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_stack, of_stack, stack_projections};
-pub use families::family;
 pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
-pub use kind::{LayerKind, is_vision, split_name, target_name, vision_part};
+pub use kind::{LayerKind, split_name, target_name};
+pub use layer::Layer;
 pub use lora::{has_lora_of_its_own, is_lora};
+pub use model::Model;
 pub use parallel::{ParallelSplit, parallel_split};
-pub use prediction::{is_next_token_layer, layer_number, mtp_part};
-pub use projections::{is_gate_of_linear_attention, is_known_projection};
-pub use served::{is_head, served_name};
+pub use part::Part;
+pub use prediction::mtp_part;
+pub use served::is_head;

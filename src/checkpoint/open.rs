@@ -12,7 +12,7 @@ use crate::header::{Header, HeaderError};
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
 use crate::model_meant::id_of_folder;
-use crate::models;
+use crate::models::{self, Layer, Model};
 use crate::quantized;
 use crate::shard::Shard;
 use crate::side_files::{self, Listed, Sorted};
@@ -50,11 +50,25 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
         return Err(CheckpointError::NoTensors);
     }
     refuse_unmerged_lora(&config, &tensors)?;
+    let model = Model::of(&config, tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.len())));
+    for tensor in &mut tensors {
+        tensor.layer = model.layer(&tensor.name, tensor.shape.len());
+    }
     let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
     let Sorted { copied: side_files, left_out } =
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
     let quantized = quantized::describe(&config, &tensors);
-    Ok(Checkpoint { dir: dir.to_owned(), shards, tensors, config, quantized, cut_to: None, side_files, left_out })
+    Ok(Checkpoint {
+        dir: dir.to_owned(),
+        shards,
+        tensors,
+        config,
+        model,
+        quantized,
+        cut_to: None,
+        side_files,
+        left_out,
+    })
 }
 
 fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {
@@ -180,6 +194,7 @@ fn read_shard(
         // The header's reader has proven that both are within the file.
         offset: header.data_start + tensor.begin,
         len: tensor.end - tensor.begin,
+        layer: Layer::default(),
     }));
     shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
     Ok(())

@@ -53,7 +53,8 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> Tensor {
-        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0 }
+        let layer = Default::default();
+        Tensor { name: name.into(), dtype, shape: shape.into(), shard: 0, offset: 0, len: 0, layer }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::checkpoint::Checkpoint;
-use crate::models::layer_number;
 
 /// A reason for which a checkpoint cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +23,7 @@ impl Checkpoint {
         if count == 0 || count > has {
             return Err(SmokeError::TooFew { has, wanted: count });
         }
-        self.tensors.retain(|tensor| layer_number(&tensor.name).is_none_or(|number| number < count));
+        self.tensors.retain(|tensor| tensor.layer_number().is_none_or(|number| number < count));
         let nested = self.config.value(&["text_config", "num_hidden_layers"]).is_some();
         let at = |key: &'static str| if nested { vec!["text_config", key] } else { vec![key] };
         self.config.set(&at("num_hidden_layers"), &json!(count));
@@ -52,7 +51,7 @@ mod tests {
         let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-qwen3-vl");
         let whole = Checkpoint::open(&fixture).unwrap();
         let of_layer_1 = |checkpoint: &Checkpoint| {
-            checkpoint.tensors.iter().filter(|tensor| layer_number(&tensor.name) == Some(1)).count()
+            checkpoint.tensors.iter().filter(|tensor| tensor.layer_number() == Some(1)).count()
         };
         let (tensors, gone) = (whole.tensors.len(), of_layer_1(&whole));
         assert!(gone > 0);

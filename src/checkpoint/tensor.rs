@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 
-use crate::models::{self, LayerKind};
+use crate::models::{self, Layer, LayerKind, Part};
 
 /// One stored tensor, as its shard's header describes it.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Tensor {
     pub offset: u64,
     /// Bytes of data, as many as dtype and shape make.
     pub len: u64,
+    /// The kind of layer and the part of the model, as far as they are known.
+    pub layer: Layer,
 }
 
 impl Tensor {
@@ -35,7 +37,19 @@ impl Tensor {
     }
 
     pub fn kind(&self) -> LayerKind {
-        LayerKind::of(&self.name, self.shape.len())
+        self.layer.kind
+    }
+
+    /// The number of the language-model layer that the tensor belongs to; `None` for tensors of other parts.
+    pub fn layer_number(&self) -> Option<u64> {
+        // Layers that predict further tokens, in a part of their own, are numbered anew.
+        let is_apart = |part: &str| matches!(part, "mtp" | "encoder");
+        if matches!(self.layer.part, Part::Vision | Part::Audio) || self.name.split('.').any(is_apart) {
+            return None;
+        }
+        let mut parts = self.name.split('.');
+        parts.find(|part| *part == "layers")?;
+        parts.next()?.parse().ok()
     }
 
     /// The number of elements.

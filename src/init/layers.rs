@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::config::Config;
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::{LayerKind, Model, Part};
 use crate::plan::{PlannedInput, is_cut, with_fused};
 
 use super::request::DraftGranularity;
@@ -11,7 +10,7 @@ use super::request::DraftGranularity;
 /// The linear layers of a checkpoint, sorted by what becomes of them.
 pub(super) struct Layers<'a> {
     /// The model family, if it is a known one.
-    pub(super) family: Option<&'static str>,
+    pub(super) family: Option<&'a str>,
     pub(super) granularity: DraftGranularity,
     /// Blocks would have fitted less than half of the weights, so rows were taken.
     pub(super) misfits_decided: bool,
@@ -30,31 +29,22 @@ pub(super) struct Layers<'a> {
 /// The reason for leaving a linear layer unquantized; the rules stand in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
-    /// It belongs to a vision tower.
-    Vision,
-    /// It predicts further tokens.
-    NextTokens,
-    /// It does not belong to the layers of the language model.
-    Outside,
-    /// It has a few rows for each head of linear attention.
-    LinearAttention,
-    /// The family is unknown, and so is a projection of this name.
-    Unknown,
+    /// It belongs to a part of the model that `Linear` does not take.
+    Part(Part),
     /// No block of 128 fits it or another part of its fused layer.
     Misfit,
 }
 
 impl<'a> Layers<'a> {
     /// Sorts the layers for the wanted granularity, or for the one that suits the checkpoint.
-    pub(super) fn of(config: &Config, inputs: &'a [PlannedInput], wanted: Option<DraftGranularity>) -> Self {
-        let family = models::family(config);
-        let stems = stems(inputs);
+    pub(super) fn of(model: &'a Model, inputs: &'a [PlannedInput], wanted: Option<DraftGranularity>) -> Self {
+        let family = model.family();
         let mut unquantized: BTreeMap<Why, Vec<&str>> = BTreeMap::new();
         let mut candidates = Vec::new();
         for tensor in inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Linear) {
-            match why_unquantized(tensor.module(), &stems, family.is_some()) {
-                Some(why) => unquantized.entry(why).or_default().push(tensor.module()),
-                None => candidates.push(tensor),
+            match tensor.layer.part {
+                Part::Decoder => candidates.push(tensor),
+                part => unquantized.entry(Why::Part(part)).or_default().push(tensor.module()),
             }
         }
         let names: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
@@ -76,37 +66,6 @@ impl<'a> Layers<'a> {
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
         Self { family, granularity, misfits_decided, unquantized, cut, taken, stacked, split: stacks.len() }
     }
-}
-
-/// The modules that hold a token embedding and, beside it, the layers of a language model.
-fn stems(inputs: &[PlannedInput]) -> Vec<&str> {
-    let embeddings = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Embedding);
-    embeddings.map(|tensor| models::split_name(tensor.module()).0).collect()
-}
-
-fn why_unquantized(module: &str, stems: &[&str], is_known: bool) -> Option<Why> {
-    let is_in = |stem: &&str| {
-        let below = if stem.is_empty() {
-            Some(module)
-        } else {
-            module.strip_prefix(*stem).and_then(|below| below.strip_prefix('.'))
-        };
-        below.is_some_and(|below| below.split('.').any(|part| part.parse::<u32>().is_ok()))
-    };
-    if models::is_vision(module) {
-        return Some(Why::Vision);
-    }
-    if models::is_next_token_layer(module) {
-        return Some(Why::NextTokens);
-    }
-    if !stems.iter().any(is_in) {
-        return Some(Why::Outside);
-    }
-    if models::is_gate_of_linear_attention(module) {
-        return Some(Why::LinearAttention);
-    }
-    let last = models::split_name(module).1;
-    (!is_known && !models::is_known_projection(last)).then_some(Why::Unknown)
 }
 
 /// Returns these layers, and the candidates that belong to a fused layer with one of them.

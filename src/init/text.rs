@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::catalogue::{KnownScales, ListFormat};
+use crate::checkpoint::models::{self, LayerKind, Model, Part};
 use crate::checkpoint::text::{count, human, unquoted};
 use crate::plan::summary::Summary;
 use crate::plan::{PlannedInput, patterns, quoted};
@@ -62,8 +63,18 @@ pub(super) fn what_it_holds(config: &Config, inputs: &[PlannedInput], layers: &L
 }
 
 /// The recipe without the comments above it.
-pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, request: &Request) -> String {
+pub(super) fn body(
+    dir: &Path,
+    model: &Model,
+    inputs: &[PlannedInput],
+    layers: &Layers<'_>,
+    request: &Request,
+) -> String {
+    let blocks_are_loaded = !model.not_loaded(ListFormat::Fp8, KnownScales::Block).any(|not| !not.warn);
     let (format, suffix) = match layers.granularity {
+        DraftGranularity::Block if !blocks_are_loaded => {
+            ("compressed-tensors # vLLM loads no blocks in `format: fp8` for this model.", "FP8-block")
+        }
         DraftGranularity::Block => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
         DraftGranularity::Channel => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };
@@ -77,7 +88,7 @@ pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, req
     for (&why, modules) in &layers.unquantized {
         let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let n = count(modules.len(), "linear layer");
-        text.push_str(&passthrough(&reason(why, &n, layers), &targets(inputs, why, &modules)));
+        text.push_str(&passthrough(&reason(why, &n, layers), &targets(model, inputs, why, &modules)));
     }
     text.push_str(&stacked_experts(layers));
     text.push_str(&quantizing_rule(layers));
@@ -86,13 +97,18 @@ pub(super) fn body(dir: &Path, inputs: &[PlannedInput], layers: &Layers<'_>, req
 
 fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
     match why {
-        Why::Vision => format!("{n} of the vision tower, which servers build without quantization."),
-        Why::NextTokens => format!("{n} for predicting further tokens: servers build some of them in BF16."),
-        Why::Outside => format!("{n} outside of the language model's layers."),
-        Why::LinearAttention => {
+        Why::Part(Part::Vision) => format!("{n} of the vision tower, which servers build without quantization."),
+        Why::Part(Part::NextTokens) => {
+            format!("{n} for predicting further tokens: servers build some of them in BF16.")
+        }
+        Why::Part(Part::Outside) => format!("{n} outside of the language model's layers."),
+        Why::Part(Part::FewRows) => {
             format!("{n} with a few rows for each head of linear attention: official models keep them.")
         }
-        Why::Unknown => format!("{n} of which nothing is known: remove a pattern to have it quantized."),
+        Why::Part(Part::Unrecognized) => {
+            format!("{n} of which nothing is known: name them in a rule of their own to have them quantized.")
+        }
+        Why::Part(part) => format!("{n} of the {part}: {}.", part.why()),
         Why::Misfit => {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
@@ -105,13 +121,13 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
     }
 }
 
-fn targets(inputs: &[PlannedInput], why: Why, modules: &[&str]) -> Vec<String> {
+fn targets(model: &Model, inputs: &[PlannedInput], why: Why, modules: &[&str]) -> Vec<String> {
     match why {
-        Why::Vision => {
-            let towers: BTreeSet<&str> = modules.iter().filter_map(|module| models::vision_part(module)).collect();
+        Why::Part(Part::Vision) => {
+            let towers: BTreeSet<&str> = modules.iter().filter_map(|module| model.part_word(module)).collect();
             towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
         }
-        Why::NextTokens => {
+        Why::Part(Part::NextTokens) => {
             let parts: BTreeSet<&str> = modules.iter().filter_map(|module| models::mtp_part(module)).collect();
             let others: Vec<&str> =
                 modules.iter().copied().filter(|module| models::mtp_part(module).is_none()).collect();

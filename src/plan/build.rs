@@ -74,10 +74,11 @@ impl Plan {
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
-        let modules = Modules::of(&recipe, &inputs, &decisions, &jobs);
+        let modules = Modules::of(&recipe, &checkpoint.model, &inputs, &decisions, &jobs);
         let served = Served {
             recipe: &recipe,
             config: &checkpoint.config,
+            model: &checkpoint.model,
             inputs: &inputs,
             decisions: &decisions,
             modules: &modules,

@@ -9,7 +9,7 @@ use super::build::Plan;
 use super::job::Job;
 use super::planned_input::PlannedInput;
 use super::resolve::{RuleVerdict, judge};
-use crate::checkpoint::models;
+use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
 use crate::recipe::{Located, Rule};
@@ -129,6 +129,12 @@ fn says(plan: &Plan, rule: &Rule, input: &PlannedInput, too_late: bool) -> Strin
         Ok(RuleVerdict::Ignored(pattern)) => {
             format!("leaves it out by its `ignore` entry {}", quoted(&rule.ignore[pattern]))
         }
+        Ok(RuleVerdict::WrongKind(target)) if input.kind() == LayerKind::Linear => format!(
+            "{} matches the name, but takes no layer of the {}: {}",
+            quoted(&rule.targets[target]),
+            input.layer.part,
+            input.layer.part.why()
+        ),
         Ok(RuleVerdict::WrongKind(target)) => format!(
             "{} matches the name, but quantizes linear layers only, and this is a {}",
             quoted(&rule.targets[target]),

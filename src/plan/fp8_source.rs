@@ -113,5 +113,6 @@ fn weight(
         len,
         data: InputData::Fp8(Box::new(source)),
         part_of: None,
+        layer: codes.layer,
     })
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::checkpoint::experts::{ExpertMatrix, ExpertStacks, ExpertsError};
+use crate::checkpoint::models::Model;
 use crate::checkpoint::text::sentence;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::Diagnostic;
@@ -46,7 +47,8 @@ fn inputs(checkpoint: &Checkpoint, mut fp8: Fp8Tensors, stacks: Option<&ExpertSt
             inputs.push(weight);
         } else if let Some(matrices) = stacks.and_then(|stacks| stacks.matrices(tensor)) {
             let stack: Arc<str> = tensor.name.as_str().into();
-            inputs.extend(matrices.into_iter().map(|matrix| matrix_of(tensor, stack.clone(), matrix)));
+            inputs
+                .extend(matrices.into_iter().map(|matrix| matrix_of(&checkpoint.model, tensor, stack.clone(), matrix)));
         } else {
             inputs.push(PlannedInput::stored(tensor));
         }
@@ -54,13 +56,14 @@ fn inputs(checkpoint: &Checkpoint, mut fp8: Fp8Tensors, stacks: Option<&ExpertSt
     inputs
 }
 
-fn matrix_of(stack: &Tensor, part_of: Arc<str>, matrix: ExpertMatrix) -> PlannedInput {
+fn matrix_of(model: &Model, stack: &Tensor, part_of: Arc<str>, matrix: ExpertMatrix) -> PlannedInput {
     let ExpertMatrix { name, shape, offset, len, stride } = matrix;
     let data = match stride {
         Some(stride) => InputData::Transposed { shard: stack.shard, offset, stride },
         None => InputData::Stored { shard: stack.shard, offset },
     };
-    PlannedInput { name, dtype: stack.dtype, shape: shape.to_vec(), len, data, part_of: Some(part_of) }
+    let layer = model.layer(&name, shape.len());
+    PlannedInput { layer, name, dtype: stack.dtype, shape: shape.to_vec(), len, data, part_of: Some(part_of) }
 }
 
 fn cannot_decode(how: &str, why: &str) -> Diagnostic {

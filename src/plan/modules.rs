@@ -2,10 +2,13 @@
 //! not.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::Scheme;
 
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::catalogue::ListFormat;
+use crate::checkpoint::models::{self, LayerKind, Model, Part};
+use crate::checkpoint::pattern::Pattern;
 use crate::recipe::Recipe;
 
 use super::job::{Decision, Job};
@@ -16,6 +19,10 @@ pub(crate) struct Modules<'a> {
     /// The quantized modules in natural order of their names.
     pub(super) quantized: Vec<Quantized<'a>>,
     unquantized: Vec<&'a str>,
+    /// Names that a server asks the list for beside those of `unquantized`, with the format whose list it is.
+    asked: Vec<(ListFormat, String)>,
+    /// Patterns that reach what stays unquantized under other spellings.
+    listed_patterns: Vec<String>,
     stacked_experts: Vec<&'a str>,
 }
 
@@ -31,7 +38,13 @@ pub(super) struct Quantized<'a> {
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn of(recipe: &'a Recipe, inputs: &'a [PlannedInput], decisions: &[Decision], jobs: &[Job]) -> Self {
+    pub(super) fn of(
+        recipe: &'a Recipe,
+        model: &Model,
+        inputs: &'a [PlannedInput],
+        decisions: &[Decision],
+        jobs: &[Job],
+    ) -> Self {
         let mut quantized = Vec::new();
         let mut unquantized = Vec::new();
         let mut stacked_experts = Vec::new();
@@ -62,7 +75,19 @@ impl<'a> Modules<'a> {
             names.dedup();
         }
         quantized.sort_by(|a, b| natural(&a.input.name, &b.input.name));
-        Self { quantized, unquantized, stacked_experts }
+        let asked = asked(model, &unquantized, inputs);
+        let listed_patterns = listed_patterns(model, &unquantized, &quantized);
+        Self { quantized, unquantized, asked, listed_patterns, stacked_experts }
+    }
+
+    /// The list of unquantized modules as a format has it: the names on disk, then those that a server asks for instead.
+    pub(super) fn listed(&self, format: ListFormat) -> Vec<String> {
+        let mut names: Vec<String> = self.unquantized.iter().map(|name| (*name).to_owned()).collect();
+        names.extend(self.asked.iter().filter(|(of, _)| *of == format).map(|(_, name)| name.clone()));
+        if format == ListFormat::CompressedTensors {
+            names.extend(self.listed_patterns.iter().cloned());
+        }
+        names
     }
 
     /// Full names of the unquantized modules of every kind that a server would otherwise build
@@ -94,6 +119,34 @@ impl<'a> Modules<'a> {
     }
 }
 
+/// Returns the names that vLLM asks for in place of these, in natural order for each format, and those of parts of fused
+/// layers that a block lacks: vLLM wants the same answer for all parts.
+fn asked(model: &Model, unquantized: &[&str], inputs: &[PlannedInput]) -> Vec<(ListFormat, String)> {
+    let there: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
+    let mut asked = Vec::new();
+    for format in [ListFormat::Fp8, ListFormat::CompressedTensors] {
+        let mut names: Vec<String> = unquantized.iter().filter_map(|module| model.asked_name(module, format)).collect();
+        names.extend(
+            unquantized.iter().flat_map(|module| model.lacking_parts(module, format, |name| there.contains(name))),
+        );
+        names.sort_by(|a, b| natural(a, b));
+        names.dedup();
+        names.retain(|name| !unquantized.contains(&name.as_str()));
+        asked.extend(names.into_iter().map(|name| (format, name)));
+    }
+    asked
+}
+
+/// Returns the catalogue's patterns for lists that match a module which stays unquantized, and none that does not.
+fn listed_patterns(model: &Model, unquantized: &[&str], quantized: &[Quantized<'_>]) -> Vec<String> {
+    let patterns = model.listed_patterns().filter(|text| {
+        let Ok(pattern) = Pattern::parse_upstream(text) else { return false };
+        let takes = |module: &str| pattern.matches(module, LayerKind::Other).unwrap_or(true);
+        unquantized.iter().any(|module| takes(module)) && !quantized.iter().any(|module| takes(module.input.module()))
+    });
+    patterns.map(str::to_owned).collect()
+}
+
 /// Reports whether a server reads the two schemes alike.
 pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
     a.weights() == b.weights()
@@ -115,7 +168,9 @@ fn is_listed(input: &PlannedInput) -> bool {
         LayerKind::Linear | LayerKind::LmHead | LayerKind::Router | LayerKind::Experts => true,
         LayerKind::Conv | LayerKind::PositionEmbedding => true,
         // The official lists name the norms of the mergers, though no server would quantize them.
-        LayerKind::Norm => input.parameter() == "weight" && models::is_vision(module) && module.contains("merger"),
+        LayerKind::Norm => {
+            input.parameter() == "weight" && input.layer.part == Part::Vision && module.contains("merger")
+        }
         LayerKind::Embedding | LayerKind::Bias | LayerKind::Other => false,
     }
 }

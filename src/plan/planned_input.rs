@@ -5,7 +5,7 @@ use std::sync::Arc;
 use qwen_fp8_schemes::{Dtype, Scheme};
 
 use crate::checkpoint::Tensor;
-use crate::checkpoint::models::{self, LayerKind};
+use crate::checkpoint::models::{self, Layer, LayerKind};
 
 /// One input of a plan: a tensor of values, and where in the source they come from.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct PlannedInput {
     pub data: InputData,
     /// The stack of experts that holds the values, where the input is one matrix of it.
     pub part_of: Option<Arc<str>>,
+    /// The kind of layer and the part of the model, as far as they are known.
+    pub layer: Layer,
 }
 
 /// The place of an input's values, by shard of the checkpoint and offset in its file.
@@ -61,6 +63,7 @@ impl PlannedInput {
             len: tensor.len,
             data: InputData::Stored { shard: tensor.shard, offset: tensor.offset },
             part_of: None,
+            layer: tensor.layer,
         }
     }
 
@@ -79,9 +82,9 @@ impl PlannedInput {
         models::target_name(&self.name)
     }
 
-    /// The kind of layer, from name and rank.
+    /// The kind of layer.
     pub fn kind(&self) -> LayerKind {
-        LayerKind::of(&self.name, self.shape.len())
+        self.layer.kind
     }
 
     /// The codes and scales of an input that is FP8 in the source.

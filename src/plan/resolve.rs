@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::checkpoint::models::LayerKind;
+use crate::checkpoint::models::{Layer, LayerKind};
 use crate::checkpoint::pattern::{MatchError, Pattern};
 use crate::checkpoint::text::count;
 use crate::recipe::diagnostic::{Diagnostic, Level};
@@ -41,7 +41,7 @@ pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<RuleVerdict, MatchErro
     }
     // Another target may be more explicit: `["re:.*", "lm_head"]` names `lm_head`.
     for (index, target) in rule.targets.iter().enumerate() {
-        if quantizes(&target.value, input) && target.value.matches(input.target_name(), input.kind())? {
+        if quantizes(rule, &target.value, input) && target.value.matches(input.target_name(), input.kind())? {
             return Ok(RuleVerdict::Takes(index));
         }
     }
@@ -102,9 +102,14 @@ fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
 ///
 /// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
 /// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
-fn quantizes(target: &Pattern, input: &PlannedInput) -> bool {
+fn quantizes(rule: &Rule, target: &Pattern, input: &PlannedInput) -> bool {
     match target {
         Pattern::Exact(_) => input.parameter() != "bias",
+        // Towers, projectors and other parts that servers build unquantized are linear layers too: who wants them names
+        // them. What the source has in FP8 a server reads.
+        Pattern::Class(LayerKind::Linear) => {
+            rule.linear_is_every_part || input.layer.is_quantizable() || input.fp8().is_some()
+        }
         Pattern::Class(_) => true,
         Pattern::Regex { .. } | Pattern::Glob { .. } => {
             matches!(input.kind(), LayerKind::Linear | LayerKind::LmHead)
@@ -131,12 +136,12 @@ struct RuleUsage {
     ignored: usize,
 }
 
-/// The matches of one pattern: inputs by name, and the kind of the first that it cannot quantize.
+/// The matches of one pattern: inputs by name, and the first layer that it cannot quantize.
 #[derive(Clone, Default)]
 struct PatternUsage {
     by_name: usize,
     useful: usize,
-    wrong_kind: Option<LayerKind>,
+    wrong_kind: Option<Layer>,
 }
 
 impl RuleUsage {
@@ -156,10 +161,10 @@ impl RuleUsage {
         for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
             if pattern.value.matches(name, kind)? {
                 met.by_name += 1;
-                if rule.scheme.is_none() || quantizes(&pattern.value, input) {
+                if rule.scheme.is_none() || quantizes(rule, &pattern.value, input) {
                     met.useful += 1;
                 } else {
-                    met.wrong_kind.get_or_insert(kind);
+                    met.wrong_kind.get_or_insert(input.layer);
                 }
             }
         }
@@ -191,7 +196,7 @@ impl RuleUsage {
             for ((met, pattern), level) in targets.chain(ignore) {
                 if met.useful == 0 && !(self.may_lack_head(rule, pattern) && unmatched::names_head(&pattern.value)) {
                     let diagnostic = match met.wrong_kind {
-                        Some(kind) => unmatched::matches_other_kinds(pattern, kind, met.by_name),
+                        Some(layer) => unmatched::matches_other_kinds(pattern, layer, met.by_name),
                         None => unmatched::matches_nothing(pattern, inputs, recipe.dialect),
                     };
                     diagnostics.push(Diagnostic { level, ..diagnostic });

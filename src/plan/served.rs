@@ -1,6 +1,7 @@
 //! The parts of a plan that the serving rules look at.
 
 use crate::checkpoint::config::Config;
+use crate::checkpoint::models::Model;
 use crate::recipe::Recipe;
 
 use super::job::Decision;
@@ -12,6 +13,7 @@ pub(super) struct Served<'a> {
     pub(super) recipe: &'a Recipe,
     /// The source's `config.json`.
     pub(super) config: &'a Config,
+    pub(super) model: &'a Model,
     pub(super) inputs: &'a [PlannedInput],
     /// One per input.
     pub(super) decisions: &'a [Decision],

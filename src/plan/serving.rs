@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{self, FusedLayer, LayerKind};
+use crate::checkpoint::models::{FusedLayer, LayerKind, Part};
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
@@ -13,7 +13,7 @@ use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 use super::modules::{Quantized, same};
 use super::planned_input::PlannedInput;
 use super::served::Served;
-use super::{fixes, format, fused, kernels};
+use super::{fixes, format, fused, kernels, known};
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
@@ -26,7 +26,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     }
     diagnostics.extend(format_holds_schemes(served.recipe));
     format_holds_one_scheme(served, &mut diagnostics);
-    vision_stays(served, &mut diagnostics);
+    kept_parts_stay(served, &mut diagnostics);
     routers_and_embeddings_stay(served, &mut diagnostics);
     head_is_loaded(served, &mut diagnostics);
     fused_parts_agree(served, &mut diagnostics);
@@ -35,6 +35,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     head_is_there(served, &mut diagnostics);
     list_hits_no_quantized_module(served, &mut diagnostics);
     diagnostics.extend(kernels::check(served));
+    diagnostics.extend(known::check(served));
     diagnostics
 }
 
@@ -62,25 +63,27 @@ fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic
     }
 }
 
-fn vision_stays(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    for (rule, modules) in by_rule(served, |module| models::is_vision(module.input.module())) {
-        let towers: BTreeSet<String> =
-            modules.iter().filter_map(|module| models::vision_part(module.input.module())).map(tower_pattern).collect();
-        let towers: Vec<String> = towers.into_iter().collect();
-        diagnostics.push(
-            at_target(
-                served,
-                &modules,
-                format!("{} of the vision tower would be quantized", count(modules.len(), "layer")),
-            )
-            .help("SGLang builds the tower in BF16 and would load FP8 bytes without their scales")
-            .help(fixes::leave_out_patterns(served.recipe, rule, modules.len(), &towers, true)),
-        );
+/// Refuses to quantize layers that servers build unquantized, whatever the list says. Layers that the source has in FP8
+/// are what its author's server loads.
+fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for part in [Part::Vision, Part::Audio, Part::Projector, Part::Indexer, Part::ClassHead, Part::Unquantized] {
+        let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.fp8().is_none();
+        for (rule, modules) in by_rule(served, is_of) {
+            let words: BTreeSet<String> = modules
+                .iter()
+                .filter_map(|module| served.model.part_word(module.input.module()))
+                .map(|word| format!("re:.*{word}.*"))
+                .collect();
+            let all_have_words = modules.iter().all(|module| served.model.part_word(module.input.module()).is_some());
+            let words: Vec<String> = words.into_iter().collect();
+            let what = format!("{} of the {part} would be quantized", count(modules.len(), "layer"));
+            diagnostics.push(at_target(served, &modules, what).help(part.why()).help(if all_have_words {
+                fixes::leave_out_patterns(served.recipe, rule, modules.len(), &words, true)
+            } else {
+                leave_out(served, rule, &modules)
+            }));
+        }
     }
-}
-
-fn tower_pattern(part: &str) -> String {
-    format!("re:.*{part}.*")
 }
 
 fn routers_and_embeddings_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -231,7 +234,7 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let names: BTreeSet<&str> = served.inputs.iter().map(PlannedInput::module).collect();
     for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
-        let stays = |module: &Quantized<'_>| models::is_vision(module.input.module());
+        let stays = |module: &Quantized<'_>| module.input.layer.part == Part::Vision;
         let wrong = by_rule(served, |module| {
             !stays(module) && block(module).is_some_and(|size| is_cut(module.input, size, &names))
         });

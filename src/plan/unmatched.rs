@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::models::LayerKind;
+use crate::checkpoint::models::{Layer, LayerKind};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::Diagnostic;
@@ -19,9 +19,18 @@ pub(super) fn names_head(pattern: &Pattern) -> bool {
 }
 
 /// The diagnostic for a pattern of a quantizing rule that matches `tensors` tensors by name, none of a kind that it
-/// quantizes; `kind` is that of the first.
-pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, kind: LayerKind, tensors: usize) -> Diagnostic {
+/// quantizes; `layer` is that of the first.
+pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, layer: Layer, tensors: usize) -> Diagnostic {
     let text = pattern.value.text();
+    if layer.kind == LayerKind::Linear && matches!(pattern.value, Pattern::Class(_)) {
+        let layers = count(tensors, "linear layer");
+        return Diagnostic::error(format!("{} takes none of the {layers} of this checkpoint", shown(text)))
+            .at(pattern.span.clone())
+            .label(format!("all belong to other parts, such as the {}", layer.part))
+            .help(layer.part.why())
+            .help("name the layers by a pattern, such as 're:.*mlp.*', to have them quantized all the same");
+    }
+    let kind = layer.kind;
     Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))
         .at(pattern.span.clone())
         .label(format!("matches {}, such as one of class `{kind}`", count(tensors, "tensor")))

@@ -19,6 +19,9 @@ pub struct Rule {
     pub options: Map<String, Value>,
     pub targets: Vec<Located<Pattern>>,
     pub ignore: Vec<Located<Pattern>>,
+    /// `Linear` takes the linear layers of every part of the model, as it does in llm-compressor, and not only those that
+    /// servers build quantized.
+    pub linear_is_every_part: bool,
     /// The rule's patterns may match nothing.
     pub optional: bool,
     /// The rule may take layers that are FP8 already, which are decoded first.

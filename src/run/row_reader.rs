@@ -248,6 +248,7 @@ mod tests {
             len: (stored_rows * stored_columns * width) as u64,
             data: InputData::Transposed { shard: 0, offset: 40, stride: (stored_columns * width) as u64 },
             part_of: None,
+            layer: Default::default(),
         };
         let mut out = vec![0; rows * stored_rows * width];
         let shards = [shard(&path)];

@@ -169,20 +169,23 @@ fn the_experts_of_a_layer_have_one_scheme() {
 fn a_quantized_vision_tower_is_refused() {
     let shapes = shapes::small_vl();
     for recipe in [
-        "format: fp8\nscheme: FP8_BLOCK\ntargets: Linear\n".to_owned(),
-        "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n".to_owned(),
-        blocks("Linear"),
+        "format: fp8\nscheme: FP8_BLOCK\ntargets: 're:.*'\n".to_owned(),
+        "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: [Linear, 're:.*visual.*']\n".to_owned(),
+        blocks("Linear, 're:.*visual.*'"),
     ] {
         let plan = refused_until_followed(&recipe, &shapes, "of the vision tower would be quantized");
         assert!(!is_quantized(&plan, "model.visual.blocks.0.attn.qkv"));
         assert!(is_quantized(&plan, "model.language_model.layers.0.self_attn.q_proj"));
     }
+    // `Linear` takes none of it.
+    let plan_of_class = plan(&blocks("Linear"), &shapes);
+    assert!(!is_quantized(&plan_of_class, "model.visual.blocks.0.attn.qkv"));
     // A tower by another name is a tower.
     let mut other = shapes::small_text();
     other = other.with("vision_tower.layers.0.self_attn.q_proj.weight", &[128, 128]);
-    refused_until_followed(&blocks("Linear"), &other, "1 layer of the vision tower");
+    refused_until_followed(&blocks("Linear, 're:.*'"), &other, "1 layer of the vision tower");
     // What only sounds alike is none.
-    plan(&blocks("Linear"), &shapes::small_text().with("model.visualizer.proj.weight", &[128, 128]));
+    plan(&blocks("Linear, 're:.*'"), &shapes::small_text().with("model.visualizer.proj.weight", &[128, 128]));
 }
 
 #[test]
@@ -409,7 +412,7 @@ quant_stage:
     assert!(!is_quantized(&plan, "model.visual.merger.linear_fc1"));
 
     let toml = "[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [\"re:.*layers.0.*k_proj\"]\n\n\
-                [[rules]]\nscheme = \"FP8_BLOCK\"\ntargets = \"Linear\"\n";
+                [[rules]]\nscheme = \"FP8_BLOCK\"\ntargets = \"re:.*\"\n";
     let dir = shapes::small_vl().write_single();
     let build = |toml: &str| {
         let text = RecipeText::new(Path::new("recipe.toml"), toml);
@@ -431,7 +434,7 @@ quant_stage:
 fn a_recipe_may_ask_for_warnings_instead() {
     let shapes = shapes::small_vl().without("lm_head.weight");
     let recipe =
-        "format: fp8\nserving: warn\nscheme: FP8_DYNAMIC\ntargets: [Linear, Embedding]\nignore: ['re:.*k_proj']\n";
+        "format: fp8\nserving: warn\nscheme: FP8_DYNAMIC\ntargets: ['re:.*', Embedding]\nignore: ['re:.*k_proj']\n";
     let plan = plan(recipe, &shapes);
     assert!(is_quantized(&plan, "model.visual.blocks.0.attn.qkv"));
     let enforced = errors(&recipe.replace("serving: warn\n", ""), &shapes);

@@ -194,6 +194,7 @@ fn a_panic_of_a_scheme_ends_the_run_and_leaves_nothing() {
         options: serde_json::Map::new(),
         targets: Vec::new(),
         ignore: Vec::new(),
+        linear_is_every_part: false,
         optional: false,
         requantize: false,
         span: 0..0,

@@ -176,6 +176,7 @@ impl Fixture {
                 shard: case.from_shard,
                 offset: file.len() as u64,
                 len: len as u64,
+                layer: Default::default(),
             });
             file.extend(&data);
             datas.push(data);
@@ -243,6 +244,7 @@ impl Fixture {
             shards: sources,
             tensors,
             config: Config::parse(br#"{"model_type": "qwen3"}"#).unwrap(),
+            model: Default::default(),
             side_files: vec![side_file(&source.join("tokenizer.json"))],
             left_out: Vec::new(),
             cut_to: None,
@@ -349,6 +351,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         options: serde_json::Map::new(),
         targets: Vec::new(),
         ignore: Vec::new(),
+        linear_is_every_part: false,
         optional: false,
         requantize: false,
         span: 0..0,

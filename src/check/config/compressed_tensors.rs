@@ -7,10 +7,10 @@ use super::fault::{ConfigFault, escape};
 use super::ignore_list::IgnoreList;
 use super::method::QuantMethod;
 use super::regex::regex;
-use qwen_fp8_checkpoint::models::served_name;
+use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::text::shown;
 
-pub(super) fn read(value: &Value, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
+pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
     let status = value.get("quantization_status").and_then(Value::as_str);
     if status != Some("compressed") {
         let message = match status {
@@ -32,18 +32,19 @@ pub(super) fn read(value: &Value, faults: &mut Vec<ConfigFault>) -> Option<Decla
     };
     let mut groups = Vec::new();
     for (name, group) in declared {
-        let mut reader = GroupReader { pointer: format!("/config_groups/{}", escape(name)), faults };
+        let mut reader = GroupReader { pointer: format!("/config_groups/{}", escape(name)), model, faults };
         groups.push(reader.group(group, value)?);
     }
     let list = value.get("ignore").filter(|list| !list.is_null()).map(|list| ("ignore", list));
-    let ignored = IgnoreList::read(QuantMethod::CompressedTensors, list, faults);
-    Some(DeclaredConfig { method: QuantMethod::CompressedTensors, ignored, groups })
+    let ignored = IgnoreList::read(QuantMethod::CompressedTensors, model, list, faults);
+    Some(DeclaredConfig { method: QuantMethod::CompressedTensors, ignored, model: model.clone(), groups })
 }
 
 /// The reading of one group.
 pub(super) struct GroupReader<'a> {
     /// JSON pointer of the group below `quantization_config`.
     pub(super) pointer: String,
+    pub(super) model: &'a Model,
     pub(super) faults: &'a mut Vec<ConfigFault>,
 }
 
@@ -76,7 +77,7 @@ impl GroupReader<'_> {
                     Ok(regex) => targets.push(GroupTarget::Regex(regex.served)),
                     Err(reason) => self.bad(&format!("{}: {reason}", shown(text)), &format!("/targets/{index}")),
                 },
-                Some(name) => targets.push(GroupTarget::Name(served_name(name).into_owned())),
+                Some(name) => targets.push(GroupTarget::Name(self.model.served_name(name).into_owned())),
                 None => self.bad("a target is not text", &format!("/targets/{index}")),
             }
         }

@@ -3,7 +3,7 @@
 use super::ignore_list::IgnoreList;
 use super::method::QuantMethod;
 use crate::decode::{Granularity, WeightForm};
-use qwen_fp8_checkpoint::models::{LayerKind, served_name};
+use qwen_fp8_checkpoint::models::{LayerKind, Model, Part};
 use qwen_fp8_checkpoint::pattern::Pattern;
 
 /// The quantization that a server reads from `quantization_config`.
@@ -11,6 +11,7 @@ use qwen_fp8_checkpoint::pattern::Pattern;
 pub(crate) struct DeclaredConfig {
     pub(crate) method: QuantMethod,
     pub(crate) ignored: IgnoreList,
+    pub(super) model: Model,
     pub(super) groups: Vec<ConfigGroup>,
 }
 
@@ -61,10 +62,11 @@ impl DeclaredConfig {
         // only under a target that names it: `fp8` never builds a quantized head.
         let is_linear = matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts);
         let is_head = kind == LayerKind::LmHead && self.method == QuantMethod::CompressedTensors;
-        if !is_linear && !is_head {
+        let is_never_asked = self.model.part(module) == Some(Part::Unquantized);
+        if !is_linear && !is_head || is_never_asked {
             return None;
         }
-        let served = served_name(module);
+        let served = self.model.served_name(module);
         let first = |hits: &dyn Fn(&GroupTarget) -> bool| {
             let hits_group = |group: &&ConfigGroup| group.targets.iter().any(hits);
             self.groups.iter().find(hits_group)

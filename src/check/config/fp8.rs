@@ -8,12 +8,13 @@ use super::fault::{ConfigFault, FaultKind};
 use super::ignore_list::IgnoreList;
 use super::method::QuantMethod;
 use crate::decode::{Granularity, WeightForm, fp8};
+use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::text::shown;
 
 /// The two keys that hold the ignore list, in the order in which vLLM and SGLang look.
 const LISTS: [&str; 2] = ["ignored_layers", "modules_to_not_convert"];
 
-pub(super) fn read(value: &Value, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
+pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
     let static_activations = activations(value, faults);
     // vLLM ignores `fmt` and reads E4M3 in any case: another value promises codes that no server decodes.
     if let Some(fmt) = value.get("fmt")
@@ -55,7 +56,12 @@ pub(super) fn read(value: &Value, faults: &mut Vec<ConfigFault>) -> Option<Decla
     let activations = if static_activations { StoredActivations::Scale } else { StoredActivations::Nothing };
     let form = DeclaredForm { weight: WeightForm { storage: fp8(), granularity }, activations };
     let groups = vec![ConfigGroup { targets: vec![GroupTarget::Linear], form }];
-    Some(DeclaredConfig { method: QuantMethod::Fp8, ignored: ignored(value, faults), groups })
+    Some(DeclaredConfig {
+        method: QuantMethod::Fp8,
+        ignored: ignored(value, model, faults),
+        model: model.clone(),
+        groups,
+    })
 }
 
 /// Reads `activation_scheme`, and returns whether it is `static`.
@@ -81,7 +87,7 @@ fn odd_activations(other: &str, faults: &mut Vec<ConfigFault>) -> bool {
 }
 
 /// Reads the ignore list as vLLM does: the first of the two that is there and not empty.
-fn ignored(value: &Value, faults: &mut Vec<ConfigFault>) -> IgnoreList {
+fn ignored(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> IgnoreList {
     let full = |key: &&str| value.get(*key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let key = LISTS.into_iter().find(|key| full(key));
     if LISTS.iter().all(full) {
@@ -102,5 +108,5 @@ fn ignored(value: &Value, faults: &mut Vec<ConfigFault>) -> IgnoreList {
             faults.push(ConfigFault::new(FaultKind::ListsDiffer, message, &format!("/{}", LISTS[1])));
         }
     }
-    IgnoreList::read(QuantMethod::Fp8, key.map(|key| (key, &value[key])), faults)
+    IgnoreList::read(QuantMethod::Fp8, model, key.map(|key| (key, &value[key])), faults)
 }

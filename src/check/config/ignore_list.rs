@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::fault::{ConfigFault, FaultKind};
 use super::method::QuantMethod;
 use super::regex::{ConfigRegex, regex};
-use qwen_fp8_checkpoint::models::{LayerKind, expert_stack, served_name};
+use qwen_fp8_checkpoint::models::{FUSED_NAMES, LayerKind, Model, expert_stack, split_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;
 
@@ -15,6 +15,8 @@ pub(crate) struct IgnoreList {
     /// JSON pointer of the list below `quantization_config`.
     pub(crate) pointer: String,
     pub(crate) entries: Vec<IgnoreEntry>,
+    method: QuantMethod,
+    model: Model,
     names: std::collections::HashSet<String>,
 }
 
@@ -40,8 +42,19 @@ pub(crate) enum EntryReading {
 
 impl IgnoreList {
     /// Reads the list under `key`; without one, nothing is listed.
-    pub(super) fn read(method: QuantMethod, list: Option<(&str, &Value)>, faults: &mut Vec<ConfigFault>) -> Self {
-        let mut read = Self { pointer: String::new(), entries: Vec::new(), names: Default::default() };
+    pub(super) fn read(
+        method: QuantMethod,
+        model: &Model,
+        list: Option<(&str, &Value)>,
+        faults: &mut Vec<ConfigFault>,
+    ) -> Self {
+        let mut read = Self {
+            pointer: String::new(),
+            entries: Vec::new(),
+            method,
+            model: model.clone(),
+            names: Default::default(),
+        };
         let Some((key, list)) = list else { return read };
         read.pointer = format!("/{key}");
         let Some(list) = list.as_array() else {
@@ -59,7 +72,7 @@ impl IgnoreList {
             let reading = match (method, text.starts_with("re:")) {
                 // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
                 // module. A regex is not mapped: it sees the names that vLLM uses.
-                (_, false) => EntryReading::Name(served_name(text).into_owned()),
+                (_, false) => EntryReading::Name(model.served_name(text).into_owned()),
                 (QuantMethod::Fp8, true) => EntryReading::RegexAsName(Pattern::parse_upstream(text).ok()),
                 (QuantMethod::CompressedTensors, true) => match regex(text) {
                     Ok(regex) => EntryReading::Regex(regex),
@@ -87,8 +100,14 @@ impl IgnoreList {
                     EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
                 })
         };
-        let served = served_name(module);
+        let asked = self.model.asked_name(module, self.method.into());
+        let served = self.model.served_name(asked.as_deref().unwrap_or(module));
+        // vLLM takes the name of a fused layer for all of its parts.
+        let (parent, last) = split_name(&served);
+        let mut fused = FUSED_NAMES.iter().filter(|(_, parts)| parts.contains(&last));
         // A stack of experts is one layer, and its own name stands for all of them.
-        hits(&served) || expert_stack(&served).is_some_and(hits)
+        hits(&served)
+            || fused.any(|(fused, _)| hits(&format!("{parent}.{fused}")))
+            || expert_stack(&served).is_some_and(hits)
     }
 }

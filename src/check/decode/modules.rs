@@ -69,7 +69,7 @@ pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
         module.auxiliary.sort_by(|a, b| a.name.cmp(&b.name));
         if module.weight.is_none() && module.stored().is_some() {
             // The kind follows from the name that the weight would have unpacked.
-            module.kind = LayerKind::of(&format!("{}.weight", module.name), 2);
+            module.kind = checkpoint.model.layer(&format!("{}.weight", module.name), 2).kind;
         }
     }
     modules

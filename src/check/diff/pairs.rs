@@ -8,7 +8,7 @@ use super::side::DiffSide;
 use super::tensor::LogicalTensor;
 use crate::decode::{Shards, ranges};
 use qwen_fp8_checkpoint::Tensor;
-use qwen_fp8_checkpoint::models::served_name;
+use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::source::SourceError;
 
@@ -102,7 +102,8 @@ fn by_key<'a>(
 
 /// Returns the name without the prefix that a language model has inside a vision model.
 fn bare_name(name: &str) -> String {
-    let served = served_name(name);
+    let model = Model::default();
+    let served = model.served_name(name);
     served.strip_prefix("language_model.").unwrap_or(&served).to_owned()
 }
 

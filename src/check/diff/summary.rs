@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::described::TensorDifference;
 use super::tensor::LogicalTensor;
 use crate::report::Sums;
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model, Part};
 
 /// The tensors of one kind of layer, together.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -47,9 +47,12 @@ pub(super) fn by_kind(
     compared: &[Option<TensorDifference>],
 ) -> Vec<KindDifference> {
     let mut kinds: BTreeMap<(bool, String), (KindDifference, Sums)> = BTreeMap::new();
+    // The names alone decide, as for two checkpoints of which one may be anything.
+    let model = Model::default();
     for ((of_a, _), difference) in pairs.iter().zip(compared) {
-        let vision = models::is_vision(of_a.tensor.module());
-        let kind = match LayerKind::of(&of_a.name, of_a.shape().len()) {
+        let layer = model.layer(&of_a.name, of_a.shape().len());
+        let vision = layer.part == Part::Vision;
+        let kind = match layer.kind {
             LayerKind::Linear => models::split_name(of_a.tensor.module()).1.to_owned(),
             kind => kind.name().to_owned(),
         };

@@ -7,7 +7,7 @@ use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, Refere
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
-use qwen_fp8_checkpoint::models::{self, LayerKind, expert_stack, served_name};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
 
@@ -157,6 +157,7 @@ struct KnownNames<'a> {
     file: BTreeSet<&'a str>,
     /// Names as vLLM spells them.
     served: BTreeSet<String>,
+    model: &'a Model,
 }
 
 impl<'a> KnownNames<'a> {
@@ -167,10 +168,15 @@ impl<'a> KnownNames<'a> {
             file.insert(tensor.target_name());
             file.extend(expert_stack(tensor.module()));
         }
-        let mut served: BTreeSet<String> = file.iter().map(|name| served_name(name).into_owned()).collect();
+        let model = &subject.checkpoint.model;
+        let mut served: BTreeSet<String> = file.iter().map(|name| model.served_name(name).into_owned()).collect();
+        let format = subject.declared.method.into();
+        let asked = file.iter().filter_map(|name| model.asked_name(name, format));
+        let lacking = file.iter().flat_map(|name| model.lacking_parts(name, format, |part| file.contains(part)));
+        served.extend(asked.chain(lacking).map(|name| model.served_name(&name).into_owned()));
         // A tied head has no tensor, and every list may name it, as Qwen's do.
-        served.insert(served_name("lm_head").into_owned());
-        Self { file, served }
+        served.insert(model.served_name("lm_head").into_owned());
+        Self { file, served, model }
     }
 
     /// Reports whether the name is a fused one whose parts are there under their own names.
@@ -186,9 +192,9 @@ impl<'a> KnownNames<'a> {
 /// Reports an entry that lists nothing, and takes out of `uncovered` the modules that it was meant for.
 fn futile(entry: &IgnoreEntry, names: &KnownNames<'_>, uncovered: &mut BTreeSet<&str>, findings: &mut Vec<Finding>) {
     let Some((rule, what)) = why_futile(entry, names) else { return };
-    let exposed: Vec<&str> = uncovered.iter().copied().filter(|module| is_meant(entry, module)).collect();
+    let exposed: Vec<&str> = uncovered.iter().copied().filter(|module| is_meant(names.model, entry, module)).collect();
     // One finding for the entry and what it fails to list, instead of one more for each of a hundred layers.
-    uncovered.retain(|module| !is_meant(entry, module));
+    uncovered.retain(|module| !is_meant(names.model, entry, module));
     let finding = Finding::new(rule, format!("{} {what}", shown(&entry.text))).config(&entry.pointer);
     findings.push(if !exposed.is_empty() {
         let sample: Sample = exposed.iter().collect();
@@ -227,7 +233,7 @@ fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<(&'static L
     const UNKNOWN: (&LintRule, &str) = (&UNKNOWN_ENTRY, "names no module");
     const MISSES: &str =
         "matches the file's names, and vLLM matches its own, which begin with `visual.` or `language_model.`";
-    let means_some = || names.file.iter().any(|module| is_meant(entry, module));
+    let means_some = || names.file.iter().any(|module| is_meant(names.model, entry, module));
     match &entry.reading {
         EntryReading::Name(name) if names.served.contains(name) || names.is_fused(name) => None,
         EntryReading::Name(_) if means_some() => {
@@ -242,13 +248,15 @@ fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<(&'static L
 }
 
 /// Reports whether the entry was meant for the module, here as the file spells it.
-fn is_meant(entry: &IgnoreEntry, module: &str) -> bool {
+fn is_meant(model: &Model, entry: &IgnoreEntry, module: &str) -> bool {
     match &entry.reading {
         EntryReading::Name(name) => {
-            is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &served_name(module))
+            is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &model.served_name(module))
         }
         EntryReading::Regex(regex) => is_match(&regex.served, module),
-        EntryReading::RegexAsName(Some(regex)) => is_match(regex, module) || is_match(regex, &served_name(module)),
+        EntryReading::RegexAsName(Some(regex)) => {
+            is_match(regex, module) || is_match(regex, &model.served_name(module))
+        }
         EntryReading::RegexAsName(None) => false,
     }
 }

@@ -6,7 +6,7 @@ use crate::decode::{Module, QuantizedWeight};
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Tensor;
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{LayerKind, Part};
 use qwen_fp8_checkpoint::text::{count, shown};
 
 // What vLLM does not build as a quantizable linear has no parameter for a scale, such as embeddings and convolutions.
@@ -70,7 +70,7 @@ pub(super) fn tied_head(
 
 /// Reports a quantized vision tower, once for all of it.
 pub(super) fn vision(weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
-    let mut vision = weights.iter().filter(|weight| models::is_vision(weight.codes.module()));
+    let mut vision = weights.iter().filter(|weight| weight.codes.layer.part == Part::Vision);
     if let Some(first) = vision.next() {
         let layers = count(vision.count() + 1, "layer");
         let (word, module) = (word(first.codes), shown(first.codes.module()));

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::source::{CheckedAs, CheckedTensor};
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, Model};
 
 /// The tensors of one kind of layer, together.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -34,7 +34,7 @@ pub(super) fn by_kind(tensors: &[CheckedTensor]) -> Vec<KindQuality> {
         let kind = match tensor.storage {
             Some(_) => models::split_name(models::split_name(&tensor.name).0).1.to_owned(),
             // The rank of a tensor that is not decoded is unknown by now; two is that of all but a few.
-            None => LayerKind::of(&tensor.name, 2).name().to_owned(),
+            None => Model::default().layer(&tensor.name, 2).kind.name().to_owned(),
         };
         let empty = KindQuality {
             kind: kind.clone(),

@@ -5,7 +5,7 @@ use std::fmt;
 use super::lora::is_lora_factor;
 
 /// The kind of layer, in the words that recipes use as class names where there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerKind {
     /// The two-dimensional weight of a plain linear layer: what `Linear` takes.
     Linear,
@@ -26,17 +26,20 @@ pub enum LayerKind {
     /// A bias of any layer.
     Bias,
     /// Anything else.
+    #[default]
     Other,
 }
 
 impl LayerKind {
-    /// The kind of the tensor called `name` with this many dimensions.
-    pub fn of(name: &str, rank: usize) -> Self {
+    /// The kind of the tensor called `name` with this many dimensions; `known` is what the catalogue says of its module.
+    pub(super) fn of(name: &str, rank: usize, known: Option<Self>) -> Self {
         let (module, parameter) = split_name(name);
         let last = module.rsplit('.').next().unwrap_or(module);
-        let parent = module.rsplit('.').nth(1).unwrap_or("");
         if parameter == "bias" {
             return Self::Bias;
+        }
+        if let Some(Self::Experts) = known {
+            return if rank == 3 { Self::Experts } else { Self::Other };
         }
         if is_norm(last) {
             return Self::Norm;
@@ -47,23 +50,11 @@ impl LayerKind {
         if parameter != "weight" || is_lora_factor(name) {
             return Self::Other;
         }
-        match last {
-            "lm_head" => Self::LmHead,
-            "pos_embed" | "position_embedding" | "position_embeddings" | "embed_positions" | "wpe" => {
-                Self::PositionEmbedding
-            }
-            "embed_tokens" | "word_embeddings" | "wte" | "tok_embeddings" | "embed_in" | "embeddings" => {
-                Self::Embedding
-            }
-            "router" | "shared_expert_gate" => Self::Router,
-            "gate" if matches!(parent, "mlp" | "block_sparse_moe" | "moe" | "feed_forward") => Self::Router,
-            _ if parent == "router" => Self::Router,
-            _ if last.starts_with("conv") || parent.starts_with("patch_embed") || last.starts_with("patch_embed") => {
-                Self::Conv
-            }
-            _ if rank == 2 => Self::Linear,
-            _ if rank > 2 => Self::Conv,
-            _ => Self::Other,
+        match known {
+            Some(Self::Linear) | None if rank == 2 => Self::Linear,
+            Some(Self::Linear) | None if rank > 2 => Self::Conv,
+            Some(Self::Linear) | None => Self::Other,
+            Some(kind) => kind,
         }
     }
 
@@ -104,19 +95,6 @@ pub fn target_name(name: &str) -> &str {
     }
 }
 
-/// Reports whether the module belongs to a vision tower, which stays BF16: SGLang never builds it quantized, and its
-/// MLP of the 8B model (4304 columns) fits no 128-block.
-pub fn is_vision(module: &str) -> bool {
-    vision_part(module).is_some()
-}
-
-/// The part of the module's name that says it belongs to a vision tower: `visual` in `model.visual.blocks.0.attn.qkv`.
-pub fn vision_part(module: &str) -> Option<&str> {
-    module.split('.').find(|part| {
-        matches!(*part, "visual" | "vision_tower" | "vision_model" | "vision_encoder" | "vision_embed_tokens")
-    })
-}
-
 fn is_norm(last: &str) -> bool {
     let stem = last.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
     stem.ends_with("norm")
@@ -129,6 +107,7 @@ fn is_norm(last: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::Model;
 
     #[test]
     fn names_and_ranks_of_real_tensors_give_their_layer_kinds() {
@@ -152,7 +131,7 @@ mod tests {
             ("model.layers.0.mlp.down_proj.lora_A.vision.weight", 2, LayerKind::Other),
             ("model.layers.0.mlp.down_proj.base_layer.weight", 2, LayerKind::Linear),
         ] {
-            assert_eq!(LayerKind::of(name, rank), kind, "{name}");
+            assert_eq!(Model::default().layer(name, rank).kind, kind, "{name}");
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::wire::{Refusal, WireFormat};
 use crate::checkpoint::models;
+use crate::checkpoint::models::catalogue::ListFormat;
 use crate::plan::modules::Modules;
 
 /// The release of compressed-tensors whose layout this is.
@@ -75,5 +76,7 @@ fn targets(names: &[&str], only_group: bool) -> Vec<String> {
 fn ignored(modules: &Modules<'_>) -> Vec<String> {
     let of_first = |experts: &str| models::EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
     let experts = modules.stacked_experts().iter().flat_map(|experts| of_first(experts));
-    modules.unquantized().iter().map(|name| (*name).to_owned()).chain(experts).collect()
+    let mut listed = modules.listed(ListFormat::CompressedTensors);
+    listed.extend(experts);
+    listed
 }

@@ -4,6 +4,7 @@ use qwen_fp8_schemes::{Dynamic, NumberKind, Scheme, Strategy, TensorRole, Tensor
 use serde_json::{Value, json};
 
 use super::wire::{Refusal, WireFormat};
+use crate::checkpoint::models::catalogue::ListFormat;
 use crate::plan::modules::Modules;
 
 pub(super) struct Fp8;
@@ -52,7 +53,7 @@ impl WireFormat for Fp8 {
             config["weight_block_size"] = json!(block);
         }
         // vLLM and SGLang read the first key, transformers before 5.12 only the second.
-        let unquantized = modules.unquantized();
+        let unquantized = modules.listed(ListFormat::Fp8);
         config["ignored_layers"] = json!(unquantized);
         config["modules_to_not_convert"] = json!(unquantized);
         config

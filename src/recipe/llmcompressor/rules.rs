@@ -65,6 +65,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             options: group.options.as_object().cloned().unwrap_or_default(),
             targets: vec![claim.pattern],
             ignore: builder.patterns(&modifier.ignore, &ignore_at, Dialect::LlmCompressor),
+            linear_is_every_part: true,
             optional: false,
             requantize: false,
             span: builder.document.spans.key(&group.pointer),

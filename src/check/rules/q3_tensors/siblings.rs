@@ -7,7 +7,7 @@ use crate::decode::is_packed_codes;
 use crate::report::Severity::Error;
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model, Part};
 use qwen_fp8_checkpoint::text::{count, shown};
 
 // Seen in vLLM 0.26 and 0.33: an untied model without a head loads. A tied one with a stored head loads as well.
@@ -45,7 +45,7 @@ pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     head(checkpoint, findings);
     let names: Vec<Cow<'_, str>> = checkpoint.tensors.iter().map(|tensor| unpacked(&tensor.name)).collect();
     let names: BTreeSet<&str> = names.iter().map(|name| &**name).collect();
-    fused_parts(&names, findings);
+    fused_parts(&checkpoint.model, &names, findings);
     layers(checkpoint, &names, findings);
 }
 
@@ -72,11 +72,14 @@ fn unpacked(name: &str) -> Cow<'_, str> {
 }
 
 /// Reports the missing one of two parts that a server needs both.
-fn fused_parts(names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+fn fused_parts(model: &Model, names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     for name in names {
         let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
         let Some(pair) = models::FUSED_PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
         let partner = if pair[0] == part { pair[1] } else { pair[0] };
+        if model.may_lack(&format!("{parent}.{partner}")) {
+            continue;
+        }
         let partner = format!("{parent}.{partner}.weight");
         if !names.contains(partner.as_str()) {
             let message = format!("{} is there, and {} is missing", shown(name), shown(&partner));
@@ -90,15 +93,20 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
     // (stack, parameter within a layer) → the layers that have it
     let mut having: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
     let mut stacks: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    // (stack, layer) → the parameters that it has
+    let mut within: BTreeMap<(&str, u64), BTreeSet<&str>> = BTreeMap::new();
     for name in names {
         let Some((stack, layer, rest)) = split(name) else { continue };
         having.entry((stack, rest)).or_default().insert(layer);
         stacks.entry(stack).or_default().insert(layer);
+        within.entry((stack, layer)).or_default().insert(rest);
     }
     if let Some(declared) = checkpoint.config.text_number("num_hidden_layers") {
         // A bound on a number from a file, far beyond any model.
         const MOST_LAYERS: u64 = 100_000;
-        for (stack, present) in stacks.iter().filter(|(stack, _)| is_text(stack)) {
+        // A model may have further stacks beside the language model's, of other lengths.
+        let texts = stacks.iter().filter(|(stack, _)| is_text(&checkpoint.model, stack));
+        if let Some((stack, present)) = texts.max_by_key(|(_, layers)| layers.len()) {
             if let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains(layer)) {
                 let declared = count(declared as usize, "layer");
                 let message = format!("config.json declares {declared}, and {} has no layer {missing}", shown(stack));
@@ -114,7 +122,13 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
         if lacking == 0 || layers.len() < 2 || lacking * 8 > all.len().max(8) {
             continue;
         }
-        for layer in all.difference(layers) {
+        // A layer that has what none of those has is of another kind, such as a dense one before layers of experts.
+        let of_siblings: BTreeSet<&str> = layers.iter().flat_map(|layer| &within[&(*stack, *layer)]).copied().collect();
+        let is_of_their_kind = |layer: u64| within[&(*stack, layer)].is_subset(&of_siblings);
+        for layer in all.difference(layers).filter(|layer| is_of_their_kind(**layer)) {
+            if checkpoint.model.may_lack(models::split_name(&format!("{stack}.{layer}.{rest}")).0) {
+                continue;
+            }
             let name = format!("{stack}.{layer}.{rest}");
             let message = format!("{} is missing, and {} other layers have theirs", shown(&name), layers.len());
             findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&name));
@@ -123,8 +137,8 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
 }
 
 /// Reports whether a stack is the language model's: `num_hidden_layers` says nothing of towers and MTP layers.
-fn is_text(stack: &str) -> bool {
-    stack.ends_with(".layers") && !models::is_vision(stack) && !stack.contains("mtp")
+fn is_text(model: &Model, stack: &str) -> bool {
+    stack.ends_with(".layers") && model.part(stack).is_none_or(|part| part == Part::Decoder)
 }
 
 /// Splits `model.layers.3.mlp.up_proj.weight` into (`model.layers`, 3, `mlp.up_proj.weight`). `None` for quantization

@@ -1,0 +1,228 @@
+//! The catalogue of models: a file per family under `models/`, built into the binary.
+
+mod family;
+mod name_pattern;
+
+use std::sync::OnceLock;
+
+pub use family::{AskedName, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
+pub use name_pattern::NamePattern;
+
+/// The name of the file that holds for all models.
+pub const COMMON: &str = "common";
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../models/", $name, ".yaml")))),*]
+    };
+}
+
+/// The files of `models/` by name, without the ending; a test compares them with the folder.
+pub const FILES: &[(&str, &str)] = built_in![
+    "common",
+    "afmoe",
+    "apertus",
+    "apertus1p5_text",
+    "arcee",
+    "aria",
+    "audioflamingo3",
+    "axk1",
+    "aya_vision",
+    "beam",
+    "bitnet",
+    "bloom",
+    "chameleon",
+    "codegen",
+    "cohere",
+    "cohere2",
+    "cohere2_moe",
+    "cohere2_vision",
+    "cohere_compass_text",
+    "cwm",
+    "data2vec_text",
+    "dbrx",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v4",
+    "deepseek_vl",
+    "doge",
+    "dots1",
+    "electra",
+    "ernie4_5",
+    "ernie4_5_moe",
+    "ernie4_5_vl_moe",
+    "eurobert",
+    "exaone4",
+    "exaone4_5",
+    "exaone_moe",
+    "falcon",
+    "falcon_h1",
+    "falcon_mamba",
+    "flex_olmo",
+    "fuyu",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_bare",
+    "gemma3n",
+    "gemma4",
+    "gemma4_unified_text",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm4v",
+    "glm4v_moe",
+    "glm_moe_dsa",
+    "glm_ocr",
+    "glmasr",
+    "got_ocr2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gpt_sw3",
+    "gptj",
+    "granite",
+    "granite_swa",
+    "granitemoe",
+    "granitemoehybrid",
+    "helium",
+    "hrm_text",
+    "hunyuan_v1_dense",
+    "hunyuan_v1_moe",
+    "hyperclovax",
+    "idefics2",
+    "idefics3",
+    "internvl",
+    "jais2",
+    "jamba",
+    "kimi_k25",
+    "kolibri1",
+    "laguna",
+    "lfm2",
+    "lfm2_moe",
+    "lfm2_vl",
+    "llama",
+    "llama4",
+    "llama_bare",
+    "llava",
+    "llava_next",
+    "llava_next_video",
+    "llava_onevision",
+    "longcat_flash",
+    "mamba",
+    "mamba2",
+    "mellum",
+    "minicpm3",
+    "minimax_m2",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mistral3",
+    "mistral4",
+    "mistral_bare",
+    "mixtral",
+    "moshi",
+    "nanochat",
+    "nemotron",
+    "nemotron_h",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "ovis2",
+    "paddleocr_vl",
+    "paligemma",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phi4_multimodal",
+    "phimoe",
+    "qwen2",
+    "qwen2_5_omni",
+    "qwen2_5_vl",
+    "qwen2_audio",
+    "qwen2_bare",
+    "qwen2_moe",
+    "qwen2_vl",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_asr",
+    "qwen3_bare",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_omni_moe",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "roberta_prelayernorm",
+    "seed_oss",
+    "smollm3",
+    "smolvlm",
+    "solar_open",
+    "stablelm",
+    "starcoder2",
+    "vaultgemma",
+    "voxtral",
+    "xglm",
+    "xlm_roberta_xl",
+    "youtu",
+];
+
+/// The reason why a family's file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("models/{file}.yaml: {reason}")]
+pub struct FamilyError {
+    pub file: String,
+    pub reason: String,
+}
+
+/// Reads a family's file.
+///
+/// # Errors
+/// The text is no YAML, or says something that no family has.
+pub fn parse(file: &str, text: &str) -> Result<FamilyFile, FamilyError> {
+    serde_yaml::from_str(text).map_err(|error| FamilyError { file: file.to_owned(), reason: error.to_string() })
+}
+
+/// Returns the facts that hold for all models.
+pub(super) fn common() -> &'static FamilyFile {
+    static COMMON_FACTS: OnceLock<FamilyFile> = OnceLock::new();
+    COMMON_FACTS.get_or_init(|| built_in_file(COMMON).unwrap_or_else(|| unreachable!("{COMMON} is built in")))
+}
+
+/// Returns a file of the binary's own; `None` where there is none of that name.
+pub(super) fn built_in_file(name: &str) -> Option<FamilyFile> {
+    let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
+    parse(name, text).ok()
+}
+
+/// Returns the family of these classes, else of this model type, with those that it is like, nearest first.
+///
+/// A file is parsed only where it names one of them.
+pub(super) fn find(architectures: &[String], model_type: Option<&str>) -> Vec<FamilyFile> {
+    let by_class = architectures.iter().find_map(|class| naming(class).find(|file| file.architectures.contains(class)));
+    let by_type =
+        || model_type.and_then(|model| naming(model).find(|file| file.model_types.iter().any(|m| m == model)));
+    with_ancestors(by_class.or_else(by_type))
+}
+
+fn naming(wanted: &str) -> impl Iterator<Item = FamilyFile> {
+    let mentions = FILES.iter().filter(move |(_, text)| text.contains(wanted));
+    mentions.filter_map(|(name, text)| parse(name, text).ok())
+}
+
+fn with_ancestors(first: Option<FamilyFile>) -> Vec<FamilyFile> {
+    let mut files = Vec::new();
+    let mut next = first;
+    while let Some(file) = next {
+        next = file.like.as_deref().and_then(built_in_file);
+        files.push(file);
+        // A circle cannot be built in, since a test follows all of them; a user's file is no reason to hang either.
+        if files.len() > FILES.len() {
+            break;
+        }
+    }
+    files
+}

@@ -1,0 +1,143 @@
+//! The file of a family: what no header tells about its models.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::name_pattern::NamePattern;
+use crate::models::kind::LayerKind;
+use crate::models::part::Part;
+
+/// A family of models whose layers are known.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FamilyFile {
+    /// The name that people use: `Qwen3-VL`.
+    pub name: String,
+    /// The classes of `architectures` in config.json.
+    #[serde(default)]
+    pub architectures: Vec<String>,
+    /// The `model_type`s of config.json, for files that name no class.
+    #[serde(default)]
+    pub model_types: Vec<String>,
+    /// The file of another family, all of which holds here too where this file says nothing else: `qwen3_moe`.
+    pub like: Option<String>,
+    /// Layers by the part of the model that they belong to; a layer that no part takes is one of the language model.
+    #[serde(default)]
+    pub parts: BTreeMap<Part, Vec<NamePattern>>,
+    /// Layers by their kind, where their names do not say it.
+    #[serde(default)]
+    pub layers: BTreeMap<KnownKind, Vec<NamePattern>>,
+    /// Layers that some blocks lack, though their siblings in a fused layer are there: `**.self_attn.v_proj`.
+    #[serde(default)]
+    pub may_lack: Vec<NamePattern>,
+    /// Beginnings of names that vLLM spells in another way.
+    #[serde(default)]
+    pub served: Vec<ServedPrefix>,
+    /// Names that vLLM asks of the list of unquantized layers where they are not those on disk.
+    #[serde(default)]
+    pub asked: Vec<AskedName>,
+    /// Patterns for the list of `format: compressed-tensors`, beside the names on disk: they reach other spellings. Each
+    /// is written where all that it matches stays unquantized.
+    #[serde(default)]
+    pub listed_patterns: Vec<String>,
+    /// Formats that a server's class cannot load.
+    #[serde(default)]
+    pub not_loaded: Vec<NotLoaded>,
+}
+
+/// The kinds of layers that a file can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownKind {
+    /// A linear layer, though its name says something else.
+    Linear,
+    /// A stack of experts in three dimensions.
+    Experts,
+    /// What routes tokens to experts, or gates a shared one.
+    Router,
+    /// The output head.
+    LmHead,
+    /// An embedding of tokens, codes or types.
+    Embedding,
+    /// An embedding of positions.
+    PositionEmbedding,
+    /// A convolution, patch embeddings included.
+    Convolution,
+    /// A normalization.
+    Norm,
+    /// A parameter that is none of these.
+    Other,
+}
+
+impl From<KnownKind> for LayerKind {
+    fn from(kind: KnownKind) -> Self {
+        match kind {
+            KnownKind::Linear => Self::Linear,
+            KnownKind::Experts => Self::Experts,
+            KnownKind::Router => Self::Router,
+            KnownKind::LmHead => Self::LmHead,
+            KnownKind::Embedding => Self::Embedding,
+            KnownKind::PositionEmbedding => Self::PositionEmbedding,
+            KnownKind::Convolution => Self::Conv,
+            KnownKind::Norm => Self::Norm,
+            KnownKind::Other => Self::Other,
+        }
+    }
+}
+
+/// A beginning of names on disk, and what vLLM has in its place.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServedPrefix {
+    pub on_disk: String,
+    pub served: String,
+}
+
+/// A name that vLLM asks of the list of unquantized layers, in place of those on disk.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskedName {
+    /// The modules on disk.
+    pub on_disk: Vec<NamePattern>,
+    /// The name that is asked for, in which `*` and `**` stand for what those of the pattern took:
+    /// `**.attn.qkv_proj`.
+    pub asked: String,
+    /// The format for which this holds; without one, for both.
+    pub format: Option<ListFormat>,
+}
+
+/// A wire format whose list is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListFormat {
+    Fp8,
+    CompressedTensors,
+}
+
+/// The layout of a weight's scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownScales {
+    Block,
+    Channel,
+    Tensor,
+    Group,
+}
+
+/// A format that a server's class cannot load.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotLoaded {
+    /// The server, with the version that was looked at: `vLLM 0.33`.
+    pub server: String,
+    pub format: ListFormat,
+    /// The layout of scales that it cannot load; without one, all.
+    pub scales: Option<KnownScales>,
+    /// True where another server loads it, so that it is a warning and no error.
+    #[serde(default)]
+    pub warn: bool,
+    /// What happens.
+    pub because: String,
+}

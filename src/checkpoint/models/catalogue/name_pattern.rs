@@ -1,0 +1,157 @@
+//! Patterns over the dotted names of modules, as the catalogue writes them.
+
+/// A pattern over a dotted name: `*` is any text within one part, `**` any number of parts.
+///
+/// `**.mlp.gate` takes `model.layers.3.mlp.gate`, and `**.visual.**` every name with a part `visual`. Recipes have
+/// globs, whose `*` crosses dots; here a part counts as a whole, so that `**.gate` never takes `down_gate`. Compiling a
+/// glob for each would take longer than planning a small model.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "String")]
+pub struct NamePattern {
+    text: String,
+}
+
+impl NamePattern {
+    /// Reports whether the pattern takes the whole name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.captures(name).is_some()
+    }
+
+    /// Returns the name that `template` makes of `name`: each `*` and `**` of the template, which are whole parts, stands
+    /// for what the pattern's wildcard of the same place took. `None` where the pattern does not take the name.
+    pub fn rewrite(&self, name: &str, template: &str) -> Option<String> {
+        let mut captures = self.captures(name)?.into_iter();
+        let mut parts = Vec::new();
+        for part in template.split('.') {
+            match part {
+                "*" | "**" => parts.extend(captures.next().unwrap_or_default()),
+                literal => parts.push(literal),
+            }
+        }
+        Some(parts.join("."))
+    }
+
+    /// The pattern as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the parts that each wildcard which is a whole part took, in order; `None` where the name does not match.
+    ///
+    /// The time is the product of both lengths at most: after a failure only the last `**` can take one more part.
+    fn captures<'n>(&self, name: &'n str) -> Option<Vec<Vec<&'n str>>> {
+        let pattern: Vec<&str> = self.text.split('.').collect();
+        let parts: Vec<&str> = name.split('.').collect();
+        let (mut at, mut from) = (0, 0);
+        let mut captures: Vec<Vec<&str>> = Vec::new();
+        // The last `**`: its place, the number of captures up to it, and the part behind what it took.
+        let mut last = None;
+        while from < parts.len() {
+            match pattern.get(at) {
+                Some(&"**") => {
+                    captures.push(Vec::new());
+                    last = Some((at, captures.len(), from));
+                    at += 1;
+                }
+                Some(wanted) if part_matches(wanted, parts[from]) => {
+                    if *wanted == "*" {
+                        captures.push(vec![parts[from]]);
+                    }
+                    (at, from) = (at + 1, from + 1);
+                }
+                _ => {
+                    let (star, count, behind) = last?;
+                    captures.truncate(count);
+                    captures.last_mut()?.push(parts[behind]);
+                    last = Some((star, count, behind + 1));
+                    (at, from) = (star + 1, behind + 1);
+                }
+            }
+        }
+        let rest = &pattern[at..];
+        captures.extend(rest.iter().map(|_| Vec::new()));
+        rest.iter().all(|part| *part == "**").then_some(captures)
+    }
+}
+
+/// Reports whether a part of a pattern takes a part of a name; `*` is any text.
+fn part_matches(wanted: &str, part: &str) -> bool {
+    let mut pieces = wanted.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = part.strip_prefix(first) else { return false };
+    let Some(end) = pieces.next_back() else { return rest.is_empty() };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(end)
+}
+
+impl From<String> for NamePattern {
+    fn from(text: String) -> Self {
+        Self { text }
+    }
+}
+
+impl schemars::JsonSchema for NamePattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NamePattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "A module's name; `*` is any text within one part, `**` any number of parts: `**.mlp.gate`."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stay_within_parts_and_double_stars_cross_them() {
+        let takes = |pattern: &str, name: &str| NamePattern::from(pattern.to_owned()).matches(name);
+        for (pattern, name) in [
+            ("**.mlp.gate", "mlp.gate"),
+            ("**.mlp.gate", "model.layers.3.mlp.gate"),
+            ("**.visual.**", "model.visual.blocks.0.attn.qkv"),
+            ("**.visual.**", "visual"),
+            ("**.layers.*.gate", "layers.0.gate"),
+            ("**.conv*", "model.layers.0.conv1d"),
+            ("**.a.**.b", "x.a.a.b.c.b"),
+            ("score", "score"),
+            ("**", "a.b"),
+        ] {
+            assert!(takes(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("**.mlp.gate", "model.mlp.gate_proj"),
+            ("**.visual.**", "model.audiovisual.x"),
+            ("**.layers.*.gate", "layers.0.mlp.gate"),
+            ("score", "model.score"),
+            ("a.*", "a"),
+            ("a.*", "a.b.c"),
+        ] {
+            assert!(!takes(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_template_takes_what_the_wildcards_took() {
+        let rewrite =
+            |pattern: &str, name: &str, template: &str| NamePattern::from(pattern.to_owned()).rewrite(name, template);
+        let of = "model.layers.3.mamba.in_proj";
+        assert_eq!(
+            rewrite("**.mamba.in_proj", of, "**.mixer.in_proj").as_deref(),
+            Some("model.layers.3.mixer.in_proj")
+        );
+        assert_eq!(rewrite("model.layers.*.mamba.*", of, "model.*.mixer.*").as_deref(), Some("model.3.mixer.in_proj"));
+        assert_eq!(rewrite("**.in_proj.**", of, "**.x.**").as_deref(), Some("model.layers.3.mamba.x"));
+        assert_eq!(rewrite("**.out_proj", of, "x"), None);
+        // The first place where the rest fits is taken.
+        assert_eq!(rewrite("**.a.*.**", "x.a.b.a.c", "**.*.**").as_deref(), Some("x.b.a.c"));
+    }
+}

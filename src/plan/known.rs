@@ -1,0 +1,90 @@
+//! Serving rules that follow from what is known of the model: formats that a server's class cannot load, and models of
+//! which nothing is known.
+
+use std::collections::BTreeSet;
+
+use qwen_fp8_schemes::{Format, Strategy};
+
+use crate::checkpoint::models::catalogue::{KnownScales, ListFormat};
+use crate::checkpoint::models::{LayerKind, Part};
+use crate::checkpoint::pattern::Pattern;
+use crate::checkpoint::text::{Sample, count, shown};
+use crate::recipe::diagnostic::{Diagnostic, Level};
+
+use super::served::Served;
+
+/// Returns the diagnostics of a plan that quantizes something.
+pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
+    let mut diagnostics = cannot_be_loaded(served);
+    diagnostics.extend(of_unknown_family(served));
+    diagnostics
+}
+
+/// The list format of a wire format.
+pub(super) fn list_format(format: Format) -> ListFormat {
+    match format {
+        Format::Fp8 => ListFormat::Fp8,
+        Format::CompressedTensors => ListFormat::CompressedTensors,
+    }
+}
+
+/// Reports servers whose class for this model cannot load what a rule writes.
+fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
+    let format = list_format(served.recipe.format);
+    let mut said = BTreeSet::new();
+    let mut diagnostics = Vec::new();
+    for module in &served.modules.quantized {
+        let scales = match module.scheme.weights().strategy {
+            Strategy::Block(_) => KnownScales::Block,
+            Strategy::Channel => KnownScales::Channel,
+            Strategy::Tensor => KnownScales::Tensor,
+            _ => KnownScales::Group,
+        };
+        for not in served.model.not_loaded(format, scales) {
+            if !said.insert((module.rule, &not.server)) {
+                continue;
+            }
+            let classes = served.config.architectures();
+            let class = classes.first().map_or_else(|| "this model".to_owned(), |class| shown(class).to_string());
+            let other = match format {
+                ListFormat::Fp8 => "`format: compressed-tensors` with the same scheme is loaded",
+                ListFormat::CompressedTensors => "`format: fp8` is loaded",
+            };
+            let level = if not.warn { Level::Warning } else { Level::Error };
+            let message = format!("{} cannot load this for {class}: {}", not.server, not.because);
+            let rule = &served.recipe.rules[module.rule];
+            diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(other) });
+        }
+    }
+    diagnostics
+}
+
+/// Warns that of a model of no known family `Linear` takes only what every server has under these names.
+fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
+    if served.model.family().is_some() {
+        return None;
+    }
+    let rule = served.recipe.rules.iter().find(|rule| {
+        let is_linear = |pattern: &Pattern| matches!(pattern, Pattern::Class(LayerKind::Linear));
+        rule.scheme.is_some()
+            && !rule.linear_is_every_part
+            && rule.targets.iter().any(|target| is_linear(&target.value))
+    })?;
+    let unknown = served.inputs.iter().zip(served.decisions).filter(|(input, decision)| {
+        decision.rule.is_none() && matches!(input.layer.part, Part::Outside | Part::Unrecognized)
+    });
+    let names: Vec<&str> = unknown.map(|(input, _)| input.module()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let classes = served.config.architectures();
+    let class = classes.first().map_or_else(|| "the model".to_owned(), |class| shown(class).to_string());
+    let sample: Sample = names.iter().collect();
+    let layers = count(names.len(), "linear layer");
+    let message = format!("{class} is of no family that is known here, and `Linear` leaves {layers} out: {sample}");
+    Some(
+        Diagnostic::warning(message)
+            .at(rule.span.clone())
+            .help("a target that names them quantizes them; whether a server builds them quantized is not known"),
+    )
+}

@@ -1,0 +1,4 @@
+//! The catalogue of models: its files, and what they say against the facts that were taken from transformers and vLLM.
+
+mod facts;
+mod files;

@@ -1,0 +1,134 @@
+//! The catalogue against `facts/`: what transformers says each tensor is, and what vLLM does with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use qwen_fp8::checkpoint::config::Config;
+use qwen_fp8::checkpoint::models::catalogue::ListFormat;
+use qwen_fp8::checkpoint::models::{LayerKind, Model, Part};
+use serde_json::{Value, json};
+
+/// What is known of one architecture, and the catalogue's model of it.
+struct Facts {
+    name: String,
+    value: Value,
+    model: Model,
+}
+
+/// The facts of all architectures that a family of the catalogue has.
+fn of_known_families() -> Vec<Facts> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/facts");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: &Path| {
+        let value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let config = json!({ "architectures": [value["architecture"]], "model_type": value["model_type"] });
+        let config = Config::parse(config.to_string().as_bytes()).unwrap();
+        let model = Model::of(&config, std::iter::empty());
+        Facts { name: path.file_stem().unwrap().to_str().unwrap().to_owned(), value, model }
+    };
+    let all = paths.iter().map(|path| read(path));
+    all.filter(|facts| facts.model.family().is_some() && facts.value["tensors"].is_array()).collect()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The name of a tensor of this form: the first layer, the first expert.
+fn name_of(form: &str) -> String {
+    form.replace('*', "0")
+}
+
+impl Facts {
+    fn vllm_layers(&self) -> impl Iterator<Item = &Value> {
+        self.value["vllm"]["layers"].as_array().into_iter().flatten()
+    }
+
+    /// The forms of the tensors that vLLM loads into some layer, and whether it quantizes that online.
+    fn quantized_by_vllm(&self) -> BTreeMap<&str, bool> {
+        let layers = self.vllm_layers();
+        let forms = layers.flat_map(|layer| {
+            let is_quantized = layer["quantized"].as_bool().unwrap_or(false);
+            texts(&layer["from"]).into_iter().map(move |form| (form, is_quantized))
+        });
+        forms.collect()
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = (&str, usize, &str)> {
+        self.value["tensors"].as_array().unwrap().iter().map(|tensor| {
+            let rank = tensor["shape"].as_array().unwrap().len();
+            (tensor["form"].as_str().unwrap(), rank, tensor["class"].as_str().unwrap_or(""))
+        })
+    }
+}
+
+#[test]
+fn linear_takes_what_vllm_builds_quantized() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        let by_vllm = facts.quantized_by_vllm();
+        for (form, rank, _) in facts.tensors() {
+            let layer = facts.model.layer(&name_of(form), rank);
+            let Some(&is_quantized) = by_vllm.get(form) else { continue };
+            compared += 1;
+            // What another part or kind is kept for, `Part::why` and the docs say.
+            if layer.is_quantizable() && !is_quantized {
+                wrong.push(format!("{}: Linear takes {form}, which vLLM builds unquantized", facts.name));
+            }
+            if layer.kind == LayerKind::Conv && is_quantized {
+                wrong.push(format!("{}: {form} is no convolution: vLLM quantizes it", facts.name));
+            }
+        }
+    }
+    assert!(compared > 500, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn linear_takes_nothing_but_linear_layers_and_experts() {
+    let mut wrong = Vec::new();
+    for facts in of_known_families() {
+        let by_vllm = facts.quantized_by_vllm();
+        for (form, rank, class) in facts.tensors() {
+            let is_quantizable = facts.model.layer(&name_of(form), rank).is_quantizable();
+            let is_linear = class.contains("Linear") || class.contains("Experts") || class == "Conv1D";
+            if is_quantizable && !is_linear && by_vllm.get(form) != Some(&true) {
+                wrong.push(format!("{}: {form} is a {class}", facts.name));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn lists_hold_the_names_that_vllm_asks_for() {
+    let mut wrong = Vec::new();
+    for facts in of_known_families() {
+        for (format, listed, list) in
+            [(ListFormat::Fp8, "listed_fp8", "list_fp8"), (ListFormat::CompressedTensors, "listed_ct", "list_ct")]
+        {
+            // Layers that vLLM builds quantized although every name on disk is in the list.
+            for layer in facts.vllm_layers().filter(|layer| layer[listed] == "quantized") {
+                let asked: BTreeSet<String> = texts(&layer[list]).into_iter().map(name_of).collect();
+                for form in texts(&layer["from"]) {
+                    let module = name_of(form.strip_suffix(".weight").unwrap_or(form));
+                    let kind = facts.model.layer(&name_of(form), 2).kind;
+                    if matches!(kind, LayerKind::Bias | LayerKind::Other | LayerKind::Experts) {
+                        continue;
+                    }
+                    let ours = facts.model.asked_name(&module, format).unwrap_or_else(|| module.clone());
+                    let served = facts.model.served_name(&ours).into_owned();
+                    let is_reached_by_pattern = format == ListFormat::CompressedTensors
+                        && facts.model.part(&module).is_some_and(|part| part != Part::Decoder)
+                        && facts.model.listed_patterns().next().is_some();
+                    if !asked.contains(&ours) && !asked.contains(&served) && !is_reached_by_pattern {
+                        wrong.push(format!("{}: for {module} vLLM asks {asked:?}, and we list {ours}", facts.name));
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}

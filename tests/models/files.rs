@@ -1,0 +1,69 @@
+//! The files of the catalogue: each is built in, can be read, and says nothing that contradicts another.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use qwen_fp8::checkpoint::models::catalogue::{FILES, FamilyFile, parse};
+use qwen_fp8::checkpoint::pattern::Pattern;
+
+fn all() -> Vec<(&'static str, FamilyFile)> {
+    FILES.iter().map(|(name, text)| (*name, parse(name, text).unwrap_or_else(|error| panic!("{error}")))).collect()
+}
+
+#[test]
+fn every_file_is_built_in() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut there: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().strip_suffix(".yaml").unwrap().to_owned())
+        .collect();
+    let mut built_in: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+    there.sort();
+    built_in.sort();
+    assert_eq!(there, built_in);
+}
+
+#[test]
+fn a_class_belongs_to_one_family() {
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for (file, family) in all() {
+        for class in family.architectures.iter().chain(&family.model_types) {
+            let other = owners.insert(class.clone(), file);
+            assert_eq!(other, None, "{class} is in {file} as well");
+        }
+        assert_eq!(family.architectures.is_empty(), file == "common", "{file}");
+    }
+}
+
+#[test]
+fn families_are_like_families_that_there_are() {
+    let files = all();
+    for (file, family) in &files {
+        let mut seen = vec![*file];
+        let mut next = family.like.as_deref();
+        while let Some(like) = next {
+            assert!(!seen.contains(&like), "{seen:?} go round in a circle");
+            let (name, found) =
+                files.iter().find(|(name, _)| *name == like).unwrap_or_else(|| panic!("{file}: no file `{like}`"));
+            seen.push(name);
+            next = found.like.as_deref();
+        }
+    }
+}
+
+#[test]
+fn patterns_and_templates_can_be_used() {
+    for (file, family) in all() {
+        for pattern in &family.listed_patterns {
+            assert!(pattern.starts_with("re:"), "{file}: {pattern}");
+            Pattern::parse_upstream(pattern).unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+        let wildcards = |text: &str| text.split('.').filter(|part| matches!(*part, "*" | "**")).count();
+        for asked in &family.asked {
+            for pattern in &asked.on_disk {
+                assert_eq!(wildcards(pattern.text()), wildcards(&asked.asked), "{file}: {}", pattern.text());
+            }
+        }
+    }
+}
