@@ -22,7 +22,7 @@ from wheel import VERSION as VLLM, unpacked
 HERE = os.path.dirname(os.path.abspath(__file__))
 FACTS = os.path.join(HERE, "facts")
 TRANSFORMERS = "5.24.0"
-LISTS = ("tensors", "layers", "drafts")
+LISTS = ("tensors", "layers")
 BATCH = 40
 
 

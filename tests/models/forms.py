@@ -53,7 +53,7 @@ def written(facts, lists):
 
 
 def dump(value, indent, lists, key=None):
-    if isinstance(value, dict) and (key is None or key in ("vllm", "drafts")) and value:
+    if isinstance(value, dict) and (key is None or key in ("vllm", "draft")) and value:
         inner = indent + "  "
         lines = [f"{inner}{json.dumps(name)}: {dump(item, inner, lists, name)}" for name, item in value.items()]
         return "{\n" + ",\n".join(lines) + "\n" + indent + "}"

@@ -17,7 +17,8 @@ import torch
 import transformers
 import transformers.modeling_utils, transformers.integrations, transformers.quantizers.auto  # noqa: F401
 from transformers import CONFIG_MAPPING, PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import Transpose, WeightConverter, revert_weight_conversion
 
 import tiny
 from forks import serve
@@ -134,6 +135,16 @@ def hub_names(model, disk):
     return {TOWER.sub(r"\1.vision_model.\2", name): entry for name, entry in disk.items()}
 
 
+def hub_layout(model, disk):
+    """Stacked experts that transformers turns round on loading and leaves so on saving: the shape of the published files."""
+    turned = [
+        conversion.source_patterns[0]
+        for conversion in get_model_conversion_mapping(model, add_legacy=False)
+        if isinstance(conversion, WeightConverter) and all(isinstance(step, Transpose) for step in conversion.operations)
+    ]
+    return {name: (shape[:-2] + shape[:-3:-1], origins) if any(pattern in name for pattern in turned) and len(shape) == 3 else (shape, origins) for name, (shape, origins) in disk.items()}
+
+
 def saved_config(model, kind, folder):
     """Writes config.json as save_pretrained and the hub have it."""
     config = model.config
@@ -197,7 +208,7 @@ def facts(job):
     if total > MAX_PARAMS:
         worst = sorted(((p.numel(), n, list(p.shape)) for n, p in model.named_parameters()), reverse=True)[:4]
         return {"error": f"too big: {total / 1e6:.0f} M parameters {worst}"}
-    disk = hub_names(model, on_disk(model))
+    disk = hub_layout(model, hub_names(model, on_disk(model)))
     raw = saved_config(model, kind, folder)
     tensors = []
     for line in grouped(starred(lines(model, disk))):

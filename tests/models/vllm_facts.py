@@ -1,117 +1,22 @@
 """vLLM's side: which layers a model class builds, which names it asks the lists for, and where each tensor on disk goes.
 
-The model is built on the CPU from config.json alone, once for each kind of quantization. In the first build every tensor
-on disk is then loaded, each as one number of its own, by the class's own load_weights. Started by extract.py."""
-import inspect
+The model is built on the CPU from config.json alone, once for each kind of quantization, and twice more with every name on
+disk in the list of kept layers. In the first build every tensor on disk is loaded, each as one number of its own, by the
+class's own load_weights. Started by extract.py."""
 import json
 import os
 import sys
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import vllm_setup as setup
+from vllm_build import CHANNELS, FP8, built, configured, first_line, layers_of, loaded, where
 
-import torch
-from vllm.config import CacheConfig, CompilationConfig, DeviceConfig, LoadConfig, ModelConfig, VllmConfig, set_current_vllm_config
-from vllm.distributed import init_distributed_environment, initialize_model_parallel
-from vllm.model_executor.layers.fused_moe import RoutedExperts
-from vllm.model_executor.layers.linear import LinearBase
-from vllm.model_executor.layers.quantization import get_quantization_config
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-from vllm.model_executor.model_loader.utils import get_model_architecture, initialize_model
+from vllm.model_executor.model_loader.utils import get_model_architecture
 from vllm.model_executor.models.registry import ModelRegistry
-from vllm.utils.torch_utils import set_default_torch_dtype
 
 from forks import serve
 from forms import form, grouped
-
-FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128], "fmt": "e4m3"}
-CHANNELS = {
-    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed", "ignore": [],
-    "config_groups": {"group_0": {
-        "targets": ["Linear"],
-        "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False},
-        "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True, "dynamic": True}}},
-}
-MARK = 12345678.0
-
-
-def configured(folder, quantization=None, online=None):
-    """vLLM's configuration of a folder that has a config.json and nothing else."""
-    more = {"quantization": online} if online else {}
-    if quantization:
-        more["hf_overrides"] = {"quantization_config": quantization}
-    model = ModelConfig(model=folder, tokenizer=folder, skip_tokenizer_init=True, dtype="float32", max_model_len=128, enforce_eager=True, trust_remote_code=False, **more)
-    common = {"model_config": model, "device_config": DeviceConfig("cpu"), "load_config": LoadConfig(), "compilation_config": CompilationConfig(mode=0)}
-    try:
-        return VllmConfig(**common)
-    except Exception as error:
-        if "prefix-caching" not in str(error):
-            raise
-        return VllmConfig(**common, cache_config=CacheConfig(enable_prefix_caching=True))
-
-
-def started(config):
-    """The distributed state of one process, once."""
-    if not torch.distributed.is_initialized():
-        init_distributed_environment(1, 0, f"tcp://127.0.0.1:{20000 + os.getpid() % 20000}", 0, "gloo")
-        initialize_model_parallel(1, 1)
-
-
-def built(config):
-    """The model, and what its layers asked."""
-    setup.ASKED.clear()
-    with set_current_vllm_config(config):
-        started(config)
-        with set_default_torch_dtype(torch.float32), torch.device("cpu"):
-            model = initialize_model(vllm_config=config)
-    return model, {id(entry["layer"]): entry for entry in setup.ASKED}
-
-
-def first_line(error):
-    """What went wrong, on one line: of a validation error, the first thing that it holds against its input."""
-    lines = f"{type(error).__name__}: {error}".strip().splitlines()
-    if "validation error" in lines[0] and len(lines) > 1:
-        lines[0] = f"{type(error).__name__}: " + lines[-2 if len(lines) > 2 else -1].strip().partition(" [type=")[0]
-    return lines[0][:300]
-
-
-def where(error):
-    """The innermost place in vLLM that an error came from."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}vllm{os.sep}" in f.filename]
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
-
-
-def layers_of(model):
-    """Every module that has weights a quantization may be asked for, with its path."""
-    for path, module in model.named_modules():
-        if isinstance(module, (LinearBase, RoutedExperts, VocabParallelEmbedding, torch.nn.Linear)) or type(module).__name__ == "Conv2dLayer":
-            yield path, module
-
-
-def loaded(model, folder):
-    """Parameter name -> the tensors on disk found in it; and the parameters that nothing was written to."""
-    with open(os.path.join(folder, "tensors.json")) as file:
-        disk = json.load(file)
-    names = list(disk)
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            parameter.data.fill_(MARK)
-
-    def tensors():
-        for number, name in enumerate(names, 1):
-            yield name, torch.full((1,), float(number)).expand(disk[name] or (1,)).reshape(disk[name]).clone()
-
-    model.load_weights(tensors())
-    found, never = {}, []
-    for name, parameter in model.named_parameters():
-        if not parameter.is_floating_point():
-            continue
-        values = parameter.detach().float().unique().tolist()
-        found[name] = [names[int(v) - 1] for v in values if v == int(v) and 0 < v <= len(names)]
-        if MARK in values:
-            never.append(name)
-    return found, never
+from vllm_drafts import drafts_of
 
 
 def mapper_of(cls):
@@ -133,54 +38,88 @@ def names_on_disk(folder):
         return sorted({name.removesuffix(".weight") for name in json.load(file) if not name.endswith(".bias")})
 
 
-def lines(model, builds, found):
+def names_to_list(cls, asked):
+    """What a list has to hold so that the class's mapper makes of it the name that is asked for."""
+    mapper = getattr(cls, "hf_to_vllm_mapper", None)
+    if mapper is None:
+        return [asked]
+    rename = mapper.get_rename_mapper()
+    tries = [asked]
+    for old, new in {**rename.orig_to_new_prefix, **rename.orig_to_new_substr}.items():
+        if new and new in asked:
+            tries.append(old + asked[len(new):] if asked.startswith(new) else asked.replace(new, old, 1))
+        elif not new and old:
+            tries.append(old + asked)
+    return [name for name in tries if rename.map_name(name) == asked][:1] or tries
+
+
+def reaching(cls, folder, builds):
+    """For each layer that no name on disk reaches: the names that keep it, tried by one more build."""
+    out = {}
+    for kind, quantization, key in (("fp8", FP8, "modules_to_not_convert"), ("ct", CHANNELS, "ignore")):
+        if f"{kind}_listed" not in builds:
+            continue
+        listed, answers = builds[f"{kind}_listed"]
+        wanted = {}
+        for path, module in layers_of(listed):
+            answer = answers.get(id(module))
+            if answer is not None and (answer["quantized"] or answer["error"]):
+                wanted[path] = sorted({name for asked in answer["names"] for name in names_to_list(cls, asked)})
+        if not wanted:
+            continue
+        names = sorted(set(names_on_disk(folder)).union(*wanted.values()))
+        model, answers = built(configured(folder, {**quantization, key: names}))
+        for path, module in layers_of(model):
+            if path in wanted:
+                answer = answers.get(id(module))
+                kept = answer is not None and not answer["quantized"] and not answer["error"]
+                out.setdefault(path, {})[f"list_{kind}"] = wanted[path] if kept else None
+    return out
+
+
+def lines(builds, found, reach):
     """One entry for each layer of the model, by its path in vLLM."""
     inside = {}
     for name, origins in (found or {}).items():
         path = name.rpartition(".")[0]
-        inside.setdefault(path, set()).update(form(origin) for origin in origins if not origin.endswith(".bias"))
+        inside.setdefault(path, set()).update(form(origin) for origin in origins if not origin.endswith("bias"))
     asked = {kind: {path: answers.get(id(module)) for path, module in layers_of(other)} for kind, (other, answers) in builds.items()}
-    for path, module in layers_of(model):
+    for path, module in layers_of(builds["fp8"][0]):
         entry = {"name": path, "class": type(module).__name__}
-        for kind in asked:
-            answer = asked[kind].get(path)
-            if answer is None:
-                continue
-            if kind.endswith("_listed"):
-                # Every name on disk is in the list: does it reach this layer?
-                if answer["quantized"] or answer["error"]:
-                    entry[kind] = "mixed" if answer["error"] else "quantized"
-                continue
-            if kind != "online":
-                entry[f"asks_{kind}"] = answer["names"]
-            entry[kind] = answer["quantized"]
-            if answer["prefix"] != path and kind == "fp8":
-                entry["prefix"] = form(answer["prefix"])
-            if answer["error"]:
-                entry[f"{kind}_error"] = answer["error"][:200]
-        if not any(asked[kind].get(path) for kind in asked):
+        said = {kind: asked[kind].get(path) for kind in ("fp8", "ct", "online") if kind in asked}
+        if said["fp8"] is not None and said["fp8"]["prefix"] != path:
+            entry["prefix"] = form(said["fp8"]["prefix"])
+        if found is not None:
+            entry["from"] = sorted({origin for name, origins in inside.items() if name == path or name.startswith(path + ".") for origin in origins})
+        if all(answer is None for answer in said.values()):
             entry["never_asked"] = True
-        from_disk = sorted(origin for name, origins in inside.items() if name == path or name.startswith(path + ".") for origin in origins)
-        if from_disk:
-            entry["from"] = from_disk
-        elif found is not None:
-            entry["from"] = []
-        yield entry
-
-
-def simplified(entries):
-    """Entries with forms for names, and nothing said twice."""
-    for entry in entries:
-        own = form(entry.get("prefix", form(entry["name"])))
-        for kind in ("fp8", "ct"):
-            names = entry.pop(f"asks_{kind}", None)
-            if names is not None:
-                names = sorted({form(name) for name in names})
-                if names != [own]:
-                    entry[f"asks_{kind}"] = names
-        if entry.get("prefix") == "":
+            yield entry
+            continue
+        answers = {kind: bool(answer and answer["quantized"]) for kind, answer in said.items()}
+        entry["quantized"] = answers["fp8"] if len(set(answers.values())) == 1 else answers
+        entry.update({f"{kind}_error": answer["error"][:200] for kind, answer in said.items() if answer and answer["error"]})
+        own = entry.get("prefix", form(path))
+        if own == "":
             entry["nameless"] = True
+        for kind in ("fp8", "ct"):
+            names = sorted({form(name) for name in said[kind]["names"]}) if said.get(kind) else []
+            if names and names != [own]:
+                entry[f"asks_{kind}"] = names
+        for kind in ("fp8", "ct"):
+            answer = asked.get(f"{kind}_listed", {}).get(path)
+            if answer is not None and (answer["quantized"] or answer["error"]):
+                entry[f"listed_{kind}"] = "mixed" if answer["error"] else "quantized"
+                names = reach.get(path, {}).get(f"list_{kind}")
+                entry[f"list_{kind}"] = sorted({form(name) for name in names}) if names else None
         yield entry
+
+
+BUILDS = {
+    "ct": lambda kept: {"quantization": CHANNELS},
+    "online": lambda kept: {"online": "fp8_per_tensor"},
+    "fp8_listed": lambda kept: {"quantization": {**FP8, "modules_to_not_convert": kept}},
+    "ct_listed": lambda kept: {"quantization": {**CHANNELS, "ignore": kept}},
+}
 
 
 def facts(job):
@@ -188,10 +127,10 @@ def facts(job):
     folder = job["folder"]
     with open(os.path.join(folder, "config.json")) as file:
         architectures = json.load(file).get("architectures") or []
-    known = [name for name in architectures if name in ModelRegistry.get_supported_archs()]
-    if not known:
-        return {"class": None}
     out = {"class": None}
+    if not any(name in ModelRegistry.get_supported_archs() for name in architectures):
+        # vLLM then tries the class of transformers.
+        out["registered"] = False
     try:
         config = configured(folder, FP8)
         cls, _ = get_model_architecture(config.model_config)
@@ -201,38 +140,45 @@ def facts(job):
     except BaseException as error:
         traceback.print_exc()
         return {**out, "error": first_line(error), "where": where(error)}
-    out["packed"] = getattr(model, "packed_modules_mapping", None) or getattr(cls, "packed_modules_mapping", None) or {}
+    out["packed"] = dict(getattr(model, "packed_modules_mapping", None) or getattr(cls, "packed_modules_mapping", None) or {})
     out["mapper"] = mapper_of(cls)
-    builds = {"fp8": (model, answers)}
-    kept = names_on_disk(folder)
-    others = {
-        "ct": {"quantization": CHANNELS},
-        "online": {"online": "fp8_per_tensor"},
-        "fp8_listed": {"quantization": {**FP8, "modules_to_not_convert": kept}},
-        "ct_listed": {"quantization": {**CHANNELS, "ignore": kept}},
-    }
-    for kind, more in others.items():
+    builds, reach, kept = {"fp8": (model, answers)}, {}, names_on_disk(folder)
+    for kind, more in BUILDS.items():
         try:
-            builds[kind] = built(configured(folder, **more))
+            builds[kind] = built(configured(folder, **more(kept)))
         except BaseException as error:
             traceback.print_exc()
             out[f"{kind}_error"] = first_line(error)
-    found = None
     try:
-        found, never = loaded(model, folder)
-        missing = sorted({form(name) for name in never})
-        if missing:
-            out["never_written"] = missing
-        with open(os.path.join(folder, "tensors.json")) as file:
-            unused = sorted({form(name) for name in json.load(file)} - {form(name) for names in found.values() for name in names})
-        if unused:
-            out["not_loaded"] = unused
+        reach = reaching(cls, folder, builds)
     except BaseException as error:
         traceback.print_exc()
-        out["load_error"] = first_line(error)
-        out["load_where"] = where(error)
-    out["layers"] = grouped(simplified(lines(model, builds, found)))
+        out["list_error"] = first_line(error)
+    found = loads(model, folder, out)
+    out["layers"] = grouped(lines(builds, found, reach))
+    drafts = drafts_of(folder)
+    if drafts:
+        out["draft"] = drafts
     return out
+
+
+def loads(model, folder, out):
+    """Loads every tensor on disk; says in the facts what was never written and what went nowhere, and returns where each went."""
+    with open(os.path.join(folder, "tensors.json")) as file:
+        disk = json.load(file)
+    try:
+        found, never = loaded(model, disk)
+    except BaseException as error:
+        traceback.print_exc()
+        out["load_error"], out["load_where"] = first_line(error), where(error)
+        return None
+    if never:
+        out["never_written"] = sorted({form(name) for name in never})
+    # A Mamba's A is loaded as -exp(A_log): a number that is no longer found.
+    unused = {form(name) for name in disk if not name.endswith("A_log")} - {form(name) for names in found.values() for name in names}
+    if unused:
+        out["not_loaded"] = sorted(unused)
+    return found
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def recorded(quant_config, layer, prefix):
     return UnquantizedLinearMethod() if isinstance(layer, LinearBase) else None
 
 
+import vllm.model_executor.layers.attention.mla_attention as mla
 import vllm.model_executor.layers.fused_moe.config as moe_config
 import vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method as unquantized_moe
 import vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors as tensors
@@ -84,6 +85,26 @@ class EveryPlatform:
         return (lambda *a, **k: True) if name in ("is_cuda_alike", "is_xpu") else getattr(platforms._current_platform, name)
 
 
+attention = CpuPlatform.get_attn_backend_cls
+
+
+def dense_attention(cls, selected_backend, attn_selector_config, num_heads=None):
+    """Sparse attention has no backend on a CPU: the dense one stands in, none runs."""
+    if attn_selector_config.use_sparse:
+        attn_selector_config = attn_selector_config._replace(use_sparse=False)
+    return attention(selected_backend, attn_selector_config, num_heads)
+
+
+CpuPlatform.get_attn_backend_cls = classmethod(dense_attention)
+mla_init = mla.MLACommonImpl.__init__
+
+
+def without_sparse(self, *arguments, topk_indices_buffer=None, index_group_builder=None, indexer=None, **named):
+    """The dense stand-in, made with what a sparse one is given."""
+    mla_init(self, *arguments, **named)
+
+
+mla.MLACommonImpl.__init__ = without_sparse
 if hasattr(moe_config, "current_platform"):
     moe_config.current_platform = EveryPlatform()
 for name in dir(unquantized_moe):
