@@ -1,0 +1,142 @@
+"""Draft (MTP) layers: which class vLLM builds for a model type, and what it asks and loads."""
+import copy
+import json
+import os
+import tempfile
+import traceback
+import types
+
+import vllm_setup  # noqa: F401
+from vllm.config import SpeculativeConfig
+from vllm.model_executor.model_loader.utils import get_model_architecture
+from vllm.model_executor.models.registry import _SPECULATIVE_DECODING_MODELS
+
+from forms import form, grouped
+from vllm_build import CHANNELS, FP8, built, configured, first_line, layers_of, loaded, where
+
+# Tells how many draft layers there are; a model type reads one of them.
+COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+# How the draft layers of a class are named on disk.
+NEXT_LAYER = {"DeepSeekMTP", "DeepseekV32MTP", "Glm4MoeMTP", "Glm4MoeLiteMTP", "GlmOcrMTP", "HYV3MTP", "OpenPanguMTP"}
+OWN_STACK = {"Qwen3NextMTP", "Qwen3_5MTP", "Qwen3_5MoeMTP"}
+
+
+class Speculation(types.SimpleNamespace):
+    """A speculative configuration that answers None to what it was not told."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def with_draft(raw):
+    """config.json of a model that has one draft layer."""
+    out = copy.deepcopy(raw)
+    for place in (out, out.get("text_config")):
+        if isinstance(place, dict):
+            place.update({key: 1 for key in COUNTS})
+    return out
+
+
+def class_for(raw):
+    """The architecture that vLLM rewrites config.json to when it drafts with the model itself, or None."""
+    from transformers import AutoConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "config.json"), "w") as file:
+            json.dump(with_draft(raw), file)
+        config = SpeculativeConfig.hf_config_override(AutoConfig.from_pretrained(folder))
+    found = (getattr(config, "architectures", None) or [None])[0]
+    return found if found in _SPECULATIVE_DECODING_MODELS and found not in (raw.get("architectures") or []) else None
+
+
+def draft_tensors(cls, raw, disk):
+    """The draft layers' tensors as the published checkpoints name them, made from the last layer of the model."""
+    text = raw.get("text_config") if isinstance(raw.get("text_config"), dict) else raw
+    hidden, layers = text["hidden_size"], text["num_hidden_layers"]
+    stack = "model.language_model." if any(name.startswith("model.language_model.") for name in disk) else "model."
+    last = f"{stack}layers.{layers - 1}."
+    copied = {name[len(last):]: shape for name, shape in disk.items() if name.startswith(last)}
+    if cls in NEXT_LAYER:
+        new = f"{stack}layers.{layers}."
+        own = {"eh_proj.weight": [hidden, 2 * hidden], "enorm.weight": [hidden], "hnorm.weight": [hidden], "shared_head.norm.weight": [hidden]}
+        own.update({"shared_head.head.weight": disk["lm_head.weight"], "embed_tokens.weight": disk[f"{stack}embed_tokens.weight"]} if "lm_head.weight" in disk else {})
+        return {new + name: shape for name, shape in {**copied, **own}.items()}
+    if cls in OWN_STACK:
+        own = {f"{name}.weight": [hidden] for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")}
+        return {**{f"mtp.layers.0.{name}": shape for name, shape in copied.items()}, "mtp.fc.weight": [hidden, 2 * hidden], **{f"mtp.{name}": shape for name, shape in own.items()}}
+    return {}
+
+
+def speculative(config):
+    """A configuration of vLLM in which the model drafts for itself."""
+    model = config.model_config
+    speculation = Speculation(draft_model_config=model, target_model_config=model, num_speculative_tokens=1, method="mtp", use_eagle=lambda: True)
+    object.__setattr__(config, "speculative_config", speculation)
+    return config
+
+
+def drafts_of(folder):
+    """The facts of the draft class, or None where there is none."""
+    with open(os.path.join(folder, "config.json")) as file:
+        raw = json.load(file)
+    with open(os.path.join(folder, "tensors.json")) as file:
+        disk = json.load(file)
+    try:
+        architecture = class_for(raw)
+    except Exception:
+        traceback.print_exc()
+        return None
+    if architecture is None:
+        return None
+    out = {"architecture": architecture, "class": _SPECULATIVE_DECODING_MODELS[architecture][1]}
+    builds = {}
+    with tempfile.TemporaryDirectory() as place:
+        with open(os.path.join(place, "config.json"), "w") as file:
+            json.dump(with_draft(raw), file)
+        try:
+            for kind, quantization in (("fp8", FP8), ("ct", CHANNELS)):
+                config = speculative(configured(place, quantization, draft=SpeculativeConfig.hf_config_override))
+                cls, _ = get_model_architecture(config.model_config)
+                builds[kind] = built(config)
+        except BaseException as error:
+            traceback.print_exc()
+            return {**out, "error": first_line(error), "where": where(error)}
+    model = builds["fp8"][0]
+    out["packed"] = dict(getattr(model, "packed_modules_mapping", None) or {})
+    found, tensors = None, draft_tensors(out["class"], raw, disk)
+    if tensors:
+        try:
+            found, never = loaded(model, {**tensors, **{name: disk[name] for name in ("lm_head.weight", "model.embed_tokens.weight", "model.language_model.embed_tokens.weight") if name in disk}})
+            if never:
+                out["never_written"] = sorted({form(name) for name in never})
+            unused = {form(name) for name in tensors} - {form(name) for names in found.values() for name in names}
+            if unused:
+                out["not_loaded"] = sorted(unused)
+        except BaseException as error:
+            traceback.print_exc()
+            out["load_error"], out["load_where"] = first_line(error), where(error)
+    out["layers"] = grouped(draft_lines(builds, found))
+    return out
+
+
+def draft_lines(builds, found):
+    """One entry for each layer of the draft."""
+    answers = {kind: {path: said.get(id(module)) for path, module in layers_of(model)} for kind, (model, said) in builds.items()}
+    for path, module in layers_of(builds["fp8"][0]):
+        entry = {"name": path, "class": type(module).__name__}
+        said = answers["fp8"].get(path)
+        if found is not None:
+            entry["from"] = sorted({form(origin) for name, origins in found.items() if name.startswith(path + ".") for origin in origins if not origin.endswith("bias")})
+        if said is None:
+            entry["never_asked"] = True
+        else:
+            entry["quantized"] = said["quantized"]
+            entry["asks_fp8"] = sorted({form(name) for name in said["names"]})
+            other = answers["ct"].get(path)
+            if other is not None:
+                entry["asks_ct"] = sorted({form(name) for name in other["names"]})
+            if said["prefix"] == "":
+                entry["nameless"] = True
+        yield entry

@@ -1,0 +1,32 @@
+"""vLLM's Python files, unpacked from its wheel: no kernel of it is needed, and its own requirements are not installed."""
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+VERSION = "0.33.0"
+
+
+def cache():
+    """Where the unpacked files are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "qwen-fp8-models", f"vllm-{VERSION}")
+
+
+def unpacked():
+    """The folder that holds the package, fetched and unpacked where it is not there yet."""
+    target = cache()
+    if os.path.exists(os.path.join(target, "vllm", "version.py")):
+        return target
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"], check=True)
+        wheel = next(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            wanted = [name for name in archive.namelist() if name.endswith((".py", ".json", "METADATA"))]
+            # Into a folder beside it first, so that a run that is stopped leaves nothing half there.
+            part = f"{target}.{os.getpid()}"
+            archive.extractall(part, wanted)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.rename(part, target)
+    return target
