@@ -14,6 +14,7 @@ mod interrupt;
 mod json;
 mod lint;
 mod manifest;
+mod models;
 mod next_steps;
 mod outputs;
 mod plan;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
+use error::CommandError;
 use failure::FailureOutput;
 use screen::Screen;
 
@@ -51,6 +53,11 @@ pub fn main() -> ExitCode {
         Err(error) => return usage::report(&error, &Screen::plain(json)),
     };
     let screen = Screen::new(&cli.global, json);
+    if let Some(folder) = &cli.global.models
+        && let Err(failure) = source::add_models(folder)
+    {
+        return failed(&failure, &screen);
+    }
     let done = match &cli.command {
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
@@ -59,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::validate(args, &screen),
         Command::Schema(args) => outputs::schema(args, &screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
+        Command::Models(args) => models::models(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
         Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
         Command::Lint(args) => on_all_processors(|| lint::lint(args, &screen)),
@@ -66,10 +74,12 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            screen.failure(&failure);
-            screen.failure_as_json(&FailureOutput::new(&failure, screen.take_diagnostics()));
-            ExitCode::from(failure.exit_code())
-        }
+        Err(failure) => failed(&failure, &screen),
     }
+}
+
+fn failed(failure: &CommandError, screen: &Screen) -> ExitCode {
+    screen.failure(failure);
+    screen.failure_as_json(&FailureOutput::new(failure, screen.take_diagnostics()));
+    ExitCode::from(failure.exit_code())
 }

@@ -42,7 +42,7 @@ pub use nearest::nearest;
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
-pub use suggest::scheme_help;
+pub use suggest::{nearest_word, scheme_help};
 pub use text::{RecipeText, STDIN, TextPosition};
 
 /// A recipe that was read, validated against the schema and understood.
@@ -54,6 +54,8 @@ pub struct Recipe {
     /// A directory, or a model id of the Hugging Face cache.
     pub model: Option<String>,
     pub output: Option<String>,
+    /// The directory with what is known of further models.
+    pub models: Option<String>,
     pub format: Format,
     /// The largest output shard in bytes; `None` cuts the output into shards as the source is.
     pub max_shard_size: Option<u64>,
@@ -104,6 +106,7 @@ impl Recipe {
                 dialect: understood.dialect,
                 model: understood.header.model,
                 output: understood.header.output,
+                models: understood.header.models,
                 format: understood.format,
                 max_shard_size: understood.header.max_shard_size.map(|size| size.0),
                 serving: understood.header.serving,

@@ -3,6 +3,7 @@
 mod conservation;
 mod families;
 mod init;
+mod known;
 mod real_shapes;
 mod resolve;
 mod serving;

@@ -31,6 +31,10 @@ pub(super) struct GlobalArgs {
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
 
+    /// Read what is known of models from this directory first: a .yaml file for each family, as docs/models.md says
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) models: Option<PathBuf>,
+
     /// Use colour in messages; `auto` does on a terminal
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(super) color: ColorWhen,
@@ -59,6 +63,8 @@ pub(super) enum Command {
     Schema(SchemaArgs),
     /// List the schemes, or show one of them
     Schemes(SchemesArgs),
+    /// List the families of models that are known, or show what is known of one
+    Models(ModelsArgs),
     /// Show the content of a checkpoint, by layer kind and dtype
     Inspect(InspectArgs),
     /// Prove that an output is sound and follows from its source
@@ -233,6 +239,7 @@ pub(super) enum OutputName {
     Explain,
     Inspect,
     Lint,
+    Models,
     Plan,
     Schemes,
     SchemesTest,
@@ -274,6 +281,22 @@ pub(super) struct SchemesTestArgs {
     #[arg(long, value_name = "JSON", requires = "names")]
     #[arg(value_parser = |text: &str| serde_json::from_str::<JsonObject>(text))]
     pub(super) options: Vec<JsonObject>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ModelsArgs {
+    /// A family, a class of `architectures`, a `model_type`, or a checkpoint: a directory, or a model id of the Hugging
+    /// Face cache
+    #[arg(value_name = "NAME|DIR|ID")]
+    pub(super) name: Option<String>,
+
+    /// Print the JSON Schema of a family's file, for editors
+    #[arg(long, conflicts_with_all = ["name", "json"])]
+    pub(super) schema: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -9,6 +9,7 @@ use super::failure::FailureOutput;
 use super::inspect::InspectOutput;
 use super::json::schema_of;
 use super::lint::LintOutput;
+use super::models::ModelsOutput;
 use super::schemes::{SchemesOutput, SchemesTestOutput};
 use super::screen::Screen;
 use super::validate::ValidateOutput;
@@ -30,6 +31,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Explain) => schema_of::<ExplainOutput>(),
         Some(OutputName::Inspect) => schema_of::<InspectOutput>(),
         Some(OutputName::Lint) => schema_of::<LintOutput>(),
+        Some(OutputName::Models) => schema_of::<ModelsOutput>(),
         Some(OutputName::Plan) => schema_of::<Summary>(),
         Some(OutputName::Schemes) => schema_of::<SchemesOutput>(),
         Some(OutputName::SchemesTest) => schema_of::<SchemesTestOutput>(),

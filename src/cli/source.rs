@@ -9,6 +9,7 @@ use super::screen::Screen;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::model_id::resolve;
+use crate::checkpoint::models::catalogue::add_folder;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 
@@ -49,6 +50,9 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
     };
+    if let Some(folder) = &recipe.models {
+        add_models(Path::new(folder))?;
+    }
     let mut checkpoint = open_checkpoint(model)?;
     if let Some(layers) = source.smoke {
         checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
@@ -63,4 +67,12 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
             Err(CommandError::Reported)
         }
     }
+}
+
+/// Adds the families of a folder to what is known.
+pub(super) fn add_models(folder: &Path) -> Result<(), CommandError> {
+    add_folder(folder).map(drop).map_err(|error| {
+        let help = "`qwen-fp8 models --schema` prints what such a file may say; docs/models.md explains it";
+        CommandError::input(&error).with_help(&[help.to_owned()])
+    })
 }

@@ -70,11 +70,12 @@ pub(super) fn body(
     layers: &Layers<'_>,
     request: &Request,
 ) -> String {
-    let blocks_are_loaded = !model.not_loaded(ListFormat::Fp8, KnownScales::Block).any(|not| !not.warn);
+    let not_loaded = model.not_loaded(ListFormat::Fp8, KnownScales::Block).next();
+    let elsewhere = not_loaded.map(|not| {
+        format!("compressed-tensors # {} loads no blocks in `format: fp8` for this model.", unquoted(&not.server))
+    });
     let (format, suffix) = match layers.granularity {
-        DraftGranularity::Block if !blocks_are_loaded => {
-            ("compressed-tensors # vLLM loads no blocks in `format: fp8` for this model.", "FP8-block")
-        }
+        DraftGranularity::Block if elsewhere.is_some() => (elsewhere.as_deref().unwrap_or_default(), "FP8-block"),
         DraftGranularity::Block => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
         DraftGranularity::Channel => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };

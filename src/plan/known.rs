@@ -16,6 +16,7 @@ use super::served::Served;
 /// Returns the diagnostics of a plan that quantizes something.
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = cannot_be_loaded(served);
+    diagnostics.extend(cannot_stay(served));
     diagnostics.extend(of_unknown_family(served));
     diagnostics
 }
@@ -57,6 +58,25 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
         }
     }
     diagnostics
+}
+
+/// Refuses to leave layers unquantized that vLLM builds quantized whatever the list says.
+fn cannot_stay(served: &Served<'_>) -> Option<Diagnostic> {
+    let unquantized = served.modules.unquantized().iter().copied();
+    let names: Vec<&str> = unquantized.filter(|module| served.model.is_always_quantized(module)).collect();
+    let first = served.modules.quantized.first()?;
+    if names.is_empty() {
+        return None;
+    }
+    let sample: Sample = names.iter().collect();
+    let layers = count(names.len(), "layer");
+    let message = format!("{layers} would stay unquantized, and no list tells vLLM so: {sample}");
+    let rule = &served.recipe.rules[first.rule];
+    Some(
+        Diagnostic::error(message)
+            .at(rule.span.clone())
+            .help("vLLM builds them quantized, and would cast their weights without a scale: let a rule take them"),
+    )
 }
 
 /// Warns that of a model of no known family `Linear` takes only what every server has under these names.

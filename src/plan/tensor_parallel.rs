@@ -10,7 +10,7 @@ use crate::checkpoint::text::shown;
 use super::planned_input::PlannedInput;
 
 /// The tensor-parallel sizes that are reported.
-pub const SIZES: [usize; 4] = [1, 2, 4, 8];
+pub const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// The answer to whether the plan can be served over `size` GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]

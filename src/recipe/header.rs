@@ -44,6 +44,12 @@ pub(super) struct RecipeHeader {
     #[schemars(with = "FormatName", extend("examples" = ["compressed-tensors"]))]
     pub(super) format: Option<FormatName>,
 
+    /// A directory with what is known of further models, a `.yaml` file for each family, which comes before what is built
+    /// in; relative to the working directory, as `model` is. `--models` on the command line comes first.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1), extend("examples" = ["./models"]))]
+    pub(super) models: Option<String>,
+
     /// The largest output shard, in bytes or with a unit (1 GB is 10^9 bytes, 1 GiB is 2^30). Without it, the output is
     /// cut into shards as the source is.
     #[serde(default)]

@@ -5,7 +5,7 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::foreign_schemes::{Meant, meant, with_suffix};
 
 /// The known word nearest to `word`, if one is near enough to be meant.
-pub(super) fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A word of a hundred letters is no typo, and the distance takes quadratic time.
     if word.len() > 100 {
         return None;

@@ -44,7 +44,9 @@ fn assert_planned(recipe: &str, shapes: &Shapes, number: usize, expected: &[&str
     assert_eq!(quantized(&plan), number, "{recipe}");
     let expected: BTreeSet<String> = expected.iter().map(|&module| module.to_owned()).collect();
     assert_eq!(kept(&plan), expected, "{recipe}");
-    let said: Vec<&str> = plan.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    // What SGLang cannot load is told of Llama and Mistral, see `known`.
+    let said = plan.warnings.iter().map(|warning| warning.message.as_str());
+    let said: Vec<&str> = said.filter(|message| !message.starts_with("SGLang 0.5.23 cannot load")).collect();
     assert!(said.is_empty(), "{recipe}: {said:?}");
     let tower = plan.inputs.iter().zip(&plan.jobs).filter(|(tensor, _)| tensor.name.contains("vis"));
     assert!(tower.into_iter().all(|(_, job)| !is_quantized(job)), "{recipe}");

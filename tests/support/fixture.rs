@@ -362,6 +362,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         dialect: Dialect::Native,
         model: None,
         output: None,
+        models: None,
         format: Format::Fp8,
         max_shard_size: None,
         serving: ServingPolicy::Enforce,

@@ -1,11 +1,16 @@
 //! The catalogue of models: a file per family under `models/`, built into the binary.
 
+mod added;
 mod family;
+mod family_text;
 mod name_pattern;
 
+use std::path::Path;
 use std::sync::OnceLock;
 
+pub use added::add_folder;
 pub use family::{AskedName, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
+pub use family_text::{FamilyError, parse};
 pub use name_pattern::NamePattern;
 
 /// The name of the file that holds for all models.
@@ -90,10 +95,13 @@ pub const FILES: &[(&str, &str)] = built_in![
     "hrm_text",
     "hunyuan_v1_dense",
     "hunyuan_v1_moe",
+    "hy_v3",
     "hyperclovax",
     "idefics2",
     "idefics3",
+    "internlm3",
     "internvl",
+    "iquestcoder",
     "jais2",
     "jamba",
     "kimi_k25",
@@ -113,6 +121,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "mamba",
     "mamba2",
     "mellum",
+    "mimo_v2_flash",
     "minicpm3",
     "minimax_m2",
     "ministral",
@@ -170,37 +179,32 @@ pub const FILES: &[(&str, &str)] = built_in![
     "youtu",
 ];
 
-/// The reason why a family's file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("models/{file}.yaml: {reason}")]
-pub struct FamilyError {
-    pub file: String,
-    pub reason: String,
-}
-
-/// Reads a family's file.
-///
-/// # Errors
-/// The text is no YAML, or says something that no family has.
-pub fn parse(file: &str, text: &str) -> Result<FamilyFile, FamilyError> {
-    serde_yaml::from_str(text).map_err(|error| FamilyError { file: file.to_owned(), reason: error.to_string() })
-}
-
 /// Returns the facts that hold for all models.
 pub(super) fn common() -> &'static FamilyFile {
     static COMMON_FACTS: OnceLock<FamilyFile> = OnceLock::new();
-    COMMON_FACTS.get_or_init(|| built_in_file(COMMON).unwrap_or_else(|| unreachable!("{COMMON} is built in")))
+    COMMON_FACTS.get_or_init(|| named_file(COMMON).unwrap_or_else(|| unreachable!("{COMMON} is built in")))
 }
 
-/// Returns a file of the binary's own; `None` where there is none of that name.
-pub(super) fn built_in_file(name: &str) -> Option<FamilyFile> {
-    let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
-    parse(name, text).ok()
+/// Returns every family that is known: those of the user first, then those that are built in, in order of file name.
+pub fn families() -> Vec<FamilyFile> {
+    let mut all = added::families();
+    let built_in = FILES.iter().filter(|(name, _)| *name != COMMON);
+    all.extend(built_in.filter_map(|(name, _)| named_file(name)));
+    all
+}
+
+/// Returns the file of this name: the user's, else the binary's own.
+fn named_file(name: &str) -> Option<FamilyFile> {
+    let is_named = |family: &FamilyFile| Path::new(&family.origin).file_stem().is_some_and(|stem| stem == name);
+    added::families().into_iter().find(is_named).or_else(|| {
+        let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
+        parse(&format!("models/{name}.yaml"), text).ok()
+    })
 }
 
 /// Returns the family of these classes, else of this model type, with those that it is like, nearest first.
 ///
-/// A file is parsed only where it names one of them.
+/// A file that is built in is parsed only where it names one of them.
 pub(super) fn find(architectures: &[String], model_type: Option<&str>) -> Vec<FamilyFile> {
     let by_class = architectures.iter().find_map(|class| naming(class).find(|file| file.architectures.contains(class)));
     let by_type =
@@ -210,19 +214,19 @@ pub(super) fn find(architectures: &[String], model_type: Option<&str>) -> Vec<Fa
 
 fn naming(wanted: &str) -> impl Iterator<Item = FamilyFile> {
     let mentions = FILES.iter().filter(move |(_, text)| text.contains(wanted));
-    mentions.filter_map(|(name, text)| parse(name, text).ok())
+    added::families().into_iter().chain(mentions.filter_map(|(name, _)| named_file(name)))
 }
 
 fn with_ancestors(first: Option<FamilyFile>) -> Vec<FamilyFile> {
-    let mut files = Vec::new();
+    let mut files: Vec<FamilyFile> = Vec::new();
     let mut next = first;
     while let Some(file) = next {
-        next = file.like.as_deref().and_then(built_in_file);
-        files.push(file);
-        // A circle cannot be built in, since a test follows all of them; a user's file is no reason to hang either.
-        if files.len() > FILES.len() {
+        // A circle of the user's files ends where it closes; a test sees that no circle is built in.
+        if files.iter().any(|seen| seen.origin == file.origin) {
             break;
         }
+        next = file.like.as_deref().and_then(named_file);
+        files.push(file);
     }
     files
 }

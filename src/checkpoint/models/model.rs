@@ -41,6 +41,11 @@ impl Model {
         self.families.first().map(|file| file.name.as_str())
     }
 
+    /// The files that say what is known, nearest first.
+    pub fn families(&self) -> &[FamilyFile] {
+        &self.families
+    }
+
     /// The layer that the tensor of this name and rank belongs to.
     pub fn layer(&self, name: &str, rank: usize) -> Layer {
         let key = (form(name), rank);
@@ -89,6 +94,11 @@ impl Model {
     /// Reports whether the module may be missing where its siblings in a fused layer are there.
     pub fn may_lack(&self, module: &str) -> bool {
         self.files().any(|file| file.may_lack.iter().any(|pattern| pattern.matches(module)))
+    }
+
+    /// Reports whether vLLM builds the module quantized whatever a list says.
+    pub fn is_always_quantized(&self, module: &str) -> bool {
+        self.files().any(|file| file.always_quantized.iter().any(|pattern| pattern.matches(module)))
     }
 
     /// Returns the name under which vLLM builds the module that the file calls `name`; a name in vLLM's own spelling

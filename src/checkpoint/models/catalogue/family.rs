@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::name_pattern::NamePattern;
 use crate::models::kind::LayerKind;
 use crate::models::part::Part;
 
 /// A family of models whose layers are known.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FamilyFile {
     /// The name that people use: `Qwen3-VL`.
     pub name: String,
+    /// Where the file is from: the user's path, or the file's name in `models/` for one that is built in.
+    #[serde(skip)]
+    pub origin: String,
     /// The classes of `architectures` in config.json.
     #[serde(default)]
     pub architectures: Vec<String>,
@@ -38,6 +41,9 @@ pub struct FamilyFile {
     /// Names that vLLM asks of the list of unquantized layers where they are not those on disk.
     #[serde(default)]
     pub asked: Vec<AskedName>,
+    /// Layers that vLLM builds quantized whatever a list says: they cannot stay unquantized.
+    #[serde(default)]
+    pub always_quantized: Vec<NamePattern>,
     /// Patterns for the list of `format: compressed-tensors`, beside the names on disk: they reach other spellings. Each
     /// is written where all that it matches stays unquantized.
     #[serde(default)]
@@ -48,7 +54,7 @@ pub struct FamilyFile {
 }
 
 /// The kinds of layers that a file can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KnownKind {
     /// A linear layer, though its name says something else.
@@ -88,7 +94,7 @@ impl From<KnownKind> for LayerKind {
 }
 
 /// A beginning of names on disk, and what vLLM has in its place.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServedPrefix {
     pub on_disk: String,
@@ -96,7 +102,7 @@ pub struct ServedPrefix {
 }
 
 /// A name that vLLM asks of the list of unquantized layers, in place of those on disk.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AskedName {
     /// The modules on disk.
@@ -109,7 +115,7 @@ pub struct AskedName {
 }
 
 /// A wire format whose list is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ListFormat {
     Fp8,
@@ -117,7 +123,7 @@ pub enum ListFormat {
 }
 
 /// The layout of a weight's scales.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KnownScales {
     Block,
@@ -127,7 +133,7 @@ pub enum KnownScales {
 }
 
 /// A format that a server's class cannot load.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotLoaded {
     /// The server, with the version that was looked at: `vLLM 0.33`.

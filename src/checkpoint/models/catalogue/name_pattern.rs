@@ -5,8 +5,8 @@
 /// `**.mlp.gate` takes `model.layers.3.mlp.gate`, and `**.visual.**` every name with a part `visual`. Recipes have
 /// globs, whose `*` crosses dots; here a part counts as a whole, so that `**.gate` never takes `down_gate`. Compiling a
 /// glob for each would take longer than planning a small model.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(from = "String", into = "String")]
 pub struct NamePattern {
     text: String,
 }
@@ -90,6 +90,12 @@ fn part_matches(wanted: &str, part: &str) -> bool {
 impl From<String> for NamePattern {
     fn from(text: String) -> Self {
         Self { text }
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> Self {
+        pattern.text
     }
 }
 

@@ -1,0 +1,169 @@
+//! `qwen-fp8 models`: what is known of models, and from where.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::args::ModelsArgs;
+use super::error::CommandError;
+use super::json::JsonOutput;
+use super::screen::Screen;
+use super::source::open_checkpoint;
+use super::table::{Align, TextTable};
+use crate::checkpoint::models::Part;
+use crate::checkpoint::models::catalogue::{FamilyFile, ListFormat, NamePattern, families};
+use crate::checkpoint::text::{shown, unquoted};
+use crate::recipe::nearest_word;
+
+/// The families of models that are known, or the one that was named.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ModelsOutput {
+    families: Vec<KnownFamily>,
+}
+
+impl JsonOutput for ModelsOutput {
+    const TITLE: &'static str = "Output of `qwen-fp8 models --json`";
+}
+
+/// A family, and where it is from.
+#[derive(Debug, Serialize, JsonSchema)]
+struct KnownFamily {
+    /// The user's file, or the file in `models/` for a family that is built in.
+    origin: String,
+    #[serde(flatten)]
+    family: FamilyFile,
+}
+
+impl From<FamilyFile> for KnownFamily {
+    fn from(family: FamilyFile) -> Self {
+        Self { origin: family.origin.clone(), family }
+    }
+}
+
+pub(super) fn models(args: &ModelsArgs, screen: &Screen) -> Result<(), CommandError> {
+    if args.schema {
+        return screen.document(&schemars::schema_for!(FamilyFile));
+    }
+    let known = match &args.name {
+        None => families(),
+        Some(name) => named(name)?,
+    };
+    if args.json {
+        return screen.json(&ModelsOutput { families: known.into_iter().map(KnownFamily::from).collect() });
+    }
+    match &args.name {
+        None => screen.report(&table(&known)),
+        Some(_) => screen.report(&known.iter().map(described).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Finds the family that is meant, followed by those that it is like.
+fn named(name: &str) -> Result<Vec<FamilyFile>, CommandError> {
+    let all = families();
+    let is_meant = |family: &&FamilyFile| {
+        let names = family.architectures.iter().chain(&family.model_types).chain([&family.name]);
+        names.into_iter().any(|known| known.eq_ignore_ascii_case(name)) || stem(family) == Some(name)
+    };
+    if let Some(family) = all.iter().find(is_meant) {
+        return Ok(vec![family.clone()]);
+    }
+    if name.contains('/') || Path::new(name).is_dir() {
+        let checkpoint = open_checkpoint(name)?;
+        let families = checkpoint.model.families();
+        if families.is_empty() {
+            let classes = checkpoint.config.architectures().join(", ");
+            return Err(CommandError::Input(format!("{} is of no family that is known here", shown(&classes)))
+                .with_help(&[UNKNOWN.to_owned()]));
+        }
+        return Ok(families.to_vec());
+    }
+    let words = all.iter().flat_map(|family| {
+        let names = family.architectures.iter().chain(&family.model_types).chain([&family.name]);
+        names.map(String::as_str).chain(stem(family))
+    });
+    let help = match nearest_word(name, words) {
+        Some(near) => format!("did you mean {}?", shown(near)),
+        None => UNKNOWN.to_owned(),
+    };
+    Err(CommandError::Input(format!("no family of models is called {}", shown(name))).with_help(&[help]))
+}
+
+const UNKNOWN: &str =
+    "`qwen-fp8 models` lists those that are; a file of your own adds one: `--models DIR`, see docs/models.md";
+
+fn stem(family: &FamilyFile) -> Option<&str> {
+    Path::new(&family.origin).file_stem().and_then(|stem| stem.to_str())
+}
+
+fn table(families: &[FamilyFile]) -> String {
+    let mut table = TextTable::new(&[("family", Align::Left), ("classes", Align::Left), ("file", Align::Left)]);
+    for family in families {
+        let classes = family.architectures.join(", ");
+        table.row([family.name.as_str(), &classes, &family.origin].map(|cell| unquoted(cell).to_string()));
+    }
+    table.render()
+}
+
+/// What a family's file says, in words.
+fn described(family: &FamilyFile) -> String {
+    let mut text = format!("{} (from {})\n", unquoted(&family.name), unquoted(&family.origin));
+    let mut line = |line: String| {
+        text.push_str("  ");
+        text.push_str(&line);
+        text.push('\n');
+    };
+    let patterns = |patterns: &[NamePattern]| {
+        patterns.iter().map(|pattern| unquoted(pattern.text()).to_string()).collect::<Vec<_>>().join(", ")
+    };
+    line(format!("classes: {}", unquoted(&family.architectures.join(", "))));
+    if !family.model_types.is_empty() {
+        line(format!("model types: {}", unquoted(&family.model_types.join(", "))));
+    }
+    if let Some(like) = &family.like {
+        line(format!("otherwise like {}", unquoted(like)));
+    }
+    for (part, names) in &family.parts {
+        let fate = if *part == Part::Decoder { "quantized" } else { "stay unquantized" };
+        line(format!("{part}: {} ({fate}: {})", patterns(names), part.why()));
+    }
+    for (kind, names) in &family.layers {
+        line(format!("{}: {}", crate::checkpoint::models::LayerKind::from(*kind), patterns(names)));
+    }
+    if !family.may_lack.is_empty() {
+        line(format!("missing in some blocks: {}", patterns(&family.may_lack)));
+    }
+    if !family.always_quantized.is_empty() {
+        line(format!("cannot stay unquantized: {}", patterns(&family.always_quantized)));
+    }
+    for served in &family.served {
+        line(format!("vLLM calls {} {}", unquoted(&served.on_disk), unquoted(&served.served)));
+    }
+    for asked in &family.asked {
+        let of = match asked.format {
+            None => "both lists",
+            Some(ListFormat::Fp8) => "the list of `format: fp8`",
+            Some(ListFormat::CompressedTensors) => "the list of `format: compressed-tensors`",
+        };
+        line(format!("vLLM asks {of} for {} in place of {}", unquoted(&asked.asked), patterns(&asked.on_disk)));
+    }
+    for pattern in &family.listed_patterns {
+        line(format!("listed beside the names: {}", unquoted(pattern)));
+    }
+    for not in &family.not_loaded {
+        line(format!(
+            "{} cannot load `{}`: {}",
+            unquoted(&not.server),
+            format_name(not.format),
+            unquoted(&not.because)
+        ));
+    }
+    text
+}
+
+fn format_name(format: ListFormat) -> &'static str {
+    match format {
+        ListFormat::Fp8 => "format: fp8",
+        ListFormat::CompressedTensors => "format: compressed-tensors",
+    }
+}

@@ -1,0 +1,82 @@
+//! `docs/models.md`, whose table is made of the catalogue and the facts: `QWEN_FP8_WRITE_DOCS=1 cargo test` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use qwen_fp8::checkpoint::models::Part;
+use qwen_fp8::checkpoint::models::catalogue::{FamilyFile, families};
+
+use super::facts::all_facts;
+
+const BEGIN: &str = "<!-- The table is made by tests/models/page.rs. -->\n";
+
+/// The class of vLLM that a class of transformers was built as, where it could be.
+fn built_by_vllm() -> BTreeMap<String, String> {
+    let mut built = BTreeMap::new();
+    for facts in all_facts() {
+        let (Some(class), Some(vllm)) = (facts["architecture"].as_str(), facts["vllm"]["class"].as_str()) else {
+            continue;
+        };
+        if facts["vllm"]["layers"].is_array() {
+            built.insert(class.to_owned(), vllm.to_owned());
+        }
+    }
+    built
+}
+
+fn stays(family: &FamilyFile) -> String {
+    let parts = family.parts.iter().filter(|(part, _)| **part != Part::Decoder);
+    let named = parts.map(|(part, patterns)| {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| format!("`{}`", pattern.text())).collect();
+        format!("{part}: {}", patterns.join(", "))
+    });
+    named.collect::<Vec<_>>().join("; ")
+}
+
+fn notes(family: &FamilyFile) -> String {
+    let mut notes = Vec::new();
+    if let Some(like) = &family.like {
+        notes.push(format!("otherwise like `{like}`"));
+    }
+    if !family.asked.is_empty() || !family.listed_patterns.is_empty() {
+        notes.push("lists hold vLLM's names too".to_owned());
+    }
+    notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));
+    notes.join("; ")
+}
+
+fn table() -> String {
+    let built = built_by_vllm();
+    let mut text = String::from(
+        "| family | classes | stays unquantized, beside what stays in every model | vLLM 0.33 builds it as | notes |\n|---|---|---|---|---|\n",
+    );
+    for family in families() {
+        let classes: Vec<String> = family.architectures.iter().map(|class| format!("`{class}`")).collect();
+        let mut by_vllm: Vec<&str> =
+            family.architectures.iter().filter_map(|class| built.get(class)).map(String::as_str).collect();
+        by_vllm.dedup();
+        let by_vllm = if by_vllm.is_empty() { "not tried".to_owned() } else { by_vllm.join(", ") };
+        text.push_str(&format!(
+            "| {} | {} | {} | {by_vllm} | {} |\n",
+            family.name,
+            classes.join(", "),
+            stays(&family),
+            notes(&family)
+        ));
+    }
+    text
+}
+
+#[test]
+fn the_table_of_models_is_that_of_the_catalogue() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, written) = page.split_once(BEGIN).unwrap();
+    let made = table();
+    if std::env::var_os("QWEN_FP8_WRITE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{made}")).unwrap();
+        return;
+    }
+    assert!(written == made, "run the test with QWEN_FP8_WRITE_DOCS=1 to write docs/models.md anew");
+}

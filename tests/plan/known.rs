@@ -1,0 +1,188 @@
+//! What the catalogue knows of a model, in plans: names in lists, formats that a class cannot load, unknown families.
+
+use std::collections::BTreeSet;
+
+use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::init::{DraftGranularity, Request, draft};
+use qwen_fp8::plan::{Job, Plan};
+use qwen_fp8::recipe::diagnostic::Level;
+use serde_json::{Value, json};
+
+use super::{BLOCKS, error, plan};
+use crate::support::shapes::{self, Shapes};
+
+const ROWS: &str = "format: compressed-tensors\nexperts: split\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
+
+/// A small language model as this class, with further tensors.
+fn class(class: &str, model_type: &str, more: &[(&str, &[usize])]) -> Shapes {
+    let model =
+        shapes::small_text().with_config("architectures", json!([class])).with_config("model_type", model_type.into());
+    more.iter().fold(model, |model, (name, shape)| model.with(name, shape))
+}
+
+fn listed(plan: &Plan) -> BTreeSet<String> {
+    let (_, config) = plan.documents.iter().find(|(name, _)| name == "config.json").unwrap();
+    let config: Value = serde_json::from_slice(config).unwrap();
+    let quantization = &config["quantization_config"];
+    let list = quantization.get("ignore").or(quantization.get("ignored_layers")).unwrap();
+    list.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
+}
+
+fn quantized(plan: &Plan) -> BTreeSet<&str> {
+    let tensors = plan.inputs.iter().zip(&plan.jobs);
+    tensors.filter(|(_, job)| matches!(job, Job::Quantize { .. })).map(|(input, _)| input.module()).collect()
+}
+
+fn says(plan: &Plan, words: &str) -> bool {
+    plan.warnings.iter().any(|warning| warning.message.contains(words))
+}
+
+#[test]
+fn linear_takes_no_part_that_servers_build_unquantized() {
+    let more: &[(&str, &[usize])] = &[
+        ("model.audio_tower.layers.0.self_attn.q_proj.weight", &[128, 128]),
+        ("model.multi_modal_projector.linear_1.weight", &[128, 128]),
+        ("model.embed_vision.embedding_projection.weight", &[128, 128]),
+        ("model.embed_tokens_per_layer.weight", &[128, 128]),
+        ("model.layers.0.self_attn.indexer.weights_proj.weight", &[128, 128]),
+        ("model.layers.0.mixer.gate.weight", &[128, 128]),
+        ("model.layers.1.eh_proj.weight", &[128, 256]),
+        ("model.layers.1.shared_head.head.weight", &[128, 128]),
+        ("mtp.layers.0.mlp.up_proj.weight", &[128, 128]),
+        ("score.weight", &[128, 128]),
+    ];
+    for shapes in [class("Qwen3ForCausalLM", "qwen3", more), class("NonesuchForCausalLM", "nonesuch", more)] {
+        for recipe in [BLOCKS, ROWS] {
+            let plan = plan(recipe, &shapes);
+            let taken = quantized(&plan);
+            assert_eq!(taken.len(), 2 * 7);
+            assert!(more.iter().all(|(name, _)| !taken.contains(name.strip_suffix(".weight").unwrap())), "{taken:?}");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_no_server_reads_quantized_is_refused_by_its_name() {
+    let shapes = class("Qwen3ForCausalLM", "qwen3", &[("model.audio_tower.layers.0.q_proj.weight", &[128, 128])]);
+    let refused = error("format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: 're:.*'\n", &shapes);
+    assert!(refused.message.contains("1 layer of the audio tower would be quantized"), "{}", refused.message);
+    assert!(refused.help.iter().any(|help| help.contains("re:.*audio_tower.*")), "{:?}", refused.help);
+}
+
+#[test]
+fn an_unknown_family_is_said_to_be_one() {
+    let shapes = class("NonesuchForCausalLM", "nonesuch", &[("model.layers.0.mixer.in_proj.weight", &[128, 128])]);
+    let plan = plan(BLOCKS, &shapes);
+    assert!(says(
+        &plan,
+        "`NonesuchForCausalLM` is of no family that is known here, and `Linear` leaves 1 linear layer out"
+    ));
+    // Nothing is left out of a model whose names are all known.
+    assert!(super::plan(BLOCKS, &class("NonesuchForCausalLM", "nonesuch", &[])).warnings.is_empty());
+    let outside = shapes::of_tensors([("encoder.a.weight", &[128, 128][..]), ("encoder.b.weight", &[128, 128])]);
+    let refused = error(BLOCKS, &outside.with_config("tie_word_embeddings", true.into()));
+    assert!(refused.message.contains("`Linear` takes none of the 2 linear layers"), "{}", refused.message);
+}
+
+#[test]
+fn lists_hold_merged_and_renamed_names() {
+    let glm = class(
+        "Glm4vForConditionalGeneration",
+        "glm4v",
+        &[
+            ("model.visual.blocks.0.attn.qkv.weight", &[384, 128]),
+            ("model.visual.blocks.0.mlp.gate_proj.weight", &[128, 128]),
+            ("model.visual.blocks.0.mlp.up_proj.weight", &[128, 128]),
+        ],
+    );
+    let (blocks, rows) = (listed(&plan(BLOCKS, &glm)), listed(&plan(ROWS, &glm)));
+    for list in [&blocks, &rows] {
+        for name in ["attn.qkv", "mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"] {
+            assert!(list.contains(&format!("model.visual.blocks.0.{name}")), "{name}: {list:?}");
+        }
+    }
+    // Only the reader of compressed-tensors asks for this one, and only it reads patterns.
+    for name in ["model.visual.blocks.0.attn.qkv_proj", r"re:.*visual\..*"] {
+        assert!(rows.contains(name) && !blocks.contains(name), "{name}");
+    }
+    let granite = class("GraniteMoeHybridForCausalLM", "granitemoehybrid", &[]);
+    let granite = granite.with("model.layers.0.mamba.in_proj.weight", &[256, 256]);
+    let kept =
+        "rules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*mamba.*']}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n";
+    let list = listed(&plan(&format!("format: compressed-tensors\n{kept}"), &granite));
+    assert!(list.contains("model.layers.0.mamba.in_proj") && list.contains("model.layers.0.mixer.in_proj"), "{list:?}");
+}
+
+#[test]
+fn lists_hold_the_parts_that_a_block_lacks() {
+    let kept = "format: fp8\nrules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*self_attn.*']}\n  - {scheme: FP8_BLOCK, targets: Linear}\n";
+    let lacking = |class_name, model_type| {
+        let shapes = class(class_name, model_type, &[]).without("model.layers.1.self_attn.v_proj.weight");
+        listed(&plan(kept, &shapes)).contains("model.layers.1.self_attn.v_proj")
+    };
+    assert!(lacking("Gemma4ForCausalLM", "gemma4_text"));
+    // Elsewhere a part that is not there is no part.
+    assert!(!lacking("Qwen3ForCausalLM", "qwen3"));
+}
+
+#[test]
+fn a_pattern_is_listed_where_all_that_it_reaches_stays() {
+    let shapes = class(
+        "Mistral3ForConditionalGeneration",
+        "mistral3",
+        &[
+            ("vision_tower.transformer.layers.0.attention.q_proj.weight", &[128, 128]),
+            ("vision_tower.transformer.layers.0.attention.o_proj.weight", &[128, 128]),
+        ],
+    );
+    assert!(listed(&plan(ROWS, &shapes)).contains(r"re:.*vision_tower\..*"));
+    let one =
+        "format: compressed-tensors\nserving: warn\nscheme: FP8_DYNAMIC\ntargets: [Linear, 're:.*attention.q_proj']\n";
+    assert!(!listed(&plan(one, &shapes)).contains(r"re:.*vision_tower\..*"));
+}
+
+#[test]
+fn formats_that_a_class_cannot_load_are_refused_or_told() {
+    let mistral3 = class("Mistral3ForConditionalGeneration", "mistral3", &[]);
+    let refused = error(BLOCKS, &mistral3);
+    assert!(refused.message.starts_with("vLLM 0.33 cannot load this for `Mistral3"), "{}", refused.message);
+    assert!(refused.help[0].contains("compressed-tensors"));
+    plan(&BLOCKS.replace("format: fp8", "format: compressed-tensors"), &mistral3);
+    plan(ROWS, &mistral3);
+    let llama = plan(BLOCKS, &class("LlamaForCausalLM", "llama", &[]));
+    assert!(
+        says(&llama, "SGLang 0.5.23 cannot load this")
+            && llama.warnings.iter().all(|said| said.level == Level::Warning)
+    );
+    let dir = mistral3.write_single();
+    let request = Request { model: "m".to_owned(), schema: None, granularity: Some(DraftGranularity::Block) };
+    let drafted = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();
+    assert!(drafted.contains("format: compressed-tensors # vLLM 0.33 loads no blocks"), "{drafted}");
+}
+
+#[test]
+fn a_layer_that_no_list_reaches_cannot_stay() {
+    let shapes = class("MiniCPM3ForCausalLM", "minicpm3", &[("model.layers.0.self_attn.q_a_proj.weight", &[128, 256])]);
+    plan(ROWS, &shapes);
+    let kept = "format: compressed-tensors\nrules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*q_a_proj']}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n";
+    let refused = error(kept, &shapes);
+    assert!(
+        refused.message.contains("no list tells vLLM so: `model.layers.0.self_attn.q_a_proj`"),
+        "{}",
+        refused.message
+    );
+}
+
+#[test]
+fn experts_stacked_under_other_names_are_no_convolutions() {
+    let shapes = class(
+        "GraniteMoeForCausalLM",
+        "granitemoe",
+        &[
+            ("model.layers.0.block_sparse_moe.input_linear.weight", &[4, 256, 128]),
+            ("model.layers.0.block_sparse_moe.output_linear.weight", &[4, 128, 128]),
+        ],
+    );
+    let refused = error("format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n", &shapes);
+    assert!(refused.message.contains("input_linear"), "{}", refused.message);
+}
