@@ -68,11 +68,11 @@ def built(config):
 
 
 def first_line(error):
-    """What went wrong, on one line: of a validation error, the first thing that it holds against its input."""
-    lines = f"{type(error).__name__}: {error}".strip().splitlines()
-    if "validation error" in lines[0] and len(lines) > 1:
-        lines[0] = f"{type(error).__name__}: " + lines[-2 if len(lines) > 2 else -1].strip().partition(" [type=")[0]
-    return lines[0][:300]
+    """What went wrong, on one line: of a validation error, what it holds against its input."""
+    text = str(error)
+    if "validation error" in text and "\n" in text:
+        text = text.partition("\n")[2].partition(" [type=")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())}"[:300].strip()
 
 
 def where(error):

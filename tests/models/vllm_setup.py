@@ -1,6 +1,7 @@
 """vLLM on a machine without a GPU: its model classes and weight loaders, no kernel, and every question to a quantization recorded.
 
 To be imported before anything else of vLLM."""
+import importlib
 import logging
 import os
 import sys
@@ -30,7 +31,7 @@ ask = base_config.resolve_quant_method
 
 
 class Quantized:
-    """Stands for any method of a quantization: it says only that the layer would be quantized."""
+    """Stands for any method of a quantization, which would say only that a layer is quantized, and for what only runs on a GPU."""
 
     def __init__(self, *arguments, **named):
         pass
@@ -152,3 +153,23 @@ try:
         triton.set_allocator = lambda *a: None
 except Exception:
     pass
+
+
+def entries_of_cuda():
+    """Families that are implemented once for each platform: what a GPU of NVIDIA runs, in place of the CPU's."""
+    for family in ("deepseek_v32", "deepseek_v4"):
+        entry = importlib.import_module(f"vllm.models.{family}")
+        for part in ("model", "mtp"):
+            module = importlib.import_module(f"vllm.models.{family}.nvidia.{part}")
+            for name in entry.__all__:
+                if hasattr(module, name):
+                    setattr(entry, name, getattr(module, name))
+        if hasattr(entry, "GlmMoeDsaForCausalLM"):
+            entry.GlmMoeDsaForCausalLM = entry.DeepseekV32ForCausalLM
+    # How the device wants its scales.
+    importlib.import_module("vllm.models.deepseek_v4.nvidia.flashmla").compute_fp8_einsum_recipe = lambda: (None, False)
+
+
+# Streams are made on building and used on serving.
+torch.cuda.Stream = torch.cuda.Event = Quantized
+entries_of_cuda()
