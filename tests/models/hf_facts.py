@@ -23,7 +23,7 @@ from transformers.core_model_loading import Transpose, WeightConverter, revert_w
 import tiny
 from forks import serve
 from forms import grouped
-from overrides import HUB_KEYS, HUB_NAMES, OVERRIDES, VARIANTS
+from overrides import FLAT, HUB_KEYS, HUB_NAMES, OVERRIDES, VARIANTS
 
 torch.set_num_threads(1)
 MAX_PARAMS = 400_000_000
@@ -131,10 +131,10 @@ TOWER = (r"^((?:.+\.)?(?:vision_tower|vision_model|image_encoder))\.((?:embeddin
 def hub_names(model, kind, disk):
     """The names of the published files where transformers 5 reads those and writes others.
 
-    SigLIP and CLIP towers have a `vision_model` in theirs.
+    The towers of SigLIP and CLIP have a `vision_model` in theirs.
     """
     rules = list(HUB_NAMES.get(kind, ()))
-    if any(type(module).__name__ in ("SiglipVisionModel", "CLIPVisionModel") for module in model.modules()):
+    if any(type(module).__name__ in ("SiglipVisionModel", "Siglip2VisionModel", "CLIPVisionModel") for module in model.modules()):
         rules.append(TOWER)
     out = {}
     for name, entry in disk.items():
@@ -164,6 +164,8 @@ def saved_config(model, kind, folder):
     with open(path) as file:
         raw = json.load(file)
     raw = tiny.merge(raw, HUB_KEYS.get(kind, {}))
+    if kind in FLAT:
+        raw = {**raw["text_config"], **raw}
     with open(path, "w") as file:
         json.dump(raw, file, indent=2)
     return raw

@@ -9,12 +9,15 @@ import types
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.update(HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS="", VLLM_NO_USAGE_STATS="1")
+import absent  # noqa: F401
 import torch
 import vllm.platforms as platforms
+import vllm.utils.flashinfer as flashinfer
 from vllm.platforms.cpu import CpuPlatform
 
 logging.disable(logging.WARNING)
 platforms._current_platform = CpuPlatform()
+flashinfer.has_flashinfer = lambda: False
 torch.set_num_threads(1)
 LIBRARY = torch.library.Library("_C", "FRAGMENT")
 for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "gelu_new", "gelu_fast", "gelu_quick", "mul_and_silu", "fatrelu_and_mul", "swigluoai_and_mul"):
@@ -68,6 +71,7 @@ import vllm.model_executor.layers.quantization.compressed_tensors.compressed_ten
 import vllm.model_executor.layers.quantization.fp8 as fp8
 import vllm.model_executor.layers.quantization.online.base as online
 import vllm.model_executor.models.registry as registry
+from vllm.triton_utils import triton
 
 registry._run_in_subprocess = lambda call: call()
 registry._LazyRegisteredModel.inspect_model_cls = lambda self: registry._ModelInfo.from_model_cls(self.load_model_cls())
@@ -116,10 +120,6 @@ tensors.CompressedTensorsConfig._get_scheme_from_parts = lambda self, **k: types
 tensors.CompressedTensorsConfig._check_scheme_supported = staticmethod(lambda *a, **k: True)
 tensors.CompressedTensorsLinearMethod = Quantized
 
-# A tensor is a number in what follows, and float32 holds each of them exactly.
-for config in (fp8.Fp8Config, tensors.CompressedTensorsConfig, online.OnlineQuantizationConfig):
-    config.get_supported_act_dtypes = classmethod(lambda cls: [torch.bfloat16, torch.float16, torch.float32])
-
 
 def noting(function, key):
     """The function, with the name that it is asked for put down."""
@@ -146,13 +146,8 @@ def moe_method(quant_config, layer, layer_name):
 fp8.is_layer_skipped = noting(fp8.is_layer_skipped, "prefix")
 tensors.should_ignore_layer = noting(tensors.should_ignore_layer, "layer_name")
 tensors_moe.CompressedTensorsMoEMethod.get_moe_method = staticmethod(moe_method)
-try:
-    import triton
-
-    if not hasattr(triton, "set_allocator"):
-        triton.set_allocator = lambda *a: None
-except Exception:
-    pass
+if not hasattr(triton, "set_allocator"):
+    triton.set_allocator = lambda *a: None
 
 
 def entries_of_cuda():
