@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs the pinned reference tools (requirements.txt) into a virtual environment in the user's cache, once for each
-# content of the lock, and prints the path of its Python on stdout. Needs python3 with pip, nothing else.
+# Installs the pinned reference tools (requirements.txt, or the lock named as argument) into a virtual environment in the
+# user's cache, once for each content of the lock, and prints the path of its Python on stdout. Needs python3 with pip,
+# nothing else.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+lock=$(realpath "${1:-$here/requirements.txt}")
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qwen-fp8
 uv_version=0.13.9
 python_version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-key=$(sha256sum "$here/requirements.txt" | cut -c1-12)
+key=$(sha256sum "$lock" | cut -c1-12)
 venv=$cache/reference-py$python_version-$key
 
 # Two runs at once must not write into one environment.
@@ -29,7 +31,7 @@ if [ ! -e "$venv/complete" ]; then
     rm -rf "$venv"
     export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
     "$uv/bin/uv" venv --quiet --python "$(command -v python3)" "$venv" >&2
-    "$uv/bin/uv" pip sync --quiet --python "$venv/bin/python" "$here/requirements.txt" >&2
+    "$uv/bin/uv" pip sync --quiet --python "$venv/bin/python" "$lock" >&2
     touch "$venv/complete"
     echo "interop: installed in $((SECONDS - started)) s" >&2
 fi

@@ -23,7 +23,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FACTS = os.path.join(HERE, "facts")
 TRANSFORMERS = "5.24.0"
 LISTS = ("tensors", "layers")
-BATCH = 40
 
 
 class Worker:
@@ -63,12 +62,13 @@ def facts_of(kind, cls, transformers, vllm, folder, limit):
     facts = {"model_type": kind.partition("@")[0], "variant": kind.partition("@")[2] or None, "architecture": model.get("architecture", cls)}
     facts["versions"] = {"transformers": TRANSFORMERS, "vllm": VLLM}
     if "error" in model:
-        facts["error"] = model["error"].splitlines()[0]
+        facts["error"] = model["error"].splitlines()[0].replace(folder, "MODEL")
         return written(drop_none(facts), LISTS)
     facts.update({"tied": model["tied"], "parameters": model["parameters"], "tensors": model["tensors"]})
     if vllm is not None:
         facts["vllm"] = vllm.ask(op="facts", folder=folder, limit=limit)
-    return written(drop_none(facts), LISTS)
+    # Errors name the folder of this run.
+    return written(drop_none(facts), LISTS).replace(folder, "MODEL")
 
 
 def drop_none(facts):

@@ -23,7 +23,7 @@ from transformers.core_model_loading import Transpose, WeightConverter, revert_w
 import tiny
 from forks import serve
 from forms import grouped
-from overrides import HUB_KEYS, OVERRIDES, VARIANTS
+from overrides import FLAT, HUB_KEYS, HUB_NAMES, OVERRIDES, VARIANTS
 
 torch.set_num_threads(1)
 MAX_PARAMS = 400_000_000
@@ -125,14 +125,23 @@ def values_of(tensor):
     return tensor.unique().tolist()
 
 
-TOWER = re.compile(r"^((?:.+\.)?(?:vision_tower|vision_model|image_encoder))\.((?:embeddings|encoder|post_layernorm|pre_layrnorm|head)\..*)$")
+TOWER = (r"^((?:.+\.)?(?:vision_tower|vision_model|image_encoder))\.((?:embeddings|encoder|post_layernorm|pre_layrnorm|head)\..*)$", r"\1.vision_model.\2")
 
 
-def hub_names(model, disk):
-    """SigLIP and CLIP towers have a `vision_model` in their names on the hub, which transformers 5 reads and no longer writes."""
-    if not any(type(module).__name__ in ("SiglipVisionModel", "CLIPVisionModel") for module in model.modules()):
-        return disk
-    return {TOWER.sub(r"\1.vision_model.\2", name): entry for name, entry in disk.items()}
+def hub_names(model, kind, disk):
+    """The names of the published files where transformers 5 reads those and writes others.
+
+    The towers of SigLIP and CLIP have a `vision_model` in theirs.
+    """
+    rules = list(HUB_NAMES.get(kind, ()))
+    if any(type(module).__name__ in ("SiglipVisionModel", "Siglip2VisionModel", "CLIPVisionModel") for module in model.modules()):
+        rules.append(TOWER)
+    out = {}
+    for name, entry in disk.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        out[name] = entry
+    return out
 
 
 def hub_layout(model, disk):
@@ -155,6 +164,8 @@ def saved_config(model, kind, folder):
     with open(path) as file:
         raw = json.load(file)
     raw = tiny.merge(raw, HUB_KEYS.get(kind, {}))
+    if kind in FLAT:
+        raw = {**raw["text_config"], **raw}
     with open(path, "w") as file:
         json.dump(raw, file, indent=2)
     return raw
@@ -208,7 +219,7 @@ def facts(job):
     if total > MAX_PARAMS:
         worst = sorted(((p.numel(), n, list(p.shape)) for n, p in model.named_parameters()), reverse=True)[:4]
         return {"error": f"too big: {total / 1e6:.0f} M parameters {worst}"}
-    disk = hub_layout(model, hub_names(model, on_disk(model)))
+    disk = hub_layout(model, hub_names(model, kind, on_disk(model)))
     raw = saved_config(model, kind, folder)
     tensors = []
     for line in grouped(starred(lines(model, disk))):

@@ -1,4 +1,5 @@
 """Models of vLLM on the CPU, built from config.json alone: what their layers ask, and which tensor on disk goes where."""
+import json
 import math
 import os
 import traceback
@@ -28,12 +29,14 @@ MARK = -7.0e37
 def configured(folder, quantization=None, online=None, draft=None):
     """vLLM's configuration of a folder that has a config.json and nothing else; with `draft`, as of a draft model."""
     more = {"quantization": online} if online else {}
+    if model_alone(folder):
+        more["runner"] = "pooling"
     if draft:
         more["runner"] = "draft"
         more["hf_overrides"] = lambda config: draft(quantized_config(config, quantization))
     elif quantization:
         more["hf_overrides"] = {"quantization_config": quantization}
-    model = ModelConfig(model=folder, tokenizer=folder, skip_tokenizer_init=True, dtype="float32", max_model_len=128, enforce_eager=True, trust_remote_code=False, **more)
+    model = ModelConfig(model=folder, tokenizer=folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=128, enforce_eager=True, trust_remote_code=False, **more)
     common = {"model_config": model, "device_config": DeviceConfig("cpu"), "load_config": LoadConfig(), "compilation_config": CompilationConfig(mode=0)}
     try:
         return VllmConfig(**common)
@@ -41,6 +44,12 @@ def configured(folder, quantization=None, online=None, draft=None):
         if "prefix-caching" not in str(error):
             raise
         return VllmConfig(**common, cache_config=CacheConfig(enable_prefix_caching=True))
+
+
+def model_alone(folder):
+    """A bare model, which only embeds."""
+    with open(os.path.join(folder, "config.json")) as file:
+        return (json.load(file).get("architectures") or [""])[0].endswith("Model")
 
 
 def quantized_config(config, quantization):
@@ -62,17 +71,17 @@ def built(config):
     setup.ASKED.clear()
     with set_current_vllm_config(config):
         started(config)
-        with set_default_torch_dtype(torch.float32), torch.device("cpu"):
+        with set_default_torch_dtype(torch.bfloat16), torch.device("cpu"):
             model = initialize_model(vllm_config=config)
     return model, {id(entry["layer"]): entry for entry in setup.ASKED}
 
 
 def first_line(error):
-    """What went wrong, on one line: of a validation error, the first thing that it holds against its input."""
-    lines = f"{type(error).__name__}: {error}".strip().splitlines()
-    if "validation error" in lines[0] and len(lines) > 1:
-        lines[0] = f"{type(error).__name__}: " + lines[-2 if len(lines) > 2 else -1].strip().partition(" [type=")[0]
-    return lines[0][:300]
+    """What went wrong, on one line: of a validation error, what it holds against its input."""
+    text = str(error)
+    if "validation error" in text and "\n" in text:
+        text = text.partition("\n")[2].partition(" [type=")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())}"[:300].strip()
 
 
 def where(error):
@@ -114,7 +123,7 @@ def loaded(model, disk):
 
     def tensors():
         for number, name in enumerate(names):
-            yield name, torch.full(disk[name], code(number))
+            yield name, torch.full(disk[name], code(number), dtype=torch.bfloat16)
 
     model.load_weights(tensors())
     found, never = {}, []

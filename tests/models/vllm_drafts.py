@@ -105,7 +105,7 @@ def drafts_of(folder):
             return {**out, "error": first_line(error), "where": where(error)}
     model = builds["fp8"][0]
     out["packed"] = dict(getattr(model, "packed_modules_mapping", None) or {})
-    found, tensors = None, draft_tensors(out["class"], raw, disk)
+    found, tensors = None, draft_tensors(out["class"], raw, disk) if out["class"] in NEXT_LAYER | OWN_STACK else {}
     if tensors:
         try:
             found, never = loaded(model, {**tensors, **{name: disk[name] for name in ("lm_head.weight", "model.embed_tokens.weight", "model.language_model.embed_tokens.weight") if name in disk}})

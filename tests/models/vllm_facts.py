@@ -135,7 +135,7 @@ def facts(job):
         config = configured(folder, FP8)
         cls, _ = get_model_architecture(config.model_config)
         out["class"] = cls.__name__
-        out["file"] = cls.__module__.rpartition(".")[2]
+        out["module"] = cls.__module__.removeprefix("vllm.").removeprefix("model_executor.models.")
         model, answers = built(config)
     except BaseException as error:
         traceback.print_exc()

@@ -1,6 +1,7 @@
 """vLLM on a machine without a GPU: its model classes and weight loaders, no kernel, and every question to a quantization recorded.
 
 To be imported before anything else of vLLM."""
+import importlib
 import logging
 import os
 import sys
@@ -8,12 +9,15 @@ import types
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.update(HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS="", VLLM_NO_USAGE_STATS="1")
+import absent  # noqa: F401
 import torch
 import vllm.platforms as platforms
+import vllm.utils.flashinfer as flashinfer
 from vllm.platforms.cpu import CpuPlatform
 
 logging.disable(logging.WARNING)
 platforms._current_platform = CpuPlatform()
+flashinfer.has_flashinfer = lambda: False
 torch.set_num_threads(1)
 LIBRARY = torch.library.Library("_C", "FRAGMENT")
 for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "gelu_new", "gelu_fast", "gelu_quick", "mul_and_silu", "fatrelu_and_mul", "swigluoai_and_mul"):
@@ -30,7 +34,7 @@ ask = base_config.resolve_quant_method
 
 
 class Quantized:
-    """Stands for any method of a quantization: it says only that the layer would be quantized."""
+    """Stands for any method of a quantization, which would say only that a layer is quantized, and for what only runs on a GPU."""
 
     def __init__(self, *arguments, **named):
         pass
@@ -67,6 +71,7 @@ import vllm.model_executor.layers.quantization.compressed_tensors.compressed_ten
 import vllm.model_executor.layers.quantization.fp8 as fp8
 import vllm.model_executor.layers.quantization.online.base as online
 import vllm.model_executor.models.registry as registry
+from vllm.triton_utils import triton
 
 registry._run_in_subprocess = lambda call: call()
 registry._LazyRegisteredModel.inspect_model_cls = lambda self: registry._ModelInfo.from_model_cls(self.load_model_cls())
@@ -115,10 +120,6 @@ tensors.CompressedTensorsConfig._get_scheme_from_parts = lambda self, **k: types
 tensors.CompressedTensorsConfig._check_scheme_supported = staticmethod(lambda *a, **k: True)
 tensors.CompressedTensorsLinearMethod = Quantized
 
-# A tensor is a number in what follows, and float32 holds each of them exactly.
-for config in (fp8.Fp8Config, tensors.CompressedTensorsConfig, online.OnlineQuantizationConfig):
-    config.get_supported_act_dtypes = classmethod(lambda cls: [torch.bfloat16, torch.float16, torch.float32])
-
 
 def noting(function, key):
     """The function, with the name that it is asked for put down."""
@@ -145,10 +146,25 @@ def moe_method(quant_config, layer, layer_name):
 fp8.is_layer_skipped = noting(fp8.is_layer_skipped, "prefix")
 tensors.should_ignore_layer = noting(tensors.should_ignore_layer, "layer_name")
 tensors_moe.CompressedTensorsMoEMethod.get_moe_method = staticmethod(moe_method)
-try:
-    import triton
+if not hasattr(triton, "set_allocator"):
+    triton.set_allocator = lambda *a: None
 
-    if not hasattr(triton, "set_allocator"):
-        triton.set_allocator = lambda *a: None
-except Exception:
-    pass
+
+def entries_of_cuda():
+    """Families that are implemented once for each platform: what a GPU of NVIDIA runs, in place of the CPU's."""
+    for family in ("deepseek_v32", "deepseek_v4"):
+        entry = importlib.import_module(f"vllm.models.{family}")
+        for part in ("model", "mtp"):
+            module = importlib.import_module(f"vllm.models.{family}.nvidia.{part}")
+            for name in entry.__all__:
+                if hasattr(module, name):
+                    setattr(entry, name, getattr(module, name))
+        if hasattr(entry, "GlmMoeDsaForCausalLM"):
+            entry.GlmMoeDsaForCausalLM = entry.DeepseekV32ForCausalLM
+    # How the device wants its scales.
+    importlib.import_module("vllm.models.deepseek_v4.nvidia.flashmla").compute_fp8_einsum_recipe = lambda: (None, False)
+
+
+# Streams are made on building and used on serving.
+torch.cuda.Stream = torch.cuda.Event = Quantized
+entries_of_cuda()

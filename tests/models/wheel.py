@@ -11,7 +11,7 @@ VERSION = "0.33.0"
 def cache():
     """Where the unpacked files are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "qwen-fp8-models", f"vllm-{VERSION}")
+    return os.path.join(base, "qwen-fp8", f"vllm-{VERSION}")
 
 
 def unpacked():
