@@ -31,6 +31,7 @@ mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
@@ -50,7 +51,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &Screen::plain(json)),
     };
-    let screen = Screen::new(&cli.global, json);
+    let screen = Arc::new(Screen::new(&cli.global, json));
+    if !matches!(cli.command, Command::Apply(_)) {
+        // Without a handler the system ends the command, which is as good but for the last word.
+        let _ = interrupt::end_in_order(&screen);
+    }
     let done = match &cli.command {
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),

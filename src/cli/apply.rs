@@ -66,7 +66,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         screen.say(timings::render(&report).trim_end());
     }
     if let Some(lines) = next_steps::lines(&plan, &output, options.manifest) {
-        screen.say(&lines);
+        screen.say_unbroken(&lines);
     }
     if !args.json {
         return Ok(());
