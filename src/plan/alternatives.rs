@@ -63,7 +63,7 @@ impl<'a> Alternation<'a> {
         let words: Vec<&str> = words.split('|').collect();
         let is_word =
             |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        (words.len() > 1 && words.iter().all(|word| is_word(&word))).then_some(Self { before, words, after })
+        (words.len() > 1 && words.iter().all(is_word)).then_some(Self { before, words, after })
     }
 
     /// Reports whether the regex with this word alone in its group matches a name; `None` where it gives up.
