@@ -32,6 +32,7 @@ mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
@@ -52,7 +53,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &Screen::plain(json)),
     };
-    let screen = Screen::new(&cli.global, json);
+    let screen = Arc::new(Screen::new(&cli.global, json));
+    if !matches!(cli.command, Command::Apply(_)) {
+        // Without a handler the system ends the command, which is as good but for the last word.
+        let _ = interrupt::end_in_order(&screen);
+    }
     if let Some(folder) = &cli.global.models
         && let Err(failure) = source::add_models(folder)
     {

@@ -2,6 +2,7 @@
 //!
 //! Only headers are read to make one, and everything about the output is known when it is made.
 
+mod alternatives;
 mod build;
 pub mod explain;
 mod fixes;

@@ -38,7 +38,7 @@ mod wording;
 
 pub use error::RecipeError;
 pub use front::recipe_schema;
-pub use nearest::nearest;
+pub use nearest::{near_words, nearest, nearest_names};
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
@@ -121,9 +121,8 @@ impl Recipe {
 
 /// The error of a text; Python code in it is said to be that, with the recipe that it comes down to.
 fn refused(text: RecipeText, mut diagnostics: Vec<Diagnostic>) -> RecipeError {
-    if let Some((at, recipe)) = python::as_recipe(&text.text, text.is_toml()) {
-        let python = Diagnostic::error("the recipe is Python code, which this tool does not run").at(at);
-        diagnostics = vec![python.help(format!("as a recipe, that is:\n{recipe}"))];
+    if let Some(python) = python::diagnostic(&text.text, text.is_toml()) {
+        diagnostics = vec![python];
     }
     RecipeError::new(text, diagnostics)
 }

@@ -407,3 +407,19 @@ fn verify_holds_an_output_against_its_manifest() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(said.contains("`model-00001-of-00004.safetensors`, `model.language_model."), "{said}");
 }
+
+#[test]
+fn fail_if_says_where_it_measured_nothing() {
+    let folder = Folder::new("scheme: PASSTHROUGH\ntargets: Linear\n");
+    let out = folder.path("out");
+    assert!(run(&["apply", "-q", &folder.path("recipe.yaml"), "-m", FIXTURE, "-o", &out]).status.success());
+    let verify = |more: &[&str]| {
+        String::from_utf8(run(&[&["verify", &out, "--source", FIXTURE], more].concat()).stdout).unwrap()
+    };
+    let said = verify(&["--fail-if", "sqnr<30dB"]);
+    assert!(said.ends_with("`--fail-if` was held against no tensor: none was quantized from the source, so that there is no error to measure\n"), "{said}");
+    assert!(!verify(&[]).contains("--fail-if"));
+    let json = |more: &[&str]| serde_json::from_str::<Value>(&verify(&[&["--json"], more].concat())).unwrap();
+    assert_eq!(json(&["--fail-if", "sqnr<30dB"])["fail_if_tensors"], 0);
+    assert_eq!(json(&[]).get("fail_if_tensors"), None);
+}

@@ -10,3 +10,4 @@ pub(crate) mod rust_imports;
 pub(crate) mod rust_source;
 pub(crate) mod scene;
 pub(crate) mod shapes;
+pub(crate) mod terminal;

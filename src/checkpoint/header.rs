@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::source::{SourceError, SourceFile};
-use crate::text::{exact, human, sentence, shown};
+use crate::text::{apart, exact, sentence, shown};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -49,7 +49,7 @@ pub enum HeaderError {
     NotSafetensors { what: Impostor },
     #[error("the file has {}: too short for a safetensors header", exact(*size))]
     TooShort { size: u64 },
-    #[error("the header is too large: {}, the limit is {}", human(*length), human(MAX_HEADER))]
+    #[error("the header is too large: {}, the limit is {}", apart(*length, MAX_HEADER)[0], apart(*length, MAX_HEADER)[1])]
     TooLarge { length: u64 },
     #[error("the file is truncated: its header has {}, the file only {}", exact(*length), exact(*size))]
     PastEnd { length: u64, size: u64 },

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde::Serialize;
 
 use crate::header::MAX_HEADER;
-use crate::text::{human, shown};
+use crate::text::{apart, shown};
 
 /// The file name of a checkpoint with a single shard.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -59,8 +59,8 @@ pub enum LayoutError {
     #[error(
         "{}: {tensors} tensors make a header of {}, more than the {} that readers accept",
         shown(file),
-        human(*bytes),
-        human(MAX_HEADER)
+        apart(*bytes, MAX_HEADER)[0],
+        apart(*bytes, MAX_HEADER)[1]
     )]
     HeaderTooLarge { file: String, tensors: usize, bytes: u64 },
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::hub::{HubEnvironment, parse_id};
-use crate::model_meant::{id_of_address, meant};
+use crate::model_meant::{id_of_address, is_of_modelscope, meant, respelt};
 use crate::source::SourceFile;
 use crate::text::{shown, shown_path};
 
@@ -62,15 +62,25 @@ impl ModelError {
                 (None, Some(meant)) => vec![did_you_mean(meant)],
                 (None, None) => vec!["a model is the directory that holds `config.json`".to_owned()],
             },
-            Self::Address { id, is_cached, .. } => {
-                let mut help = vec![did_you_mean(id)];
-                help.extend((!is_cached).then(|| download(id)));
-                help
+            Self::Address { id, is_cached: true, .. } => vec![did_you_mean(id)],
+            Self::Address { address, id, .. } if is_of_modelscope(address) => {
+                let command = format!("modelscope download --model {id} --local_dir DIR");
+                vec![
+                    format!("download it with {}, and give `DIR` as the model", shown(&command)),
+                    format!("the hub most often has it too: {}", download(id)),
+                ]
             }
+            Self::Address { id, .. } => vec![did_you_mean(id), download(id)],
             Self::NotCached { id, meant, .. } => {
-                let mut help: Vec<_> = meant.iter().map(|meant| did_you_mean(meant)).collect();
-                help.push(download(id));
-                help
+                let right = respelt(id);
+                let id = right.as_ref().unwrap_or(id);
+                match meant {
+                    None => vec![download(id)],
+                    Some(meant) if meant == id => vec![did_you_mean(meant), download(id)],
+                    // The hub takes ids in any case.
+                    Some(meant) if meant.eq_ignore_ascii_case(id) => vec![did_you_mean(meant)],
+                    Some(meant) => vec![did_you_mean(meant), format!("if {} is right, {}", shown(id), download(id))],
+                }
             }
             Self::NoRevision { id, revision, cached } => {
                 let download = format!("hf download {id} --revision {revision}");
@@ -109,10 +119,17 @@ pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, Mode
         let is_cached = resolve(&id, environment).is_ok();
         return Err(ModelError::Address { address: text.to_owned(), id, is_cached });
     }
-    let Some((id, revision)) = parse_id(text) else {
-        return Err(ModelError::MissingPath { path, meant: meant(text, environment) });
-    };
     let cache = environment.hub_cache();
+    let Some((id, revision)) = parse_id(text).filter(|_| respelt(text).is_none()) else {
+        let meant = meant(text, environment);
+        // Of an id in another spelling that is near to nothing, the download is worth a line.
+        return Err(match respelt(text) {
+            Some(right) if meant.as_ref() == Some(&right) && resolve(&right, environment).is_err() => {
+                ModelError::NotCached { id: text.to_owned(), cache, meant }
+            }
+            _ => ModelError::MissingPath { path, meant },
+        });
+    };
     let repository = cache.as_ref().map(|cache| cache.join(format!("models--{}", id.replace('/', "--"))));
     match repository {
         Some(repository) if repository.is_dir() => find_snapshot(&repository, id, revision),

@@ -16,6 +16,8 @@ pub(crate) fn meant(text: &str, environment: &HubEnvironment) -> Option<String> 
     if let Some(id) = id_of_address(text).or_else(|| id_of_folder(text)) {
         return Some(id);
     }
+    let spelt_right = respelt(text);
+    let text = spelt_right.as_deref().unwrap_or(text);
     let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
     let with_revision = |id: String| revision.map_or_else(|| id.clone(), |revision| format!("{id}@{revision}"));
     let cached = if parse_id(text).is_some() { cached_ids(environment) } else { Vec::new() };
@@ -25,6 +27,28 @@ pub(crate) fn meant(text: &str, environment: &HubEnvironment) -> Option<String> 
     directory(Path::new(text), environment.home.as_deref())
         .map(|path| path.to_string_lossy().into_owned())
         .or_else(|| nearest_id(id, cached).map(with_revision))
+        .or_else(|| spelt_right.clone())
+}
+
+/// `text` as a model id, where it is one in a spelling of git, of another command or of a directory: `org/name.git`,
+/// `git@hf.co:org/name`, `org/name --revision REVISION`, `org/name:REVISION`, `org/name/`, `models--org--name`.
+pub(crate) fn respelt(text: &str) -> Option<String> {
+    if let Some(id) = id_of_folder(text) {
+        return Some(id);
+    }
+    let by_git = text.strip_prefix("git@").and_then(|text| id_of_address(&text.replacen(':', "/", 1)));
+    if by_git.is_some() {
+        return by_git;
+    }
+    let parts = text.split_once(" --revision").or_else(|| text.split_once(':'));
+    let (id, revision) =
+        parts.map_or((text, ""), |(id, revision)| (id.trim_end(), revision.trim_start_matches(['=', ' '])));
+    let id = id.trim_end_matches('/');
+    let id = id.strip_suffix(".git").unwrap_or(id);
+    let whole = if matches!(revision, "" | "main") { id.to_owned() } else { format!("{id}@{revision}") };
+    // A directory may have any name, with a slash or without: only what has an organization can be nothing else.
+    let is_id = id.contains('/') && !id.contains('@') && parse_id(&whole).is_some();
+    (is_id && whole != text).then_some(whole)
 }
 
 /// The directory that a path was meant to be: that of the file it names, the home directory for `~`, a like one.
@@ -41,9 +65,23 @@ fn directory(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
+/// Reports whether an address is one of ModelScope, whose ids are most often those of the hub.
+pub(crate) fn is_of_modelscope(address: &str) -> bool {
+    address.contains("modelscope.")
+}
+
 /// `https://huggingface.co/org/name/tree/REVISION` as `org/name@REVISION`; `None` for what is no address of a model.
 pub(crate) fn id_of_address(text: &str) -> Option<String> {
-    const HOSTS: [&str; 4] = ["huggingface.co/", "www.huggingface.co/", "hf.co/", "hf-mirror.com/"];
+    const HOSTS: [&str; 8] = [
+        "huggingface.co/",
+        "www.huggingface.co/",
+        "hf.co/",
+        "hf-mirror.com/",
+        "modelscope.cn/models/",
+        "www.modelscope.cn/models/",
+        "modelscope.ai/models/",
+        "www.modelscope.ai/models/",
+    ];
     let host = |text: &str| HOSTS.iter().find_map(|host| text.strip_prefix(host).map(str::to_owned));
     let path = match text.split_once("://") {
         Some(("hf", path)) => path.to_owned(),
@@ -54,7 +92,8 @@ pub(crate) fn id_of_address(text: &str) -> Option<String> {
     let path = path.split(['?', '#']).next()?;
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     let org = parts.next()?;
-    let id = parts.next().map_or_else(|| org.to_owned(), |name| format!("{org}/{name}"));
+    let name = parts.next().map(|name| name.strip_suffix(".git").unwrap_or(name));
+    let id = name.map_or_else(|| org.to_owned(), |name| format!("{org}/{name}"));
     let revision = match (parts.next(), parts.next()) {
         (Some("tree" | "blob" | "resolve" | "raw" | "commit"), Some(revision)) if revision != "main" => {
             format!("@{revision}")
@@ -109,6 +148,10 @@ mod tests {
             ("huggingface.co/a/b", Some("a/b")),
             ("hf.co/a/b#files", Some("a/b")),
             ("hf://a/b", Some("a/b")),
+            ("https://huggingface.co/a/b.git", Some("a/b")),
+            ("https://modelscope.cn/models/a/b/summary", Some("a/b")),
+            ("www.modelscope.cn/models/a/b", Some("a/b")),
+            ("https://modelscope.cn/datasets/a/b", None),
             ("https://huggingface.co/datasets/a/b", None),
             ("https://huggingface.co/", None),
             ("https://example.com/a/b", None),
@@ -116,6 +159,31 @@ mod tests {
             ("a/b", None),
         ] {
             assert_eq!(id_of_address(address).as_deref(), id, "{address}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_of_ids_are_read() {
+        for (text, id) in [
+            ("a/b/", Some("a/b")),
+            ("a/b.git", Some("a/b")),
+            ("git@hf.co:a/b", Some("a/b")),
+            ("git@huggingface.co:a/b.git", Some("a/b")),
+            ("a/b --revision v1", Some("a/b@v1")),
+            ("a/b --revision=v1", Some("a/b@v1")),
+            ("a/b:v1", Some("a/b@v1")),
+            ("a/b:main", Some("a/b")),
+            ("models--a--b", Some("a/b")),
+            ("a/b", None),
+            ("a/b@v1", None),
+            ("models/", None),
+            ("a/b/c/", None),
+            ("/a/b/", None),
+            ("./a/", None),
+            ("git@elsewhere.com:a/b", None),
+            ("", None),
+        ] {
+            assert_eq!(respelt(text).as_deref(), id, "{text}");
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         screen.say(timings::render(&report).trim_end());
     }
     if let Some(lines) = next_steps::lines(&plan, &output, options.manifest) {
-        screen.say(&lines);
+        screen.say_unbroken(&lines);
     }
     if !args.json {
         return Ok(());
@@ -142,7 +142,7 @@ fn simd(name: Option<&str>) -> Result<Simd, CommandError> {
             CommandError::Run(format!("this machine has no `{name}`; it has {names}"))
         } else {
             let all = Simd::NAMES.join(", ");
-            CommandError::Run(format!("no instruction set is called {}: there are {all}", shown(name)))
+            CommandError::Usage(format!("no instruction set is called {}: there are {all}", shown(name)))
                 .with_help(&[format!("this machine has {names}; without `--simd` the best of them is taken")])
         }
     })

@@ -356,7 +356,7 @@ pub(super) struct LintArgs {
     #[command(flatten)]
     pub(super) format: FormatArgs,
 
-    /// List the rules instead, as a table in Markdown
+    /// List the rules instead; in a file or a pipe the table is in Markdown
     #[arg(long, conflicts_with_all = ["model", "format", "json"])]
     pub(super) rules: bool,
 }

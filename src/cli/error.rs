@@ -18,6 +18,8 @@ pub(super) enum CommandError {
     Reported,
     /// The verdict of a proof, which has been reported already, is none of success; the exit code tells it.
     Unproven(u8),
+    /// A word of the command line means nothing.
+    Usage(String),
     /// The run failed: files, memory, the machine.
     Run(String),
     /// A signal such as Ctrl-C ended the run; the exit code names the signal.
@@ -78,7 +80,7 @@ impl CommandError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Reported => 1,
-            Self::Run(_) => 2,
+            Self::Run(_) | Self::Usage(_) => 2,
             Self::Interrupted(_, code) | Self::Unproven(code) => *code,
             Self::Detailed(bare, _) => bare.exit_code(),
         }

@@ -26,8 +26,13 @@ pub(super) fn explain(args: &ExplainArgs, screen: &Screen) -> Result<(), Command
     let plan = super::source::plan(&args.source, screen)?;
     let found = explain_tensor(&plan, &args.name).map_err(|near| {
         let near: Vec<String> = near.iter().map(|name| shown(name).to_string()).collect();
-        CommandError::Input(format!("the checkpoint holds no tensor or module called {}", shown(&args.name)))
-            .with_help(&[format!("the nearest are {}", near.join(", "))])
+        CommandError::Input(format!("the checkpoint holds no tensor or module called {}", shown(&args.name))).with_help(
+            &[match &near[..] {
+                [] => "`qwen-fp8 plan` with the same recipe and checkpoint lists the names".to_owned(),
+                [only] => format!("did you mean {only}?"),
+                several => format!("the nearest are {}", several.join(", ")),
+            }],
+        )
     })?;
     if args.json {
         return screen.json(&ExplainOutput { tensors: found });

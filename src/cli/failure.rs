@@ -117,15 +117,20 @@ impl FailureOutput {
         let first = diagnostics.iter().find(|diagnostic| diagnostic.level == DiagnosticLevel::Error);
         let of_recipe = first.filter(|_| matches!(bare, CommandError::Reported));
         let kind = match bare {
+            CommandError::Usage(_) => FailureKind::Usage,
             CommandError::Run(_) => FailureKind::Run,
             CommandError::Interrupted(..) => FailureKind::Interrupted,
             _ if of_recipe.is_some() => FailureKind::Recipe,
             _ => FailureKind::Input,
         };
         let message = match (bare, of_recipe) {
-            (CommandError::Input(text) | CommandError::Run(text) | CommandError::Interrupted(text, _), _) => {
-                text.clone()
-            }
+            (
+                CommandError::Input(text)
+                | CommandError::Usage(text)
+                | CommandError::Run(text)
+                | CommandError::Interrupted(text, _),
+                _,
+            ) => text.clone(),
             (_, Some(first)) => first.message.clone(),
             (_, None) => "the input is at fault".to_owned(),
         };

@@ -10,7 +10,8 @@ use super::editor_schema;
 use super::error::CommandError;
 use super::screen::Screen;
 use super::source::open_checkpoint;
-use crate::checkpoint::text::shown_path;
+use crate::checkpoint::nearest_path::nearest_path;
+use crate::checkpoint::text::{shown, shown_path};
 use crate::init::{DraftGranularity, InitError, Request, draft};
 use crate::recipe::diagnostic::Level;
 
@@ -61,6 +62,18 @@ fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => CommandError::Run(format!("{} exists already", shown_path(path)))
             .with_help(&["name another file, or remove it first".to_owned()]),
+        io::ErrorKind::NotFound => without_folder(path),
         _ => CommandError::Run(format!("{} cannot be written: {error}", shown_path(path))),
     })
+}
+
+/// The failure to write a file into a folder that does not exist.
+fn without_folder(path: &Path) -> CommandError {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let near = nearest_path(folder, Path::is_dir).map(|near| near.join(path.file_name().unwrap_or_default()));
+    let mut help: Vec<String> = near.map(|near| format!("did you mean {}?", shown_path(&near))).into_iter().collect();
+    let make = folder.to_string_lossy();
+    help.push(format!("make the folder first, with {}", shown(&format!("mkdir -p {make}"))));
+    let text = format!("{} cannot be written: {} does not exist", shown_path(path), shown_path(folder));
+    CommandError::Run(text).with_help(&help)
 }

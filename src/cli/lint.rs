@@ -10,6 +10,8 @@ use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
 use super::source::checkpoint_dir;
+use super::table::{Align, TextTable};
+use super::wrap::width_of_stdout;
 use crate::check::{self, Finding, RULES};
 
 /// The findings about a checkpoint.
@@ -42,7 +44,17 @@ pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError>
     failed
 }
 
+/// The rules as a table: for a terminal in its width, else in Markdown.
 fn rules() -> String {
+    if width_of_stdout().is_some() {
+        let columns = ["code", "name", "lint", "verify", "what is wrong"].map(|name| (name, Align::Left));
+        let mut table = TextTable::new(&columns);
+        for rule in RULES {
+            let texts = [rule.code, rule.name, rule.severity.name(), rule.strict.name(), &rule.text()];
+            table.row(texts.map(str::to_owned));
+        }
+        return table.render();
+    }
     let mut table = String::from("| code | name | `lint` | `verify` | what is wrong |\n|---|---|---|---|---|\n");
     for rule in RULES {
         let (lint, verify) = (rule.severity.name(), rule.strict.name());

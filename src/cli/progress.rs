@@ -1,31 +1,43 @@
-//! The progress of a run or a check: a bar on a terminal, otherwise a line now and then, and in a run a line per tensor
-//! with `-v`.
+//! The progress of a run or a check: a bar on a terminal, otherwise a line every few seconds, and in a run a line per
+//! tensor with `-v`.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::{Screen, say_anyway};
+use super::wrap::width_of_stderr;
 use crate::checkpoint::progress::ProgressSink;
 use crate::checkpoint::text::{agree, count, human};
 use crate::run::{LeftBehind, Observer, Phase, TensorTime};
 
-/// The number of equal parts of the work after each of which a plain line is printed.
-const PARTS: u64 = 10;
+/// The time between two plain lines. Work that takes less than this has none.
+const PACE: Duration = Duration::from_secs(5);
+/// The columns that the whole bar takes.
+const WIDE: usize = 80;
 
 /// Shows the progress of a run or a check on stderr.
 pub(super) struct ProgressReporter {
     bar: Option<ProgressBar>,
     quiet: bool,
+    verbose: bool,
     /// Set where each tensor has a line of its own, which makes the plain lines idle.
     by_tensor: bool,
     total: AtomicU64,
     done: AtomicU64,
-    /// The last part that a plain line has told.
-    told: Mutex<u64>,
+    told: Mutex<Told>,
     left_behind: Mutex<Option<LeftBehind>>,
+}
+
+/// What plain lines have told of the work under way.
+struct Told {
+    /// The time of the last line, or of the beginning.
+    at: Instant,
+    /// The line that says what the work is, until it is told.
+    what: Option<String>,
 }
 
 impl ProgressReporter {
@@ -40,21 +52,18 @@ impl ProgressReporter {
     }
 
     fn new(screen: &Screen, by_tensor: bool) -> Self {
-        let bar = (!screen.quiet && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(
-                ProgressStyle::with_template("{bar:30} {percent:>3} %  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
-            bar
-        });
+        let bar = (!screen.quiet && io::stderr().is_terminal()).then(bar);
+        if let Some(bar) = &bar {
+            screen.clear_at_the_end(bar);
+        }
         Self {
             bar,
             quiet: screen.quiet,
+            verbose: screen.verbose,
             by_tensor,
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            told: Mutex::new(0),
+            told: Mutex::new(Told { at: Instant::now(), what: None }),
             left_behind: Mutex::default(),
         }
     }
@@ -72,42 +81,64 @@ impl ProgressReporter {
         }
     }
 
-    /// Begins anew with so many bytes.
-    fn begin(&self, bytes: u64) {
+    /// Begins anew with so many bytes of work, of which `what` says what it is.
+    fn begin(&self, what: Option<&str>, bytes: u64) {
         self.total.store(bytes, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        let what = what.map(|what| format!("{what}: {}", human(bytes)));
+        let at_once = self.bar.is_some() || self.verbose;
+        let (now, later) = if at_once { (what, None) } else { (None, what) };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Told { at: Instant::now(), what: later };
         if let Some(bar) = &self.bar {
-            bar.reset();
+            // A finished bar is not drawn, whatever its figures.
+            bar.finish_and_clear();
             bar.set_length(bytes);
         }
-    }
-
-    /// Says what begins, and begins anew.
-    fn begin_to(&self, what: &str, bytes: u64) {
-        // In this order: a line draws the bar anew, which would show the end of what was before.
-        self.begin(bytes);
-        self.line(&format!("{what}: {}", human(bytes)));
+        if let Some(what) = now {
+            self.line(&what);
+        }
+        if let Some(bar) = self.bar.as_ref().filter(|_| bytes > 0) {
+            bar.reset();
+        }
     }
 
     fn add(&self, bytes: u64) {
-        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-            return;
-        }
-        let total = self.total.load(Ordering::Relaxed).max(1);
-        let part = |done: u64| (u128::from(done) * u128::from(PARTS) / u128::from(total)) as u64;
-        if part(before + bytes) > part(before) && !self.by_tensor {
-            // Of several workers that reach a part at once, one tells how far all of them are: the lines never go back.
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = self.done.load(Ordering::Relaxed);
-            if part(done) > *told {
-                *told = part(done);
-                self.line(&format!("{:>3} %  {} of {}", part(done) * 100 / PARTS, human(done), human(total)));
-            }
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        match &self.bar {
+            Some(bar) => bar.inc(bytes),
+            None if self.by_tensor || self.quiet => {}
+            None => self.tell(),
         }
     }
+
+    /// Prints how far all workers are, if that is due.
+    fn tell(&self) {
+        // Of several workers one tells: the lines never go back.
+        let Ok(mut told) = self.told.try_lock() else { return };
+        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed).max(1));
+        if told.at.elapsed() < PACE || done >= total {
+            return;
+        }
+        if let Some(what) = told.what.take() {
+            self.line(&what);
+        }
+        let percent = u128::from(done) * 100 / u128::from(total);
+        self.line(&format!("{percent:>3} %  {} of {}", human(done), human(total)));
+        told.at = Instant::now();
+    }
+}
+
+/// A bar that is not shown before it is reset.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let template = if width_of_stderr().is_none_or(|width| width >= WIDE) {
+        "{bar:30} {percent:>3} %  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
+    } else {
+        "{wide_bar} {percent:>3} %  {eta} left"
+    };
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.finish_and_clear();
+    bar
 }
 
 impl Drop for ProgressReporter {
@@ -120,7 +151,7 @@ impl Drop for ProgressReporter {
 
 impl ProgressSink for ProgressReporter {
     fn reading(&self, what: &'static str, bytes: u64) {
-        self.begin_to(what, bytes);
+        self.begin(Some(what), bytes);
     }
 
     fn advanced(&self, bytes: u64) {
@@ -147,11 +178,11 @@ impl Observer for ProgressReporter {
     }
 
     fn reading(&self, what: &'static str, bytes: u64) {
-        self.begin_to(what, bytes);
+        self.begin(Some(what), bytes);
     }
 
     fn started(&self, bytes: u64) {
-        self.begin(bytes);
+        self.begin(None, bytes);
     }
 
     fn advanced(&self, bytes: u64) {

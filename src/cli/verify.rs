@@ -24,6 +24,9 @@ const SHOWN: usize = 10;
 /// The way out where the source is not found.
 const SAY_WHERE: &str = "say where it is with `--source`";
 
+/// The line that says that a bound could not fail.
+const MEASURED_NOTHING: &str = "`--fail-if` was held against no tensor: none was quantized from the source, so that there is no error to measure\n";
+
 /// The exit code where no fault was found and not everything was proven.
 const NOT_ALL_PROVEN: u8 = 3;
 /// The exit code where there was nothing to prove.
@@ -37,6 +40,9 @@ pub(super) struct VerifyOutput<'a> {
     /// The differences from the manifest; absent without `--manifest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<&'a [Mismatch]>,
+    /// The number of tensors that the bounds of `--fail-if` were held against; absent without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fail_if_tensors: Option<usize>,
 }
 
 impl JsonOutput for VerifyOutput<'_> {
@@ -65,10 +71,16 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     // Whatever came of the comparison: checksums that were asked for are compared, or the command says so.
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
     drop(progress);
+    let measured = verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).count();
+    let fail_if_tensors = (!args.fail_if.is_empty()).then_some(measured);
     if args.json {
-        screen.json(&VerifyOutput { verification: &verification, manifest: mismatches.as_deref() })?;
+        let manifest = mismatches.as_deref();
+        screen.json(&VerifyOutput { verification: &verification, manifest, fail_if_tensors })?;
     } else {
-        let all = || text(&verification, mismatches.as_deref(), args.no_source, screen.verbose);
+        let all = || {
+            let text = text(&verification, mismatches.as_deref(), args.no_source, screen.verbose);
+            if fail_if_tensors == Some(0) { text + MEASURED_NOTHING } else { text }
+        };
         report(&verification.findings, all, screen)?;
         if screen.quiet {
             screen.data(&faults(&verification, mismatches.as_deref(), args.no_source))?;
@@ -82,7 +94,12 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
         Verdict::Proven => Ok(()),
         verdict if args.require_source => {
             let why = verification.unproven.join("; ");
-            Err(CommandError::Input(format!("`--require-source` wants a proof, and this is {}: {why}", verdict.name())))
+            let found = match verdict {
+                Verdict::NothingToProve => "there is nothing to prove".to_owned(),
+                Verdict::StructureOnly => "only the structure was checked".to_owned(),
+                verdict => format!("the result is {}", verdict.name()),
+            };
+            Err(CommandError::Input(format!("`--require-source` wants a proof, and {found}: {why}")))
         }
         Verdict::StructureOnly if args.no_source => Ok(()),
         Verdict::PartlyProven | Verdict::StructureOnly => Err(CommandError::Unproven(NOT_ALL_PROVEN)),

@@ -2,19 +2,34 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 /// The narrowest terminal that is believed; one without columns would get a word a line.
 const NARROWEST: usize = 20;
 
 /// The number of columns that stdout has: what `COLUMNS` says, else the terminal's; `None` for a file or a pipe.
 pub(super) fn width_of_stdout() -> Option<usize> {
+    let columns = columns_asked().or_else(|| columns_of(&io::stdout()));
+    columns.map(|columns| columns.max(NARROWEST))
+}
+
+/// The number of columns that stderr has: as for stdout, but always `None` for a file or a pipe.
+//
+// Messages are searched and compared, whatever `COLUMNS` says; reports are read.
+pub(super) fn width_of_stderr() -> Option<usize> {
+    let stderr = io::stderr();
+    let columns = stderr.is_terminal().then(|| columns_asked().or_else(|| columns_of(&stderr))).flatten();
+    columns.map(|columns| columns.max(NARROWEST))
+}
+
+fn columns_asked() -> Option<usize> {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let width = asked.filter(|&columns| columns > 0).or_else(|| {
-        let stdout = io::stdout();
-        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok())?;
-        size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
-    });
-    width.map(|columns| columns.max(NARROWEST))
+    asked.filter(|&columns| columns > 0)
+}
+
+fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
+    let size = stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).ok())?;
+    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
 /// Fits a report to the width of stdout, where it has one.
@@ -23,7 +38,7 @@ pub(super) fn fitted(text: &str) -> Cow<'_, str> {
 }
 
 /// Breaks the lines of a text that are longer than `width`; what follows stands two columns further in.
-fn wrapped(text: &str, width: usize) -> String {
+pub(super) fn wrapped(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         if line.chars().count() <= width {
@@ -48,7 +63,7 @@ fn wrapped(text: &str, width: usize) -> String {
 /// Breaks a text into lines of at most `room` characters; a word that is longer has a line of its own.
 pub(super) fn broken(text: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in words(text) {
+    for word in with_quoted(words(text), room) {
         let length = word.chars().count();
         if let Some(line) = lines.last_mut().filter(|line| line.chars().count() + 1 + length <= room) {
             line.push(' ');
@@ -80,7 +95,9 @@ pub(super) fn longest(text: &str, names_break: bool) -> usize {
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let is_unit = matches!(word.trim_end_matches([',', ';', ')']), "B" | "kB" | "MB" | "GB" | "TB" | "dB" | "%");
+        let unit = word.trim_end_matches([',', ';', ')']);
+        let unit = unit.strip_suffix("/s").unwrap_or(unit);
+        let is_unit = matches!(unit, "B" | "kB" | "MB" | "GB" | "TB" | "dB" | "%");
         let continues = |before: &String| {
             let is_open = before.rfind('[').is_some_and(|at| !before[at..].contains(']'));
             is_open || is_unit && before.ends_with(|c: char| c.is_ascii_digit())
@@ -93,10 +110,25 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The parts of a name: `model.`, `layers.`, `0.`, `mlp`. A number is one part.
+/// The words, of which those that stand in backticks together are one where that fits: a command can then be copied.
+fn with_quoted(words: Vec<String>, room: usize) -> Vec<String> {
+    let opens = |word: &String| word.matches('`').count() % 2 == 1;
+    let mut rest = &words[..];
+    let mut joined = Vec::new();
+    while let Some(word) = rest.first() {
+        let end = rest[1..].iter().position(opens).filter(|_| opens(word)).map_or(1, |at| at + 2);
+        let all = rest[..end].join(" ");
+        let taken = if all.chars().count() <= room { end } else { 1 };
+        joined.push(if taken == end { all } else { word.clone() });
+        rest = &rest[taken..];
+    }
+    joined
+}
+
+/// The parts of a name: `model.`, `layers.`, `0.`, `mlp`; of JSON, its values with their commas. A number is one part.
 fn parts(word: &str) -> Vec<&str> {
     let is_name = word.contains(|c: char| c.is_alphabetic()) && !word.contains(' ');
-    if is_name { word.split_inclusive(['.', '/']).collect() } else { vec![word] }
+    if is_name { word.split_inclusive(['.', '/', ',']).collect() } else { vec![word] }
 }
 
 #[cfg(test)]
@@ -112,6 +144,12 @@ mod tests {
         assert_eq!(broken("BF16 [4096, 12288], 31.5 dB of\n0.5", 9), ["BF16", "[4096, 12288],", "31.5 dB", "of 0.5"]);
         assert_eq!(wrapped("  one two three\nfour\n", 10), "  one\n    two\n    three\nfour\n");
         assert_eq!(wrapped("a  b\n", 10), "a  b\n");
+        assert_eq!(
+            broken("take it with `hf download`, as `a b c d e f g h`", 16),
+            ["take it with", "`hf download`,", "as `a b c d e f", "g h`"]
+        );
+        assert_eq!(broken("an odd ` here", 9), ["an odd `", "here"]);
+        assert_eq!(broken(r#"{"bits":8,"type":"int"}"#, 15), [r#"{"bits":8,"#, r#""type":"int"}"#]);
         assert_eq!((longest("a model.layers", false), longest("a model.layers", true)), (12, 6));
     }
 }

@@ -12,10 +12,12 @@ use super::resolve::{RuleVerdict, judge};
 use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
-use crate::recipe::{Located, Rule};
+use crate::recipe::{Located, Rule, nearest_names as nearest_whole_names};
 
 /// The number of near names that are shown.
 const SHOWN: usize = 3;
+/// The length, in bytes, above which no name is compared.
+const LONGEST: usize = 300;
 
 /// One input, its outcome, and the verdict of each rule.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -44,7 +46,7 @@ pub struct Said {
 /// Explains every tensor that `name` means: a tensor, or all tensors of a module.
 ///
 /// # Errors
-/// Nothing is called that; the nearest names.
+/// Nothing is called that; the nearest names, if any is near.
 pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>> {
     let found: Vec<usize> = (0..plan.inputs.len())
         .filter(|&index| {
@@ -58,17 +60,31 @@ pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>>
     Ok(found.into_iter().map(|index| one(plan, index)).collect())
 }
 
-/// Up to three names that may have been meant: those that end alike, else those that are spelt alike.
+/// Up to three names that may have been meant: those that end alike, else those whose ends are spelt alike, else those
+/// that are spelt alike as a whole.
 fn nearest_names(plan: &Plan, typed: &str) -> Vec<String> {
     let modules: BTreeSet<&str> = plan.inputs.iter().map(PlannedInput::target_name).collect();
-    let end = format!(".{}", typed.strip_suffix(".weight").unwrap_or(typed));
+    let typed = typed.strip_suffix(".weight").unwrap_or(typed);
+    let end = format!(".{typed}");
     let ends: Vec<&&str> = modules.iter().filter(|module| module.ends_with(&end)).take(SHOWN).collect();
     if !ends.is_empty() {
         return ends.into_iter().map(|module| (*module).to_owned()).collect();
     }
+    let parts = typed.split('.').count();
+    let distance = |module: &str| {
+        let before = module.rsplit('.').skip(parts).map(|part| part.len() + 1).sum::<usize>();
+        strsim::damerau_levenshtein(typed, &module[before..])
+    };
+    // The distance takes quadratic time, and a name that long is none.
+    let most = if typed.len() > LONGEST { 0 } else { (typed.len() / 4).max(1) };
     let mut near: Vec<(usize, &str)> =
-        modules.into_iter().map(|module| (strsim::levenshtein(typed, module), module)).collect();
+        modules.iter().filter(|_| most > 0).map(|module| (distance(module), *module)).collect();
+    near.retain(|(distance, _)| *distance <= most);
     near.sort_unstable();
+    if near.is_empty() {
+        let modules: Vec<&str> = modules.into_iter().collect();
+        return nearest_whole_names(typed, &modules);
+    }
     near.into_iter().take(SHOWN).map(|(_, module)| module.to_owned()).collect()
 }
 

@@ -33,7 +33,8 @@ fn missing_server(scheme: &Registration) -> Option<Diagnostic> {
         (false, true) => Some(Diagnostic::warning(format!("SGLang serves `{name}`; vLLM does not"))),
         (false, false) => {
             let others = servers.servers.join(" and ");
-            Some(Diagnostic::warning(format!("neither vLLM nor SGLang serves `{name}`: it is for {others}")))
+            let message = format!("neither vLLM nor SGLang serves `{name}` on NVIDIA GPUs: it is for {others}");
+            Some(Diagnostic::warning(message))
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::recipe::{Dialect, Located, Recipe, Rule};
 
 use super::job::Decision;
 use super::planned_input::PlannedInput;
-use super::unmatched;
+use super::{alternatives, unmatched};
 
 /// The verdict of one rule on one input, other rules aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,8 @@ impl RuleUsage {
                         None => unmatched::matches_nothing(pattern, inputs, recipe.dialect),
                     };
                     diagnostics.push(Diagnostic { level, ..diagnostic });
+                } else if met.by_name > 0 {
+                    diagnostics.extend(alternatives::warnings(pattern, inputs));
                 }
             }
         }

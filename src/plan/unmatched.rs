@@ -18,6 +18,14 @@ pub(super) fn names_head(pattern: &Pattern) -> bool {
     pattern.matches("lm_head", LayerKind::LmHead).unwrap_or(false)
 }
 
+/// The pattern with `lm_head` in place of a last word that is nearly that.
+fn head_meant(pattern: &Pattern) -> Option<String> {
+    let text = pattern.text();
+    let word = text.trim_end_matches(['*', '.', '$']).rsplit(['.', '*', ':']).next()?;
+    let is_near = strsim::damerau_levenshtein(&word.to_lowercase(), "lm_head") <= 2 && word != "lm_head";
+    is_near.then(|| text.replacen(word, "lm_head", 1))
+}
+
 /// The diagnostic for a pattern of a quantizing rule that matches `tensors` tensors by name, none of a kind that it
 /// quantizes; `layer` is that of the first.
 pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, layer: Layer, tensors: usize) -> Diagnostic {
@@ -47,6 +55,13 @@ pub(super) fn matches_nothing(pattern: &Located<Pattern>, inputs: &[PlannedInput
         return diagnostic
             .help("the head of this checkpoint is its token embedding, which has no tensor of its own to quantize")
             .help(format!("take {} out of `targets`: the head then stays as it is", shown(text)));
+    }
+    if let Some(head) =
+        head_meant(&pattern.value).filter(|_| !inputs.iter().any(|input| input.kind() == LayerKind::LmHead))
+    {
+        return diagnostic.help(format!("did you mean {}?", shown(&head))).help(
+            "the head of this checkpoint is its token embedding; `lm_head` in `ignore` is right for any checkpoint",
+        );
     }
     let names: Vec<&str> = inputs.iter().map(PlannedInput::target_name).collect();
     let near: Vec<String> = nearest(&pattern.value, &names).iter().map(|near| shown(near).to_string()).collect();

@@ -7,7 +7,7 @@ use qwen_fp8_schemes::{BuildError, Format, Registration, Scheme, Strategy};
 use serde_json::Value;
 
 use crate::checkpoint::pattern::Pattern;
-use crate::checkpoint::text::sentence;
+use crate::checkpoint::text::{sentence, shown};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::Document;
 use crate::recipe::header::RecipeHeader;
@@ -84,7 +84,13 @@ impl Builder<'_> {
             };
             match parsed {
                 Ok(value) => located.push(Located { value, span }),
-                Err(error) => self.report(Diagnostic::error(error.to_string()).at(span)),
+                Err(error) => {
+                    let diagnostic = Diagnostic::error(error.to_string()).at(span);
+                    self.report(match closed(text) {
+                        Some(closed) => diagnostic.help(format!("did you mean {}?", shown(&closed))),
+                        None => diagnostic,
+                    });
+                }
             }
         }
         located
@@ -110,6 +116,15 @@ impl Builder<'_> {
             Reported
         })
     }
+}
+
+/// A pattern that lacks a bracket at its end, with that bracket.
+fn closed(text: &str) -> Option<String> {
+    if text.ends_with(['(', '[', '{', ':']) {
+        return None;
+    }
+    let texts = [")", "]", "}", "))", "])"].into_iter().map(|end| format!("{text}{end}"));
+    texts.into_iter().find(|text| Pattern::parse(text).is_ok())
 }
 
 /// The mark of an error whose diagnostic the builder already has.

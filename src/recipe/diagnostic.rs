@@ -62,7 +62,13 @@ impl Diagnostic {
 
 /// Shows diagnostics as rustc does, each under the line that it points at.
 pub fn render(diagnostics: &[Diagnostic], text: &RecipeText, color: bool) -> String {
+    render_within(diagnostics, text, color, None)
+}
+
+/// Shows diagnostics as [`render`] does, with no more of a recipe's line than fits into `width` columns.
+pub fn render_within(diagnostics: &[Diagnostic], text: &RecipeText, color: bool, width: Option<usize>) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = width.map_or(renderer.clone(), |width| renderer.term_width(width));
     let path = unquoted(&text.path.to_string_lossy()).to_string();
     let mut rendered = String::new();
     for diagnostic in diagnostics {

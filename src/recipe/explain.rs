@@ -4,9 +4,10 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::text::unquoted;
+use crate::checkpoint::text::{meant_size, unquoted};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
+use crate::recipe::header::BYTE_SIZE;
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::wording::{describe, example, is_of_type, subject, value, words};
 
@@ -130,7 +131,13 @@ impl Explainer<'_> {
             Diagnostic::error(format!("{name} must be {}, not {}", describe(schema), value(instance)))
         };
         let diagnostic = diagnostic.at(span);
+        if empty && pointer == "/rules" {
+            return diagnostic.help("a rule is `scheme:` and `targets:`; one alone may stand in place of `rules:`");
+        }
         let Value::String(word) = instance else { return diagnostic };
+        if let Some(size) = meant_size(word).filter(|_| schema["anyOf"][0]["pattern"] == BYTE_SIZE) {
+            return diagnostic.help(format!("did you mean `{size}`?"));
+        }
         let words = words(schema);
         match nearest_word(word, words.iter().copied()) {
             Some(near) if near != word => diagnostic.help(format!("did you mean `{near}`?")),

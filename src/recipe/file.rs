@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::retry_on_intr;
 
-use crate::checkpoint::text::human;
+use crate::checkpoint::text::{apart, human};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::file_meant::{instead_of_directory, instead_of_missing};
 use crate::recipe::language::Language;
@@ -21,7 +21,9 @@ pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
     match read_bounded(path) {
         Ok(bytes) => decoded(path, bytes),
         // A shard in place of a recipe is too large, and that is not what is wrong with it.
-        Err(ReadError::TooLarge(size)) => Err(Language::of_path(path).err().unwrap_or_else(|| too_large(&human(size)))),
+        Err(ReadError::TooLarge(size)) => {
+            Err(Language::of_path(path).err().unwrap_or_else(|| too_large(&apart(size, MAX_BYTES)[0])))
+        }
         Err(ReadError::NotRegular(what)) => {
             let diagnostic = Diagnostic::error(format!("the recipe is {what}, not a regular file"));
             Err(match what {

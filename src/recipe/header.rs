@@ -114,6 +114,9 @@ pub(super) struct ByteSize(pub(super) u64);
 
 /// The largest integer up to which JSON holds all integers exactly.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
+/// The form of a size with a unit.
+pub(super) const BYTE_SIZE: &str = "^[1-9][0-9]{0,5} ?([kKMGT]i?)?B$";
+
 impl JsonSchema for ByteSize {
     fn schema_name() -> Cow<'static, str> {
         "ByteSize".into()
@@ -122,7 +125,7 @@ impl JsonSchema for ByteSize {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [
-                { "type": "string", "pattern": "^[1-9][0-9]{0,5} ?([kKMGT]i?)?B$", "examples": ["5GB", "4GiB"] },
+                { "type": "string", "pattern": BYTE_SIZE, "examples": ["5GB", "4GiB"] },
                 { "type": "integer", "minimum": 1, "maximum": MAX_INTEGER },
             ],
             "examples": ["5GB", "4GiB", 5_000_000_000_u64],

@@ -6,7 +6,9 @@ use crate::recipe::suggest::nearest_word;
 
 mod words;
 
-use words::{Right, with_known_words};
+use words::{Right, is_word, with_known_words};
+
+pub use words::near_words;
 
 /// The number of names that are compared letter by letter, which takes quadratic time.
 const COMPARED: usize = 64;
@@ -14,6 +16,8 @@ const COMPARED: usize = 64;
 const TRIED: usize = 20_000;
 /// The number of names that are suggested.
 const SHOWN: usize = 3;
+/// The number of letters from which on a word may be the beginning of a class.
+const LEAST_BEGINNING: usize = 3;
 /// The length, in bytes, above which neither a pattern nor a name is compared.
 const LONGEST: usize = 300;
 
@@ -25,9 +29,16 @@ pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
     if text.len() > LONGEST || matches!(pattern, Pattern::Class(_)) {
         return Vec::new();
     }
+    if let Some(regex) = with_prefix_in_small(text) {
+        let Ok(pattern) = Pattern::parse(&regex) else { return Vec::new() };
+        return if finds_any(&regex, modules) { vec![regex] } else { nearest(&pattern, modules) };
+    }
     let tried = &modules[..modules.len().min(TRIED)];
     let first = |texts: Vec<String>| texts.into_iter().find(|text| finds_any(text, tried));
     if let Pattern::Exact(_) = pattern {
+        if let Some(class) = class_begun(text, tried) {
+            return vec![class.to_owned()];
+        }
         if let Some(corrected) = first(corrections(pattern)) {
             return vec![corrected];
         }
@@ -44,6 +55,22 @@ pub fn nearest(pattern: &Pattern, modules: &[&str]) -> Vec<String> {
     // right, and comes last.
     let corrected = respelt(Right::Parts).or_else(|| first(corrections(pattern))).or_else(|| respelt(Right::Words));
     corrected.into_iter().collect()
+}
+
+/// A regex whose prefix is written otherwise, such as `RE:.*` or `regex:.*`.
+fn with_prefix_in_small(text: &str) -> Option<String> {
+    let (prefix, expression) = text.split_once(':')?;
+    let is_meant = prefix.eq_ignore_ascii_case("re") && prefix != "re" || prefix.eq_ignore_ascii_case("regex");
+    is_meant.then(|| format!("re:{}", expression.trim_start()))
+}
+
+/// The class that a word begins, such as `lin`, where no name has that word.
+fn class_begun(text: &str, modules: &[&str]) -> Option<&'static str> {
+    let lower = text.to_ascii_lowercase();
+    let begins =
+        |kind: &&LayerKind| kind.name().to_ascii_lowercase().starts_with(&lower) && kind.name().len() > lower.len();
+    let class = CLASSES.iter().find(begins).filter(|_| lower.len() >= LEAST_BEGINNING)?;
+    (!is_word(&lower, modules)).then(|| class.name())
 }
 
 /// Patterns that the user may have meant, the likeliest first.
@@ -162,8 +189,11 @@ fn finds_any(text: &str, modules: &[&str]) -> bool {
     modules.iter().any(|module| pattern.matches(module, LayerKind::Other).unwrap_or(false))
 }
 
-/// The names nearest to `text`: the ones with the longest common ends, ordered by edit distance.
-fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
+/// Returns the names nearest to `text`, if any is near: the ones with the longest common ends, ordered by edit distance.
+pub fn nearest_names(text: &str, modules: &[&str]) -> Vec<String> {
+    if text.len() > LONGEST {
+        return Vec::new();
+    }
     let mut names: Vec<_> = modules
         .iter()
         .filter(|name| name.len() <= LONGEST)

@@ -99,3 +99,14 @@ fn breaches_are_found_in_uses_and_inline_paths() {
         ["src/a/: b src/a.rs:1", "src/a/: std::fs src/a.rs:3", "src/a/: b src/a/c.rs:1", "src/a/: check src/a/c.rs:3"]
     );
 }
+
+/// The program reads and writes files of this machine and nothing else.
+#[test]
+fn no_file_opens_a_connection() {
+    let network = regex::Regex::new(r"\bstd::net\b|\b(Tcp(Stream|Listener)|UdpSocket|ToSocketAddrs)\b").unwrap();
+    for (text, is_network) in [("use std::net::Ipv4Addr;", true), ("std::os::unix::net::UnixStream", false)] {
+        assert_eq!(network.is_match(text), is_network, "{text}");
+    }
+    let found = sources().iter().filter(|source| network.is_match(&source.code)).map(|source| &source.path);
+    assert_eq!(found.collect::<Vec<_>>(), Vec::<&String>::new());
+}

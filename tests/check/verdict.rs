@@ -192,7 +192,7 @@ fn scales_of_no_rule_are_not_proven() {
     assert_eq!(verdict(doubled.path(), &["--source", source]), partly(3));
     assert_eq!(verdict(doubled.path(), &["--source", source, "--require-source"]), partly(1));
     let required = run(doubled.path(), &["--source", source, "--require-source"]);
-    let expected = format!("error: `--require-source` wants a proof, and this is partly proven: {scales}");
+    let expected = format!("error: `--require-source` wants a proof, and the result is partly proven: {scales}");
     assert!(String::from_utf8(required.stderr).unwrap().contains(&expected));
     // Of scales that were searched for, the manifest says so, and each is proven.
     let searched = verify(Base::Searched.dir(), Some(&self::source()), &[], &()).unwrap();

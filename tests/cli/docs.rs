@@ -1,7 +1,9 @@
-//! What the guides quote is what the program says.
+//! What the guides quote is what the program says, their recipes are recipes, and the files that they name are there.
 
 use std::fs;
 use std::path::Path;
+
+use qwen_fp8::recipe::{Recipe, RecipeText};
 
 use crate::support::rust_source::read_sources;
 
@@ -22,4 +24,95 @@ fn troubleshooting_quotes_messages_that_there_are() {
     for phrase in phrases {
         assert!(texts.iter().any(|text| text.contains(&phrase)), "no message says `{phrase}`");
     }
+}
+
+/// README and the guides, by path from the repository's root.
+fn guides() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<String> = ["README.md", "CONTRIBUTING.md"].map(str::to_owned).to_vec();
+    let mut folders = vec!["docs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.ends_with(".md") {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    let read = |path: String| (fs::read_to_string(root.join(&path)).unwrap(), path);
+    paths.into_iter().map(read).map(|(text, path)| (path, text)).collect()
+}
+
+/// The blocks of a guide that are fenced as this language, each without the indent of its fence.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start() == format!("```{language}") {
+            let indent = line.len() - line.trim_start().len();
+            let block = lines.by_ref().take_while(|line| line.trim_start() != "```");
+            blocks.push(block.map(|line| line.get(indent..).unwrap_or("").to_owned() + "\n").collect());
+        }
+    }
+    blocks
+}
+
+#[test]
+fn recipes_in_the_guides_are_valid() {
+    let mut recipes = 0;
+    for (path, text) in guides() {
+        for (language, extension) in [("yaml", "yaml"), ("yml", "yaml"), ("toml", "toml")] {
+            for block in blocks(&text, language) {
+                // A part of a recipe, and what is none, has no scheme at the start of a line or of a rule.
+                if !block.contains("scheme") || !block.contains("targets") {
+                    continue;
+                }
+                recipes += 1;
+                // Modifiers stand in a stage, which a part need not repeat.
+                let block = if block.contains("Modifier:") && !block.contains("_stage") {
+                    let indented: String = block.lines().map(|line| format!("    {line}\n")).collect();
+                    format!("quant_stage:\n  quant_modifiers:\n{indented}")
+                } else {
+                    block
+                };
+                let read = Recipe::parse(RecipeText::new(Path::new(&format!("guide.{extension}")), block));
+                if let Err(error) = read {
+                    panic!("{path}: {error}");
+                }
+            }
+        }
+    }
+    assert!(recipes >= 3, "{recipes}");
+}
+
+#[test]
+fn paths_in_the_guides_exist() {
+    let path =
+        regex::Regex::new(r"\b(?:tests|src|schemes|recipes|fuzz|findings|benches|examples)/[A-Za-z0-9_./*-]*").unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for (guide, text) in guides() {
+        for quoted in text.split('`').skip(1).step_by(2) {
+            // A pattern of paths, a place to fill in and what is made by building are none.
+            for found in path.find_iter(quoted) {
+                let before = quoted[..found.start()].chars().next_back();
+                let name = found.as_str().trim_end_matches(['.', '/']);
+                if before.is_some_and(|c| !c.is_whitespace()) || name.contains('*') || is_to_fill_in(name) {
+                    continue;
+                }
+                seen += 1;
+                assert!(root.join(name).exists(), "{guide} names `{name}`");
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+fn is_to_fill_in(path: &str) -> bool {
+    path.split(['/', '.'])
+        .any(|part| part.len() > 1 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }

@@ -179,7 +179,7 @@ fn every_failure_is_one_object() {
         ("input", 1, "schemes FP8_BLOK --json".to_owned()),
         ("input", 1, "apply @recipe.yaml --output @out --model @odd --json".to_owned()),
         ("run", 2, format!("apply @recipe.yaml --output @good {with}")),
-        ("run", 2, format!("apply @recipe.yaml --output @out --simd sse2 {with}")),
+        ("usage", 2, format!("apply @recipe.yaml --output @out --simd sse2 {with}")),
         ("run", 2, "lint @nowhere --json".to_owned()),
         ("run", 2, "diff @nowhere @good --json".to_owned()),
     ];

@@ -1,5 +1,5 @@
 //! The first signal ends a run in order and says how to go on; a second one ends it at once; one that is ignored does
-//! nothing.
+//! nothing. A check ends with the first one.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -159,14 +159,20 @@ fn a_second_signal_ends_it_at_once() {
 fn a_signal_ends_a_check_at_once() {
     let ground = ground();
     done(&ground, &mut run(&ground));
-    let copy = ["verify", "home/out", "--source", "model", "--manifest"];
+    let copy = ["verify", "home/out", "--source", "model", "--manifest", "-v"];
+    // Nobody reads their reports, so that none ends by itself.
+    let (_kept, report) = io::pipe().unwrap();
+    fill(&report);
     // Each with the bytes that it finds room for: enough for its first line, and not for all that it has to say.
-    for (check, room) in [(&copy[..], 48), (&["diff", "model", "home/out"], 30), (&["lint", "home/out"], 30)] {
+    for (check, room) in
+        [(&copy[..], 48), (&["diff", "model", "home/out", "-v"], 30), (&["lint", "home/out", "-v"], 30)]
+    {
         for (signal, _) in SIGNALS {
             let (mut reader, writer) = io::pipe().unwrap();
             let full = fill_but_for(room, &mut reader, &writer);
             let heard = ["--default-signal=HUP,INT,TERM", "./qwen-fp8"];
-            let mut child = ground.user("env", &[&heard[..], check].concat()).stderr(writer).spawn().unwrap();
+            let mut command = ground.user("env", &[&heard[..], check].concat());
+            let mut child = command.stdout(report.try_clone().unwrap()).stderr(writer).spawn().unwrap();
             // Its first line says that the work begins. The others find no room.
             while ioctl_fionread(&reader).unwrap() <= full {
                 assert!(child.try_wait().unwrap().is_none(), "{check:?} ended");
@@ -176,6 +182,43 @@ fn a_signal_ends_a_check_at_once() {
             assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()), "{check:?}");
         }
     }
+}
+
+/// A program that reads the JSON of a check gets the failure as its one object, and the same code.
+#[test]
+fn a_signal_answers_whoever_reads_the_json_of_a_check() {
+    let ground = ground();
+    done(&ground, &mut run(&ground));
+    // Nobody reads what they say beside it: the checks are held up where they say what they begin with.
+    for check in
+        [&["verify", "home/out", "--source", "model"][..], &["diff", "model", "home/out"], &["lint", "home/out"]]
+    {
+        for (signal, code) in SIGNALS {
+            let (_kept, writer) = io::pipe().unwrap();
+            fill(&writer);
+            let heard = ["--default-signal=HUP,INT,TERM", "./qwen-fp8"];
+            let mut command = ground.user("env", &[&heard[..], check, &["-v", "--json"]].concat());
+            let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+            while !listens(&child) {
+                assert!(child.try_wait().unwrap().is_none(), "{check:?} ended");
+                thread::yield_now();
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let mut answer = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(code), "{check:?}: {answer}");
+            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            let error = &answer["error"];
+            assert_eq!((&error["kind"], &error["exit_code"]), (&"interrupted".into(), &code.into()), "{answer}");
+            assert_eq!(answer["schema_version"], 1);
+        }
+    }
+}
+
+/// Returns whether the program has begun to listen.
+fn listens(child: &Child) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    threads.flatten().any(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "signals\n"))
 }
 
 /// Fills the pipe but for so many bytes, and returns how many are in it.

@@ -321,7 +321,7 @@ fn what_a_server_has_no_kernel_for_is_a_warning() {
     for (rule, message) in [
         ("scheme: NVFP4A16", "vLLM serves `NVFP4A16`; SGLang does not"),
         ("scheme: MXFP8", "vLLM serves `MXFP8`; SGLang does not"),
-        ("scheme: W3A16", "neither vLLM nor SGLang serves `W3A16`: it is for transformers"),
+        ("scheme: W3A16", "neither vLLM nor SGLang serves `W3A16` on NVIDIA GPUs: it is for transformers"),
         ("scheme: W4A16\n    group_size: 16", "vLLM has no kernel for packed integers with a scale per 16 columns"),
         (
             "scheme: W8A16\n    group_size: tensor",

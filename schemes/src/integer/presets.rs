@@ -71,7 +71,7 @@ presets! {
     "W4A4",       [],       4, INT4,        GroupActivationOptions, ANY,        COMPUTED, bytes!(4, "INT4");
     "W2A8",       [],       2, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(2, "INT8");
     "W3A8",       [],       3, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(3, "INT8");
-    "W4A8",       [],       4, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(4, "INT8");
+    "W4A8",       [],       4, INT8,        GroupActivationOptions, ANY,        ARM_CPU,  bytes!(4, "INT8");
     "W5A8",       [],       5, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(5, "INT8");
     "W6A8",       [],       6, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(6, "INT8");
     "W7A8",       [],       7, INT8,        GroupActivationOptions, ANY,        COMPUTED, bytes!(7, "INT8");
@@ -93,6 +93,11 @@ const UNPACKED: ServerSupport =
     ServerSupport { servers: &["transformers"], gpu: "any: unpacked to the dtype of the model" };
 const COMPUTED: ServerSupport =
     ServerSupport { servers: &["transformers"], gpu: "any: computed in the dtype of the model" };
+// vLLM's other kernels for it are for Intel's GPUs; all want symmetric weights and dynamic activations.
+const ARM_CPU: ServerSupport = ServerSupport {
+    servers: &["transformers"],
+    gpu: "any: computed in the dtype of the model. vLLM 0.33 serves it on Arm CPUs, under the default options",
+};
 const TURING: ServerSupport = ServerSupport {
     servers: &["vLLM", "SGLang", "transformers"],
     gpu: "Turing (SM 7.5); Ampere (SM 8.0) with `symmetric: false`",

@@ -1,5 +1,6 @@
 //! A finding: a rule that a checkpoint breaks, and where.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -22,7 +23,7 @@ pub struct Finding {
     pub message: String,
     pub place: Location,
     /// The way out; may be empty.
-    pub help: &'static str,
+    pub help: Cow<'static, str>,
 }
 
 /// The place of a finding.
@@ -39,7 +40,13 @@ pub struct Location {
 impl Finding {
     /// Returns a finding of this rule, with the rule's severity and no place.
     pub(crate) fn new(rule: &'static LintRule, message: impl Into<String>) -> Self {
-        Self { rule, severity: rule.severity, message: message.into(), place: Location::default(), help: "" }
+        Self {
+            rule,
+            severity: rule.severity,
+            message: message.into(),
+            place: Location::default(),
+            help: Cow::Borrowed(""),
+        }
     }
 
     /// Names the tensor or module.
@@ -66,8 +73,8 @@ impl Finding {
 
     /// Says what to do.
     #[must_use]
-    pub(crate) fn help(mut self, help: &'static str) -> Self {
-        self.help = help;
+    pub(crate) fn help(mut self, help: impl Into<Cow<'static, str>>) -> Self {
+        self.help = help.into();
         self
     }
 

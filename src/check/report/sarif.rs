@@ -40,7 +40,7 @@ pub fn log_of(rules: &[Value], results: &[Value]) -> Value {
 
 fn result(finding: &Finding, rules: &[&LintRule]) -> Value {
     let index = rules.iter().position(|rule| *rule == finding.rule);
-    let text = match finding.help {
+    let text = match &*finding.help {
         "" => finding.message.clone(),
         help => format!("{}; {help}", finding.message),
     };

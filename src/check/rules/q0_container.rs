@@ -41,7 +41,7 @@ pub(crate) static STRAY_SHARD: LintRule = LintRule {
 
 /// Returns the finding for a checkpoint that cannot be opened.
 pub(crate) fn unreadable(error: &CheckpointError) -> Finding {
-    let finding = Finding::new(&CONTAINER, error.to_string());
+    let finding = Finding::new(&CONTAINER, error.to_string()).help(error.help().join("; "));
     match error {
         CheckpointError::Header { shard, .. } => finding.file(shard),
         _ => finding,

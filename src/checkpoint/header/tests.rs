@@ -239,3 +239,13 @@ proptest! {
         let _ = Header::parse(&json, size);
     }
 }
+
+#[test]
+fn sizes_that_differ_look_different() {
+    let said = HeaderError::TooLarge { length: MAX_HEADER + 1 }.to_string();
+    let expected = "the header is too large: 100.00 MB (100,000,001 bytes), the limit is 100.00 MB (100,000,000 bytes)";
+    assert_eq!(said, expected);
+    assert!(
+        HeaderError::TooLarge { length: 2 * MAX_HEADER }.to_string().ends_with("200.00 MB, the limit is 100.00 MB")
+    );
+}

@@ -70,6 +70,26 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < 2_f64.powi(63) { Ok(bytes as u64) } else { Err(expected()) }
 }
 
+/// Returns the size that a text such as `5 gigs` or `1.5 G` means, as a whole number with a unit; `None` where it means
+/// none.
+pub fn meant_size(text: &str) -> Option<String> {
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let unit = unit.trim().to_ascii_lowercase();
+    let is_binary = unit.get(1..).is_some_and(|rest| rest.starts_with("ib") || rest.starts_with("ibi"));
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    const BINARY: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let at = ["b", "k", "m", "g", "t"].iter().position(|letter| unit.starts_with(letter))?;
+    let units = if is_binary { BINARY } else { UNITS };
+    if let Ok(whole @ 1..1_000_000) = number.parse::<u32>() {
+        return Some(format!("{whole}{}", units[at]));
+    }
+    let thousands = (number.parse::<f64>().ok()? * 1000.0).round();
+    let is_whole = at > 0 && !is_binary && (1.0..1e6).contains(&thousands);
+    is_whole.then(|| format!("{thousands}{}", units[at - 1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +119,30 @@ mod tests {
         assert_eq!(parse("1000"), Ok(1000));
         for wrong in ["", "GB", "0", "-1", "5 parsec", "99999999999 TB", "1e400"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_in_other_words_are_understood() {
+        for (text, size) in [
+            ("5 gigs", Some("5GB")),
+            ("5g", Some("5GB")),
+            ("5gib", Some("5GiB")),
+            ("512 megabytes", Some("512MB")),
+            ("4 gibibytes", Some("4GiB")),
+            ("1.5 GB", Some("1500MB")),
+            ("100 bytes", Some("100B")),
+            ("1.5 GiB", None),
+            ("0 GB", None),
+            ("-5GB", None),
+            ("5", None),
+            ("big", None),
+            ("", None),
+        ] {
+            assert_eq!(meant_size(text).as_deref(), size, "{text}");
+            if let Some(size) = size {
+                assert!(parse(size).is_ok(), "{size}");
+            }
         }
     }
 }

@@ -52,6 +52,21 @@ pub(super) fn with_known_words(pattern: &Pattern, modules: &[&str], right: Right
     (replaced != text).then_some(replaced)
 }
 
+/// Returns the words of the names that are near to `word`, the nearest first.
+pub fn near_words<'a>(word: &str, modules: &[&'a str]) -> Vec<&'a str> {
+    let most = (word.len() / 3).max(1);
+    let known = vocabulary(modules).into_iter().filter(|known| known.len().abs_diff(word.len()) <= most);
+    let mut near: Vec<(usize, &str)> = known.map(|known| (strsim::damerau_levenshtein(word, known), known)).collect();
+    near.retain(|(distance, _)| *distance <= most);
+    near.sort_by_key(|(distance, _)| *distance);
+    near.into_iter().map(|(_, known)| known).collect()
+}
+
+/// Reports whether a word is one of the names' words.
+pub(super) fn is_word(word: &str, modules: &[&str]) -> bool {
+    vocabulary(modules).contains(&word)
+}
+
 fn known_word<'a>(word: &str, vocabulary: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_ascii_lowercase();
     let mut alike = SYNONYMS.iter().filter(|words| words.contains(&lower.as_str())).flat_map(|words| words.iter());
