@@ -10,8 +10,20 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 11] =
-    ["apply", "diff", "error", "explain", "inspect", "lint", "plan", "schemes", "schemes-test", "validate", "verify"];
+const SCHEMAS: [&str; 12] = [
+    "apply",
+    "diff",
+    "error",
+    "explain",
+    "inspect",
+    "lint",
+    "models",
+    "plan",
+    "schemes",
+    "schemes-test",
+    "validate",
+    "verify",
+];
 
 fn checked_in(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/output/{name}.schema.json"));

@@ -80,6 +80,8 @@ fn an_unknown_family_is_said_to_be_one() {
     // Nothing is left out of a model whose names are all known.
     assert!(super::plan(BLOCKS, &class("NonesuchForCausalLM", "nonesuch", &[])).warnings.is_empty());
     let outside = shapes::of_tensors([("encoder.a.weight", &[128, 128][..]), ("encoder.b.weight", &[128, 128])]);
+    let outside =
+        outside.with_config("architectures", json!(["NonesuchModel"])).with_config("model_type", "nonesuch".into());
     let refused = error(BLOCKS, &outside.with_config("tie_word_embeddings", true.into()));
     assert!(refused.message.contains("`Linear` takes none of the 2 linear layers"), "{}", refused.message);
 }

@@ -75,11 +75,11 @@ fn qwen3_vl_8b_becomes_what_the_official_one_is() {
 #[test]
 fn every_dense_model_of_the_family_is_planned() {
     for (shapes, bytes, tensors, quantized, served) in [
-        (shapes::qwen3_vl_2b(), 4_255_064_064, 625, 28 * 7, &[1, 2, 4, 8][..]),
+        (shapes::qwen3_vl_2b(), 4_255_064_064, 625, 28 * 7, &[1, 2, 4, 8, 16][..]),
         (shapes::qwen3_vl_4b(), 8_875_631_616, 713, 36 * 7, &[1, 2, 4]),
-        (shapes::qwen3_vl_8b(), 17_534_247_392, 750, 36 * 7, &[1, 2, 4, 8]),
+        (shapes::qwen3_vl_8b(), 17_534_247_392, 750, 36 * 7, &[1, 2, 4, 8, 16]),
         (shapes::qwen3_vl_32b(), 66_714_780_128, 1058, 64 * 7, &[1, 2, 4, 8]),
-        (shapes::qwen3_8b(), 16_381_470_720, 399, 36 * 7, &[1, 2, 4, 8]),
+        (shapes::qwen3_8b(), 16_381_470_720, 399, 36 * 7, &[1, 2, 4, 8, 16]),
     ] {
         assert_eq!((shapes.bytes(), shapes.tensors.len()), (bytes, tensors));
         let plan = plan(BLOCKS, &shapes);

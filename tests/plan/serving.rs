@@ -169,7 +169,7 @@ fn the_experts_of_a_layer_have_one_scheme() {
 fn a_quantized_vision_tower_is_refused() {
     let shapes = shapes::small_vl();
     for recipe in [
-        "format: fp8\nscheme: FP8_BLOCK\ntargets: 're:.*'\n".to_owned(),
+        "format: fp8\nscheme: FP8_BLOCK\ntargets: ['re:.*visual.*', Linear]\n".to_owned(),
         "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: [Linear, 're:.*visual.*']\n".to_owned(),
         blocks("Linear, 're:.*visual.*'"),
     ] {
@@ -183,9 +183,12 @@ fn a_quantized_vision_tower_is_refused() {
     // A tower by another name is a tower.
     let mut other = shapes::small_text();
     other = other.with("vision_tower.layers.0.self_attn.q_proj.weight", &[128, 128]);
-    refused_until_followed(&blocks("Linear, 're:.*'"), &other, "1 layer of the vision tower");
+    refused_until_followed(&blocks("Linear, 're:.*vision.*'"), &other, "1 layer of the vision tower");
     // What only sounds alike is none.
-    plan(&blocks("Linear, 're:.*'"), &shapes::small_text().with("model.visualizer.proj.weight", &[128, 128]));
+    plan(
+        &blocks("Linear, 're:.*visualizer.*'"),
+        &shapes::small_text().with("model.visualizer.proj.weight", &[128, 128]),
+    );
 }
 
 #[test]
@@ -412,7 +415,7 @@ quant_stage:
     assert!(!is_quantized(&plan, "model.visual.merger.linear_fc1"));
 
     let toml = "[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [\"re:.*layers.0.*k_proj\"]\n\n\
-                [[rules]]\nscheme = \"FP8_BLOCK\"\ntargets = \"re:.*\"\n";
+                [[rules]]\nscheme = \"FP8_BLOCK\"\ntargets = [\"Linear\", \"re:.*visual.*\"]\n";
     let dir = shapes::small_vl().write_single();
     let build = |toml: &str| {
         let text = RecipeText::new(Path::new("recipe.toml"), toml);

@@ -109,7 +109,6 @@ pub const FILES: &[(&str, &str)] = built_in![
     "laguna",
     "lfm2",
     "lfm2_moe",
-    "lfm2_vl",
     "llama",
     "llama4",
     "llama_bare",
