@@ -1,7 +1,7 @@
 //! What is known of the model of one checkpoint.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::catalogue::{self, FamilyFile, KnownScales, ListFormat, NotLoaded};
@@ -16,6 +16,8 @@ use crate::config::Config;
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     families: Arc<Vec<FamilyFile>>,
+    /// The numbers of config.json that the families' files name.
+    numbers: Arc<BTreeMap<String, u64>>,
     /// In a model of no known family, the modules that hold a token embedding and, beside it, the layers of a language
     /// model; `None` where the family is known, or nothing is known of the checkpoint.
     stems: Option<Arc<BTreeSet<String>>>,
@@ -27,7 +29,9 @@ impl Model {
     /// Looks the model up by its config; `names` are those of all tensors, with their ranks.
     pub fn of<'a>(config: &Config, names: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let families = catalogue::find(&config.architectures(), config.model_type().as_deref());
-        let mut model = Self { families: Arc::new(families), ..Self::default() };
+        let keys = families.iter().flat_map(|file| &file.asked).filter_map(|asked| asked.counted_on_by.clone());
+        let numbers = keys.filter_map(|key| Some((key.clone(), config.text_number(&key)?))).collect();
+        let mut model = Self { families: Arc::new(families), numbers: Arc::new(numbers), ..Self::default() };
         if model.families.is_empty() {
             let embeddings = names.filter(|(name, rank)| model.kind(name, *rank) == LayerKind::Embedding);
             let stems = embeddings.map(|(name, _)| split_name(split_name(name).0).0.to_owned());
@@ -124,8 +128,12 @@ impl Model {
         let asked = self.files().flat_map(|file| &file.asked);
         let of_format = asked.filter(|asked| asked.format.is_none_or(|only| only == format));
         of_format
-            .flat_map(|asked| asked.on_disk.iter().map(move |on_disk| (on_disk, &asked.asked)))
-            .find_map(|(on_disk, template)| on_disk.rewrite(module, template))
+            .flat_map(|asked| asked.on_disk.iter().map(move |on_disk| (on_disk, asked)))
+            .find_map(|(on_disk, asked)| on_disk.rewrite(module, &asked.asked, self.number(asked.counted_on_by.as_deref())))
+    }
+
+    fn number(&self, key: Option<&str>) -> u64 {
+        key.and_then(|key| self.numbers.get(key)).copied().unwrap_or(0)
     }
 
     /// Returns the names that vLLM asks the list for with those of `module`, although no tensor has them: parts of its

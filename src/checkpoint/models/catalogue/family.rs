@@ -110,6 +110,9 @@ pub struct AskedName {
     /// The name that is asked for, in which `*` and `**` stand for what those of the pattern took:
     /// `**.attn.qkv_proj`.
     pub asked: String,
+    /// The number of config.json by which vLLM counts the layers on, such as `num_hidden_layers`: it is added to the first
+    /// number that a `*` takes.
+    pub counted_on_by: Option<String>,
     /// The format for which this holds; without one, for both.
     pub format: Option<ListFormat>,
 }

@@ -1,5 +1,7 @@
 //! Patterns over the dotted names of modules, as the catalogue writes them.
 
+use std::borrow::Cow;
+
 /// A pattern over a dotted name: `*` is any text within one part, `**` any number of parts.
 ///
 /// `**.mlp.gate` takes `model.layers.3.mlp.gate`, and `**.visual.**` every name with a part `visual`. Recipes have
@@ -18,14 +20,20 @@ impl NamePattern {
     }
 
     /// Returns the name that `template` makes of `name`: each `*` and `**` of the template, which are whole parts, stands
-    /// for what the pattern's wildcard of the same place took. `None` where the pattern does not take the name.
-    pub fn rewrite(&self, name: &str, template: &str) -> Option<String> {
+    /// for what the pattern's wildcard of the same place took; `on` is added to the first number of a `*`. `None` where the
+    /// pattern does not take the name.
+    pub fn rewrite(&self, name: &str, template: &str, on: u64) -> Option<String> {
         let mut captures = self.captures(name)?.into_iter();
-        let mut parts = Vec::new();
+        let mut on = Some(on).filter(|on| *on > 0);
+        let mut parts: Vec<Cow<'_, str>> = Vec::new();
         for part in template.split('.') {
-            match part {
-                "*" | "**" => parts.extend(captures.next().unwrap_or_default()),
-                literal => parts.push(literal),
+            let taken = if matches!(part, "*" | "**") { captures.next().unwrap_or_default() } else { vec![part] };
+            match (part, &taken[..]) {
+                ("*", [only]) if on.is_some() && only.parse::<u64>().is_ok() => {
+                    let counted = only.parse::<u64>().ok().zip(on.take()).map(|(number, on)| number.saturating_add(on));
+                    parts.extend(counted.map(|number| Cow::Owned(number.to_string())));
+                }
+                _ => parts.extend(taken.into_iter().map(Cow::Borrowed)),
             }
         }
         Some(parts.join("."))
@@ -148,7 +156,7 @@ mod tests {
     #[test]
     fn a_template_takes_what_the_wildcards_took() {
         let rewrite =
-            |pattern: &str, name: &str, template: &str| NamePattern::from(pattern.to_owned()).rewrite(name, template);
+            |pattern: &str, name: &str, template: &str| NamePattern::from(pattern.to_owned()).rewrite(name, template, 0);
         let of = "model.layers.3.mamba.in_proj";
         assert_eq!(
             rewrite("**.mamba.in_proj", of, "**.mixer.in_proj").as_deref(),
@@ -157,6 +165,8 @@ mod tests {
         assert_eq!(rewrite("model.layers.*.mamba.*", of, "model.*.mixer.*").as_deref(), Some("model.3.mixer.in_proj"));
         assert_eq!(rewrite("**.in_proj.**", of, "**.x.**").as_deref(), Some("model.layers.3.mamba.x"));
         assert_eq!(rewrite("**.out_proj", of, "x"), None);
+        let counted = NamePattern::from("model.layers.*.mamba.*".to_owned()).rewrite(of, "model.*.mixer.*", 24);
+        assert_eq!(counted.as_deref(), Some("model.27.mixer.in_proj"));
         // The first place where the rest fits is taken.
         assert_eq!(rewrite("**.a.*.**", "x.a.b.a.c", "**.*.**").as_deref(), Some("x.b.a.c"));
     }
