@@ -1,4 +1,5 @@
 """Stands in for packages that only run on a GPU, so that modules that import them can be imported."""
+
 import importlib.abc
 import importlib.machinery
 import sys

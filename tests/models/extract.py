@@ -4,9 +4,10 @@
     extract.py --check [TYPE…]    say where fresh facts differ from the stored ones; exit code 1 if they do
     extract.py --list             the types and their classes
 
-Runs in a Python that has what requirements.txt lists. vLLM comes from --vllm, a folder with its unpacked Python files, or
-is fetched from the package index and unpacked once.
+Runs in a Python that has what requirements.txt lists. vLLM comes from --vllm, a folder with its unpacked Python files,
+or is fetched from the package index and unpacked once.
 """
+
 import argparse
 import difflib
 import json
@@ -35,7 +36,12 @@ class Worker:
         self.log = log
         with open(log, "a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, os.path.join(HERE, script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+                [sys.executable, os.path.join(HERE, script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
             )
         if not self.process.stdout.readline():
             raise SystemExit(f"{script} did not start: see {log}")
@@ -59,10 +65,14 @@ def facts_of(kind, cls, transformers, vllm, folder, limit):
     """The text of the facts of one type."""
     os.makedirs(folder, exist_ok=True)
     model = transformers.ask(op="facts", type=kind, cls=cls, folder=folder, limit=limit)
-    facts = {"model_type": kind.partition("@")[0], "variant": kind.partition("@")[2] or None, "architecture": model.get("architecture", cls)}
+    facts = {
+        "model_type": kind.partition("@")[0],
+        "variant": kind.partition("@")[2] or None,
+        "architecture": model.get("architecture", cls),
+    }
     facts["versions"] = {"transformers": TRANSFORMERS, "vllm": VLLM}
     if "error" in model:
-        facts["error"] = model["error"].splitlines()[0].replace(folder, "MODEL")
+        facts["error"] = " ".join(model["error"].split())[:300].replace(folder, "MODEL")
         return written(drop_none(facts), LISTS)
     facts.update({"tied": model["tied"], "parameters": model["parameters"], "tensors": model["tensors"]})
     if vllm is not None:
@@ -81,11 +91,18 @@ def archs():
     return {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) == 3}
 
 
-def compared(kind, text):
-    """The difference between the stored facts of a type and fresh ones, as lines."""
-    path = file_of(kind)
-    stored = open(path).read() if os.path.exists(path) else ""
-    return list(difflib.unified_diff(stored.splitlines(), text.splitlines(), f"facts/{kind}.json", "fresh", lineterm="", n=0))
+def compared(kind, text, whole):
+    """The difference between the stored facts of a type and fresh ones, as lines; without vLLM's part if not whole."""
+    stored = ""
+    if os.path.exists(file_of(kind)):
+        with open(file_of(kind)) as file:
+            stored = file.read()
+        if not whole:
+            stored = written({key: value for key, value in json.loads(stored).items() if key != "vllm"}, LISTS)
+    lines = difflib.unified_diff(
+        stored.splitlines(), text.splitlines(), f"facts/{kind}.json", "fresh", lineterm="", n=0
+    )
+    return list(lines)
 
 
 def main():
@@ -93,7 +110,11 @@ def main():
     parser.add_argument("types", nargs="*", metavar="TYPE")
     parser.add_argument("--check", action="store_true", help="compare with the stored facts")
     parser.add_argument("--list", action="store_true", help="list the types and their classes")
-    parser.add_argument("--vllm", default=os.environ.get("VLLM_SOURCE"), help="folder that holds vLLM's unpacked package `vllm/` (default: $VLLM_SOURCE, else fetched)")
+    parser.add_argument(
+        "--vllm",
+        default=os.environ.get("VLLM_SOURCE"),
+        help="folder that holds vLLM's unpacked package `vllm/` (default: $VLLM_SOURCE, else fetched)",
+    )
     parser.add_argument("--no-vllm", action="store_true", help="only what transformers says")
     parser.add_argument("--limit", type=float, default=120, help="seconds for one model on each side")
     parser.add_argument("--log", default=os.path.join(tempfile.gettempdir(), "model-facts.log"))
@@ -104,8 +125,10 @@ def main():
         return 0
     unknown = [kind for kind in args.types if kind not in known]
     if unknown:
-        print(f"not a type of transformers {TRANSFORMERS} that is built here: {', '.join(unknown)}", file=sys.stderr)
-    kinds = [kind for kind in args.types if kind in known] if args.types else sorted(known)
+        raise SystemExit(
+            f"no type of transformers {TRANSFORMERS} that is built here: {', '.join(unknown)} (see --list)"
+        )
+    kinds = args.types or sorted(known)
     if args.no_vllm and not args.check:
         raise SystemExit("--no-vllm would drop what vLLM said from the stored facts: use it with --check")
     path = None if args.no_vllm else args.vllm or unpacked()
@@ -115,9 +138,11 @@ def main():
     vllm = None if args.no_vllm else Worker("vllm_facts.py", args.log, path)
     with tempfile.TemporaryDirectory() as work:
         for kind in kinds:
-            text = facts_of(kind, known[kind], transformers, vllm, os.path.join(work, kind.replace("@", "-")), args.limit)
+            text = facts_of(
+                kind, known[kind], transformers, vllm, os.path.join(work, kind.replace("@", "-")), args.limit
+            )
             if args.check:
-                difference = compared(kind, text)
+                difference = compared(kind, text, vllm is not None)
                 differing += bool(difference)
                 print(*difference, sep="\n", end="\n" if difference else "")
             else:
@@ -125,11 +150,21 @@ def main():
                     file.write(text)
                 facts = json.loads(text)
                 server = facts.get("vllm", {})
-                print(f"{kind}: {len(facts.get('tensors', []))} forms, vLLM {server.get('class')}", *(facts.get("error", ""), server.get("error", ""), server.get("load_error", "")), flush=True)
+                print(
+                    f"{kind}: {len(facts.get('tensors', []))} forms, vLLM {server.get('class')}",
+                    *(facts.get("error", ""), server.get("error", ""), server.get("load_error", "")),
+                    flush=True,
+                )
     for worker in (transformers, vllm):
         if worker is not None:
             worker.close()
-    print(f"{len(kinds)} types in {time.time() - began:.0f} s" + (f", {differing} differ" if args.check else ""))
+    if args.check and not args.types:
+        stale = sorted({name.removesuffix(".json") for name in os.listdir(FACTS)} - set(known))
+        differing += len(stale)
+        print(*(f"facts/{kind}.json: no such type any more" for kind in stale), sep="\n", end="\n" if stale else "")
+    print(f"{len(kinds)} types in {time.time() - began:.0f} s", file=sys.stderr)
+    if args.check:
+        print(f"{max(0, len(kinds) - differing)} passed, {differing} failed")
     return 1 if differing else 0
 
 

@@ -1,4 +1,5 @@
 """Forms of names: `model.layers.3.mlp` is one of `model.layers.*.mlp`; and how facts are written, one form a line."""
+
 import collections
 import json
 import re
@@ -20,7 +21,7 @@ def first_number(name):
 def grouped(entries):
     """Entries `{name, …}` by form: those alike in all else but the name are one, with their count.
 
-    `at` is there where a form, or one kind of it, is not in every layer of its stack: the layers (first numbers) it is in.
+    `at` is there where a form, or one kind of it, is not in every layer of its stack: the layers that have it.
     """
     kinds = collections.OrderedDict()
     stacks = collections.defaultdict(set)

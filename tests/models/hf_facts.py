@@ -1,8 +1,9 @@
 """transformers' side: what a tiny model of each type has on disk, and which module each tensor belongs to.
 
-The model is built on the meta device. Each parameter then gets a number of its own, as one value seen at every place of its
+The model is built on the meta device. Each parameter then gets a number of its own, as one value at every place of its
 shape, and goes through the renaming and splitting that save_pretrained does; the numbers in what comes out say which
 parameters each tensor on disk was made of. Started by extract.py."""
+
 import json
 import os
 import re
@@ -23,7 +24,8 @@ from transformers.core_model_loading import Transpose, WeightConverter, revert_w
 import tiny
 from forks import serve
 from forms import grouped
-from overrides import FLAT, HUB_KEYS, HUB_NAMES, OVERRIDES, VARIANTS
+from hub import FLAT, HUB_KEYS, HUB_NAMES, VARIANTS
+from overrides import OVERRIDES
 
 torch.set_num_threads(1)
 MAX_PARAMS = 400_000_000
@@ -95,7 +97,9 @@ def numbered_state(model):
             continue
         seen[id(tensor)] = name
         names.append(name)
-        state[name] = torch.full((1,), float(len(names)), dtype=torch.float32).expand(tensor.shape if tensor.dim() else (1,))
+        state[name] = torch.full((1,), float(len(names)), dtype=torch.float32).expand(
+            tensor.shape if tensor.dim() else (1,)
+        )
         if not tensor.dim():
             state[name] = torch.tensor(float(len(names)))
     return names, state
@@ -125,7 +129,11 @@ def values_of(tensor):
     return tensor.unique().tolist()
 
 
-TOWER = (r"^((?:.+\.)?(?:vision_tower|vision_model|image_encoder))\.((?:embeddings|encoder|post_layernorm|pre_layrnorm|head)\..*)$", r"\1.vision_model.\2")
+TOWER = (
+    r"^((?:.+\.)?(?:vision_tower|vision_model|image_encoder))"
+    r"\.((?:embeddings|encoder|post_layernorm|pre_layrnorm|head)\..*)$",
+    r"\1.vision_model.\2",
+)
 
 
 def hub_names(model, kind, disk):
@@ -134,7 +142,10 @@ def hub_names(model, kind, disk):
     The towers of SigLIP and CLIP have a `vision_model` in theirs.
     """
     rules = list(HUB_NAMES.get(kind, ()))
-    if any(type(module).__name__ in ("SiglipVisionModel", "Siglip2VisionModel", "CLIPVisionModel") for module in model.modules()):
+    if any(
+        type(module).__name__ in ("SiglipVisionModel", "Siglip2VisionModel", "CLIPVisionModel")
+        for module in model.modules()
+    ):
         rules.append(TOWER)
     out = {}
     for name, entry in disk.items():
@@ -145,13 +156,19 @@ def hub_names(model, kind, disk):
 
 
 def hub_layout(model, disk):
-    """Stacked experts that transformers turns round on loading and leaves so on saving: the shape of the published files."""
+    """The published shape of stacked experts that transformers turns round on loading and leaves so on saving."""
     turned = [
         conversion.source_patterns[0]
         for conversion in get_model_conversion_mapping(model, add_legacy=False)
-        if isinstance(conversion, WeightConverter) and all(isinstance(step, Transpose) for step in conversion.operations)
+        if isinstance(conversion, WeightConverter)
+        and all(isinstance(step, Transpose) for step in conversion.operations)
     ]
-    return {name: (shape[:-2] + shape[:-3:-1], origins) if any(pattern in name for pattern in turned) and len(shape) == 3 else (shape, origins) for name, (shape, origins) in disk.items()}
+    return {
+        name: (shape[:-2] + shape[:-3:-1], origins)
+        if any(pattern in name for pattern in turned) and len(shape) == 3
+        else (shape, origins)
+        for name, (shape, origins) in disk.items()
+    }
 
 
 def saved_config(model, kind, folder):
@@ -199,8 +216,17 @@ def lines(model, disk):
 
 
 def base_of(module, name):
-    """What kind of module it is to a quantizer: the class of torch that it derives from, else a parameter of its own."""
-    for kind in (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.ConvTranspose1d, torch.nn.LayerNorm, torch.nn.BatchNorm2d):
+    """The kind of module to a quantizer: the class of torch that it derives from, else a parameter of its own."""
+    for kind in (
+        torch.nn.Linear,
+        torch.nn.Embedding,
+        torch.nn.Conv1d,
+        torch.nn.Conv2d,
+        torch.nn.Conv3d,
+        torch.nn.ConvTranspose1d,
+        torch.nn.LayerNorm,
+        torch.nn.BatchNorm2d,
+    ):
         if isinstance(module, kind):
             return kind.__name__
     if type(module).__name__ == "Conv1D":
@@ -226,12 +252,18 @@ def facts(job):
         tensors.append(line)
     with open(os.path.join(folder, "tensors.json"), "w") as file:
         json.dump({name: shape for name, (shape, _) in disk.items()}, file)
-    return {"architecture": raw["architectures"][0], "parameters": total, "tensors": tensors, "tied": bool(getattr(config, "tie_word_embeddings", False))}
+    return {
+        "architecture": raw["architectures"][0],
+        "parameters": total,
+        "tensors": tensors,
+        "tied": bool(getattr(config, "tie_word_embeddings", False)),
+    }
 
 
 def starred(entries):
     """Names of transformers inside an entry as forms, and none where it is the form on disk itself."""
     from forms import form
+
     for entry in entries:
         if "in_transformers" in entry:
             names = sorted({form(name) for name in entry["in_transformers"]})

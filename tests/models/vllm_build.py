@@ -1,4 +1,5 @@
-"""Models of vLLM on the CPU, built from config.json alone: what their layers ask, and which tensor on disk goes where."""
+"""Models of vLLM on the CPU, built from config.json alone: what their layers ask, and which tensor goes where."""
+
 import json
 import math
 import os
@@ -7,7 +8,15 @@ import traceback
 import vllm_setup as setup
 
 import torch
-from vllm.config import CacheConfig, CompilationConfig, DeviceConfig, LoadConfig, ModelConfig, VllmConfig, set_current_vllm_config
+from vllm.config import (
+    CacheConfig,
+    CompilationConfig,
+    DeviceConfig,
+    LoadConfig,
+    ModelConfig,
+    VllmConfig,
+    set_current_vllm_config,
+)
 from vllm.distributed import init_distributed_environment, initialize_model_parallel
 from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.layers.linear import LinearBase
@@ -17,11 +26,23 @@ from vllm.utils.torch_utils import set_default_torch_dtype
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128], "fmt": "e4m3"}
 CHANNELS = {
-    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed", "ignore": [],
-    "config_groups": {"group_0": {
-        "targets": ["Linear"],
-        "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False},
-        "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True, "dynamic": True}}},
+    "quant_method": "compressed-tensors",
+    "format": "float-quantized",
+    "quantization_status": "compressed",
+    "ignore": [],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False},
+            "input_activations": {
+                "num_bits": 8,
+                "type": "float",
+                "strategy": "token",
+                "symmetric": True,
+                "dynamic": True,
+            },
+        }
+    },
 }
 MARK = -7.0e37
 
@@ -36,8 +57,22 @@ def configured(folder, quantization=None, online=None, draft=None):
         more["hf_overrides"] = lambda config: draft(quantized_config(config, quantization))
     elif quantization:
         more["hf_overrides"] = {"quantization_config": quantization}
-    model = ModelConfig(model=folder, tokenizer=folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=128, enforce_eager=True, trust_remote_code=False, **more)
-    common = {"model_config": model, "device_config": DeviceConfig("cpu"), "load_config": LoadConfig(), "compilation_config": CompilationConfig(mode=0)}
+    model = ModelConfig(
+        model=folder,
+        tokenizer=folder,
+        skip_tokenizer_init=True,
+        dtype="bfloat16",
+        max_model_len=128,
+        enforce_eager=True,
+        trust_remote_code=False,
+        **more,
+    )
+    common = {
+        "model_config": model,
+        "device_config": DeviceConfig("cpu"),
+        "load_config": LoadConfig(),
+        "compilation_config": CompilationConfig(mode=0),
+    }
     try:
         return VllmConfig(**common)
     except Exception as error:
@@ -77,11 +112,11 @@ def built(config):
 
 
 def first_line(error):
-    """What went wrong, on one line: of a validation error, what it holds against its input."""
+    """What went wrong, in one sentence: of a validation error, what it holds against its input."""
     text = str(error)
     if "validation error" in text and "\n" in text:
         text = text.partition("\n")[2].partition(" [type=")[0]
-    return f"{type(error).__name__}: {' '.join(text.split())}"[:300].strip()
+    return f"{type(error).__name__}: {' '.join(text.split()).partition('. ')[0]}"[:300].strip()
 
 
 def where(error):
@@ -93,7 +128,10 @@ def where(error):
 def layers_of(model):
     """Every module that has weights a quantization may be asked for, with its path."""
     for path, module in model.named_modules():
-        if isinstance(module, (LinearBase, RoutedExperts, VocabParallelEmbedding, torch.nn.Linear)) or type(module).__name__ == "Conv2dLayer":
+        if (
+            isinstance(module, (LinearBase, RoutedExperts, VocabParallelEmbedding, torch.nn.Linear))
+            or type(module).__name__ == "Conv2dLayer"
+        ):
             yield path, module
 
 

@@ -1,4 +1,5 @@
 """Draft (MTP) layers: which class vLLM builds for a model type, and what it asks and loads."""
+
 import copy
 import json
 import os
@@ -57,22 +58,44 @@ def draft_tensors(cls, raw, disk):
     hidden, layers = text["hidden_size"], text["num_hidden_layers"]
     stack = "model.language_model." if any(name.startswith("model.language_model.") for name in disk) else "model."
     last = f"{stack}layers.{layers - 1}."
-    copied = {name[len(last):]: shape for name, shape in disk.items() if name.startswith(last)}
+    copied = {name[len(last) :]: shape for name, shape in disk.items() if name.startswith(last)}
     if cls in NEXT_LAYER:
         new = f"{stack}layers.{layers}."
-        own = {"eh_proj.weight": [hidden, 2 * hidden], "enorm.weight": [hidden], "hnorm.weight": [hidden], "shared_head.norm.weight": [hidden]}
-        own.update({"shared_head.head.weight": disk["lm_head.weight"], "embed_tokens.weight": disk[f"{stack}embed_tokens.weight"]} if "lm_head.weight" in disk else {})
+        own = {
+            "eh_proj.weight": [hidden, 2 * hidden],
+            "enorm.weight": [hidden],
+            "hnorm.weight": [hidden],
+            "shared_head.norm.weight": [hidden],
+        }
+        own.update(
+            {
+                "shared_head.head.weight": disk["lm_head.weight"],
+                "embed_tokens.weight": disk[f"{stack}embed_tokens.weight"],
+            }
+            if "lm_head.weight" in disk
+            else {}
+        )
         return {new + name: shape for name, shape in {**copied, **own}.items()}
     if cls in OWN_STACK:
         own = {f"{name}.weight": [hidden] for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")}
-        return {**{f"mtp.layers.0.{name}": shape for name, shape in copied.items()}, "mtp.fc.weight": [hidden, 2 * hidden], **{f"mtp.{name}": shape for name, shape in own.items()}}
+        return {
+            **{f"mtp.layers.0.{name}": shape for name, shape in copied.items()},
+            "mtp.fc.weight": [hidden, 2 * hidden],
+            **{f"mtp.{name}": shape for name, shape in own.items()},
+        }
     return {}
 
 
 def speculative(config):
     """A configuration of vLLM in which the model drafts for itself."""
     model = config.model_config
-    speculation = Speculation(draft_model_config=model, target_model_config=model, num_speculative_tokens=1, method="mtp", use_eagle=lambda: True)
+    speculation = Speculation(
+        draft_model_config=model,
+        target_model_config=model,
+        num_speculative_tokens=1,
+        method="mtp",
+        use_eagle=lambda: True,
+    )
     object.__setattr__(config, "speculative_config", speculation)
     return config
 
@@ -108,7 +131,21 @@ def drafts_of(folder):
     found, tensors = None, draft_tensors(out["class"], raw, disk) if out["class"] in NEXT_LAYER | OWN_STACK else {}
     if tensors:
         try:
-            found, never = loaded(model, {**tensors, **{name: disk[name] for name in ("lm_head.weight", "model.embed_tokens.weight", "model.language_model.embed_tokens.weight") if name in disk}})
+            found, never = loaded(
+                model,
+                {
+                    **tensors,
+                    **{
+                        name: disk[name]
+                        for name in (
+                            "lm_head.weight",
+                            "model.embed_tokens.weight",
+                            "model.language_model.embed_tokens.weight",
+                        )
+                        if name in disk
+                    },
+                },
+            )
             if never:
                 out["never_written"] = sorted({form(name) for name in never})
             unused = {form(name) for name in tensors} - {form(name) for names in found.values() for name in names}
@@ -123,12 +160,23 @@ def drafts_of(folder):
 
 def draft_lines(builds, found):
     """One entry for each layer of the draft."""
-    answers = {kind: {path: said.get(id(module)) for path, module in layers_of(model)} for kind, (model, said) in builds.items()}
+    answers = {
+        kind: {path: said.get(id(module)) for path, module in layers_of(model)}
+        for kind, (model, said) in builds.items()
+    }
     for path, module in layers_of(builds["fp8"][0]):
         entry = {"name": path, "class": type(module).__name__}
         said = answers["fp8"].get(path)
         if found is not None:
-            entry["from"] = sorted({form(origin) for name, origins in found.items() if name.startswith(path + ".") for origin in origins if not origin.endswith("bias")})
+            entry["from"] = sorted(
+                {
+                    form(origin)
+                    for name, origins in found.items()
+                    if name.startswith(path + ".")
+                    for origin in origins
+                    if not origin.endswith("bias")
+                }
+            )
         if said is None:
             entry["never_asked"] = True
         else:

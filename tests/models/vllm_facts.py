@@ -1,8 +1,9 @@
-"""vLLM's side: which layers a model class builds, which names it asks the lists for, and where each tensor on disk goes.
+"""vLLM's side: which layers a class builds, which names it asks the lists for, and where each tensor on disk goes.
 
-The model is built on the CPU from config.json alone, once for each kind of quantization, and twice more with every name on
-disk in the list of kept layers. In the first build every tensor on disk is loaded, each as one number of its own, by the
-class's own load_weights. Started by extract.py."""
+The model is built on the CPU from config.json alone, once for each kind of quantization, and twice more with every name
+on disk in the list of kept layers. In the first build every tensor on disk is loaded, each as one number of its own, by
+the class's own load_weights. Started by extract.py."""
+
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from vllm.model_executor.model_loader.utils import get_model_architecture
 from vllm.model_executor.models.registry import ModelRegistry
 
 from forks import serve
-from forms import form, grouped
+from forms import NUMBER, form, grouped
 from vllm_drafts import drafts_of
 
 
@@ -25,10 +26,23 @@ def mapper_of(cls):
     if mapper is None:
         return None
     out = {}
-    for kind in ("orig_to_new_regex", "orig_to_new_substr", "orig_to_new_prefix", "orig_to_new_suffix", "orig_to_new_stacked"):
+    for kind in (
+        "orig_to_new_regex",
+        "orig_to_new_substr",
+        "orig_to_new_prefix",
+        "orig_to_new_suffix",
+        "orig_to_new_stacked",
+    ):
         value = getattr(mapper, kind, None)
         if value:
-            out[kind.removeprefix("orig_to_new_")] = {getattr(key, "pattern", key): item if isinstance(item, (str, type(None))) else list(item) if isinstance(item, tuple) else str(item) for key, item in value.items()}
+            out[kind.removeprefix("orig_to_new_")] = {
+                getattr(key, "pattern", key): item
+                if isinstance(item, (str, type(None)))
+                else list(item)
+                if isinstance(item, tuple)
+                else str(item)
+                for key, item in value.items()
+            }
     return out
 
 
@@ -47,7 +61,7 @@ def names_to_list(cls, asked):
     tries = [asked]
     for old, new in {**rename.orig_to_new_prefix, **rename.orig_to_new_substr}.items():
         if new and new in asked:
-            tries.append(old + asked[len(new):] if asked.startswith(new) else asked.replace(new, old, 1))
+            tries.append(old + asked[len(new) :] if asked.startswith(new) else asked.replace(new, old, 1))
         elif not new and old:
             tries.append(old + asked)
     return [name for name in tries if rename.map_name(name) == asked][:1] or tries
@@ -83,21 +97,36 @@ def lines(builds, found, reach):
     for name, origins in (found or {}).items():
         path = name.rpartition(".")[0]
         inside.setdefault(path, set()).update(form(origin) for origin in origins if not origin.endswith("bias"))
-    asked = {kind: {path: answers.get(id(module)) for path, module in layers_of(other)} for kind, (other, answers) in builds.items()}
+    asked = {
+        kind: {path: answers.get(id(module)) for path, module in layers_of(other)}
+        for kind, (other, answers) in builds.items()
+    }
     for path, module in layers_of(builds["fp8"][0]):
         entry = {"name": path, "class": type(module).__name__}
         said = {kind: asked[kind].get(path) for kind in ("fp8", "ct", "online") if kind in asked}
         if said["fp8"] is not None and said["fp8"]["prefix"] != path:
             entry["prefix"] = form(said["fp8"]["prefix"])
+            if NUMBER.findall(said["fp8"]["prefix"]) != NUMBER.findall(path):
+                # Its numbers are not those of the path: one form says too little.
+                entry["numbered"] = f"{path} as {said['fp8']['prefix']}"
         if found is not None:
-            entry["from"] = sorted({origin for name, origins in inside.items() if name == path or name.startswith(path + ".") for origin in origins})
+            entry["from"] = sorted(
+                {
+                    origin
+                    for name, origins in inside.items()
+                    if name == path or name.startswith(path + ".")
+                    for origin in origins
+                }
+            )
         if all(answer is None for answer in said.values()):
             entry["never_asked"] = True
             yield entry
             continue
         answers = {kind: bool(answer and answer["quantized"]) for kind, answer in said.items()}
         entry["quantized"] = answers["fp8"] if len(set(answers.values())) == 1 else answers
-        entry.update({f"{kind}_error": answer["error"][:200] for kind, answer in said.items() if answer and answer["error"]})
+        entry.update(
+            {f"{kind}_error": answer["error"][:200] for kind, answer in said.items() if answer and answer["error"]}
+        )
         own = entry.get("prefix", form(path))
         if own == "":
             entry["nameless"] = True
@@ -140,7 +169,9 @@ def facts(job):
     except BaseException as error:
         traceback.print_exc()
         return {**out, "error": first_line(error), "where": where(error)}
-    out["packed"] = dict(getattr(model, "packed_modules_mapping", None) or getattr(cls, "packed_modules_mapping", None) or {})
+    out["packed"] = dict(
+        getattr(model, "packed_modules_mapping", None) or getattr(cls, "packed_modules_mapping", None) or {}
+    )
     out["mapper"] = mapper_of(cls)
     builds, reach, kept = {"fp8": (model, answers)}, {}, names_on_disk(folder)
     for kind, more in BUILDS.items():
@@ -163,7 +194,7 @@ def facts(job):
 
 
 def loads(model, folder, out):
-    """Loads every tensor on disk; says in the facts what was never written and what went nowhere, and returns where each went."""
+    """Loads every tensor on disk, puts down what was never written or went nowhere, and returns where each went."""
     with open(os.path.join(folder, "tensors.json")) as file:
         disk = json.load(file)
     try:
@@ -175,7 +206,9 @@ def loads(model, folder, out):
     if never:
         out["never_written"] = sorted({form(name) for name in never})
     # A Mamba's A is loaded as -exp(A_log): a number that is no longer found.
-    unused = {form(name) for name in disk if not name.endswith("A_log")} - {form(name) for names in found.values() for name in names}
+    unused = {form(name) for name in disk if not name.endswith("A_log")} - {
+        form(name) for names in found.values() for name in names
+    }
     if unused:
         out["not_loaded"] = sorted(unused)
     return found

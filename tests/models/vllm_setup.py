@@ -1,6 +1,7 @@
-"""vLLM on a machine without a GPU: its model classes and weight loaders, no kernel, and every question to a quantization recorded.
+"""vLLM without a GPU: its model classes and weight loaders, no kernel, and every question to a quantization recorded.
 
 To be imported before anything else of vLLM."""
+
 import importlib
 import logging
 import os
@@ -20,7 +21,17 @@ platforms._current_platform = CpuPlatform()
 flashinfer.has_flashinfer = lambda: False
 torch.set_num_threads(1)
 LIBRARY = torch.library.Library("_C", "FRAGMENT")
-for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "gelu_new", "gelu_fast", "gelu_quick", "mul_and_silu", "fatrelu_and_mul", "swigluoai_and_mul"):
+for name in (
+    "silu_and_mul",
+    "gelu_and_mul",
+    "gelu_tanh_and_mul",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_quick",
+    "mul_and_silu",
+    "fatrelu_and_mul",
+    "swigluoai_and_mul",
+):
     try:
         LIBRARY.define(f"{name}(Tensor! out, Tensor x) -> ()")
     except Exception:
@@ -28,13 +39,13 @@ for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "gelu_new", "g
 
 import vllm.model_executor.layers.quantization.base_config as base_config
 
-ASKED = []          # (layer, prefix, method) of every layer that a quantization was asked for
-NAMES = None        # the names looked up while one layer asks
+ASKED = []  # (layer, prefix, method) of every layer that a quantization was asked for
+NAMES = None  # the names looked up while one layer asks
 ask = base_config.resolve_quant_method
 
 
 class Quantized:
-    """Stands for any method of a quantization, which would say only that a layer is quantized, and for what only runs on a GPU."""
+    """Stands for any method of a quantization, and for what only runs on a GPU."""
 
     def __init__(self, *arguments, **named):
         pass
@@ -55,7 +66,12 @@ def recorded(quant_config, layer, prefix):
             method = ask(quant_config, layer, prefix)
     except Exception as problem:
         method, error = None, f"{type(problem).__name__}: {problem}"
-    quantized = error is None and method is not None and "Unquantized" not in type(method).__name__ and "KVCache" not in type(method).__name__
+    quantized = (
+        error is None
+        and method is not None
+        and "Unquantized" not in type(method).__name__
+        and "KVCache" not in type(method).__name__
+    )
     ASKED.append({"layer": layer, "prefix": prefix, "quantized": quantized, "names": NAMES, "error": error})
     NAMES = None
     if isinstance(layer, RoutedExperts):
@@ -67,10 +83,12 @@ import vllm.model_executor.layers.attention.mla_attention as mla
 import vllm.model_executor.layers.fused_moe.config as moe_config
 import vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method as unquantized_moe
 import vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors as tensors
-import vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors_moe.compressed_tensors_moe as tensors_moe
 import vllm.model_executor.layers.quantization.fp8 as fp8
 import vllm.model_executor.layers.quantization.online.base as online
 import vllm.model_executor.models.registry as registry
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors_moe import (
+    compressed_tensors_moe as tensors_moe,
+)
 from vllm.triton_utils import triton
 
 registry._run_in_subprocess = lambda call: call()
@@ -87,7 +105,11 @@ class EveryPlatform:
     """Experts without a gate are refused on a CPU only."""
 
     def __getattr__(self, name):
-        return (lambda *a, **k: True) if name in ("is_cuda_alike", "is_xpu") else getattr(platforms._current_platform, name)
+        return (
+            (lambda *a, **k: True)
+            if name in ("is_cuda_alike", "is_xpu")
+            else getattr(platforms._current_platform, name)
+        )
 
 
 attention = CpuPlatform.get_attn_backend_cls
@@ -116,7 +138,9 @@ for name in dir(unquantized_moe):
     if name.startswith("select_unquantized"):
         setattr(unquantized_moe, name, lambda *a, **k: (None, None))
 fp8.Fp8LinearMethod = fp8.Fp8MoEMethod = Quantized
-tensors.CompressedTensorsConfig._get_scheme_from_parts = lambda self, **k: types.SimpleNamespace(get_min_capability=lambda: 0)
+tensors.CompressedTensorsConfig._get_scheme_from_parts = lambda self, **k: types.SimpleNamespace(
+    get_min_capability=lambda: 0
+)
 tensors.CompressedTensorsConfig._check_scheme_supported = staticmethod(lambda *a, **k: True)
 tensors.CompressedTensorsLinearMethod = Quantized
 
@@ -136,7 +160,10 @@ def noting(function, key):
 def moe_method(quant_config, layer, layer_name):
     """What CompressedTensorsMoEMethod.get_moe_method asks, without the kernels it chooses among."""
     quant_config._add_fused_moe_to_target_scheme_map()
-    names = [f"{layer_name}.0.{name}" for name in (layer.ckpt_gate_proj_name, layer.ckpt_up_proj_name, layer.ckpt_down_proj_name)]
+    names = [
+        f"{layer_name}.0.{name}"
+        for name in (layer.ckpt_gate_proj_name, layer.ckpt_up_proj_name, layer.ckpt_down_proj_name)
+    ]
     found = [quant_config.get_scheme_dict(layer, name) for name in names]
     if any(one != found[0] for one in found):
         raise ValueError("the projections of one layer have different schemes")

@@ -1,4 +1,5 @@
-"""vLLM's Python files, unpacked from its wheel: no kernel of it is needed, and its own requirements are not installed."""
+"""vLLM's Python files, unpacked from its wheel: no kernel of it is needed, nor what it requires for them."""
+
 import os
 import subprocess
 import sys
@@ -20,7 +21,10 @@ def unpacked():
     if os.path.exists(os.path.join(target, "vllm", "version.py")):
         return target
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"],
+            check=True,
+        )
         wheel = next(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".whl"))
         with zipfile.ZipFile(wheel) as archive:
             wanted = [name for name in archive.namelist() if name.endswith((".py", ".json", "METADATA"))]
