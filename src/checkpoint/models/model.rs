@@ -127,9 +127,9 @@ impl Model {
     pub fn asked_name(&self, module: &str, format: ListFormat) -> Option<String> {
         let asked = self.files().flat_map(|file| &file.asked);
         let of_format = asked.filter(|asked| asked.format.is_none_or(|only| only == format));
-        of_format
-            .flat_map(|asked| asked.on_disk.iter().map(move |on_disk| (on_disk, asked)))
-            .find_map(|(on_disk, asked)| on_disk.rewrite(module, &asked.asked, self.number(asked.counted_on_by.as_deref())))
+        of_format.flat_map(|asked| asked.on_disk.iter().map(move |on_disk| (on_disk, asked))).find_map(
+            |(on_disk, asked)| on_disk.rewrite(module, &asked.asked, self.number(asked.counted_on_by.as_deref())),
+        )
     }
 
     fn number(&self, key: Option<&str>) -> u64 {

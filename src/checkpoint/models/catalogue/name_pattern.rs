@@ -155,8 +155,9 @@ mod tests {
 
     #[test]
     fn a_template_takes_what_the_wildcards_took() {
-        let rewrite =
-            |pattern: &str, name: &str, template: &str| NamePattern::from(pattern.to_owned()).rewrite(name, template, 0);
+        let rewrite = |pattern: &str, name: &str, template: &str| {
+            NamePattern::from(pattern.to_owned()).rewrite(name, template, 0)
+        };
         let of = "model.layers.3.mamba.in_proj";
         assert_eq!(
             rewrite("**.mamba.in_proj", of, "**.mixer.in_proj").as_deref(),
