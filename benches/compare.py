@@ -181,6 +181,48 @@ def in_memory(table, python, rounds):
         shutil.rmtree(work, ignore_errors=True)
 
 
+def all_cores(table, rounds):
+    """Every core at work in memory, on as many shards as a checkpoint of this size has, and on many small ones."""
+    work = Path(tempfile.mkdtemp(prefix="compare-", dir="/dev/shm"))
+    passthrough = work / "passthrough.yaml"
+    rule = "{scheme: PASSTHROUGH, targets: ['re:.*']}"
+    passthrough.write_text(f"version: 1\nmodel: a/b\noutput: c\nformat: fp8\nrules: [{rule}]\n")
+    try:
+        for shard in (5_000_000_000, 500_000_000):
+            source = work / "source"
+            synthesize(source, 8, "--no-vision", "--vocabulary", "4096", "--max-shard-size", str(shard))
+            apply(source, work / "out"), copied(source, work / "copy")
+            speedup, over_cp, over_many, kept, verified, peaks = [], [], [], [], [], []
+            for _ in range(rounds):
+                one, _ = apply(source, work / "out", "--threads", "1")
+                every, peak = apply(source, work / "out")
+                proof, held = timed([TOOL, "verify", "-q", work / "out", "--source", source])
+                remove(work / "out")
+                copy = copied(source, work / "copy")
+                many = copied_at_once(source, work / "copy")
+                command = [TOOL, "apply", "-q", passthrough, "--model", source, "--output", work / "out"]
+                passed, _ = timed(command)
+                speedup.append(one / every), over_cp.append(every / copy), over_many.append(every / many)
+                kept.append(passed / copy), verified.append(proof / every), peaks.append(max(peak, held) / 1024)
+            where = f"{len(list(source.glob('*.safetensors')))} shards, all cores:"
+            table.row(f"{where} apply with 1 thread over apply", speedup, "×", "≥ 8")
+            table.row(f"{where} apply over `cp -r`", over_cp, "×", "≤ 0.2")
+            table.row(f"{where} apply over a `cp` for each file, at once", over_many, "×", "≤ 0.6")
+            table.row(f"{where} PASSTHROUGH alone over `cp -r`", kept, "×", "≤ 0.25")
+            table.row(f"{where} verify --source over apply", verified, "×", "≤ 1.5")
+            table.row("  peak resident memory of apply and verify", peaks, "MiB", "≤ 128")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def copied_at_once(source, copy):
+    """Seconds in which one `cp` for each file copies a directory."""
+    copy.mkdir()
+    took, _ = timed(["sh", "-c", 'for file in "$0"/*; do cp "$file" "$1" & done; wait', source, copy])
+    remove(copy)
+    return took
+
+
 def dd_in_memory(source, work, processes):
     """Seconds in which so many processes copy a source's largest file, each its part of one new file."""
     file = max(source.iterdir(), key=lambda file: file.stat().st_size)
@@ -263,6 +305,7 @@ def main():
         cold_against_dd(table, source, work, options.rounds)
         disk_floors(table, source, work, options.rounds)
         in_memory(table, options.llmcompressor, options.rounds)
+        all_cores(table, options.rounds)
         start_up(table, work, 20)
         if options.llmcompressor:
             against_llmcompressor(table, options.llmcompressor, source, work, min(options.rounds, 2))

@@ -42,6 +42,7 @@ mod error;
 mod files;
 mod identity;
 mod journal;
+mod lanes;
 mod lock;
 mod manifest;
 mod manifest_size;
@@ -191,7 +192,7 @@ impl StagedRun<'_> {
         let mut bytes = output_bytes(plan);
         let manifest = options.manifest.then(|| manifest_size::size(plan, self.identity, options.sha256).bytes);
         destination.check_room(plan, bytes - bytes_of(plan, self.finished), manifest)?;
-        let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct)?;
+        let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct, work.workers)?;
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);

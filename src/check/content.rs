@@ -1,5 +1,6 @@
 //! The content pass: every tensor of a result, read in pieces on all cores and compared with its source.
 
+mod buffers;
 mod pass_through;
 mod reader;
 mod weight;
@@ -16,6 +17,7 @@ use crate::source::{
     CheckedAs, CheckedTensor, GlobalScaleCheck, OpenedSource, Original, RecordedActions, ScaleRule, first_difference,
 };
 use crate::structure::Structure;
+use buffers::BufferPool;
 use pass_through::PassThrough;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::source::SourceError;
@@ -55,7 +57,7 @@ impl<'a> ContentPass<'a> {
         progress: &dyn ProgressSink,
         findings: &mut Vec<Finding>,
     ) -> Result<Vec<CheckedTensor>, SourceError> {
-        let reader = OutputReader { shards: self.shards, recorded: self.recorded };
+        let reader = OutputReader { shards: self.shards, recorded: self.recorded, buffers: BufferPool::default() };
         let tensors = sorted(self.output);
         let what = if self.source.is_some() { "comparing with the source" } else { "decoding" };
         progress.reading(what, tensors.iter().map(|tensor| self.bytes_to_read(tensor)).sum());

@@ -15,7 +15,7 @@ mod shards;
 mod storage;
 
 pub(crate) use codebook::Codebook;
-pub(crate) use element::{narrow, round, widen, width};
+pub(crate) use element::{narrow, round, widen, widen_into, width};
 pub(crate) use granularity::Granularity;
 pub(crate) use meter::Meter;
 pub(crate) use modules::{Module, WeightState, modules};

@@ -12,5 +12,5 @@ pub use quality::{Figures, WorstBlock};
 pub use threshold::{Threshold, ThresholdError};
 
 pub(crate) use finding::{has_error, locate};
-pub(crate) use quality::{Sums, sqnr};
+pub(crate) use quality::{Sums, decibels, signal_to_noise};
 pub(crate) use sarif::log;

@@ -15,6 +15,7 @@ mod original;
 mod recorded;
 mod recorded_source;
 mod scales;
+mod stretch;
 
 use std::collections::{BTreeMap, BTreeSet};
 

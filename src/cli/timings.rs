@@ -11,7 +11,7 @@ pub(super) fn render(report: &RunReport) -> String {
     let mut text = format!(
         "wall {:.2} s, CPU {:.2} s, {} workers ({}), peak memory {}\n\
          read {}, written {}, {}/s\n\
-         workers: read {:.0} %, compute {:.0} %, write {:.0} %, wait {:.0} %; bound by {}\n",
+         workers: read {:.0} %, compute {:.0} %, write {:.0} %, queue {:.0} %, wait {:.0} %; bound by {}\n",
         report.wall_seconds,
         report.cpu_seconds,
         report.workers,
@@ -23,6 +23,7 @@ pub(super) fn render(report: &RunReport) -> String {
         shares.read * 100.0,
         shares.compute * 100.0,
         shares.write * 100.0,
+        shares.queue * 100.0,
         shares.wait * 100.0,
         bound(report.bound_by),
     );
@@ -43,6 +44,7 @@ fn bound(bound: Bound) -> &'static str {
         Bound::Reading => "disk read",
         Bound::Computing => "compute",
         Bound::Writing => "disk write",
+        Bound::Queueing => "one writer per file: with a smaller `max_shard_size` there are more files",
         Bound::Syncing => "disk sync",
     }
 }

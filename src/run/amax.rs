@@ -1,6 +1,6 @@
 //! Absolute maxima of whole weights and of fused layers, found by a first pass that several workers share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::run::segment::SegmentKind;
@@ -48,12 +48,13 @@ impl AmaxTable {
         }
     }
 
-    /// Waits until all bands of the weight are in and returns their maximum; `None` when the run stops before that.
-    pub(super) fn wait(&self, tensor: usize, stopped: &AtomicBool) -> Option<f32> {
+    /// Waits until all bands of the weight are in and returns their maximum; `None` where `is_over` says before that
+    /// that they may never be.
+    pub(super) fn wait(&self, tensor: usize, is_over: impl Fn() -> bool) -> Option<f32> {
         let weight = &self.weights[self.leaders[tensor]];
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while weight.remaining.load(Ordering::Acquire) > 0 {
-            if stopped.load(Ordering::Acquire) {
+            if is_over() {
                 return None;
             }
             guard = self.complete.wait(guard).unwrap_or_else(PoisonError::into_inner);

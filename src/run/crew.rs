@@ -37,7 +37,7 @@ pub(super) fn carry_out(state: RunState<'_>, staging: &Staging) -> Result<Outcom
         while workers.len() < state.work.workers && !state.is_stopped() {
             match Worker::start(&state, complete.clone(), scope) {
                 Ok(worker) => workers.push(worker),
-                Err(error) => state.fail(u64::MAX, error),
+                Err(error) => state.fail(None, error),
             }
         }
         // Without this sender the channel closes with the last worker.
@@ -70,7 +70,7 @@ fn finish_shards(state: &RunState<'_>, staging: &Staging, completed: &Receiver<u
         if !state.is_stopped()
             && let Err(error) = finish(state, staging, shard)
         {
-            state.fail(u64::MAX, error);
+            state.fail(None, error);
         }
     }
 }

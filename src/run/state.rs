@@ -1,6 +1,6 @@
 //! The state that the workers of a run share: the tasks still to be taken, the open files, and the progress so far.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::plan::Plan;
 use crate::run::amax::AmaxTable;
 use crate::run::error::RunError;
+use crate::run::lanes::TaskLanes;
 use crate::run::observer::Observer;
+use crate::run::open_files::shards_at_once;
 use crate::run::options::RunOptions;
 use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
@@ -26,10 +28,9 @@ pub(super) struct RunState<'a> {
     pub(super) recorder: Recorder<'a>,
     pub(super) options: &'a RunOptions<'a>,
     pub(super) observer: &'a dyn Observer,
-    /// Number of the next task.
-    next: AtomicU64,
-    /// Set when no further task is to begin.
-    pub(super) stopped: AtomicBool,
+    lanes: TaskLanes,
+    /// Number from which on no further task is to begin; [`NO_LIMIT`] while all of them are.
+    limit: AtomicU64,
     /// The failure with the smallest task number, whatever the order in which tasks failed.
     failure: Mutex<Option<(u64, RunError)>>,
     /// Progress of each segment.
@@ -39,6 +40,9 @@ pub(super) struct RunState<'a> {
     pub(super) amax: AmaxTable,
     slowest: Mutex<Slowest>,
 }
+
+/// The limit of a run that takes all tasks.
+const NO_LIMIT: u64 = u64::MAX;
 
 /// Progress of one segment.
 struct Progress {
@@ -72,8 +76,8 @@ impl<'a> RunState<'a> {
             recorder,
             options,
             observer,
-            next: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
+            lanes: TaskLanes::new(work.lanes(outputs.takes_turns()), shards_at_once()),
+            limit: AtomicU64::new(NO_LIMIT),
             failure: Mutex::new(None),
             progress: work.segments.iter().map(progress).collect(),
             unread,
@@ -82,39 +86,46 @@ impl<'a> RunState<'a> {
         }
     }
 
-    /// Returns the next task; `None` when all are taken or the run stops.
+    /// Returns the next task for a worker in this lane; `None` when all are taken or the run stops.
     //
-    // One at a time from a shared counter, so that no worker idles while another one has tasks left. In order: when a
-    // task fails, every earlier one has begun and will end, so that the earliest failure, which is the one that is
-    // reported, is the same for any number of workers.
-    pub(super) fn take(&self) -> Option<Task> {
-        if self.is_stopped() {
+    // When a task fails, every earlier one is still carried out, whatever lane it is in, so that the earliest failure,
+    // which is the one that is reported, is the same for any number of workers.
+    pub(super) fn take(&self, lane: &mut Option<usize>) -> Option<Task> {
+        let number = self.lanes.take(lane)?;
+        if self.is_stopped() && self.is_over(number) {
             return None;
         }
-        self.work.task(self.next.fetch_add(1, Ordering::Relaxed))
+        self.work.task(number)
     }
 
-    /// Returns whether no further task is to begin, since a task failed or the run was cancelled.
+    /// Returns whether the run ends early, since a task failed or the run was cancelled.
     pub(super) fn is_stopped(&self) -> bool {
         if self.options.cancel.load(Ordering::Relaxed) {
-            self.stop();
+            self.stop(0);
         }
-        self.stopped.load(Ordering::Acquire)
+        self.limit.load(Ordering::Acquire) != NO_LIMIT
     }
 
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+    /// Returns whether the run ends without this task.
+    pub(super) fn is_over(&self, task: u64) -> bool {
+        task >= self.limit.load(Ordering::Acquire)
+    }
+
+    /// Lets no task begin from this one on.
+    fn stop(&self, task: u64) {
+        self.limit.fetch_min(task, Ordering::AcqRel);
         self.amax.wake();
     }
 
-    /// Records a failure and stops the run. Failures that belong to no task have the number [`u64::MAX`].
-    pub(super) fn fail(&self, task: u64, error: RunError) {
+    /// Records a failure and stops the run: at once where it belongs to no task, else from that task on.
+    pub(super) fn fail(&self, task: Option<u64>, error: RunError) {
+        let number = task.unwrap_or(u64::MAX);
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.as_ref().is_none_or(|(earliest, _)| task < *earliest) {
-            *failure = Some((task, error));
+        if failure.as_ref().is_none_or(|(earliest, _)| number < *earliest) {
+            *failure = Some((number, error));
         }
         drop(failure);
-        self.stop();
+        self.stop(task.unwrap_or(0));
     }
 
     /// Starts the clock of the task's segment.
@@ -198,7 +209,7 @@ pub(super) struct StopOnPanic<'a>(pub(super) &'a RunState<'a>);
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            self.0.stop(0);
         }
     }
 }

@@ -10,12 +10,14 @@ use serde::Serialize;
 /// Number of slowest tensors that a report names.
 const SLOWEST: usize = 10;
 
-/// Shares of the workers' time; the four add up to 1.
+/// Shares of the workers' time; together they are 1.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Shares {
     pub read: f64,
     pub compute: f64,
     pub write: f64,
+    /// Waiting for another worker that writes to the same file.
+    pub queue: f64,
     /// Waiting for another worker, or at the end for the disk to confirm what was written.
     pub wait: f64,
 }
@@ -27,6 +29,8 @@ pub enum Bound {
     Reading,
     Computing,
     Writing,
+    /// The system let one worker at a time write to a file.
+    Queueing,
     /// The disk confirmed (`fsync`) more slowly than the workers wrote.
     Syncing,
 }
@@ -45,6 +49,9 @@ pub(super) struct Stages {
     pub(super) read: Duration,
     pub(super) compute: Duration,
     pub(super) write: Duration,
+    /// Waiting for another worker to end its write to the same file.
+    pub(super) queue: Duration,
+    /// Waiting for another worker's part of a first pass.
     pub(super) wait: Duration,
     pub(super) bytes_read: u64,
 }
@@ -54,6 +61,7 @@ impl Stages {
         self.read += other.read;
         self.compute += other.compute;
         self.write += other.write;
+        self.queue += other.queue;
         self.wait += other.wait;
         self.bytes_read += other.bytes_read;
     }
@@ -62,8 +70,8 @@ impl Stages {
     pub(super) fn shares(&self, workers: usize, span: Duration) -> Shares {
         let whole = (span * workers as u32).as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |part: Duration| (part.as_secs_f64() / whole).min(1.0);
-        let (read, compute, write) = (share(self.read), share(self.compute), share(self.write));
-        Shares { read, compute, write, wait: (1.0 - read - compute - write).max(0.0) }
+        let [read, compute, write, queue] = [self.read, self.compute, self.write, self.queue].map(share);
+        Shares { read, compute, write, queue, wait: (1.0 - read - compute - write - queue).max(0.0) }
     }
 }
 
@@ -74,6 +82,7 @@ impl Shares {
             (self.read, Bound::Reading),
             (self.compute, Bound::Computing),
             (self.write, Bound::Writing),
+            (self.queue, Bound::Queueing),
             (self.wait, Bound::Syncing),
         ];
         parts.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or(Bound::Computing, |(_, bound)| bound)

@@ -1,6 +1,7 @@
 //! The work of a run: the plan cut into tasks of bounded size, in the order in which workers take them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use qwen_fp8_schemes::AmaxScope;
 
@@ -23,6 +24,8 @@ const TASK_BYTES: u64 = 2 << 20;
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) segments: Vec<Segment>,
+    /// Number of the first segment of each output shard, in order.
+    shard_starts: Vec<usize>,
     /// Number of the first task of each segment.
     first_task: Vec<u64>,
     pub(super) tasks: u64,
@@ -59,8 +62,10 @@ impl Work {
         let workers = workers(plan, threads, max_memory)?;
         let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
         let amax_leaders = plan.amax_leaders();
+        let (segments, shard_starts) = segments(plan, finished, &amax_leaders, task_bytes)?;
         let mut work = Self {
-            segments: segments(plan, finished, &amax_leaders, task_bytes)?,
+            segments,
+            shard_starts,
             amax_leaders,
             first_task: Vec::new(),
             tasks: 0,
@@ -85,6 +90,17 @@ impl Work {
             }
         }
         Ok(work)
+    }
+
+    /// Returns the lanes that workers take the tasks from: one for each output shard or, unless `apart`, one for all.
+    pub(super) fn lanes(&self, apart: bool) -> Vec<Range<u64>> {
+        if !apart {
+            return vec![0..self.tasks];
+        }
+        let first_task = |&segment: &usize| self.first_task.get(segment).copied().unwrap_or(self.tasks);
+        let starts = self.shard_starts.iter().map(first_task);
+        let ends = starts.clone().skip(1).chain([self.tasks]);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
     }
 
     /// Returns the task of this number; `None` past the last one.
@@ -125,15 +141,23 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
     Ok(threads.clamp(1, affordable))
 }
 
-/// Returns the segments in the order of the output's shards and, within one, of the source.
+/// Returns the segments in the order of the output's shards and, within one, of the source; and the number of each
+/// shard's first segment.
 //
 // Shard by shard, so that shards are finished, and entered into the journal, all along the run: an interruption then
-// costs one shard or so. In the order of the source within a shard, so that reads are sequential.
-fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: u64) -> Result<Vec<Segment>, RunError> {
+// costs one shard or so, or as many as there are lanes under way. In the order of the source within a shard, so that reads are sequential.
+fn segments(
+    plan: &Plan,
+    finished: &[bool],
+    amax_leaders: &[usize],
+    task_bytes: u64,
+) -> Result<(Vec<Segment>, Vec<usize>), RunError> {
+    let shard_of = |tensor: usize| plan.jobs[tensor].slots().first().map(|slot| slot.shard);
     let mut order: Vec<usize> =
         (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();
-    order.sort_by_cached_key(|&tensor| plan.jobs[tensor].slots().first().map(|slot| slot.shard));
-    let mut segments: Vec<Segment> = Vec::new();
+    order.sort_by_cached_key(|&tensor| shard_of(tensor));
+    let (mut segments, mut starts): (Vec<Segment>, Vec<usize>) = (Vec::new(), Vec::new());
+    let mut shard = None;
     // A weight that needs its maximum comes one segment later than it could. Right behind its first pass, the workers
     // would wait there for the one that has the last task of that pass.
     let mut delayed: Option<Segment> = None;
@@ -142,6 +166,11 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
         members.entry(leader).or_default().push(tensor);
     }
     for tensor in order {
+        if starts.is_empty() || shard_of(tensor) != shard {
+            segments.extend(delayed.take());
+            starts.push(segments.len());
+            shard = shard_of(tensor);
+        }
         let waiting = delayed.take();
         for next in segments_of(plan, tensor, task_bytes)? {
             match next.kind {
@@ -162,7 +191,7 @@ fn segments(plan: &Plan, finished: &[bool], amax_leaders: &[usize], task_bytes: 
         segments.extend(waiting);
     }
     segments.extend(delayed);
-    Ok(segments)
+    Ok((segments, starts))
 }
 
 /// Returns whether the job writes to a shard that is not finished.

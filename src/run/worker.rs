@@ -63,10 +63,11 @@ impl<'a> Worker<'a> {
         self.input.fill();
         self.rows.fill();
         self.outputs.iter_mut().for_each(Buffer::fill);
-        while let Some(task) = shared.take() {
+        let mut lane = None;
+        while let Some(task) = shared.take(&mut lane) {
             shared.begin(&task);
             if let Err(error) = self.carry_out(&task).and_then(|()| shared.end(&task)) {
-                shared.fail(task.number, error);
+                shared.fail(Some(task.number), error);
             }
         }
         self.stages
@@ -102,6 +103,7 @@ impl<'a> Worker<'a> {
             self.check_decoded(segment, matrix, task, bytes)?;
         }
         timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
+        let _turn = timed(&mut self.stages.queue, || output.turn());
         timed(&mut self.stages.write, || output.write_at(bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
@@ -144,9 +146,9 @@ impl<'a> Worker<'a> {
         let amax = match scope {
             AmaxScope::Band => None,
             AmaxScope::Tensor | AmaxScope::Fused => {
-                let (table, stopped) = (&self.shared.amax, &self.shared.stopped);
+                let shared = self.shared;
                 // Without a maximum the run has stopped; whoever stopped it has recorded the reason.
-                let amax = timed(&mut self.stages.wait, || table.wait(tensor, stopped));
+                let amax = timed(&mut self.stages.wait, || shared.amax.wait(tensor, || shared.is_over(task.number)));
                 Some(amax.ok_or(RunError::Cancelled)?)
             }
         };
@@ -202,6 +204,7 @@ impl<'a> Worker<'a> {
             let file = self.shared.outputs.get(slot.shard)?;
             let bytes = self.outputs[index].filled(offset, len);
             timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(slot.shard, offset, bytes));
+            let _turn = timed(&mut self.stages.queue, || file.turn());
             timed(&mut self.stages.write, || file.write_at(bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);

@@ -186,5 +186,5 @@ fn the_observer_and_the_report_account_for_everything() {
     assert_eq!(report.slowest.len(), 10);
     assert!(report.slowest.is_sorted_by(|a, b| a.seconds >= b.seconds));
     let shares = report.shares;
-    assert!((shares.read + shares.compute + shares.write + shares.wait - 1.0).abs() < 1e-9);
+    assert!((shares.read + shares.compute + shares.write + shares.queue + shares.wait - 1.0).abs() < 1e-9);
 }

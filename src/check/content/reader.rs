@@ -1,5 +1,6 @@
 //! The files and the records that the tensors of a result are read with.
 
+use super::buffers::BufferPool;
 use crate::decode::Shards;
 use crate::source::RecordedActions;
 
@@ -7,4 +8,5 @@ use crate::source::RecordedActions;
 pub(super) struct OutputReader<'a> {
     pub(super) shards: &'a Shards,
     pub(super) recorded: &'a RecordedActions,
+    pub(super) buffers: BufferPool,
 }

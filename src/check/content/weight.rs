@@ -2,21 +2,14 @@
 
 use rayon::prelude::*;
 
+use super::buffers::PieceBuffers;
 use super::reader::OutputReader;
-use crate::decode::{Meter, QuantizedWeight, Scratch, pieces};
+use crate::decode::{Meter, QuantizedWeight, pieces};
 use crate::report::Finding;
 use crate::rules::q4_values::{self, ScaleVerdict};
 use crate::rules::q5_source::reference;
 use crate::source::{CheckedAs, CheckedTensor, Comparison, Original, ScaleCount, ScaleRule, WeightComparison, scan};
 use qwen_fp8_checkpoint::source::SourceError;
-
-/// Buffers of a thread.
-#[derive(Default)]
-struct Buffers {
-    scratch: Scratch,
-    codes: Vec<u8>,
-    weights: Vec<f32>,
-}
 
 /// Checks one weight, against an original of its shape where there is one.
 pub(super) fn check(
@@ -34,12 +27,13 @@ pub(super) fn check(
     let comparison = WeightComparison { weight, book: weight.form.storage.codebook(), source, searched };
     let parts = pieces(weight.shape, weight.sides()[0])
         .into_par_iter()
-        .map_init(Buffers::default, |buffers, piece| {
-            let Buffers { scratch, codes, weights } = buffers;
+        .map(|piece| {
+            let mut lent = reader.buffers.lend();
+            let PieceBuffers { scratch, codes, weights } = &mut *lent;
             let read = weight.read_codes(reader.shards, &piece, &mut scratch.bytes, codes)?;
             let qparams = weight.qparams(reader.shards, &piece.rows)?;
             if let Some(original) = &original {
-                original.read(&piece, scratch, weights)?;
+                original.read_bytes(&piece, scratch, weights)?;
             }
             let part = comparison.piece(&piece, &qparams, codes, weights);
             meter.advance(read);

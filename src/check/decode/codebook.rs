@@ -10,10 +10,8 @@ use std::sync::LazyLock;
 pub(crate) struct Codebook {
     /// Value of each code; NaN where it has none.
     pub(crate) value: [f32; 256],
-    /// Least quotient that rounds to the code; for the least value, half a unit below it.
-    pub(crate) low: [f32; 256],
-    /// Greatest quotient that rounds to the code; for the largest value, half a unit above it.
-    pub(crate) high: [f32; 256],
+    /// Least and greatest quotient that round to the code; half a unit beyond the least and the largest value.
+    pub(crate) interval: [[f32; 2]; 256],
     pub(crate) least: f32,
     pub(crate) largest: f32,
     /// All values, ascending.
@@ -80,12 +78,11 @@ impl Codebook {
             let beyond = || next(-step).map(|other| number + (number - other));
             Some(f32::midpoint(number, next(step).or_else(beyond)?))
         };
-        let edges = |step| std::array::from_fn(|code| edge(value[code], step).unwrap_or(f32::NAN));
+        let interval = |code| [-1, 1].map(|step| edge(value[code], step).unwrap_or(f32::NAN));
         let (least, largest) = (numbers.first().copied(), numbers.last().copied());
         Self {
             value,
-            low: edges(-1),
-            high: edges(1),
+            interval: std::array::from_fn(interval),
             least: least.unwrap_or(f32::NAN),
             largest: largest.unwrap_or(f32::NAN),
             zero: place(0.0).unwrap_or_default(),
@@ -146,7 +143,7 @@ mod tests {
             assert_eq!((E2M1.value[code], E2M1.value[code | 8]), (magnitude, -magnitude));
         }
         assert!(E2M1.value[16..].iter().all(|number| number.is_nan()));
-        assert_eq!((E2M1.low[7], E2M1.high[7], E2M1.low[15], E2M1.high[9]), (5.0, 7.0, -7.0, -0.25));
+        assert_eq!((E2M1.interval[7], E2M1.interval[15][0], E2M1.interval[9][1]), ([5.0, 7.0], -7.0, -0.25));
         for bits in 2..=8u32 {
             let (book, end) = (integers(bits), 1 << (bits - 1));
             for number in -128..=127i32 {
@@ -158,7 +155,7 @@ mod tests {
                 }
             }
             assert_eq!((book.least, book.largest), (-end as f32, (end - 1) as f32));
-            assert_eq!((book.low[0xFF], book.high[0xFF]), (-1.5, -0.5));
+            assert_eq!(book.interval[0xFF], [-1.5, -0.5]);
         }
     }
 
@@ -191,8 +188,8 @@ mod tests {
             };
             let below = nearest(false).map_or(-464.0, |other| f64::midpoint(number, other));
             let above = nearest(true).map_or(464.0, |other| f64::midpoint(number, other));
-            assert_eq!(f64::from(E4M3.low[code]), below, "{code:#x}");
-            assert_eq!(f64::from(E4M3.high[code]), above, "{code:#x}");
+            assert_eq!(f64::from(E4M3.interval[code][0]), below, "{code:#x}");
+            assert_eq!(f64::from(E4M3.interval[code][1]), above, "{code:#x}");
         }
     }
 }

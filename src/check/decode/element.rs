@@ -15,16 +15,23 @@ pub(crate) fn width(dtype: Dtype) -> Option<usize> {
 
 /// Reads little-endian floats; F64 is rounded to F32. Elements of another dtype become NaN.
 pub(crate) fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
-    out.clear();
-    match dtype {
-        Dtype::BF16 => {
-            let wide = |raw: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
-            out.extend(bytes.as_chunks().0.iter().map(wide));
+    out.resize(bytes.len() / width(dtype).unwrap_or(1), 0.0);
+    widen_into(dtype, bytes, out);
+}
+
+/// Reads as many floats as `out` has room for, as [`widen`] does.
+pub(crate) fn widen_into(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    fn each<const WIDTH: usize>(bytes: &[u8], out: &mut [f32], wide: impl Fn([u8; WIDTH]) -> f32) {
+        for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<WIDTH>().0) {
+            *out = wide(*raw);
         }
-        Dtype::F16 => out.extend(bytes.as_chunks().0.iter().map(|raw| f16::from_le_bytes(*raw).to_f32())),
-        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|raw| f32::from_le_bytes(*raw))),
-        Dtype::F64 => out.extend(bytes.as_chunks().0.iter().map(|raw| f64::from_le_bytes(*raw) as f32)),
-        _ => out.resize(bytes.len(), f32::NAN),
+    }
+    match dtype {
+        Dtype::BF16 => each(bytes, out, |raw| f32::from_bits(u32::from(u16::from_le_bytes(raw)) << 16)),
+        Dtype::F16 => each(bytes, out, |raw| f16::from_le_bytes(raw).to_f32()),
+        Dtype::F32 => each(bytes, out, f32::from_le_bytes),
+        Dtype::F64 => each(bytes, out, |raw| f64::from_le_bytes(raw) as f32),
+        _ => out.fill(f32::NAN),
     }
 }
 

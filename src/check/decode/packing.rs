@@ -37,7 +37,16 @@ impl Packing {
     pub(crate) fn unpack(self, bytes: &[u8], columns: usize, out: &mut Vec<u8>) {
         match self {
             Self::Bytes => out.extend(&bytes[..columns]),
-            Self::Nibbles => out.extend((0..columns).map(|at| bytes[at / 2] >> (at % 2 * 4) & 0xF)),
+            Self::Nibbles => {
+                out.extend(bytes[..columns / 2].iter().flat_map(|byte| [byte & 0xF, byte >> 4]));
+                out.extend(bytes[..columns.div_ceil(2)].iter().skip(columns / 2).map(|byte| byte & 0xF));
+            }
+            Self::Words(2) => words_of::<2>(bytes, columns, out),
+            Self::Words(3) => words_of::<3>(bytes, columns, out),
+            Self::Words(4) => words_of::<4>(bytes, columns, out),
+            Self::Words(5) => words_of::<5>(bytes, columns, out),
+            Self::Words(6) => words_of::<6>(bytes, columns, out),
+            Self::Words(7) => words_of::<7>(bytes, columns, out),
             Self::Words(bits) => out.extend((0..columns).map(|at| integer(bytes, at * bits as usize, bits))),
         }
     }
@@ -47,6 +56,23 @@ impl Packing {
 pub(crate) fn words(integers: usize, bits: u32) -> usize {
     // A shape from a file may overflow: the saturated product then fits no tensor, and a finding says so.
     integers.saturating_mul(bits as usize).div_ceil(32)
+}
+
+/// Appends the first `columns` integers of `BITS` bits each.
+//
+// Eight integers fill as many bytes as each has bits, and a `u64` holds them all: with the number of bits known to the
+// compiler, each is a shift and a mask.
+fn words_of<const BITS: usize>(bytes: &[u8], columns: usize, out: &mut Vec<u8>) {
+    let (eights, _) = bytes.as_chunks::<BITS>();
+    let whole = eights.len().min(columns / 8);
+    out.extend(eights[..whole].iter().flat_map(|eight| {
+        let mut wide = [0; 8];
+        wide[..BITS].copy_from_slice(eight);
+        let wide = u64::from_le_bytes(wide);
+        let lowered = |at: usize| (wide >> (at * BITS) & ((1 << BITS) - 1)) as u8;
+        std::array::from_fn::<u8, 8, _>(|at| lowered(at).wrapping_sub(1 << (BITS - 1)))
+    }));
+    out.extend((whole * 8..columns).map(|at| integer(bytes, at * BITS, BITS as u32)));
 }
 
 /// Reads the integer whose bits begin at `bit`.

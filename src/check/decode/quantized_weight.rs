@@ -131,7 +131,7 @@ impl<'a> QuantizedWeight<'a> {
     ) -> Result<u64, SourceError> {
         let packing = self.form.storage.codes().packing;
         let (stride, columns) = (packing.bytes(self.shape[1]), piece.columns.len());
-        // A piece is whole rows, or begins at a multiple of 2^20 columns, where a word begins too.
+        // A piece is whole rows, or begins at a multiple of 2^18 columns, where a word begins too.
         let width = if columns == self.shape[1] { stride } else { packing.bytes(columns) };
         let from = piece.rows.start * stride + packing.bytes(piece.columns.start);
         let read = piece.rows.len() * width;
@@ -194,11 +194,15 @@ impl<'a> QuantizedWeight<'a> {
         let qparams = self.qparams(shards, &piece.rows)?;
         let (book, [height, width], across) = (self.form.storage.codebook(), self.sides(), self.across());
         out.clear();
-        for (row, codes) in piece.rows.clone().zip(codes.chunks(piece.columns.len().max(1))) {
-            out.extend(piece.columns.clone().zip(codes).map(|(column, &code)| {
+        for (row, mut codes) in piece.rows.clone().zip(codes.chunks(piece.columns.len().max(1))) {
+            let mut column = piece.columns.start;
+            while !codes.is_empty() {
+                let (run, rest) = codes.split_at((width - column % width).min(codes.len()));
                 let Qparams { scale, zero } = qparams.of(row / height * across + column / width);
-                (book.value[usize::from(code)] - zero) * scale
-            }));
+                out.extend(run.iter().map(|&code| (book.value[usize::from(code)] - zero) * scale));
+                column += run.len();
+                codes = rest;
+            }
         }
         Ok(())
     }

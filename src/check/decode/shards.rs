@@ -5,9 +5,12 @@ use std::ops::Range;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, ShardFile, Tensor};
 
-/// Bytes of a read, and elements of a piece.
+/// Bytes of a read.
 // A thread's buffers stay in its cache, and a weight of any size takes the same memory.
 const PIECE: u64 = 1 << 20;
+
+/// Elements of a piece: with their codes, fewer bytes than [`PIECE`].
+const ELEMENTS: usize = 1 << 18;
 
 /// The open shards of a checkpoint.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ pub(crate) fn ranges(len: u64) -> Vec<Range<u64>> {
     (0..len.div_ceil(PIECE)).map(|piece| piece * PIECE..len.min((piece + 1) * PIECE)).collect()
 }
 
-/// Elements of the largest piece, where groups need more than [`PIECE`].
+/// Elements of the largest piece, where groups need more than [`ELEMENTS`].
 // Whole groups in a piece are judged where they are read. Beyond this size, groups are cut and merged later instead,
 // so that memory does not grow with the matrix.
 const LARGEST: usize = 1 << 23;
@@ -82,7 +85,7 @@ const LARGEST: usize = 1 << 23;
 /// Splits a matrix of this shape into pieces. None ends within a group of `height` rows, unless a group alone has
 /// more than [`LARGEST`] elements.
 pub(crate) fn pieces([rows, columns]: [usize; 2], height: usize) -> Vec<Piece> {
-    let limit = PIECE as usize;
+    let limit = ELEMENTS;
     if rows == 0 || columns == 0 {
         return Vec::new();
     }
@@ -113,7 +116,7 @@ mod tests {
             let pieces = pieces(shape, 1);
             let covered: usize = pieces.iter().map(|piece| piece.rows.len() * piece.columns.len()).sum();
             assert_eq!(covered, shape[0] * shape[1], "{shape:?}");
-            assert!(pieces.iter().all(|piece| piece.rows.len() * piece.columns.len() <= PIECE as usize));
+            assert!(pieces.iter().all(|piece| piece.rows.len() * piece.columns.len() <= ELEMENTS));
             assert!(
                 pieces
                     .windows(2)
@@ -123,10 +126,10 @@ mod tests {
         }
         let heights = |shape, height| pieces(shape, height).iter().map(|piece| piece.rows.len()).collect::<Vec<_>>();
         assert_eq!(heights([300, 20_000], 128), [128, 128, 44]);
-        assert_eq!(heights([300, 1000], 128), [300]);
-        assert_eq!(heights([3000, 1000], 128), [1024, 1024, 952]);
+        assert_eq!(heights([200, 1000], 128), [200]);
+        assert_eq!(heights([3000, 500], 128), [512, 512, 512, 512, 512, 440]);
         // A group that is too large for a piece is cut.
-        assert_eq!(heights([20, 1 << 20], 20), [1; 20]);
+        assert_eq!(heights([40, 1 << 18], 40), [1; 40]);
         assert_eq!(ranges(0), []);
         assert_eq!(ranges(PIECE + 1), [0..PIECE, PIECE..PIECE + 1]);
     }

@@ -40,7 +40,7 @@ impl Sums {
     pub(crate) fn figures(&self) -> Figures {
         Figures {
             elements: self.elements,
-            sqnr_db: sqnr(self.source, self.error),
+            sqnr_db: signal_to_noise(self.source, self.error).map(decibels),
             relative_error: if self.source > 0.0 { (self.error / self.source).sqrt() } else { self.error.sqrt() },
             max_error: self.max_error,
             max_error_at: self.max_error_at,
@@ -55,9 +55,14 @@ impl Sums {
     }
 }
 
-/// Returns the signal-to-noise ratio in decibels; `None` without noise.
-pub(crate) fn sqnr(source: f64, error: f64) -> Option<f64> {
-    (error > 0.0).then(|| 10.0 * (source.max(f64::MIN_POSITIVE) / error).log10())
+/// Returns the ratio of the squares of signal and noise; `None` without noise.
+pub(crate) fn signal_to_noise(source: f64, error: f64) -> Option<f64> {
+    (error > 0.0).then(|| source.max(f64::MIN_POSITIVE) / error)
+}
+
+/// Returns a ratio of squares in decibels.
+pub(crate) fn decibels(ratio: f64) -> f64 {
+    10.0 * ratio.log10()
 }
 
 /// The error of a tensor's decoded weights.

@@ -10,7 +10,10 @@ use safetensors::Dtype;
 
 use super::group::{GroupSums, GroupVerdict};
 use super::occurrences::Occurrences;
-use crate::decode::{Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, round};
+use super::stretch::{STRETCH, Stretch, StretchArrays};
+use crate::decode::{
+    Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, round, widen, widen_into, width,
+};
 use crate::report::Sums;
 
 /// Relative tolerance at the boundary between two codes.
@@ -43,6 +46,18 @@ pub(crate) struct Comparison {
     cut: BTreeMap<usize, (Qparams, GroupSums)>,
 }
 
+/// Arrays for one run after the other.
+struct RunArrays {
+    weights: [f32; STRETCH],
+    stretch: StretchArrays,
+}
+
+impl Default for RunArrays {
+    fn default() -> Self {
+        Self { weights: [0.0; STRETCH], stretch: StretchArrays::default() }
+    }
+}
+
 /// Consecutive weights of one row in one group.
 struct GroupRun<'a> {
     at: [usize; 2],
@@ -57,39 +72,70 @@ impl GroupRun<'_> {
 }
 
 impl WeightComparison<'_> {
-    /// Compares the codes of a piece with the source's weights, which are empty without a source.
-    pub(crate) fn piece(&self, piece: &Piece, qparams: &QparamsRange, codes: &[u8], weights: &[f32]) -> Comparison {
-        let ([height, width], across) = (self.weight.sides(), self.weight.across());
-        let mut part = Comparison::default();
-        let mut groups = vec![GroupSums::default(); qparams.groups().len()];
+    /// Compares the codes of a piece with the source's weights, given as they are stored; empty without a source.
+    pub(crate) fn piece(&self, piece: &Piece, qparams: &QparamsRange, codes: &[u8], weights: &[u8]) -> Comparison {
+        let ([height, breadth], across) = (self.weight.sides(), self.weight.across());
+        let size = self.source.and_then(width).unwrap_or(0);
+        let (mut part, mut arrays) = (Comparison::default(), RunArrays::default());
+        // A group that is a part of one row is complete, and judged, as soon as it is read: with few weights in a
+        // group, the sums of all groups would be as large as their codes.
+        let is_whole_at_once = height == 1 && piece.columns.len() == self.weight.shape[1];
+        let of_all = if is_whole_at_once || self.source.is_none() { 0 } else { qparams.groups().len() };
+        let mut groups = vec![GroupSums::default(); of_all];
         let first = qparams.groups().start;
         for row in piece.rows.clone() {
             let from = (row - piece.rows.start) * piece.columns.len();
             let mut column = piece.columns.start;
             while column < piece.columns.end {
-                let end = piece.columns.end.min((column / width + 1) * width);
-                let group = row / height * across + column / width;
+                let end = piece.columns.end.min((column / breadth + 1) * breadth);
+                let group = row / height * across + column / breadth;
                 let range = from + column - piece.columns.start..from + end - piece.columns.start;
                 let run = GroupRun { at: [row, column], qparams: qparams.of(group), codes: &codes[range.clone()] };
-                match self.source {
-                    None => self.scan(&run, &mut part),
-                    Some(dtype) => self.compare(&run, &weights[range], dtype, &mut part, &mut groups[group - first]),
-                }
                 column = end;
+                let Some(dtype) = self.source else {
+                    self.scan(&run, &mut part);
+                    continue;
+                };
+                let stored = &weights[range.start * size..range.end * size];
+                if is_whole_at_once {
+                    let mut sums = GroupSums::default();
+                    self.compare(&run, stored, dtype, &mut part, &mut sums, &mut arrays);
+                    self.judge(piece, weights, group, run.qparams, &sums, dtype, &mut part.verdict);
+                } else {
+                    self.compare(&run, stored, dtype, &mut part, &mut groups[group - first], &mut arrays);
+                }
             }
         }
         if let Some(source) = self.source {
             for (index, group) in qparams.groups().zip(&groups) {
                 let qparams = qparams.of(index);
-                let is_found = || self.searched && self.is_found(piece, weights, index, qparams, group, source);
                 match self.coverage(piece, index) {
-                    Coverage::All => part.verdict.add(self.weight, source, index, qparams, group, is_found),
+                    Coverage::All => self.judge(piece, weights, index, qparams, group, source, &mut part.verdict),
                     Coverage::Some => drop(part.cut.insert(index, (qparams, *group))),
                     Coverage::None => {}
                 }
             }
         }
         part
+    }
+
+    /// Adds a group that lies in the piece to the verdict.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the group and the piece that it is in, each with what belongs to it"
+    )]
+    fn judge(
+        &self,
+        piece: &Piece,
+        weights: &[u8],
+        index: usize,
+        qparams: Qparams,
+        group: &GroupSums,
+        source: Dtype,
+        verdict: &mut GroupVerdict,
+    ) {
+        let is_found = || self.searched && self.is_found(piece, weights, index, qparams, group, source);
+        verdict.add(self.weight, source, index, qparams, group, is_found);
     }
 
     /// Reports whether a search comes to the qparams of a group that lies in the piece: they are among the
@@ -99,7 +145,7 @@ impl WeightComparison<'_> {
     fn is_found(
         &self,
         piece: &Piece,
-        weights: &[f32],
+        weights: &[u8],
         index: usize,
         qparams: Qparams,
         group: &GroupSums,
@@ -114,9 +160,12 @@ impl WeightComparison<'_> {
         let error = |quotient: &dyn Fn(f32) -> f32| -> f64 {
             let of = |row: usize| {
                 let from = (row - piece.rows.start) * piece.columns.len() + columns.start - piece.columns.start;
-                &weights[from..from + columns.len()]
+                let size = width(source).unwrap_or(0);
+                let mut of_row = Vec::new();
+                widen(source, &weights[from * size..(from + columns.len()) * size], &mut of_row);
+                of_row
             };
-            let square = |&weight: &f32| {
+            let square = |weight: f32| {
                 let decoded = f64::from(self.book.nearest(quotient(weight))) * f64::from(absmax);
                 (f64::from(weight) - decoded).powi(2)
             };
@@ -163,7 +212,69 @@ impl WeightComparison<'_> {
     }
 
     /// Compares the weights of a run with their codes.
-    fn compare(&self, run: &GroupRun<'_>, weights: &[f32], dtype: Dtype, part: &mut Comparison, group: &mut GroupSums) {
+    fn compare(
+        &self,
+        run: &GroupRun<'_>,
+        stored: &[u8],
+        dtype: Dtype,
+        part: &mut Comparison,
+        group: &mut GroupSums,
+        RunArrays { weights, stretch }: &mut RunArrays,
+    ) {
+        let size = width(dtype).unwrap_or(1);
+        for (index, (codes, stored)) in run.codes.chunks(STRETCH).zip(stored.chunks(STRETCH * size)).enumerate() {
+            let weights = &mut weights[..codes.len()];
+            widen_into(dtype, stored, weights);
+            let run = GroupRun { at: run.place(index * STRETCH), qparams: run.qparams, codes };
+            // The error under a scale that was searched for is compared with that under another one, to the last bit.
+            let figures = if self.searched {
+                None
+            } else {
+                stretch.figures(self.book, run.qparams, Stretch { codes, weights, stored, dtype })
+            };
+            let Some(figures) = figures else {
+                self.compare_each(&run, weights, dtype, part, group);
+                continue;
+            };
+            part.sums.elements += codes.len() as u64;
+            part.sums.source += figures.source;
+            part.sums.decoded += figures.decoded;
+            part.sums.product += figures.product;
+            part.sums.error += figures.error;
+            part.sums.saturated += figures.saturated;
+            part.sums.flushed += figures.flushed;
+            group.extremes.merge(figures.extremes);
+            group.source += figures.source;
+            group.error += figures.error;
+            if figures.largest_error > part.sums.max_error {
+                self.find_largest(&run, weights, part);
+            }
+        }
+    }
+
+    /// Looks for an error that is larger than all before it.
+    fn find_largest(&self, run: &GroupRun<'_>, weights: &[f32], part: &mut Comparison) {
+        for (index, (&code, &weight)) in run.codes.iter().zip(weights).enumerate() {
+            let error = (f64::from(weight) - self.decoded(run.qparams, code)).abs();
+            if error > part.sums.max_error {
+                (part.sums.max_error, part.sums.max_error_at) = (error, run.place(index));
+            }
+        }
+    }
+
+    fn decoded(&self, Qparams { scale, zero }: Qparams, code: u8) -> f64 {
+        f64::from(self.book.value[usize::from(code)] - zero) * f64::from(scale)
+    }
+
+    /// Compares weights with their codes one by one.
+    fn compare_each(
+        &self,
+        run: &GroupRun<'_>,
+        weights: &[f32],
+        dtype: Dtype,
+        part: &mut Comparison,
+        group: &mut GroupSums,
+    ) {
         let Qparams { scale, zero } = run.qparams;
         // Sums of a run in locals: they stay in registers, where sums of the group would be loaded and stored each
         // time.
@@ -199,7 +310,7 @@ impl WeightComparison<'_> {
             extremes.add(weight);
             sums.saturated += u64::from(quotient > self.book.largest || quotient < self.book.least);
             sums.flushed += u64::from(number == zero && weight != 0.0);
-            let (source, decoded) = (f64::from(weight), f64::from(number - zero) * f64::from(scale));
+            let (source, decoded) = (f64::from(weight), self.decoded(run.qparams, code));
             let error = (source - decoded).abs();
             sums.source += source * source;
             sums.decoded += decoded * decoded;
@@ -219,7 +330,7 @@ impl WeightComparison<'_> {
 
     /// Reports whether the quotient rounds to this code, or lies on its boundary.
     fn rounds_to(&self, quotient: f32, zero: f32, code: u8) -> bool {
-        let (low, high) = (self.book.low[usize::from(code)], self.book.high[usize::from(code)]);
+        let [low, high] = self.book.interval[usize::from(code)];
         let tolerance = |edge: f32| (edge.abs() + zero.abs()) * TOLERANCE;
         quotient >= low - tolerance(low) && quotient <= high + tolerance(high)
     }

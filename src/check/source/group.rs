@@ -4,7 +4,7 @@ use safetensors::Dtype;
 
 use super::occurrences::Occurrences;
 use crate::decode::{Extremes, Qparams, QuantizedWeight};
-use crate::report::{WorstBlock, sqnr};
+use crate::report::{WorstBlock, decibels, signal_to_noise};
 
 /// Sums over the weights of a group.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +65,7 @@ pub(crate) struct GroupVerdict {
     pub(crate) outside: Occurrences,
     /// The largest magnitude of the source.
     pub(crate) amax: f32,
-    /// Index, signal-to-noise ratio and scale of the group with the lowest ratio.
+    /// Index, signal-to-noise ratio (of squares) and scale of the group with the lowest ratio.
     worst: Option<(usize, f64, f32)>,
 }
 
@@ -108,7 +108,7 @@ impl GroupVerdict {
             }
         }
         // The lowest ratio and not the largest error: groups of small weights would never be the worst otherwise.
-        if let Some(noise) = sqnr(group.source, group.error)
+        if let Some(noise) = signal_to_noise(group.source, group.error)
             && self.worst.is_none_or(|(_, least, _)| noise < least)
         {
             self.worst = Some((index, noise, qparams.scale));
@@ -134,7 +134,8 @@ impl GroupVerdict {
 
     /// Returns the group with the lowest signal-to-noise ratio.
     pub(crate) fn worst(&self, weight: &QuantizedWeight<'_>) -> Option<WorstBlock> {
-        let (index, sqnr_db, scale) = self.worst?;
+        let (index, ratio, scale) = self.worst?;
+        let sqnr_db = decibels(ratio);
         let ([height, width], [rows, columns], across) = (weight.sides(), weight.shape, weight.across());
         let at = [index / across * height, index % across * width];
         let size = [height.min(rows - at[0]), width.min(columns - at[1])];

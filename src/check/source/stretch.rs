@@ -1,0 +1,287 @@
+//! Stretches of weights whose codes rounding explains, which is nearly all there are: checked and summed up many at a
+//! time.
+//!
+//! Each step is a loop over plain arrays, which compilers turn into vector instructions. What does not pass here is
+//! looked at weight by weight, by the code that knows why a code may differ.
+
+use half::bf16;
+use safetensors::Dtype;
+
+use crate::decode::{Codebook, Extremes, Qparams, round};
+
+/// The most weights of a stretch: few enough for all arrays to stay in the first cache.
+pub(super) const STRETCH: usize = 256;
+
+/// Sums that are kept side by side, so that none waits for the one before it.
+const LANES: usize = 8;
+
+/// Arrays for one stretch.
+pub(super) struct StretchArrays {
+    /// Value of each code; later less the zero point.
+    number: [f32; STRETCH],
+    /// The ends of the interval that rounds to each code.
+    interval: [[f32; 2]; STRETCH],
+    /// Weight over scale; later less the number, which is the error.
+    quotient: [f32; STRETCH],
+}
+
+/// A stretch of weights, as they are stored and as numbers, and their codes.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a> {
+    pub(super) codes: &'a [u8],
+    pub(super) weights: &'a [f32],
+    pub(super) stored: &'a [u8],
+    pub(super) dtype: Dtype,
+}
+
+/// Figures of a stretch.
+pub(super) struct StretchFigures {
+    pub(super) extremes: Extremes,
+    pub(super) source: f64,
+    pub(super) decoded: f64,
+    pub(super) product: f64,
+    pub(super) error: f64,
+    /// A bound of the largest error, and a close one.
+    pub(super) largest_error: f64,
+    pub(super) saturated: u64,
+    pub(super) flushed: u64,
+}
+
+impl Default for StretchArrays {
+    fn default() -> Self {
+        Self { number: [0.0; STRETCH], interval: [[0.0; 2]; STRETCH], quotient: [0.0; STRETCH] }
+    }
+}
+
+impl StretchArrays {
+    /// Returns the figures of at most [`STRETCH`] weights of one group; `None` unless every weight and the scale are
+    /// finite and every code is one that rounding gives.
+    pub(super) fn figures(
+        &mut self,
+        book: &Codebook,
+        Qparams { scale, zero }: Qparams,
+        stretch: Stretch<'_>,
+    ) -> Option<StretchFigures> {
+        let Stretch { codes, weights, dtype, .. } = stretch;
+        let len = codes.len();
+        let (number, quotient) = (&mut self.number[..len], &mut self.quotient[..len]);
+        let interval = &mut self.interval[..len];
+        if !scale.is_finite() || scale <= 0.0 {
+            return None;
+        }
+        for ((&code, number), interval) in codes.iter().zip(&mut *number).zip(&mut *interval) {
+            let code = usize::from(code);
+            (*number, *interval) = (book.value[code], book.interval[code]);
+        }
+        // A code without a value has no interval, and the quotient of a weight that is not finite lies in none.
+        let (mut odd, mut flushed) = (0u32, 0u32);
+        for (((&weight, number), quotient), &[low, high]) in
+            weights.iter().zip(&mut *number).zip(&mut *quotient).zip(&*interval)
+        {
+            *quotient = weight / scale;
+            let exact = *quotient + zero;
+            odd |= u32::from(!((exact >= low) & (exact <= high)));
+            *number -= zero;
+            flushed += u32::from((*number == 0.0) & (weight != 0.0));
+        }
+        if odd != 0 && !is_explained_by_dtype(zero, quotient, interval, dtype) {
+            return None;
+        }
+        let extremes = extremes(stretch);
+        let is_beyond = |quotient: f32| (quotient + zero > book.largest) | (quotient + zero < book.least);
+        let saturated = if is_beyond(extremes.greatest / scale) | is_beyond(extremes.least / scale) {
+            quotient.iter().map(|&quotient| u32::from(is_beyond(quotient))).sum()
+        } else {
+            0
+        };
+        for (quotient, number) in quotient.iter_mut().zip(&*number) {
+            *quotient -= number;
+        }
+        // Weight = number + error, in units of the scale: in these they neither overflow nor vanish.
+        let [decoded, product, error, largest] = products(number, quotient);
+        let square = f64::from(scale) * f64::from(scale);
+        Some(StretchFigures {
+            extremes,
+            source: (decoded + 2.0 * product + error).max(0.0) * square,
+            decoded: decoded * square,
+            product: (decoded + product) * square,
+            error: error * square,
+            // The quotient is rounded, to within 2^-24 of 448 at most.
+            largest_error: (largest * 1.000_001 + 3e-5) * f64::from(scale),
+            saturated: saturated.into(),
+            flushed: flushed.into(),
+        })
+    }
+}
+
+/// Returns whether each code is one that rounding gives, of the quotient as it is or in the dtype of the weights, as the
+/// reference has it on a CPU.
+fn is_explained_by_dtype(zero: f32, quotient: &[f32], interval: &[[f32; 2]], dtype: Dtype) -> bool {
+    let explained = |rounded: &dyn Fn(f32) -> f32| {
+        let mut odd = 0;
+        for (&quotient, &[low, high]) in quotient.iter().zip(interval) {
+            let (exact, rounded) = (quotient + zero, rounded(rounded(quotient) + zero));
+            odd |= u32::from(!((exact >= low) & (exact <= high) | (rounded >= low) & (rounded <= high)));
+        }
+        odd == 0
+    };
+    match dtype {
+        Dtype::BF16 => explained(&|number| bf16::from_f32(number).to_f32()),
+        _ => explained(&|number| round(number, dtype)),
+    }
+}
+
+/// Returns the extremes of finite weights.
+//
+// The bits of positive floats are ordered as integers, and those of negative ones are negative integers: maxima of
+// integers become vector instructions, where those of floats would not.
+fn extremes(Stretch { weights, stored, dtype, .. }: Stretch<'_>) -> Extremes {
+    if dtype == Dtype::BF16 {
+        let (mut greatest, mut least) = (0i16, 0i16);
+        for raw in stored.as_chunks().0 {
+            let bits = i16::from_le_bytes(*raw);
+            greatest = greatest.max(bits);
+            least = least.max(bits ^ i16::MIN);
+        }
+        let float = |bits: i16| bf16::from_bits(bits.cast_unsigned()).to_f32();
+        return Extremes { least: -float(least), greatest: float(greatest) };
+    }
+    let (mut greatest, mut least) = (0i32, 0i32);
+    for weight in weights {
+        let bits = weight.to_bits().cast_signed();
+        greatest = greatest.max(bits);
+        least = least.max(bits ^ i32::MIN);
+    }
+    let float = |bits: i32| f32::from_bits(bits.cast_unsigned());
+    Extremes { least: -float(least), greatest: float(greatest) }
+}
+
+/// Returns the sums of number², number × error and error², and the largest error.
+fn products(number: &[f32], error: &[f32]) -> [f64; 4] {
+    let [mut squares, mut products, mut errors, mut largest] = [[0f32; LANES]; 4];
+    let ((numbers, last_numbers), (all, last)) = (number.as_chunks::<LANES>(), error.as_chunks::<LANES>());
+    for (number, error) in numbers.iter().zip(all) {
+        for lane in 0..LANES {
+            squares[lane] += number[lane] * number[lane];
+        }
+        for lane in 0..LANES {
+            products[lane] += number[lane] * error[lane];
+        }
+        for lane in 0..LANES {
+            errors[lane] += error[lane] * error[lane];
+        }
+        for lane in 0..LANES {
+            largest[lane] = if error[lane].abs() > largest[lane] { error[lane].abs() } else { largest[lane] };
+        }
+    }
+    let total = |sums: [f32; LANES]| sums.into_iter().map(f64::from).sum::<f64>();
+    let most = largest.into_iter().fold(0.0, f32::max);
+    let whole = [total(squares), total(products), total(errors), most.into()];
+    // Fewer than a vector are left, as a rule none.
+    last_numbers.iter().zip(last).fold(whole, |[squares, products, errors, largest], (&number, &error)| {
+        let (number, error) = (f64::from(number), f64::from(error));
+        [squares + number * number, products + number * error, errors + error * error, largest.max(error.abs())]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::in_format;
+
+    /// The codebooks of all forms that have codes of at most eight bits.
+    fn books() -> Vec<&'static Codebook> {
+        let formats = ["float-quantized", "int-quantized", "pack-quantized", "mxfp8-quantized", "mxfp4-pack-quantized"];
+        formats.iter().flat_map(|format| in_format(format)).map(|form| form.codebook()).collect()
+    }
+
+    /// Weights of both signs and all magnitudes up to the largest of the format, as BF16.
+    fn stored(book: &Codebook, scale: f32, len: usize) -> Vec<u8> {
+        let mut state = 7u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        (0..len)
+            .flat_map(|_| {
+                let (part, sign) = (random() * random(), if random() < 0.5 { book.least } else { book.largest });
+                bf16::from_f32(sign * part * scale).to_le_bytes()
+            })
+            .collect()
+    }
+
+    fn code_of(book: &Codebook, number: f32) -> u8 {
+        book.value.iter().position(|&value| value == number).unwrap() as u8
+    }
+
+    #[test]
+    fn figures_are_those_of_a_plain_sum_and_one_wrong_code_anywhere_is_noticed() {
+        let (scale, zero) = (0.0137, 0.0);
+        for (number, book) in books().into_iter().enumerate() {
+            let len = [STRETCH, STRETCH - 3, 16, 5][number % 4];
+            let stored = stored(book, scale, len);
+            let mut weights = vec![0.0; len];
+            crate::decode::widen_into(Dtype::BF16, &stored, &mut weights);
+            let mut codes: Vec<u8> = weights.iter().map(|weight| code_of(book, book.nearest(weight / scale))).collect();
+            let mut arrays = StretchArrays::default();
+            let mut figures = |codes: &[u8]| {
+                let stretch = Stretch { codes, weights: &weights, stored: &stored, dtype: Dtype::BF16 };
+                arrays.figures(book, Qparams { scale, zero }, stretch)
+            };
+            let found = figures(&codes).unwrap();
+            let decoded = |code: u8| f64::from(book.value[usize::from(code)]) * f64::from(scale);
+            let pairs = || weights.iter().zip(&codes).map(|(&weight, &code)| (f64::from(weight), decoded(code)));
+            let close = |found: f64, sum: f64| assert!((found - sum).abs() <= 1e-5 * sum.abs(), "{found} {sum}");
+            close(found.source, pairs().map(|(weight, _)| weight * weight).sum());
+            close(found.decoded, pairs().map(|(_, decoded)| decoded * decoded).sum());
+            close(found.product, pairs().map(|(weight, decoded)| weight * decoded).sum());
+            close(found.error, pairs().map(|(weight, decoded)| (weight - decoded).powi(2)).sum());
+            let largest = pairs().map(|(weight, decoded)| (weight - decoded).abs()).fold(0.0, f64::max);
+            assert!(found.largest_error >= largest && found.largest_error <= largest + 1e-4 * f64::from(scale));
+            let extremes = weights.iter().fold(Extremes::default(), |mut all, &weight| {
+                all.add(weight);
+                all
+            });
+            assert_eq!(found.extremes, extremes);
+            let flushed = weights.iter().zip(&codes).filter(|&(&weight, &code)| weight != 0.0 && decoded(code) == 0.0);
+            assert_eq!((found.flushed, found.saturated), (flushed.count() as u64, 0));
+            for at in 0..len {
+                let right = codes[at];
+                for wrong in 0..=255u8 {
+                    // The two zeros are one number. A tie has two codes within the tolerance of the rules, not here.
+                    if book.value[usize::from(wrong)] == book.value[usize::from(right)] {
+                        continue;
+                    }
+                    codes[at] = wrong;
+                    let is_tie = book.interval[usize::from(wrong)].contains(&(weights[at] / scale));
+                    assert!(is_tie || figures(&codes).is_none() || is_rounded(book, weights[at] / scale, wrong));
+                }
+                codes[at] = right;
+            }
+        }
+    }
+
+    /// Says whether the quotient, rounded to BF16 as the reference does on a CPU, has this code.
+    fn is_rounded(book: &Codebook, quotient: f32, code: u8) -> bool {
+        let [low, high] = book.interval[usize::from(code)];
+        (low..=high).contains(&bf16::from_f32(quotient).to_f32())
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_to_the_other_way() {
+        let book = books()[0];
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut weights = vec![1.0; 40];
+            weights[33] = bad;
+            let stored: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            let codes = vec![code_of(book, 1.0); 40];
+            let stretch = Stretch { codes: &codes, weights: &weights, stored: &stored, dtype: Dtype::F32 };
+            assert!(StretchArrays::default().figures(book, Qparams { scale: 1.0, zero: 0.0 }, stretch).is_none());
+            let sound =
+                Stretch { codes: &codes[..33], weights: &weights[..33], stored: &stored[..132], dtype: Dtype::F32 };
+            for scale in [bad, 0.0, -1.0] {
+                assert!(StretchArrays::default().figures(book, Qparams { scale, zero: 0.0 }, sound).is_none());
+            }
+        }
+    }
+}
