@@ -36,7 +36,7 @@ impl InitError {
     pub fn help(&self) -> Vec<String> {
         let help = match self {
             Self::Quantized { .. } => {
-                "start from its BF16 original; docs/recipes.md says how a recipe decodes FP8 layers or passes them through"
+                "docs/recipes.md says how a recipe decodes quantized layers, or passes them through"
             }
             Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
             Self::Recipe { .. } => "name the checkpoint by another path",

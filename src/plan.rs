@@ -7,7 +7,6 @@ mod build;
 pub mod explain;
 mod fixes;
 pub mod format;
-mod fp8_source;
 mod fused;
 mod inputs;
 mod job;
@@ -17,9 +16,11 @@ mod modules;
 mod non_finite;
 mod output;
 mod planned_input;
+mod quantized_source;
 mod requantized;
 pub mod resolve;
 mod served;
+mod served_form;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
@@ -27,7 +28,10 @@ mod unmatched;
 
 pub use build::{Plan, Refused};
 pub use job::{Decision, Job, Slot};
-pub use planned_input::{Fp8Source, InputData, PlannedInput};
+pub use planned_input::{
+    CarriedForm, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
+};
+pub use served_form::ServedForm;
 
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::with_fused;

@@ -8,5 +8,6 @@ mod fused;
 mod manifest;
 mod nonfinite;
 mod output;
+mod quantized_sources;
 mod resume;
 mod source_changes;

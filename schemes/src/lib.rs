@@ -29,7 +29,10 @@ pub use arguments::{Dynamic, NumberKind, QuantizationArgs, Strategy};
 pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
-pub use kernels::{Fp8Codes, amax, cast_e4m3, decode, degenerate_scales, non_finite};
+pub use kernels::{
+    CodeFormat, GlobalFactor, StoredCodes, amax, cast_e4m3, decode, degenerate_scales, non_finite, packed_down,
+    packed_rows, scale_values,
+};
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;

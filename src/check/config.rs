@@ -11,6 +11,7 @@ mod fault;
 mod fp8;
 mod ignore_list;
 mod method;
+mod modelopt;
 mod regex;
 
 use serde_json::Value;
@@ -41,6 +42,8 @@ impl DeclaredConfig {
         let method = value.get("quant_method").and_then(Value::as_str);
         match method {
             Some("fp8") => fp8::read(&value, model, faults),
+            Some("mxfp8") => fp8::read_mxfp8(&value, model, faults),
+            Some("modelopt" | "modelopt_fp4" | "modelopt_mixed") => modelopt::read(&value, model, faults),
             Some("compressed-tensors") => compressed_tensors::read(&value, model, faults),
             Some(other) => {
                 let message = format!("the quantization method {} is not checked", shown(other));

@@ -23,5 +23,6 @@ pub(crate) use modules::{Module, WeightState, modules};
 pub(crate) use quantized_weight::{QparamsRange, QuantizedWeight, Scratch, WeightForm};
 pub(crate) use shards::{Piece, Shards, pieces, ranges};
 pub(crate) use storage::{
-    AuxRole, AuxTensor, Extremes, Qparams, Storage, Strategies, Symmetry, fp8, in_format, is_packed_codes,
+    AuxRole, AuxTensor, Extremes, OfficialForm, Qparams, Storage, Strategies, Symmetry, in_format, is_packed_codes,
+    official,
 };

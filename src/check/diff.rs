@@ -105,10 +105,7 @@ impl<'a> DiffSide<'a> {
     /// Returns the tensors in order of name, each quantized weight as one.
     fn logical(&self, checkpoint: &'a Checkpoint) -> Vec<LogicalTensor<'a>> {
         // Only of weights that can be decoded: what belongs to others is compared as what it is.
-        let beside = |weight: &'a QuantizedWeight<'a>| {
-            let auxiliary = weight.auxiliary.iter().map(|(_, tensor)| *tensor);
-            auxiliary.chain([weight.scale])
-        };
+        let beside = |weight: &'a QuantizedWeight<'a>| weight.beside().chain([weight.scale]);
         let auxiliary: BTreeSet<&str> =
             self.structure.weights.iter().flat_map(beside).map(|tensor| tensor.name.as_str()).collect();
         let mut tensors: Vec<_> = checkpoint

@@ -30,12 +30,15 @@ pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, Che
         .par_iter()
         .map(|weight| {
             let mut findings = Vec::new();
-            q4_values::qparams(weight, &scan(weight, &shards)?, &recorded, &mut findings);
+            let scan = scan(weight, &shards)?;
+            q4_values::qparams(weight, &scan, &recorded, &mut findings);
             progress.advanced(weight.qparams_bytes());
-            Ok(findings)
+            Ok((scan.least, findings))
         })
         .collect::<Result<Vec<_>, CheckError>>()?;
-    findings.extend(of_scales.into_iter().flatten());
+    let least = of_scales.iter().map(|(least, _)| *least);
+    q4_values::too_large(structure.weights.iter().zip(least), &mut findings);
+    findings.extend(of_scales.into_iter().flat_map(|(_, findings)| findings));
     q4_values::global_scales(&structure.weights, &mut findings);
     shards.check_unchanged()?;
     locate(&mut findings, &checkpoint);

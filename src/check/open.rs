@@ -58,10 +58,10 @@ pub(crate) fn source_of(output: &Path, dir: &Path, layers: Option<u64>) -> Resul
     })
 }
 
-/// Prepares a source that is not quantized, or is FP8.
+/// Prepares a source that is not quantized, or is in a form that can be decoded.
 ///
 /// # Errors
-/// It is quantized in another way, or cannot be read.
+/// It is quantized in a way that is not known, or cannot be read.
 pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckError> {
     let shards = Shards::open(checkpoint)?;
     // What is wrong with a source is for `lint` to say. Only what is not checked at all would leave the proof blind.
@@ -69,8 +69,7 @@ pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckE
     let structure = structure::check(checkpoint, &shards, &mut findings)?;
     if let Some(how) = &checkpoint.quantized {
         let is_known = findings.iter().all(|finding| *finding.rule != q1_config::UNKNOWN_METHOD);
-        let are_sources = structure.weights.iter().all(|weight| weight.form.storage.is_source());
-        if !is_known || structure.weights.is_empty() || !are_sources {
+        if !is_known || structure.weights.is_empty() {
             return Err(CheckError::QuantizedSource(how.clone()));
         }
     }

@@ -68,6 +68,8 @@ pub static RULES: &[&LintRule] = &[
     &q4_values::NON_FINITE_KEPT,
     &q4_values::ZERO_POINT,
     &q4_values::GLOBAL_SCALES,
+    &q4_values::NO_POWER_OF_TWO,
+    &q4_values::SCALE_TOO_LARGE,
     // Q5: against the source.
     &tensors::BYTES_DIFFER,
     &reference::OUTSIDE_STEP,

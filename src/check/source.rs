@@ -43,11 +43,11 @@ pub(crate) use scales::{QparamsScan, scan};
 pub(crate) struct OpenedSource<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     shards: Shards,
-    /// FP8 weights, in order of name.
+    /// Quantized weights, in order of name.
     quantized: Vec<QuantizedWeight<'a>>,
     /// Index in `quantized`, by the name of the weight.
     by_name: BTreeMap<String, usize>,
-    /// Scales of FP8 weights, which are lost with their weight or not at all.
+    /// Tensors of quantized weights by other names than the weight's, which are lost with it or not at all.
     scales: BTreeSet<&'a str>,
     tensors: BTreeMap<&'a str, &'a Tensor>,
     /// Stacked experts, by their module.
@@ -60,7 +60,12 @@ impl<'a> OpenedSource<'a> {
     /// Prepares a source whose quantized weights, if it has any, are those.
     pub(crate) fn new(checkpoint: &'a Checkpoint, shards: Shards, quantized: Vec<QuantizedWeight<'a>>) -> Self {
         let by_name = quantized.iter().enumerate().map(|(index, weight)| (weight.name(), index)).collect();
-        let scales = quantized.iter().map(|weight| weight.scale.name.as_str()).collect();
+        let scales = quantized
+            .iter()
+            .flat_map(|weight| weight.beside().chain([weight.scale, weight.codes]))
+            .filter(|tensor| tensor.parameter() != "weight")
+            .map(|tensor| tensor.name.as_str())
+            .collect();
         let tensors = checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         // The dtype that the engine decodes to: that of the model, or BF16 where config.json does not say.
         let dtype = checkpoint.config.float_dtype().unwrap_or(Dtype::BF16);
@@ -84,7 +89,8 @@ impl<'a> OpenedSource<'a> {
 
     /// Lists names that a result with these tensors should have and does not.
     pub(crate) fn lost(&self, here: &BTreeSet<String>) -> Vec<String> {
-        let mut lost = Vec::new();
+        let weights = self.quantized.iter().filter(|weight| weight.codes.parameter() != "weight");
+        let mut lost: Vec<String> = weights.map(QuantizedWeight::name).filter(|name| !here.contains(name)).collect();
         for name in self.tensors.keys() {
             if here.contains(*name) || self.scales.contains(name) {
                 continue;

@@ -71,7 +71,7 @@ pub fn verify(
         // Bounds apply to figures alone; a tensor that could not be compared has a finding in their place.
         threshold::check(&tensors, thresholds, &mut findings);
         locate(&mut findings, &checkpoint);
-        unproven = verdict::unproven(&checkpoint, source_checkpoint.as_ref(), &recorded, &findings);
+        unproven = verdict::unproven(&checkpoint, source_checkpoint.as_ref(), &recorded, &tensors, &findings);
     }
     let findings: Vec<Finding> = findings.into_iter().map(Finding::strict).collect();
     let verdict = Verdict::of(&findings, &tensors, source.is_some(), &unproven);

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::models::Model;
 use crate::shard::Shard;
 use crate::side_files::SideFile;
+use crate::source::SourceError;
 use crate::tensor::Tensor;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
@@ -30,4 +31,16 @@ pub struct Checkpoint {
     pub side_files: Vec<SideFile>,
     /// Files that a run leaves out, each with the reason.
     pub left_out: Vec<(String, &'static str)>,
+}
+
+impl Checkpoint {
+    /// Reads the elements of a small I64 tensor, such as the shape of a packed weight; no more than eight of them.
+    ///
+    /// # Errors
+    /// Its shard cannot be read, or changed since it was opened.
+    pub fn integers(&self, tensor: &Tensor) -> Result<Vec<i64>, SourceError> {
+        let mut bytes = vec![0; tensor.len.min(8 * 8) as usize];
+        self.shards[tensor.shard].open()?.read_exact_at(&mut bytes, tensor.offset)?;
+        Ok(bytes.as_chunks().0.iter().map(|&raw| i64::from_le_bytes(raw)).collect())
+    }
 }

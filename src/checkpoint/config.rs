@@ -21,6 +21,9 @@ const MAX_DEPTH: usize = 128;
 /// The key that a quantized checkpoint adds.
 const QUANTIZATION_CONFIG: &str = "quantization_config";
 
+/// The key of the language model's own config in a model of several parts.
+const TEXT_CONFIG: &str = "text_config";
+
 /// A model's `config.json`; every value stays the text that it was.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -114,14 +117,26 @@ impl Config {
         }
     }
 
-    /// The text of `quantization_config`, unless it is null.
+    /// The text of `quantization_config`, unless it is null: at the top level, else inside `text_config`, as in vLLM.
     pub fn quantization_config(&self) -> Option<&str> {
-        self.get(QUANTIZATION_CONFIG).filter(|text| *text != "null")
+        let at_top = self.get(QUANTIZATION_CONFIG).filter(|text| *text != "null");
+        at_top.or_else(|| {
+            let text: IndexMap<String, &RawValue> = serde_json::from_str(self.get(TEXT_CONFIG)?).ok()?;
+            Some(text.get(QUANTIZATION_CONFIG)?.get()).filter(|text| *text != "null")
+        })
+    }
+
+    /// The keys that lead to `quantization_config`, as [`Config::quantization_config`] finds it.
+    pub fn quantization_path(&self) -> &'static [&'static str] {
+        let is_nested =
+            self.get(QUANTIZATION_CONFIG).is_none_or(|text| text == "null") && self.quantization_config().is_some();
+        if is_nested { &[TEXT_CONFIG, QUANTIZATION_CONFIG] } else { &[QUANTIZATION_CONFIG] }
     }
 
     /// The text of this config with `quantization_config` set: in its old place, else at the end.
     pub fn with_quantization_config(&self, quantization_config: &Value) -> String {
         let mut config = self.clone();
+        config.remove_nested_quantization();
         config.set(&[QUANTIZATION_CONFIG], quantization_config);
         config.text()
     }
@@ -129,8 +144,20 @@ impl Config {
     /// The text of this config without `quantization_config`.
     pub fn without_quantization_config(&self) -> String {
         let mut config = self.clone();
+        config.remove_nested_quantization();
         config.entries.shift_remove(QUANTIZATION_CONFIG);
         config.text()
+    }
+
+    /// Takes `quantization_config` out of `text_config`, where one stands.
+    fn remove_nested_quantization(&mut self) {
+        let Some(text) = self.get(TEXT_CONFIG) else { return };
+        let Ok(mut inner) = serde_json::from_str::<Entries>(text) else { return };
+        if inner.shift_remove(QUANTIZATION_CONFIG).is_some()
+            && let Ok(raw) = RawValue::from_string(object_text(&inner, 2))
+        {
+            self.entries.insert(TEXT_CONFIG.to_owned(), raw);
+        }
     }
 
     /// Sets the value at this path of keys, in its old place, else at the end of its object; a path through something

@@ -10,9 +10,9 @@ use crate::text::shown;
 
 /// Returns the sign by which a checkpoint is quantized already, `None` where it is not.
 pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
-    if config.quantization_config().is_some() {
-        let method = config.value(&["quantization_config", "quant_method"]);
-        return Some(match method.as_ref().and_then(Value::as_str) {
+    if let Some(text) = config.quantization_config() {
+        let declared: Option<Value> = serde_json::from_str(text).ok();
+        return Some(match declared.as_ref().and_then(|declared| declared.get("quant_method")?.as_str()) {
             Some(method) => format!("`quantization_config` in `config.json` says {}", shown(method)),
             None => "`config.json` has a `quantization_config`".to_owned(),
         });

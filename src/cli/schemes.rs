@@ -17,6 +17,7 @@ use super::screen::Screen;
 use super::table::{Align, TextTable};
 use super::wrap::{broken, width_of_stdout};
 use crate::checkpoint::text::grouped;
+use crate::plan::ServedForm;
 use crate::plan::format::{format_name, wire_format};
 use crate::recipe::options_schema;
 
@@ -142,10 +143,14 @@ fn layout(scheme: &Registration) -> Vec<StoredTensor> {
     let mut layout = Vec::new();
     for format in [Format::Fp8, Format::CompressedTensors] {
         let wire = wire_format(format);
-        let Some(made) = make(json!({}), format).ok().filter(|made| wire.admits(&**made).is_ok()) else { continue };
+        let Ok(made) = make(json!({}), format) else { continue };
+        let form = ServedForm::of(&*made);
+        if wire.admits(&form).is_err() {
+            continue;
+        }
         layout.extend(made.outputs(SAMPLE).into_iter().flatten().map(|spec| StoredTensor {
             format: format_name(format),
-            name: wire.suffix(&*made, &spec).to_owned(),
+            name: wire.suffix(&form, spec.role, spec.suffix).to_owned(),
             dtype: spec.dtype.to_string(),
             shape: spec.shape.clone(),
             bytes: spec.bytes(),

@@ -89,7 +89,7 @@ impl Plan {
             diagnostics.push(Diagnostic::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }
         let alignments = tensor_parallel::alignments(
-            modules.quantized.iter().map(|module| (module.input, module.scheme.weights().strategy)),
+            modules.quantized.iter().map(|module| (module.input, module.form.weights.strategy)),
             tensor_parallel::Heads::of(&checkpoint.config),
         );
         let config = if modules.quantized.is_empty() {

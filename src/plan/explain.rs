@@ -115,9 +115,9 @@ fn one(plan: &Plan, index: usize) -> Explanation {
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
         (Job::PassThrough { .. }, _) => {
-            "passed through unchanged: it is FP8 already, and its scales go with it".to_owned()
+            format!("passed through unchanged: it is {} already, and its scales go with it", stored_as(input))
         }
-        (Job::Dequantize { .. }, _) => format!("decoded from FP8 to {:?}", input.dtype),
+        (Job::Dequantize { .. }, _) => format!("decoded from {} to {:?}", stored_as(input), input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
     };
@@ -131,6 +131,11 @@ fn one(plan: &Plan, index: usize) -> Explanation {
         outcome,
         rules,
     }
+}
+
+/// The name of the layout that the source stores a quantized input in.
+fn stored_as(input: &PlannedInput) -> &'static str {
+    input.quantized().map_or("quantized", |source| source.name)
 }
 
 fn says(plan: &Plan, rule: &Rule, input: &PlannedInput, too_late: bool) -> String {

@@ -11,7 +11,13 @@ use super::planned_input::PlannedInput;
 /// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`.
 pub(super) fn leave_out(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
     let modules = fused::with_fused(inputs, modules);
-    leave_out_patterns(recipe, rule, modules.len(), &patterns(&modules, inputs), false)
+    let is_among = |input: &&PlannedInput| input.quantized().is_some() && modules.contains(&input.module());
+    let leave_out = LeaveOut { recipe, rule, count: modules.len(), optional: false };
+    match inputs.iter().find(is_among) {
+        // In `ignore` they would be left without a rule, which is an error where they are quantized.
+        Some(_) => leave_out.by_rule("DEQUANTIZE", &patterns(&modules, inputs)),
+        None => leave_out.by_patterns(&patterns(&modules, inputs)),
+    }
 }
 
 /// Returns the help that leaves `count` modules, which these patterns match, out of `rule`; `optional` allows patterns
@@ -23,20 +29,47 @@ pub(super) fn leave_out_patterns(
     patterns: &[String],
     optional: bool,
 ) -> String {
-    let these = if count == 1 { "it" } else { "them" };
-    let list: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
-    let list = list.join(", ");
-    // With a single rule, `ignore` says the same in every form of a recipe.
-    if recipe.rules.len() == 1 || recipe.dialect == Dialect::LlmCompressor {
-        return format!("to leave {these} unquantized, add to `ignore`: {list}");
+    LeaveOut { recipe, rule, count, optional }.by_patterns(patterns)
+}
+
+/// Layers that a rule is to leave out.
+struct LeaveOut<'a> {
+    recipe: &'a Recipe,
+    rule: usize,
+    count: usize,
+    /// Allows patterns that match nothing.
+    optional: bool,
+}
+
+impl LeaveOut<'_> {
+    fn these(&self) -> &'static str {
+        if self.count == 1 { "it" } else { "them" }
     }
-    let before = format!("to leave {these} unquantized, put this rule before {}", recipe.rules[rule].label);
-    match (recipe.text.is_toml(), optional) {
-        (true, false) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]"),
-        (true, true) => format!("{before}:\n[[rules]]\nscheme = \"PASSTHROUGH\"\ntargets = [{list}]\noptional = true"),
-        (false, false) => format!("{before}:\n- {{scheme: PASSTHROUGH, targets: [{list}]}}"),
-        (false, true) => format!("{before}:\n- {{scheme: PASSTHROUGH, targets: [{list}], optional: true}}"),
+
+    fn by_patterns(&self, patterns: &[String]) -> String {
+        // With a single rule, `ignore` says the same in every form of a recipe.
+        if self.recipe.rules.len() == 1 || self.recipe.dialect == Dialect::LlmCompressor {
+            return format!("to leave {} unquantized, add to `ignore`: {}", self.these(), list(patterns));
+        }
+        self.by_rule("PASSTHROUGH", patterns)
     }
+
+    fn by_rule(&self, scheme: &str, patterns: &[String]) -> String {
+        let (recipe, list) = (self.recipe, list(patterns));
+        let rule = &recipe.rules[self.rule].label;
+        let before = format!("to leave {} unquantized, put this rule before {rule}", self.these());
+        match (recipe.text.is_toml(), self.optional) {
+            (true, false) => format!("{before}:\n[[rules]]\nscheme = \"{scheme}\"\ntargets = [{list}]"),
+            (true, true) => format!("{before}:\n[[rules]]\nscheme = \"{scheme}\"\ntargets = [{list}]\noptional = true"),
+            (false, false) => format!("{before}:\n- {{scheme: {scheme}, targets: [{list}]}}"),
+            (false, true) => format!("{before}:\n- {{scheme: {scheme}, targets: [{list}], optional: true}}"),
+        }
+    }
+}
+
+fn list(patterns: &[String]) -> String {
+    let quoted: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
+    quoted.join(", ")
 }
 
 /// Returns patterns that match these modules and no others of the inputs.

@@ -1,5 +1,5 @@
 //! Prepares the inputs of a plan: the tensors of a checkpoint as the rules ask for them, each stack of experts as
-//! matrices, each FP8 weight with its scales as one weight.
+//! matrices, each quantized weight with its scales as one weight.
 
 use std::sync::Arc;
 
@@ -10,40 +10,44 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{ExpertsPolicy, Recipe};
 
-use super::fp8_source::Fp8Tensors;
 use super::planned_input::{InputData, PlannedInput};
+use super::quantized_source::QuantizedTensors;
 
 /// Prepares the inputs that the recipe's policies make of a checkpoint, in its order.
 ///
 /// # Errors
 /// The obstacle: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<PlannedInput>, Diagnostic> {
-    // Codes and scales are paired before stacks are looked at, so that an FP8 checkpoint that cannot be read is told as
-    // such.
-    let mut fp8 = Fp8Tensors::default();
+    // Codes and scales are paired before stacks are looked at, so that a quantized checkpoint that cannot be read is
+    // told as such.
+    let mut quantized = QuantizedTensors::default();
     if let Some(how) = &checkpoint.quantized {
-        fp8 = Fp8Tensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
+        quantized = QuantizedTensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
     }
     let mut stacks = None;
     if recipe.experts == ExpertsPolicy::Split && checkpoint.has_stacked_experts() {
         stacks = Some(checkpoint.expert_stacks().map_err(|error| cannot_split(&error))?);
     }
-    Ok(inputs(checkpoint, fp8, stacks.as_ref()))
+    Ok(inputs(checkpoint, quantized, stacks.as_ref()))
 }
 
 /// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known.
 pub(crate) fn split_where_known(checkpoint: &Checkpoint) -> Vec<PlannedInput> {
     let stacks = checkpoint.expert_stacks().ok();
-    inputs(checkpoint, Fp8Tensors::default(), stacks.as_ref())
+    inputs(checkpoint, QuantizedTensors::default(), stacks.as_ref())
 }
 
-fn inputs(checkpoint: &Checkpoint, mut fp8: Fp8Tensors, stacks: Option<&ExpertStacks>) -> Vec<PlannedInput> {
+fn inputs(
+    checkpoint: &Checkpoint,
+    mut quantized: QuantizedTensors,
+    stacks: Option<&ExpertStacks>,
+) -> Vec<PlannedInput> {
     let mut inputs = Vec::with_capacity(checkpoint.tensors.len());
     for (index, tensor) in checkpoint.tensors.iter().enumerate() {
-        if fp8.is_scale(index) {
+        if quantized.is_beside(index) {
             continue;
         }
-        if let Some(weight) = fp8.weights.remove(&index) {
+        if let Some(weight) = quantized.weights.remove(&index) {
             inputs.push(weight);
         } else if let Some(matrices) = stacks.and_then(|stacks| stacks.matrices(tensor)) {
             let stack: Arc<str> = tensor.name.as_str().into();
@@ -69,7 +73,7 @@ fn matrix_of(model: &Model, stack: &Tensor, part_of: Arc<str>, matrix: ExpertMat
 fn cannot_decode(how: &str, why: &str) -> Diagnostic {
     Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
         .help(format!("it cannot be decoded: {}", sentence(why)))
-        .help("start from its BF16 original; quantizing twice loses what the first pass kept")
+        .help("start from an original that is not quantized, where there is one")
 }
 
 fn cannot_split(error: &ExpertsError) -> Diagnostic {

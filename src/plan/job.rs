@@ -14,9 +14,9 @@ pub struct Decision {
 pub enum Job {
     /// Writes the values to this place as they are.
     Copy { to: Slot },
-    /// Writes the codes and the scales of an FP8 weight to these places as they are.
-    PassThrough { codes: Slot, scales: Slot },
-    /// Writes the decoded values of an FP8 weight to this place.
+    /// Writes the tensors of a quantized weight to these places as they are: codes, scales, and what else there is.
+    PassThrough { to: Vec<Slot> },
+    /// Writes the decoded values of a quantized weight to this place.
     Dequantize { to: Slot },
     /// Writes these tensors by the scheme of this rule.
     Quantize { rule: usize, outputs: Vec<(TensorSpec, Slot)> },
@@ -27,7 +27,7 @@ impl Job {
     pub fn slots(&self) -> Vec<Slot> {
         match self {
             Self::Copy { to } | Self::Dequantize { to } => vec![*to],
-            Self::PassThrough { codes, scales } => vec![*codes, *scales],
+            Self::PassThrough { to } => to.clone(),
             Self::Quantize { outputs, .. } => outputs.iter().map(|(_, slot)| *slot).collect(),
         }
     }

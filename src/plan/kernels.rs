@@ -15,7 +15,8 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
         served.modules.quantized.iter().rev().map(|module| (module.rule, module)).collect();
     let warnings = rules.into_iter().filter_map(|(rule, module)| {
         let rule = &served.recipe.rules[rule];
-        let warning = missing_server(rule.registration).or_else(|| missing_kernel(rule.registration, module.scheme))?;
+        let warning =
+            missing_server(rule.registration).or_else(|| missing_kernel(rule.registration, module.scheme?))?;
         Some(warning.at(rule.span.clone()).label(&rule.label))
     });
     warnings.collect()

@@ -35,7 +35,7 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
     let mut said = BTreeSet::new();
     let mut diagnostics = Vec::new();
     for module in &served.modules.quantized {
-        let scales = match module.scheme.weights().strategy {
+        let scales = match module.form.weights.strategy {
             Strategy::Block(_) => KnownScales::Block,
             Strategy::Channel => KnownScales::Channel,
             Strategy::Tensor => KnownScales::Tensor,

@@ -13,6 +13,7 @@ use crate::recipe::Recipe;
 
 use super::job::{Decision, Job};
 use super::planned_input::PlannedInput;
+use super::served_form::ServedForm;
 
 /// The modules of a plan.
 pub(crate) struct Modules<'a> {
@@ -26,11 +27,13 @@ pub(crate) struct Modules<'a> {
     stacked_experts: Vec<&'a str>,
 }
 
-/// A module whose weight a scheme takes.
-#[derive(Clone, Copy)]
+/// A module whose weight is quantized in the output.
+#[derive(Clone)]
 pub(super) struct Quantized<'a> {
     pub(super) input: &'a PlannedInput,
-    pub(super) scheme: &'a dyn Scheme,
+    pub(super) form: ServedForm,
+    /// The scheme that writes it; `None` where it passes through.
+    pub(super) scheme: Option<&'a dyn Scheme>,
     /// The rule that took it.
     pub(super) rule: usize,
     /// The index of the rule's target that matched.
@@ -52,12 +55,24 @@ impl<'a> Modules<'a> {
             match (job, decision.rule) {
                 (&Job::Quantize { rule, .. }, Some((_, target))) => {
                     if let Some(scheme) = recipe.rules[rule].scheme.as_deref() {
-                        quantized.push(Quantized { input, scheme, rule, target });
+                        quantized.push(Quantized {
+                            input,
+                            form: ServedForm::of(scheme),
+                            scheme: Some(scheme),
+                            rule,
+                            target,
+                        });
                     }
                 }
                 (Job::PassThrough { .. }, Some((rule, target))) => {
-                    let scheme = input.fp8().map(|source| source.scheme.as_ref());
-                    quantized.extend(scheme.map(|scheme| Quantized { input, scheme, rule, target }));
+                    let carried = input.quantized().and_then(|source| source.carried.as_ref().ok());
+                    quantized.extend(carried.map(|carried| Quantized {
+                        input,
+                        form: carried.form.clone(),
+                        scheme: None,
+                        rule,
+                        target,
+                    }));
                 }
                 _ if is_listed(input) => unquantized.push(listed_as(input)),
                 _ => {}
@@ -101,18 +116,18 @@ impl<'a> Modules<'a> {
         &self.stacked_experts
     }
 
-    pub(super) fn schemes(&self) -> impl Iterator<Item = &'a dyn Scheme> {
-        self.quantized.iter().map(|module| module.scheme)
+    pub(super) fn forms(&self) -> impl Iterator<Item = &ServedForm> {
+        self.quantized.iter().map(|module| &module.form)
     }
 
-    /// The distinct schemes as a server reads them, each with its modules in natural order.
-    pub(super) fn groups(&self) -> Vec<(&'a dyn Scheme, Vec<&'a str>)> {
-        let mut groups: Vec<(&dyn Scheme, Vec<&str>)> = Vec::new();
+    /// The distinct forms as a server reads them, each with its modules in natural order.
+    pub(super) fn groups(&self) -> Vec<(&ServedForm, Vec<&'a str>)> {
+        let mut groups: Vec<(&ServedForm, Vec<&str>)> = Vec::new();
         for module in &self.quantized {
             let name = module.input.module();
-            match groups.iter_mut().find(|(scheme, _)| same(*scheme, module.scheme)) {
+            match groups.iter_mut().find(|(form, _)| **form == module.form) {
                 Some((_, names)) => names.push(name),
-                None => groups.push((module.scheme, vec![name])),
+                None => groups.push((&module.form, vec![name])),
             }
         }
         groups
@@ -145,13 +160,6 @@ fn listed_patterns(model: &Model, unquantized: &[&str], quantized: &[Quantized<'
         unquantized.iter().any(|module| takes(module)) && !quantized.iter().any(|module| takes(module.input.module()))
     });
     patterns.map(str::to_owned).collect()
-}
-
-/// Reports whether a server reads the two schemes alike.
-pub(super) fn same(a: &dyn Scheme, b: &dyn Scheme) -> bool {
-    a.weights() == b.weights()
-        && a.input_activations() == b.input_activations()
-        && a.storage_format() == b.storage_format()
 }
 
 /// The module that servers know: a stack belongs to its experts, whether its name ends in `.weight` or not.

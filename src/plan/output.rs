@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorRole, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorSpec};
 
+use crate::checkpoint::Shard;
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::text::{count, shown};
-use crate::checkpoint::{Shard, Tensor};
 use crate::recipe::Recipe;
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
 use super::fixes;
 use super::format::WireFormat;
 use super::job::{Decision, Job, Slot};
-use super::planned_input::{Fp8Source, PlannedInput};
+use super::planned_input::{CarriedForm, PlannedInput, QuantizedSource, SourcePart};
+use super::served_form::ServedForm;
 
 /// Returns the jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
@@ -76,7 +77,7 @@ pub(super) fn lay_out(
             let slot = |entry: &TensorEntry| Slot { shard, tensor: places[shard][entry.name.as_str()] };
             match origin {
                 Origin::Copied => Job::Copy { to: slot(&entries[0]) },
-                Origin::PassedThrough => Job::PassThrough { codes: slot(&entries[0]), scales: slot(&entries[1]) },
+                Origin::PassedThrough => Job::PassThrough { to: entries.iter().map(slot).collect() },
                 Origin::Dequantized => Job::Dequantize { to: slot(&entries[0]) },
                 Origin::Quantized(rule, specs) => {
                     let outputs = specs.into_iter().zip(&entries).map(|(spec, entry)| (spec, slot(entry))).collect();
@@ -98,9 +99,9 @@ struct InputOutputs {
 enum Origin {
     /// One tensor, whose values are the input's.
     Copied,
-    /// Codes, then scales, as an FP8 source has them.
+    /// Codes, then scales and the others, as a quantized source has them.
     PassedThrough,
-    /// One tensor, whose values are decoded from an FP8 source.
+    /// One tensor, whose values are decoded from a quantized source.
     Dequantized,
     /// The outputs of this rule's scheme, one per tensor.
     Quantized(usize, Vec<TensorSpec>),
@@ -110,7 +111,7 @@ impl InputOutputs {
     /// One tensor of the input's values.
     fn values(input: &PlannedInput) -> Self {
         let entry = TensorEntry { name: input.name.clone(), dtype: input.dtype, shape: input.shape.clone() };
-        let origin = if input.fp8().is_some() { Origin::Dequantized } else { Origin::Copied };
+        let origin = if input.quantized().is_some() { Origin::Dequantized } else { Origin::Copied };
         Self { entries: vec![entry], origin }
     }
 
@@ -124,8 +125,10 @@ impl InputOutputs {
         let Some((index, _)) = decision.rule else { return Ok(Self::values(input)) };
         let rule = &recipe.rules[index];
         let Some(scheme) = &rule.scheme else {
-            return match input.fp8() {
-                Some(source) if matches!(rule.registration.make, Make::Keep) => Self::pass_through(input, source, wire),
+            return match input.quantized() {
+                Some(source) if matches!(rule.registration.make, Make::Keep) => {
+                    Self::pass_through(recipe, input, source, wire)
+                }
                 _ => Ok(Self::values(input)),
             };
         };
@@ -136,10 +139,11 @@ impl InputOutputs {
             return Err((Obstacle::Scheme, reason));
         }
         let module = input.name.strip_suffix(".weight").unwrap_or(&input.name);
+        let form = ServedForm::of(scheme.as_ref());
         let entries = specs
             .iter()
             .map(|spec| TensorEntry {
-                name: format!("{module}.{}", wire.suffix(scheme.as_ref(), spec)),
+                name: format!("{module}.{}", wire.suffix(&form, spec.role, spec.suffix)),
                 dtype: spec.dtype,
                 shape: spec.shape.clone(),
             })
@@ -147,26 +151,30 @@ impl InputOutputs {
         Ok(Self { entries, origin: Origin::Quantized(index, specs) })
     }
 
-    /// The codes and scales of an FP8 source, under the names of the output's format.
+    /// The tensors of a quantized source, under the names of the output's format.
     fn pass_through(
+        recipe: &Recipe,
         input: &PlannedInput,
-        source: &Fp8Source,
+        source: &QuantizedSource,
         wire: &dyn WireFormat,
     ) -> Result<Self, (Obstacle, String)> {
-        let scheme = source.scheme.as_ref();
-        wire.admits(scheme).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
-        let specs = scheme.outputs(matrix(input)?).map_err(|error| (Obstacle::Scheme, error.to_string()))?;
-        let (codes, scales) = match specs.as_slice() {
-            [codes, scales] if (codes.role, scales.role) == (TensorRole::Codes, TensorRole::Scale) => (codes, scales),
-            _ => return Err((Obstacle::Scheme, "it has not one tensor of scales".to_owned())),
+        let CarriedForm { form, parts, at_home } = source
+            .carried
+            .as_ref()
+            .map_err(|reason| (Obstacle::Format, format!("it is {}, and {reason}", source.name)))?;
+        wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
+        let is_at_home = *at_home == Some(recipe.format);
+        let entry = |part: &SourcePart| {
+            let SourcePart { tensor, role, suffix, dtype } = part;
+            // A model's own loader may know the names of its publisher alone.
+            let (suffix, dtype) = if is_at_home {
+                (tensor.parameter(), tensor.dtype)
+            } else {
+                (wire.suffix(form, *role, suffix), *dtype)
+            };
+            TensorEntry { name: format!("{}.{suffix}", input.module()), dtype, shape: tensor.shape.clone() }
         };
-        let entry = |spec: &TensorSpec, stored: &Tensor| TensorEntry {
-            name: format!("{}.{}", input.module(), wire.suffix(scheme, spec)),
-            dtype: stored.dtype,
-            shape: stored.shape.clone(),
-        };
-        let entries = vec![entry(codes, &source.codes), entry(scales, &source.scales)];
-        Ok(Self { entries, origin: Origin::PassedThrough })
+        Ok(Self { entries: parts.iter().map(entry).collect(), origin: Origin::PassedThrough })
     }
 
     fn bytes(&self) -> u64 {
@@ -214,7 +222,8 @@ impl<'a> Unfit<'a> {
 
     fn report(self, recipe: &Recipe, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
         for ((rule, target, _), (reason, inputs)) in self.0 {
-            let mut message = format!("{} cannot be quantized: {reason}", shown(&inputs[0].name));
+            let what = if recipe.rules[rule].scheme.is_some() { "be quantized" } else { "pass through" };
+            let mut message = format!("{} cannot {what}: {reason}", shown(&inputs[0].name));
             if inputs.len() > 1 {
                 message.push_str(&format!("; {} like it", count(inputs.len() - 1, "more tensor")));
             }
@@ -273,7 +282,7 @@ fn refuse_collisions(inputs: &[PlannedInput], outputs: &[InputOutputs], diagnost
                         shown(other),
                         shown(&input.name)
                     ))
-                    .help("the checkpoint looks quantized already: start from its BF16 original"),
+                    .help("the checkpoint looks quantized already, and its `config.json` does not say how"),
                 );
             }
         }

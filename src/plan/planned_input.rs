@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use qwen_fp8_schemes::{Dtype, Scheme};
+use qwen_fp8_schemes::{CodeFormat, Dtype, Format, TensorRole};
 
 use crate::checkpoint::Tensor;
 use crate::checkpoint::models::{self, Layer, LayerKind};
+
+use super::served_form::ServedForm;
 
 /// One input of a plan: a tensor of values, and where in the source they come from.
 #[derive(Debug)]
@@ -35,22 +37,76 @@ pub enum InputData {
         /// Bytes from one stored row to the next.
         stride: u64,
     },
-    /// Stored as E4M3 codes and their scales.
-    // Boxed: a model with split experts has tens of thousands of inputs, few of which are FP8.
-    Fp8(Box<Fp8Source>),
+    /// Stored as codes and their scales.
+    // Boxed: a model with split experts has tens of thousands of inputs, few of which are quantized.
+    Quantized(Box<QuantizedSource>),
 }
 
-/// A weight that is FP8 in the source.
+/// A weight that is quantized in the source.
 #[derive(Debug)]
-pub struct Fp8Source {
-    /// The stored tensor of E4M3 codes, a byte each, row after row.
+pub struct QuantizedSource {
+    /// The name of its layout in messages, such as `FP8`.
+    pub name: &'static str,
+    /// The stored tensor of codes, row after row.
     pub codes: Tensor,
-    /// The stored tensor of scales, row of granules by row of granules; BF16, F16 or F32.
+    /// The stored tensor of scales, row of granules by row of granules.
     pub scales: Tensor,
+    /// The scale above the scales.
+    pub global: Option<GlobalScale>,
+    /// The zero points, one for each scale.
+    pub zeros: Option<ZeroPointTensor>,
+    pub format: CodeFormat,
     /// Rows and columns that share a scale; the last ones may be cut short.
     pub granule: [usize; 2],
-    /// The scheme that stores a weight like this.
-    pub scheme: Box<dyn Scheme>,
+    /// The form in which the output can hold the same bytes, or why it cannot.
+    pub carried: Result<CarriedForm, &'static str>,
+}
+
+/// A scale above the scales of a weight.
+#[derive(Debug)]
+pub struct GlobalScale {
+    /// The stored tensor of one F32.
+    pub tensor: Tensor,
+    /// Scales are divided by it; else they are multiplied by it.
+    pub divides: bool,
+}
+
+/// The zero points of a weight.
+#[derive(Debug)]
+pub struct ZeroPointTensor {
+    pub tensor: Tensor,
+    /// The bits of each where they are packed down the rows; else each has a byte.
+    pub packed: Option<u32>,
+}
+
+/// The form in which a quantized weight of the source passes through.
+#[derive(Debug)]
+pub struct CarriedForm {
+    pub form: ServedForm,
+    /// Every tensor of the weight: codes, then scales, then the others.
+    pub parts: Vec<SourcePart>,
+    /// The output format in which names and dtypes stay those of the source.
+    pub at_home: Option<Format>,
+}
+
+/// A stored tensor of a quantized weight that passes through.
+#[derive(Debug)]
+pub struct SourcePart {
+    pub tensor: Tensor,
+    pub role: TensorRole,
+    /// Parameter name in compressed-tensors' layout.
+    pub suffix: &'static str,
+    /// Dtype in compressed-tensors' layout, as wide as the stored one.
+    pub dtype: Dtype,
+}
+
+impl QuantizedSource {
+    /// The stored tensors that decoding reads.
+    pub fn read(&self) -> impl Iterator<Item = &Tensor> {
+        let global = self.global.as_ref().map(|global| &global.tensor);
+        let zeros = self.zeros.as_ref().map(|zeros| &zeros.tensor);
+        [&self.codes, &self.scales].into_iter().chain(global).chain(zeros)
+    }
 }
 
 impl PlannedInput {
@@ -87,34 +143,34 @@ impl PlannedInput {
         self.layer.kind
     }
 
-    /// The codes and scales of an input that is FP8 in the source.
-    pub fn fp8(&self) -> Option<&Fp8Source> {
+    /// The codes and scales of an input that is quantized in the source.
+    pub fn quantized(&self) -> Option<&QuantizedSource> {
         match &self.data {
-            InputData::Fp8(source) => Some(source),
+            InputData::Quantized(source) => Some(source),
             InputData::Stored { .. } | InputData::Transposed { .. } => None,
         }
     }
 
-    /// The dtype that the source stores: of the codes where it is FP8.
+    /// The dtype that the source stores: of the codes where it is quantized.
     pub fn stored_dtype(&self) -> Dtype {
-        self.fp8().map_or(self.dtype, |source| source.codes.dtype)
+        self.quantized().map_or(self.dtype, |source| source.codes.dtype)
     }
 
-    /// Bytes of the source that hold the values, of the codes alone where it is FP8.
+    /// Bytes of the source that hold the values, of the codes alone where it is quantized.
     pub fn stored_len(&self) -> u64 {
-        self.fp8().map_or(self.len, |source| source.codes.len)
+        self.quantized().map_or(self.len, |source| source.codes.len)
     }
 
     /// Bytes of the source that the input takes up, scales included.
     pub fn source_bytes(&self) -> u64 {
-        self.stored_len() + self.fp8().map_or(0, |source| source.scales.len)
+        self.quantized().map_or(self.len, |source| source.read().map(|tensor| tensor.len).sum())
     }
 
-    /// The source shard that holds the values, or the codes where the input is FP8.
+    /// The source shard that holds the values, or the codes where the input is quantized.
     pub fn shard(&self) -> usize {
         match &self.data {
             InputData::Stored { shard, .. } | InputData::Transposed { shard, .. } => *shard,
-            InputData::Fp8(source) => source.codes.shard,
+            InputData::Quantized(source) => source.codes.shard,
         }
     }
 
@@ -126,8 +182,8 @@ impl PlannedInput {
             InputData::Stored { shard, offset } => holds(*shard, *offset, self.len).then_some(&self.name),
             // The columns of one matrix lie between those of others.
             InputData::Transposed { .. } => None,
-            InputData::Fp8(source) => [&source.codes, &source.scales]
-                .into_iter()
+            InputData::Quantized(source) => source
+                .read()
                 .find(|stored| holds(stored.shard, stored.offset, stored.len))
                 .map(|stored| stored.name.as_str()),
         }

@@ -1,4 +1,5 @@
-//! Layers that are FP8 in the source: each needs a rule made for them, so that no layer is quantized twice by accident.
+//! Layers that are quantized in the source: each needs a rule made for them, so that no layer is quantized twice by
+//! accident.
 
 use qwen_fp8_schemes::Make;
 
@@ -10,7 +11,7 @@ use super::fixes;
 use super::job::Decision;
 use super::planned_input::PlannedInput;
 
-/// Returns an error for FP8 layers that no rule is made for, and for rules made for FP8 layers that take none.
+/// Returns an error for quantized layers that no rule is made for, and for rules made for such layers that take none.
 pub(super) fn refusals(
     recipe: &Recipe,
     quantized: Option<&str>,
@@ -20,7 +21,7 @@ pub(super) fn refusals(
     let layers: Vec<(&PlannedInput, Option<usize>)> = inputs
         .iter()
         .zip(decisions)
-        .filter(|(input, _)| input.fp8().is_some())
+        .filter(|(input, _)| input.quantized().is_some())
         .map(|(input, decision)| (input, decision.rule.map(|(rule, _)| rule)))
         .collect();
     let of = |wanted: Option<usize>| {
@@ -28,14 +29,14 @@ pub(super) fn refusals(
     };
     let mut diagnostics = Vec::new();
     if let Some((first, how)) = of(None).first().zip(quantized) {
-        let number = count(of(None).len(), "FP8 layer");
+        let number = counted(&of(None));
         let such = shown(first.module());
         diagnostics.push(
             Diagnostic::error(format!(
                 "the checkpoint is quantized already: {how}; no rule takes {number}, such as {such}"
             ))
-            .help("a rule of `PASSTHROUGH` passes FP8 layers through as they are, one of `DEQUANTIZE` decodes them")
-            .help("`requantize: true` on a rule decodes and quantizes them again; better start from the BF16 original"),
+            .help("a rule of `PASSTHROUGH` passes such layers through as they are, one of `DEQUANTIZE` decodes them")
+            .help("`requantize: true` on a rule decodes and quantizes them again; an unquantized original gives more"),
         );
     }
     for (index, rule) in recipe.rules.iter().enumerate() {
@@ -45,18 +46,26 @@ pub(super) fn refusals(
                 diagnostics.push(twice(recipe, quantized, inputs, index, &taken))
             }
             None if !rule.optional && (rule.requantize || decodes(rule)) => diagnostics.push(
-                Diagnostic::error(format!("{} takes no layer that is FP8", rule.label)).at(rule.span.clone()).help(
-                    match (quantized, decodes(rule)) {
+                Diagnostic::error(format!("{} takes no layer that is quantized", rule.label))
+                    .at(rule.span.clone())
+                    .help(match (quantized, decodes(rule)) {
                         (None, true) => "the checkpoint is not quantized: there is nothing to decode",
                         (None, false) => "the checkpoint is not quantized: leave `requantize` out",
                         (Some(_), _) => "`optional: true` on the rule allows that",
-                    },
-                ),
+                    }),
             ),
             _ => {}
         }
     }
     diagnostics
+}
+
+/// Counts layers by the name of their layout, such as `3 FP8 layers`, where all have the same.
+fn counted(layers: &[&PlannedInput]) -> String {
+    let name = |input: &&PlannedInput| input.quantized().map_or("quantized", |source| source.name);
+    let first = layers.first().map_or("quantized", name);
+    let word = if layers.iter().all(|layer| name(layer) == first) { first } else { "quantized" };
+    count(layers.len(), &format!("{word} layer"))
 }
 
 fn decodes(rule: &Rule) -> bool {
@@ -71,13 +80,13 @@ fn twice(
     taken: &[&PlannedInput],
 ) -> Diagnostic {
     let rule = &recipe.rules[index];
-    let how = quantized.unwrap_or("its layers are FP8");
-    let number = count(taken.len(), "FP8 layer");
+    let how = quantized.unwrap_or("its layers are");
+    let number = counted(taken);
     let modules = fixes::modules(taken.iter().copied());
     Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
         .at(rule.span.clone())
         .label(format!("{} takes {number}, such as {}", rule.label, shown(taken[0].module())))
-        .help("start from its BF16 original; quantizing twice loses what the first pass kept")
+        .help("start from an original that is not quantized, where there is one: quantizing twice loses more")
         .help("`requantize: true` on the rule decodes them first; `DEQUANTIZE` makes BF16 of them")
         .help(fixes::leave_out(recipe, inputs, index, &modules))
 }

@@ -108,7 +108,7 @@ fn quantizes(rule: &Rule, target: &Pattern, input: &PlannedInput) -> bool {
         // Towers, projectors and other parts that servers build unquantized are linear layers too: who wants them names
         // them. What the source has in FP8 a server reads.
         Pattern::Class(LayerKind::Linear) => {
-            rule.linear_is_every_part || input.layer.is_quantizable() || input.fp8().is_some()
+            rule.linear_is_every_part || input.layer.is_quantizable() || input.quantized().is_some()
         }
         Pattern::Class(_) => true,
         Pattern::Regex { .. } | Pattern::Glob { .. } => {

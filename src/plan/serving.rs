@@ -10,9 +10,10 @@ use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
-use super::modules::{Quantized, same};
+use super::modules::Quantized;
 use super::planned_input::PlannedInput;
 use super::served::Served;
+use super::served_form::ServedForm;
 use super::{fixes, format, fused, kernels, known};
 
 /// The block size that servers have kernels for.
@@ -43,7 +44,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
 pub(super) fn format_holds_schemes(recipe: &Recipe) -> Vec<Diagnostic> {
     let wire = format::wire_format(recipe.format);
     let refused = recipe.rules.iter().filter_map(|rule| {
-        let refusal = wire.admits(rule.scheme.as_deref()?).err()?;
+        let refusal = wire.admits(&ServedForm::of(rule.scheme.as_deref()?)).err()?;
         Some(Diagnostic::error(refusal.reason).at(rule.span.clone()).label(&rule.label).help(refusal.help))
     });
     refused.collect()
@@ -67,7 +68,7 @@ fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic
 /// are what its author's server loads.
 fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for part in [Part::Vision, Part::Audio, Part::Projector, Part::Indexer, Part::ClassHead, Part::Unquantized] {
-        let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.fp8().is_none();
+        let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.quantized().is_none();
         for (rule, modules) in by_rule(served, is_of) {
             let words: BTreeSet<String> = modules
                 .iter()
@@ -126,7 +127,7 @@ fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         served.modules.quantized.iter().map(|module| (module.input.name.as_str(), module)).collect();
     let quantized_as = |tensor: &PlannedInput| quantized.get(tensor.name.as_str()).copied();
     let differ = |a: &PlannedInput, b: &PlannedInput| match (quantized_as(a), quantized_as(b)) {
-        (Some(a), Some(b)) => !same(a.scheme, b.scheme),
+        (Some(a), Some(b)) => a.form != b.form,
         (a, b) => a.is_some() != b.is_some(),
     };
     let sets = fused::sets(served.inputs);
@@ -263,7 +264,7 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 fn block(module: &Quantized<'_>) -> Option<[usize; 2]> {
-    match module.scheme.weights().strategy {
+    match module.form.weights.strategy {
         Strategy::Block(block) => Some(block),
         _ => None,
     }
@@ -315,7 +316,12 @@ fn transformers_hits(entry: &str, name: &str) -> bool {
 
 fn leave_out(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
     let names = fixes::modules(modules.iter().map(|module| module.input));
-    fixes::leave_out(served.recipe, served.inputs, rule, &names)
+    let leave_out = fixes::leave_out(served.recipe, served.inputs, rule, &names);
+    // They were so in the source, which may run somewhere all the same.
+    let passes_through = modules.iter().all(|module| module.scheme.is_none());
+    let anyway =
+        if passes_through { "\nto pass them through all the same, write `serving: warn` at the top" } else { "" };
+    leave_out + anyway
 }
 
 /// The modules that `wrong` picks, by the rule that took them.

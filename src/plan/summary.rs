@@ -214,7 +214,10 @@ fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
-        before: TensorForm::new(input.parameter(), input.stored_dtype(), &input.shape),
+        before: match input.quantized() {
+            Some(source) => TensorForm::new(source.codes.parameter(), source.codes.dtype, &source.codes.shape),
+            None => TensorForm::new(input.parameter(), input.dtype, &input.shape),
+        },
         after: placed
             .iter()
             .map(|placed| {

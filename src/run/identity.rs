@@ -209,11 +209,9 @@ fn plan_digest(plan: &Plan) -> String {
                 digest.field(b"dequantize");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
             }
-            Job::PassThrough { codes, scales } => {
+            Job::PassThrough { to } => {
                 digest.field(b"pass through");
-                [codes.shard, codes.tensor, scales.shard, scales.tensor]
-                    .into_iter()
-                    .for_each(|number| digest.number(number as u64));
+                to.iter().flat_map(|slot| [slot.shard, slot.tensor]).for_each(|number| digest.number(number as u64));
             }
             Job::Quantize { rule, outputs } => {
                 digest.field(plan.registration(index).map_or("", |registration| registration.name).as_bytes());

@@ -4,7 +4,7 @@ use qwen_fp8_schemes::MAX_OUTPUTS;
 
 use crate::plan::{Job, Plan, Slot};
 use crate::run::error::RunError;
-use crate::run::planned::fp8;
+use crate::run::planned::carried;
 
 /// Checks that every byte of the output is written by exactly one job or lies in a header.
 ///
@@ -34,10 +34,12 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
         };
         match job {
             Job::Copy { to } | Job::Dequantize { to } => take(to, input.len)?,
-            Job::PassThrough { codes, scales } => {
-                let source = fp8(input)?;
-                take(codes, source.codes.len)?;
-                take(scales, source.scales.len)?;
+            Job::PassThrough { to } => {
+                let carried = carried(input)?;
+                if carried.parts.len() != to.len() {
+                    return Err(RunError::inconsistent(&input.name, "it has not one place per tensor"));
+                }
+                carried.parts.iter().zip(to).try_for_each(|(part, slot)| take(slot, part.tensor.len))?;
             }
             Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
                 return Err(RunError::inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));

@@ -5,7 +5,7 @@
 
 use qwen_fp8_schemes::{Matrix, Scheme, SourceDtype};
 
-use crate::plan::{Fp8Source, Plan, PlannedInput, Slot};
+use crate::plan::{CarriedForm, Plan, PlannedInput, Slot};
 use crate::run::error::RunError;
 
 /// Returns the scheme of a rule that quantizes.
@@ -13,9 +13,10 @@ pub(super) fn scheme<'a>(plan: &'a Plan, rule: usize, input: &PlannedInput) -> R
     plan.scheme(rule).ok_or_else(|| RunError::inconsistent(&input.name, "its rule has no scheme"))
 }
 
-/// Returns the codes and scales of an input that passes through.
-pub(super) fn fp8(input: &PlannedInput) -> Result<&Fp8Source, RunError> {
-    input.fp8().ok_or_else(|| RunError::inconsistent(&input.name, "it passes through, and is not FP8"))
+/// Returns the tensors of an input that passes through.
+pub(super) fn carried(input: &PlannedInput) -> Result<&CarriedForm, RunError> {
+    let carried = input.quantized().and_then(|source| source.carried.as_ref().ok());
+    carried.ok_or_else(|| RunError::inconsistent(&input.name, "it passes through, and is not quantized"))
 }
 
 /// Returns the bytes of a row of values.

@@ -1,14 +1,14 @@
-//! Reads rows of an input that is not stored row after row, but as columns of a stack or as FP8 codes and scales.
+//! Reads rows of an input that is not stored row after row, but as columns of a stack or as codes and scales.
 
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use qwen_fp8_schemes::{Fp8Codes, SourceDtype, decode};
+use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
 
-use crate::plan::{Fp8Source, InputData, PlannedInput};
+use crate::checkpoint::Tensor;
+use crate::plan::{InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
-use crate::run::scales::values;
 use crate::run::sources::{OpenShard, Sources};
 
 /// Bytes of stored rows that are read at a time, if one row is not longer already.
@@ -63,21 +63,22 @@ pub(super) fn scratch(input: &PlannedInput, rows: usize) -> usize {
             let columns = Columns::of(input, *stride, rows);
             columns.strip() * columns.pitch()
         }
-        InputData::Fp8(_) => rows * columns(input),
+        InputData::Quantized(source) => rows * source.format.row_bytes(columns(input)),
     }
 }
 
 /// Puts rows of inputs together, in memory that is allocated once.
 pub(super) struct RowReader {
     scratch: Buffer,
-    scale_bytes: Vec<u8>,
+    bytes: Vec<u8>,
     scales: Vec<f32>,
+    zeros: Vec<f32>,
 }
 
 impl RowReader {
     /// Creates a reader with room for the scratch memory of every read to come.
     pub(super) fn new(scratch: Buffer) -> Self {
-        Self { scratch, scale_bytes: Vec::new(), scales: Vec::new() }
+        Self { scratch, bytes: Vec::new(), scales: Vec::new(), zeros: Vec::new() }
     }
 
     /// Touches the scratch memory, on the thread that will use it.
@@ -102,7 +103,7 @@ impl RowReader {
                 self.transposed(&source, &columns, *offset, first_row, out)
                     .map_err(|error| sources.error(*shard, &input.name, error))
             }
-            InputData::Fp8(fp8) => self.fp8(sources, input, fp8, first_row, out),
+            InputData::Quantized(source) => self.quantized(sources, input, source, first_row, out),
         }
     }
 
@@ -144,38 +145,83 @@ impl RowReader {
         Ok(read)
     }
 
-    fn fp8(
+    fn quantized(
         &mut self,
         sources: &Sources<'_>,
         input: &PlannedInput,
-        Fp8Source { codes, scales, granule, .. }: &Fp8Source,
+        source: &QuantizedSource,
         first_row: usize,
         out: &mut [u8],
     ) -> Result<u64, RunError> {
         let columns = columns(input);
-        // The values of an FP8 input have a dtype that can be quantized again.
+        // The values of a quantized input have a dtype that can be quantized again.
         let Ok(dtype) = SourceDtype::try_from(input.dtype) else { return Ok(0) };
-        let len = out.len() / width(input);
-        let Some(rows) = len.checked_div(columns).filter(|&rows| rows > 0) else { return Ok(0) };
-        let at = codes.offset + (first_row * columns) as u64;
+        let Some(rows) = (out.len() / width(input)).checked_div(columns).filter(|&rows| rows > 0) else { return Ok(0) };
+        let QuantizedSource { codes, scales, global, zeros, format, granule, .. } = source;
+        let row_bytes = format.row_bytes(columns);
+        let (at, len) = (codes.offset + (first_row * row_bytes) as u64, rows * row_bytes);
         let read = sources.get(codes.shard)?.read(&mut self.scratch, at, len, at);
         read.map_err(|error| sources.error(codes.shard, &input.name, error))?;
+        let mut read = len;
 
+        let factor = match global {
+            None => None,
+            Some(global) => {
+                read += read_part(sources, input, &global.tensor, 0, 4, &mut self.bytes)?;
+                let factor = self.bytes.first_chunk().map_or(f32::NAN, |raw| f32::from_le_bytes(*raw));
+                Some(if global.divides { GlobalFactor::Divides(factor) } else { GlobalFactor::Multiplies(factor) })
+            }
+        };
         let [height, group] = *granule;
         let across = columns.div_ceil(group);
-        let groups = first_row / height * across..(first_row + rows).div_ceil(height) * across;
+        let touched = first_row / height..(first_row + rows).div_ceil(height);
         let bytes = scales.dtype.bitsize() / 8;
-        self.scale_bytes.resize(groups.len() * bytes, 0);
-        let at_scales = scales.offset + (groups.start * bytes) as u64;
-        let read = sources.get(scales.shard)?.buffered().read_exact_at(&mut self.scale_bytes, at_scales);
-        read.map_err(|error| sources.error(scales.shard, &input.name, error))?;
+        let (from, len) = (touched.start * across * bytes, touched.len() * across * bytes);
+        read += read_part(sources, input, scales, from, len, &mut self.bytes)?;
         self.scales.clear();
-        self.scales.extend(values(scales.dtype, &self.scale_bytes));
-        let codes = self.scratch.filled(at, len);
-        let codes = Fp8Codes { codes, columns, first_row, group: *granule, scales: &self.scales };
+        scale_values(scales.dtype, &self.bytes, factor, &mut self.scales);
+        self.zeros.clear();
+        match zeros {
+            None => {}
+            Some(ZeroPointTensor { tensor, packed: None }) => {
+                read +=
+                    read_part(sources, input, tensor, touched.start * across, touched.len() * across, &mut self.bytes)?;
+                self.zeros.extend(self.bytes.iter().map(|byte| f32::from(byte.cast_signed())));
+            }
+            Some(ZeroPointTensor { tensor, packed: Some(bits) }) => {
+                let words = packed_rows(&touched, *bits);
+                let (from, len) = (words.start * across * 4, words.len() * across * 4);
+                read += read_part(sources, input, tensor, from, len, &mut self.bytes)?;
+                packed_down(&self.bytes, &touched, across, *bits, &mut self.zeros);
+            }
+        }
+        let codes = StoredCodes {
+            format: *format,
+            codes: self.scratch.filled(at, rows * row_bytes),
+            columns,
+            first_row,
+            group: *granule,
+            scales: &self.scales,
+            zeros: &self.zeros,
+        };
         decode(codes, dtype, out);
-        Ok((len + self.scale_bytes.len()) as u64)
+        Ok(read as u64)
     }
+}
+
+/// Reads a part of a tensor beside codes, and returns its length.
+fn read_part(
+    sources: &Sources<'_>,
+    input: &PlannedInput,
+    tensor: &Tensor,
+    from: usize,
+    len: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<usize, RunError> {
+    bytes.resize(len, 0);
+    let read = sources.get(tensor.shard)?.buffered().read_exact_at(bytes, tensor.offset + from as u64);
+    read.map_err(|error| sources.error(tensor.shard, &input.name, error))?;
+    Ok(len)
 }
 
 /// The number of columns of an input.

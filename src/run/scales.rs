@@ -1,7 +1,6 @@
 //! The values of the scales among the tensors of an output.
 
-use half::{bf16, f16};
-use qwen_fp8_schemes::TensorSpec;
+use qwen_fp8_schemes::{TensorSpec, scale_values};
 use safetensors::Dtype;
 
 /// Returns the number of scales in these bytes of an output that are NaN or infinite; zero if it holds no scales.
@@ -21,13 +20,10 @@ pub(super) fn first_infinite(spec: &TensorSpec, bytes: &[u8]) -> Option<usize> {
 }
 
 /// Returns the values of a scale tensor of a float dtype; nothing for any other dtype, such as the exponents of E8M0.
-pub(super) fn values(dtype: Dtype, bytes: &[u8]) -> Box<dyn Iterator<Item = f32> + '_> {
-    match dtype {
-        Dtype::F32 => {
-            Box::new(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])))
-        }
-        Dtype::BF16 => Box::new(bytes.chunks_exact(2).map(|two| bf16::from_le_bytes([two[0], two[1]]).to_f32())),
-        Dtype::F16 => Box::new(bytes.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32())),
-        _ => Box::new(std::iter::empty()),
+pub(super) fn values(dtype: Dtype, bytes: &[u8]) -> impl Iterator<Item = f32> + use<> {
+    let mut values = Vec::new();
+    if matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+        scale_values(dtype, bytes, None, &mut values);
     }
+    values.into_iter()
 }

@@ -3,10 +3,10 @@
 use qwen_fp8_schemes::{AmaxScope, Matrix};
 
 use crate::checkpoint::Tensor;
-use crate::plan::{InputData, Job, Plan, Slot};
+use crate::plan::{InputData, Job, Plan, Slot, SourcePart};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
-use crate::run::planned::{fp8, matrix, offset_of, row_bytes, rows, scheme};
+use crate::run::planned::{carried, matrix, offset_of, row_bytes, rows, scheme};
 use crate::run::row_reader;
 
 /// A run of bytes that is treated alike, cut into tasks of equal size.
@@ -39,7 +39,7 @@ pub(super) enum SegmentSource {
 pub(super) enum SegmentKind {
     /// Tensors that are neighbours in the source and in the output, copied as one.
     Copy { to_shard: usize, to: u64 },
-    /// Decoding of a weight that is FP8 in the source.
+    /// Decoding of a weight that is quantized in the source.
     Dequantize { matrix: Matrix, to_shard: usize, to: u64 },
     /// The first pass over a weight whose scheme needs its absolute maximum.
     Amax { matrix: Matrix },
@@ -50,12 +50,14 @@ pub(super) enum SegmentKind {
 impl Segment {
     /// Returns the source shards that are read, each once.
     pub(super) fn shards(&self, plan: &Plan) -> impl Iterator<Item = usize> + use<> {
-        let shard = self.shard(plan);
-        let scales = match self.source {
-            SegmentSource::Bytes { .. } => None,
-            SegmentSource::Rows { input } => plan.inputs[input].fp8().map(|source| source.scales.shard),
-        };
-        std::iter::once(shard).chain(scales.filter(|&scales| scales != shard))
+        let mut shards = vec![self.shard(plan)];
+        if let SegmentSource::Rows { input } = self.source {
+            let others = plan.inputs[input].quantized().into_iter().flat_map(|source| source.read());
+            shards.extend(others.map(|tensor| tensor.shard));
+        }
+        shards.sort_unstable();
+        shards.dedup();
+        shards.into_iter()
     }
 
     /// Returns the source shard that is read, scales aside.
@@ -145,14 +147,16 @@ pub(super) fn first_pass(quantize: Segment) -> Option<Segment> {
 
 /// Returns the work for one input, in the order of the source.
 pub(super) fn segments_of(plan: &Plan, index: usize, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
-    let Job::PassThrough { codes, scales } = &plan.jobs[index] else {
+    let Job::PassThrough { to } = &plan.jobs[index] else {
         return Ok(vec![segment(plan, index, task_bytes)?]);
     };
-    let source = fp8(&plan.inputs[index])?;
-    let passed = |inputs, stored: &Tensor, to: &Slot| {
-        copy(plan, inputs, (stored.shard, stored.offset, stored.len), *to, task_bytes)
+    let passed = |(at, (part, to)): (usize, (&SourcePart, &Slot))| {
+        let Tensor { shard, offset, len, .. } = part.tensor;
+        // The input is counted once, with its codes.
+        let inputs = if at == 0 { vec![index] } else { Vec::new() };
+        copy(plan, inputs, (shard, offset, len), *to, task_bytes)
     };
-    Ok(vec![passed(vec![index], &source.codes, codes), passed(Vec::new(), &source.scales, scales)])
+    Ok(carried(&plan.inputs[index])?.parts.iter().zip(to).enumerate().map(passed).collect())
 }
 
 /// Returns the work for an input that is copied, dequantized or quantized.
@@ -160,7 +164,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
     let input = &plan.inputs[index];
     let source = match &input.data {
         InputData::Stored { shard, offset } => SegmentSource::Bytes { shard: *shard, offset: *offset },
-        InputData::Transposed { .. } | InputData::Fp8(_) => SegmentSource::Rows { input: index },
+        InputData::Transposed { .. } | InputData::Quantized(_) => SegmentSource::Rows { input: index },
     };
     let segment = |kind, task_bytes| {
         Segment { kind, inputs: vec![index], source, len: input.len, task_bytes, skew: 0, tasks: 0 }.counted()
@@ -178,7 +182,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             let kind = SegmentKind::Dequantize { matrix, to_shard: to.shard, to: offset_of(plan, *to) };
             Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
         }
-        (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in two parts")),
+        (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in parts")),
         (Job::Quantize { rule, outputs }, _) => {
             let matrix = matrix(input)?;
             let scheme = scheme(plan, *rule, input)?;

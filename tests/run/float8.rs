@@ -222,7 +222,7 @@ fn nothing_is_quantized_twice_by_accident() {
         "the checkpoint is quantized already: `quantization_config` in `config.json` says `fp8`",
         "rule 1 (FP8_DYNAMIC) takes 10 FP8 layers, such as `model.layers.0.",
         "`requantize: true` on the rule",
-        "start from its BF16 original",
+        "start from an original that is not quantized",
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
@@ -230,7 +230,7 @@ fn nothing_is_quantized_twice_by_accident() {
     assert!(said.contains("no rule takes 5 FP8 layers, such as `model.layers.1."), "{said}");
     // Words about FP8 layers where there are none.
     let said = scene.refused(DECODE, &source);
-    assert!(said.contains("rule 1 (DEQUANTIZE) takes no layer that is FP8"), "{said}");
+    assert!(said.contains("rule 1 (DEQUANTIZE) takes no layer that is quantized"), "{said}");
     let said = scene.refused(&ROWS.replace("targets:", "requantize: true, targets:"), &source);
     assert!(said.contains("the checkpoint is not quantized: leave `requantize` out"), "{said}");
     let said = scene.refused("rules:\n- {scheme: PASSTHROUGH, requantize: true, targets: Linear}\n", &source);
@@ -279,11 +279,11 @@ fn what_is_no_readable_source_is_refused_by_name() {
             assert!(said.contains(word), "{name}: {word}: {said}");
         }
     };
-    refused("static", &blocks, &["activation scales are static"], &|config, _| {
-        config["quantization_config"]["activation_scheme"] = json!("static");
+    refused("scheme", &blocks, &["`activation_scheme` is", "odd"], &|config, _| {
+        config["quantization_config"]["activation_scheme"] = json!("odd");
     });
-    refused("method", &blocks, &["FP8 ones in the formats `fp8` and `compressed-tensors`"], &|config, _| {
-        config["quantization_config"]["quant_method"] = json!("gptq");
+    refused("method", &blocks, &["it declares `bitsandbytes`", "can be read"], &|config, _| {
+        config["quantization_config"]["quant_method"] = json!("bitsandbytes");
     });
     refused("lost", &blocks, &[q, "has no", "weight_scale_inv"], &|_, tensors| {
         tensors.remove(&format!("{q}.weight_scale_inv")).unwrap();
@@ -291,20 +291,20 @@ fn what_is_no_readable_source_is_refused_by_name() {
     refused("shape", &blocks, &[q, "has shape [3, 2]", "needs [2, 3]"], &|_, tensors| {
         tensors.get_mut(&format!("{q}.weight_scale_inv")).unwrap().shape.reverse();
     });
-    refused("orphan", &rows, &["input_scale", "belongs to no FP8 weight"], &|_, tensors| {
+    refused("orphan", &rows, &["input_scale", "is not known beside a weight of its format"], &|_, tensors| {
         let scale = Tensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0, 0, 128, 63] };
         tensors.insert(format!("{q}.input_scale"), scale);
     });
     refused("untargeted", &rows, &["no config group targets", "mlp.down_proj"], &|config, _| {
         config["quantization_config"]["config_groups"]["group_0"]["targets"] = json!(["re:.*k_proj"]);
     });
-    refused("ints", &rows, &["group_0", "no symmetric 8-bit floats"], &|config, _| {
+    refused("ints", &rows, &["group_0", "8-bit integers in the format `float-quantized`"], &|config, _| {
         config["quantization_config"]["config_groups"]["group_0"]["weights"]["type"] = json!("int");
     });
-    refused("packed", &rows, &["group_0", "pack-quantized"], &|config, _| {
+    refused("packed", &rows, &["group_0", "8-bit floats in the format `pack-quantized`"], &|config, _| {
         config["quantization_config"]["config_groups"]["group_0"]["format"] = json!("pack-quantized");
     });
-    refused("no_config", &rows, &["does not say how"], &|config, _| {
+    refused("no_config", &rows, &["neither the top level nor `text_config`"], &|config, _| {
         config.as_object_mut().unwrap().remove("quantization_config");
     });
 }

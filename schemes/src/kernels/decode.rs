@@ -1,16 +1,51 @@
-//! Decodes E4M3 codes and their scales to floats.
+//! Decodes stored codes, with their scales and zero points, to floats.
 
 use half::{bf16, f16};
 
-use super::e4m3;
+use super::pack::packed_bytes;
+use super::{e2m1, e4m3};
 use crate::SourceDtype;
 
-/// Rows of E4M3 codes whose groups share scales.
+/// The numbers that stored codes stand for, and how a row of codes lies in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeFormat {
+    /// E4M3, a byte each.
+    E4m3,
+    /// E2M1, two in a byte, the first in its lower half.
+    E2m1,
+    /// Integers in two's complement, a byte each.
+    Integer,
+    /// Integers of this many bits, eight at most, raised by half of their range: one after the other in 32-bit words,
+    /// from the lowest bit on.
+    PackedInteger(u32),
+}
+
+impl CodeFormat {
+    /// Returns the bytes of a row of so many codes.
+    ///
+    /// # Examples
+    /// ```
+    /// use qwen_fp8_schemes::CodeFormat;
+    ///
+    /// assert_eq!((CodeFormat::E2m1.row_bytes(32), CodeFormat::PackedInteger(3).row_bytes(32)), (16, 12));
+    /// ```
+    pub fn row_bytes(self, columns: usize) -> usize {
+        match self {
+            Self::E4m3 | Self::Integer => columns,
+            Self::E2m1 => columns.div_ceil(2),
+            Self::PackedInteger(bits) => packed_bytes(columns, bits),
+        }
+    }
+}
+
+/// Rows of stored codes whose groups share scales.
 #[derive(Clone, Copy, Debug)]
-pub struct Fp8Codes<'a> {
+pub struct StoredCodes<'a> {
+    /// What the codes stand for, and their packing.
+    pub format: CodeFormat,
     /// Whole rows of codes.
     pub codes: &'a [u8],
-    /// Columns of the weight, one code each.
+    /// Columns of the weight.
     pub columns: usize,
     /// The row of the weight that comes first.
     pub first_row: usize,
@@ -18,12 +53,16 @@ pub struct Fp8Codes<'a> {
     pub group: [usize; 2],
     /// The scales of the groups that these rows belong to, row of groups by row of groups.
     pub scales: &'a [f32],
+    /// The zero points of these groups; empty where all are zero.
+    pub zeros: &'a [f32],
 }
 
-/// Decodes to little-endian numbers of `dtype`: the product of code and scale in F32, rounded once; NaN stays NaN.
+/// Decodes to little-endian numbers of `dtype`: the code less its zero point, times the scale, in F32, rounded once;
+/// NaN stays NaN.
 ///
-/// That is what compressed-tensors and transformers decode to where scales are BF16: the product of the two then is exact.
-pub fn decode(codes: Fp8Codes<'_>, dtype: SourceDtype, out: &mut [u8]) {
+/// That is what compressed-tensors and transformers decode to where scales are BF16 or powers of two: the product then
+/// is exact before it is rounded.
+pub fn decode(codes: StoredCodes<'_>, dtype: SourceDtype, out: &mut [u8]) {
     match dtype {
         SourceDtype::Bf16 => decode_as(codes, out, |value| bf16::from_f32(value).to_le_bytes()),
         SourceDtype::F16 => decode_as(codes, out, |value| f16::from_f32(value).to_le_bytes()),
@@ -31,16 +70,37 @@ pub fn decode(codes: Fp8Codes<'_>, dtype: SourceDtype, out: &mut [u8]) {
     }
 }
 
-/// Decodes group by group, each through a table of what its codes stand for.
-fn decode_as<const WIDTH: usize>(codes: Fp8Codes<'_>, out: &mut [u8], narrow: impl Fn(f32) -> [u8; WIDTH]) {
-    let Fp8Codes { codes, columns, first_row, group: [height, width], scales } = codes;
+/// Elements of a group from which a table of what its codes stand for pays.
+const TABLE_PAYS: usize = 512;
+
+fn decode_as<const WIDTH: usize>(codes: StoredCodes<'_>, out: &mut [u8], narrow: impl Fn(f32) -> [u8; WIDTH]) {
+    let StoredCodes { columns, group: [height, width], .. } = codes;
     if columns == 0 {
         return;
     }
-    // A table of 256 per group: a group has far more elements than codes, and the product of each code is rounded once.
+    let out = out.as_chunks_mut::<WIDTH>().0;
+    match codes.format {
+        // The product of each code is rounded once for a group, which has more elements than codes.
+        CodeFormat::E4m3 if height.saturating_mul(width.min(columns)) >= TABLE_PAYS => by_table(codes, out, narrow),
+        CodeFormat::E4m3 => one_by_one(codes, out, narrow, |row, column| signed_e4m3(row[column])),
+        CodeFormat::E2m1 => {
+            one_by_one(codes, out, narrow, |row, column| e2m1::decode(row[column / 2] >> (column % 2 * 4) & 0xF))
+        }
+        CodeFormat::Integer => one_by_one(codes, out, narrow, |row, column| f32::from(row[column].cast_signed())),
+        CodeFormat::PackedInteger(bits) => {
+            one_by_one(codes, out, narrow, |row, column| lowered(|at| byte(row, at), column * bits as usize, bits))
+        }
+    }
+}
+
+/// Decodes E4M3 group by group, each through a table of what its codes stand for.
+fn by_table<const WIDTH: usize>(
+    StoredCodes { codes, columns, first_row, group: [height, width], scales, .. }: StoredCodes<'_>,
+    out: &mut [[u8; WIDTH]],
+    narrow: impl Fn(f32) -> [u8; WIDTH],
+) {
     let rows = codes.len() / columns;
     let across = columns.div_ceil(width);
-    let out = out.as_chunks_mut::<WIDTH>().0;
     let mut begin = 0;
     while begin < rows {
         let row_of_groups = (first_row + begin) / height - first_row / height;
@@ -60,37 +120,127 @@ fn decode_as<const WIDTH: usize>(codes: Fp8Codes<'_>, out: &mut [u8], narrow: im
 }
 
 fn table<const WIDTH: usize>(scale: f32, narrow: impl Fn(f32) -> [u8; WIDTH]) -> [[u8; WIDTH]; 256] {
-    std::array::from_fn(|code| {
-        let magnitude = match code as u8 & 0x7F {
-            0x7F => f32::NAN,
-            code => e4m3::decode(code),
-        };
-        narrow(if code < 0x80 { magnitude * scale } else { -magnitude * scale })
-    })
+    std::array::from_fn(|code| narrow(signed_e4m3(code as u8) * scale))
+}
+
+/// Decodes each code by itself, which `value` reads from the bytes of a row.
+fn one_by_one<const WIDTH: usize>(
+    StoredCodes { format, codes, columns, first_row, group: [height, width], scales, zeros }: StoredCodes<'_>,
+    out: &mut [[u8; WIDTH]],
+    narrow: impl Fn(f32) -> [u8; WIDTH],
+    value: impl Fn(&[u8], usize) -> f32,
+) {
+    let across = columns.div_ceil(width);
+    let rows = codes.chunks_exact(format.row_bytes(columns)).zip(out.chunks_exact_mut(columns));
+    for (row, (codes, out)) in rows.enumerate() {
+        let groups = ((first_row + row) / height - first_row / height) * across;
+        for (index, out) in out.chunks_mut(width).enumerate() {
+            let (scale, zero) = (scales[groups + index], zeros.get(groups + index).copied().unwrap_or(0.0));
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = narrow((value(codes, index * width + column) - zero) * scale);
+            }
+        }
+    }
+}
+
+/// Returns the value of an E4M3 code with its sign.
+#[inline(always)]
+pub(super) fn signed_e4m3(code: u8) -> f32 {
+    let magnitude = match code & 0x7F {
+        0x7F => f32::NAN,
+        code => e4m3::decode(code),
+    };
+    if code < 0x80 { magnitude } else { -magnitude }
+}
+
+/// Returns a byte of a packed row; behind its end there is padding, which no integer reaches into.
+#[inline(always)]
+fn byte(row: &[u8], at: usize) -> u8 {
+    row.get(at).copied().unwrap_or(0)
+}
+
+/// Reads the integer that begins at a bit, and lowers it by half of its range.
+#[inline(always)]
+pub(super) fn lowered(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> f32 {
+    // Eight bits at most, so that two neighbouring bytes always hold the integer.
+    let window = u16::from_le_bytes([byte(bit / 8), byte(bit / 8 + 1)]);
+    let raised = i32::from(window >> (bit % 8)) & ((1 << bits) - 1);
+    (raised - (1 << (bits - 1))) as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::pack::bit_by_bit;
 
-    fn decoded(codes: Fp8Codes<'_>) -> Vec<f32> {
-        let mut out = vec![0; codes.codes.len() * 2];
+    fn decoded(codes: StoredCodes<'_>) -> Vec<f32> {
+        let rows = codes.codes.len() / codes.format.row_bytes(codes.columns);
+        let mut out = vec![0; rows * codes.columns * 2];
         decode(codes, SourceDtype::Bf16, &mut out);
         out.as_chunks().0.iter().map(|&raw| bf16::from_le_bytes(raw).to_f32()).collect()
+    }
+
+    fn e4m3(codes: &[u8], columns: usize) -> StoredCodes<'_> {
+        let group = [1, columns];
+        StoredCodes { format: CodeFormat::E4m3, codes, columns, first_row: 0, group, scales: &[], zeros: &[] }
     }
 
     #[test]
     fn every_code_decodes_to_its_value_times_the_scale() {
         let codes: Vec<u8> = (0..=255).collect();
-        for scale in [1f32, 0.75, 3.0e-3, 2f32.powi(-120), 2f32.powi(100)] {
-            let group = [1, 256];
-            let found = decoded(Fp8Codes { codes: &codes, columns: 256, first_row: 5, group, scales: &[scale] });
-            for (code, found) in codes.iter().zip(found) {
-                let exact = float8::F8E4M3::from_bits(*code).to_f32() * scale;
-                let expected = bf16::from_f32(exact).to_f32();
-                assert!(found == expected || found.is_nan() && expected.is_nan(), "{code:#04x} {scale}");
-                assert_eq!(found.is_sign_negative() && !found.is_nan(), *code > 0x80 && *code < 0xFF || *code == 0x80);
+        let twice = [codes.clone(), codes].concat();
+        for scale in [1f32, 0.75, 3.0e-3, 2f32.powi(-127), 2f32.powi(-120), 2f32.powi(100)] {
+            // With a table for 512 codes, and without for 256 in groups of 32.
+            for (group, scales) in [([1, 512], vec![scale]), ([1, 32], vec![scale; 16])] {
+                let found = decoded(StoredCodes { first_row: 5, group, scales: &scales, ..e4m3(&twice, 512) });
+                for (code, found) in twice.iter().zip(found) {
+                    let exact = float8::F8E4M3::from_bits(*code).to_f32() * scale;
+                    let expected = bf16::from_f32(exact).to_f32();
+                    assert!(found == expected || found.is_nan() && expected.is_nan(), "{code:#04x} {scale}");
+                    let is_negative = *code > 0x80 && *code < 0xFF || *code == 0x80;
+                    assert_eq!(found.is_sign_negative() && !found.is_nan(), is_negative);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn every_nibble_decodes_to_its_value_times_the_scale() {
+        let values = [0.0f32, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        let value = |code: usize| if code < 8 { values[code] } else { -values[code - 8] };
+        let codes: Vec<u8> = (0..=255).collect();
+        for scale in (0..255u32).map(|byte| f32::from_bits((byte << 23).max(1 << 22))) {
+            let scales = [scale; 32];
+            let stored = StoredCodes { format: CodeFormat::E2m1, group: [1, 16], scales: &scales, ..e4m3(&codes, 512) };
+            for (column, found) in decoded(stored).into_iter().enumerate() {
+                let byte = codes[column / 2];
+                let expected = value(usize::from(byte >> (column % 2 * 4)) & 0xF) * scale;
+                assert_eq!(found.to_bits(), bf16::from_f32(expected).to_f32().to_bits(), "{column} {scale:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn packed_integers_decode_to_their_distance_from_the_zero_point() {
+        for bits in 2..=8u32 {
+            let half = 1 << (bits - 1);
+            let integers: Vec<i32> = (0..77).map(|at| (at * 37) % (2 * half) - half).collect();
+            let raised: Vec<u8> = integers.iter().map(|integer| (integer + half) as u8).collect();
+            let packed = if bits == 8 { bit_by_bit(&raised, 8) } else { bit_by_bit(&raised, bits) };
+            let (scales, zeros) = ([0.5, 2.0, -1.0], [0.0, -2.0, 1.0]);
+            let of = |format, codes| StoredCodes {
+                format,
+                group: [1, 30],
+                scales: &scales,
+                zeros: &zeros,
+                ..e4m3(codes, 77)
+            };
+            let expected: Vec<f32> = (integers.iter().enumerate())
+                .map(|(at, &integer)| (integer as f32 - zeros[at / 30]) * scales[at / 30])
+                .collect();
+            assert_eq!(decoded(of(CodeFormat::PackedInteger(bits), &packed)), expected, "{bits}");
+            let bytes: Vec<u8> = integers.iter().map(|&integer| integer as u8).collect();
+            assert_eq!(decoded(of(CodeFormat::Integer, &bytes)), expected, "{bits}");
         }
     }
 
@@ -99,21 +249,25 @@ mod tests {
         // Groups of 2 x 3 in a weight of 5 columns, from row 3 on: rows 3 | 4 5 | 6.
         let codes = [0x38; 20];
         let scales = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let found = decoded(Fp8Codes { codes: &codes, columns: 5, first_row: 3, group: [2, 3], scales: &scales });
+        let found = decoded(StoredCodes { first_row: 3, group: [2, 3], scales: &scales, ..e4m3(&codes, 5) });
         let expected = [[1.0, 2.0], [3.0, 4.0], [3.0, 4.0], [5.0, 6.0]];
         let expected: Vec<f32> = expected.iter().flat_map(|[a, b]| [*a, *a, *a, *b, *b]).collect();
         assert_eq!(found, expected);
+        // Blocks of which a table pays, with the same result.
+        let (codes, scales) = ([0x38; 4 * 600], [1.0, 2.0, 3.0]);
+        let found = decoded(StoredCodes { first_row: 3, group: [2, 600], scales: &scales, ..e4m3(&codes, 600) });
+        assert_eq!((found[0], found[600], found[1200], found[1800]), (1.0, 2.0, 2.0, 3.0));
     }
 
     #[test]
     fn f16_f32_and_empty_rows_decode() {
-        let codes = Fp8Codes { codes: &[0x7E, 0x81], columns: 2, first_row: 0, group: [1, 2], scales: &[0.1] };
+        let codes = StoredCodes { scales: &[0.1], ..e4m3(&[0x7E, 0x81], 2) };
         let mut out = [0; 8];
         decode(codes, SourceDtype::F32, &mut out);
         assert_eq!(out, [(448.0f32 * 0.1).to_le_bytes(), (-0.001953125f32 * 0.1).to_le_bytes()].concat()[..]);
         let mut out = [0; 4];
         decode(codes, SourceDtype::F16, &mut out);
         assert_eq!(out[..2], f16::from_f32(448.0 * 0.1).to_le_bytes());
-        decode(Fp8Codes { codes: &[], columns: 0, ..codes }, SourceDtype::F32, &mut []);
+        decode(StoredCodes { codes: &[], columns: 0, ..codes }, SourceDtype::F32, &mut []);
     }
 }

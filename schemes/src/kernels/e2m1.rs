@@ -17,6 +17,15 @@ pub(super) fn encode(value: f32) -> u8 {
     (code + if value < 0.0 { 8 } else { 0 }) as u8
 }
 
+/// The value of a code; bits above the fourth do not count.
+#[inline(always)]
+pub(super) fn decode(code: u8) -> f32 {
+    VALUES[usize::from(code & 0xF)]
+}
+
+/// The value of each code; of the two zeros the second is negative.
+const VALUES: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
 /// The bits of 1.
 const SMALLEST_NORMAL: u32 = 127 << 23;
 

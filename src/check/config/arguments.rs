@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::block::{block, check_block};
 use super::compressed_tensors::GroupReader;
 use super::declared::{DeclaredForm, StoredActivations};
-use crate::decode::{Granularity, Storage, Strategies, Symmetry, WeightForm, in_format};
+use crate::decode::{Granularity, Storage, Strategies, Symmetry, in_format};
 use qwen_fp8_checkpoint::text::shown;
 
 /// Arguments of weights or activations.
@@ -35,7 +35,7 @@ impl GroupReader<'_> {
             Some(Value::String(local)) if local == "local" => StoredActivations::GlobalScale,
             _ => StoredActivations::Nothing,
         };
-        Some(DeclaredForm { weight: WeightForm { storage, granularity }, activations })
+        Some(DeclaredForm::new(storage, granularity, activations))
     }
 
     /// Returns the storage form that goes by this format and that the arguments of the weights declare.

@@ -37,7 +37,13 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
     }
     let list = value.get("ignore").filter(|list| !list.is_null()).map(|list| ("ignore", list));
     let ignored = IgnoreList::read(QuantMethod::CompressedTensors, model, list, faults);
-    Some(DeclaredConfig { method: QuantMethod::CompressedTensors, ignored, model: model.clone(), groups })
+    Some(DeclaredConfig {
+        method: QuantMethod::CompressedTensors,
+        ignored,
+        model: model.clone(),
+        groups,
+        others: Vec::new(),
+    })
 }
 
 /// The reading of one group.

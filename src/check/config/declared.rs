@@ -2,7 +2,8 @@
 
 use super::ignore_list::IgnoreList;
 use super::method::QuantMethod;
-use crate::decode::{Granularity, WeightForm};
+use crate::decode::{Granularity, Storage, WeightForm};
+use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::models::{LayerKind, Model, Part};
 use qwen_fp8_checkpoint::pattern::Pattern;
 
@@ -13,6 +14,8 @@ pub(crate) struct DeclaredConfig {
     pub(crate) ignored: IgnoreList,
     pub(super) model: Model,
     pub(super) groups: Vec<ConfigGroup>,
+    /// Other forms that the method has beside that of its groups; the codes of a module tell.
+    pub(super) others: Vec<DeclaredForm>,
 }
 
 /// Modules that are stored alike.
@@ -27,6 +30,8 @@ pub(super) struct ConfigGroup {
 pub(crate) struct DeclaredForm {
     pub(crate) weight: WeightForm,
     pub(crate) activations: StoredActivations,
+    /// Parameter names of the scale; the first is the one to recommend.
+    pub(crate) scales: &'static [&'static str],
 }
 
 /// The tensor that a module stores for its activations.
@@ -36,6 +41,8 @@ pub(crate) enum StoredActivations {
     Nothing,
     /// `input_scale`, of static activations.
     Scale,
+    /// `input_scale` or none: ModelOpt tells static activations by it.
+    MayScale,
     /// `input_global_scale`, of activations whose group scales are computed as they come.
     GlobalScale,
 }
@@ -59,9 +66,10 @@ impl DeclaredConfig {
     /// Returns the form that the groups declare of the module, whether it is in the ignore list or not.
     pub(crate) fn targeted(&self, module: &str, kind: LayerKind) -> Option<DeclaredForm> {
         // vLLM passes a quantization to linear classes alone. A head is one of them only for compressed-tensors, and
-        // only under a target that names it: `fp8` never builds a quantized head.
+        // only under a target that names it, and for ModelOpt; `fp8` never builds a quantized head.
         let is_linear = matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts);
-        let is_head = kind == LayerKind::LmHead && self.method == QuantMethod::CompressedTensors;
+        let by_name = matches!(self.method, QuantMethod::CompressedTensors | QuantMethod::ModelOpt);
+        let is_head = kind == LayerKind::LmHead && by_name;
         let is_never_asked = self.model.part(module) == Some(Part::Unquantized);
         if !is_linear && !is_head || is_never_asked {
             return None;
@@ -78,19 +86,28 @@ impl DeclaredConfig {
             // A regex that gives up was reported when it was read.
             GroupTarget::Regex(regex) => regex.matches(&served, LayerKind::Other).unwrap_or(false),
         });
-        let by_class = || first(&|target| is_linear && matches!(target, GroupTarget::Linear));
+        let is_class = is_linear || self.method == QuantMethod::ModelOpt;
+        let by_class = || first(&|target| is_class && matches!(target, GroupTarget::Linear));
         by_name.or_else(by_class).map(|group| group.form)
     }
 }
 
+impl DeclaredConfig {
+    /// Returns the form of a module whose codes these are, where its group declares this one: it, or another of the
+    /// method that has such codes.
+    pub(crate) fn of_codes(&self, declared: DeclaredForm, codes: &Tensor) -> DeclaredForm {
+        let has = |form: &DeclaredForm| {
+            let expected = form.weight.storage.codes();
+            (expected.suffix, expected.dtype) == (codes.parameter(), codes.dtype)
+        };
+        let other = self.others.iter().find(|form| has(form)).filter(|_| !has(&declared));
+        other.copied().unwrap_or(declared)
+    }
+}
+
 impl DeclaredForm {
-    /// Returns the parameter name of the scale.
-    pub(crate) fn scale_suffix(&self, method: QuantMethod) -> &'static str {
-        match (method, self.weight.granularity) {
-            // DeepSeek's name, which vLLM wants for blocks of the `fp8` method; with the other it knows no such
-            // parameter.
-            (QuantMethod::Fp8, Granularity::Block(_)) => "weight_scale_inv",
-            _ => self.weight.storage.scale_suffix(),
-        }
+    /// Returns the form of weights whose scales have the names that their storage gives them.
+    pub(super) fn new(storage: &'static dyn Storage, granularity: Granularity, activations: StoredActivations) -> Self {
+        Self { weight: WeightForm { storage, granularity }, activations, scales: storage.scale_suffixes() }
     }
 }

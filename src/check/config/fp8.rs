@@ -1,4 +1,4 @@
-//! `quant_method: fp8`, the layout of Qwen's and DeepSeek's checkpoints.
+//! `quant_method: fp8` and `mxfp8`, the layouts of Qwen's, DeepSeek's, Mistral's and MiniMax's checkpoints.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::declared::{ConfigGroup, DeclaredConfig, DeclaredForm, GroupTarget, St
 use super::fault::{ConfigFault, FaultKind};
 use super::ignore_list::IgnoreList;
 use super::method::QuantMethod;
-use crate::decode::{Granularity, WeightForm, fp8};
+use crate::decode::{Granularity, OfficialForm, official};
 use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::text::shown;
 
@@ -18,18 +18,21 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
     let static_activations = activations(value, faults);
     // vLLM ignores `fmt` and reads E4M3 in any case: another value promises codes that no server decodes.
     if let Some(fmt) = value.get("fmt")
-        && fmt.as_str() != Some("e4m3")
+        // MiniMax writes PyTorch's name.
+        && !matches!(fmt.as_str(), Some("e4m3" | "float8_e4m3fn"))
     {
         let message = format!("`fmt` is {}, and servers read the weights as `e4m3`", shown(&fmt.to_string()));
         faults.push(ConfigFault::invalid(message, "/fmt"));
     }
-    if let Some(scale_fmt) = value.get("scale_fmt").and_then(Value::as_str)
-        && scale_fmt != "float"
-    {
-        let message = format!("scales in {} are not checked", shown(scale_fmt));
-        faults.push(ConfigFault::unchecked(message, "/scale_fmt"));
-        return None;
-    }
+    let storage = match value.get("scale_fmt").and_then(Value::as_str) {
+        None | Some("float") => official(OfficialForm::Fp8),
+        Some("ue8m0") => official(OfficialForm::Fp8PowersOfTwo),
+        Some(other) => {
+            let message = format!("scales in {} are not checked", shown(other));
+            faults.push(ConfigFault::unchecked(message, "/scale_fmt"));
+            return None;
+        }
+    };
     let granularity = match value.get("weight_block_size").filter(|value| !value.is_null()) {
         // Without a block size, vLLM reads one scale per tensor.
         None => Granularity::Tensor,
@@ -54,14 +57,34 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
         },
     };
     let activations = if static_activations { StoredActivations::Scale } else { StoredActivations::Nothing };
-    let form = DeclaredForm { weight: WeightForm { storage: fp8(), granularity }, activations };
+    // DeepSeek's name, which vLLM wants for blocks; of a whole tensor vLLM and transformers have a name each. V4 has
+    // one of its own.
+    let scales: &'static [&'static str] = match granularity {
+        Granularity::Block(_) => &["weight_scale_inv", "scale"],
+        _ => &["weight_scale", "weight_scale_inv", "scale"],
+    };
+    let form = DeclaredForm { scales, ..DeclaredForm::new(storage, granularity, activations) };
     let groups = vec![ConfigGroup { targets: vec![GroupTarget::Linear], form }];
-    Some(DeclaredConfig {
-        method: QuantMethod::Fp8,
-        ignored: ignored(value, model, faults),
-        model: model.clone(),
-        groups,
-    })
+    let experts = official(OfficialForm::Mxfp4);
+    let others = vec![DeclaredForm::new(experts, Granularity::Group(32), StoredActivations::Nothing)];
+    let ignored = ignored(QuantMethod::Fp8, value, model, faults);
+    Some(DeclaredConfig { method: QuantMethod::Fp8, ignored, model: model.clone(), groups, others })
+}
+
+/// Reads `quant_method: mxfp8`.
+pub(super) fn read_mxfp8(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
+    if let Some(sides) = value.get("weight_block_size").filter(|sides| !sides.is_null())
+        && *sides != serde_json::json!([1, 32])
+    {
+        let message = format!("`weight_block_size` is {}, and MXFP8 has groups of 1 × 32", shown(&sides.to_string()));
+        faults.push(ConfigFault::invalid(message, "/weight_block_size"));
+        return None;
+    }
+    let storage = official(OfficialForm::Mxfp8);
+    let form = DeclaredForm::new(storage, Granularity::Group(32), StoredActivations::Nothing);
+    let groups = vec![ConfigGroup { targets: vec![GroupTarget::Linear], form }];
+    let ignored = ignored(QuantMethod::Mxfp8, value, model, faults);
+    Some(DeclaredConfig { method: QuantMethod::Mxfp8, ignored, model: model.clone(), groups, others: Vec::new() })
 }
 
 /// Reads `activation_scheme`, and returns whether it is `static`.
@@ -87,7 +110,7 @@ fn odd_activations(other: &str, faults: &mut Vec<ConfigFault>) -> bool {
 }
 
 /// Reads the ignore list as vLLM does: the first of the two that is there and not empty.
-fn ignored(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> IgnoreList {
+fn ignored(method: QuantMethod, value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> IgnoreList {
     let full = |key: &&str| value.get(*key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let key = LISTS.into_iter().find(|key| full(key));
     if LISTS.iter().all(full) {
@@ -108,5 +131,5 @@ fn ignored(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Ignor
             faults.push(ConfigFault::new(FaultKind::ListsDiffer, message, &format!("/{}", LISTS[1])));
         }
     }
-    IgnoreList::read(QuantMethod::Fp8, model, key.map(|key| (key, &value[key])), faults)
+    IgnoreList::read(method, model, key.map(|key| (key, &value[key])), faults)
 }

@@ -69,11 +69,25 @@ impl IgnoreList {
                 faults.push(ConfigFault::new(FaultKind::BadEntry, message, &pointer));
                 continue;
             };
+            // ModelOpt writes globs, which servers read as such.
+            if method == QuantMethod::ModelOpt && text.contains('*') {
+                let pattern = format!("re:{}$", text.split('*').map(escaped).collect::<Vec<_>>().join(".*"));
+                if let Ok(regex) = regex(&pattern) {
+                    read.entries.push(IgnoreEntry {
+                        text: text.to_owned(),
+                        pointer,
+                        reading: EntryReading::Regex(regex),
+                    });
+                    continue;
+                }
+            }
             let reading = match (method, text.starts_with("re:")) {
                 // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
                 // module. A regex is not mapped: it sees the names that vLLM uses.
                 (_, false) => EntryReading::Name(model.served_name(text).into_owned()),
-                (QuantMethod::Fp8, true) => EntryReading::RegexAsName(Pattern::parse_upstream(text).ok()),
+                (QuantMethod::Fp8 | QuantMethod::Mxfp8 | QuantMethod::ModelOpt, true) => {
+                    EntryReading::RegexAsName(Pattern::parse_upstream(text).ok())
+                }
                 (QuantMethod::CompressedTensors, true) => match regex(text) {
                     Ok(regex) => EntryReading::Regex(regex),
                     Err(reason) => {
@@ -110,4 +124,9 @@ impl IgnoreList {
             || fused.any(|(fused, _)| hits(&format!("{parent}.{fused}")))
             || expert_stack(&served).is_some_and(hits)
     }
+}
+
+/// Escapes what a regex would not take for itself.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|char| char.is_ascii_punctuation().then_some('\\').into_iter().chain([char])).collect()
 }

@@ -35,6 +35,11 @@ pub(crate) fn widen_into(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Returns the power of two that an E8M0 byte stands for; byte 255 is NaN.
+pub(crate) fn power_of_two(byte: u8) -> f32 {
+    if byte == 255 { f32::NAN } else { 2f64.powi(i32::from(byte) - 127) as f32 }
+}
+
 /// Rounds numbers to a dtype that [`widen`] reads and writes them as little-endian floats.
 pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) {
     out.clear();

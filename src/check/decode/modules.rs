@@ -1,6 +1,6 @@
 //! The tensors of a checkpoint by the module that they make up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::Dtype;
 
@@ -51,8 +51,17 @@ impl<'a> Module<'a> {
 /// Collects every module that has a weight or a quantization tensor, in order of name.
 pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
     let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
+    let with_codes: BTreeSet<&str> = checkpoint
+        .tensors
+        .iter()
+        .filter(|tensor| WeightState::of(tensor) == WeightState::Quantized)
+        .map(Tensor::module)
+        .collect();
     for tensor in &checkpoint.tensors {
-        let Some((owner, is_weight)) = owner(tensor) else { continue };
+        // DeepSeek-V4 calls a scale so, and others the factor of a norm.
+        let is_scale = tensor.parameter() == "scale" && with_codes.contains(tensor.module());
+        let owner = if is_scale { Some((tensor.module(), false)) } else { owner(tensor) };
+        let Some((owner, is_weight)) = owner else { continue };
         // Both stacks of a layer's experts are one module to a server and to lists.
         let name = if models::is_expert_stack(owner) { models::split_name(owner).0 } else { owner };
         let empty = Module { name, kind: LayerKind::Other, weight: None, auxiliary: Vec::new() };

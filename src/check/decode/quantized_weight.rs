@@ -46,6 +46,8 @@ pub(crate) struct QuantizedWeight<'a> {
     pub(crate) scale: &'a Tensor,
     /// The auxiliary tensors, in the order of the storage form.
     pub(crate) auxiliary: Vec<(AuxTensor, &'a Tensor)>,
+    /// The scale of static activations, which decoding does not need.
+    pub(crate) activations: Option<&'a Tensor>,
     /// Rows and columns of the weight.
     pub(crate) shape: [usize; 2],
     /// The factor by which scales were multiplied before they were rounded; 1 where there is none.
@@ -97,7 +99,12 @@ impl<'a> QuantizedWeight<'a> {
 
     /// Returns the bytes of the tensors beside its codes.
     pub(crate) fn qparams_bytes(&self) -> u64 {
-        self.scale.len + self.auxiliary.iter().map(|(_, tensor)| tensor.len).sum::<u64>()
+        self.scale.len + self.beside().map(|tensor| tensor.len).sum::<u64>()
+    }
+
+    /// Returns the tensors beside codes and scales.
+    pub(crate) fn beside(&self) -> impl Iterator<Item = &'a Tensor> {
+        self.auxiliary.iter().map(|(_, tensor)| *tensor).chain(self.activations)
     }
 
     /// Returns the rows and columns that share a scale.

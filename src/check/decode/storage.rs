@@ -32,11 +32,40 @@ static FORMS: LazyLock<StorageForms> = LazyLock::new(|| {
     all.collect()
 });
 
-/// FP8 with float scales, the one form of the `fp8` method.
-pub(crate) fn fp8() -> &'static dyn Storage {
-    // A static of its own: the method names no format that the table could be asked for.
-    static FP8: fp8::Fp8Storage = fp8::Fp8Storage;
-    &FP8
+/// A form of a method that names no format, so that the table cannot be asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OfficialForm {
+    /// FP8 of the `fp8` method.
+    Fp8,
+    /// FP8 of the `fp8` method whose scales are said to be powers of two.
+    Fp8PowersOfTwo,
+    /// MXFP8 of the `mxfp8` method.
+    Mxfp8,
+    /// MXFP4 of DeepSeek-V4's experts.
+    Mxfp4,
+    /// NVFP4 of ModelOpt.
+    Nvfp4,
+}
+
+/// Returns such a form.
+pub(crate) fn official(form: OfficialForm) -> &'static dyn Storage {
+    use fp8::{Fp8Scales, Fp8Storage};
+    use microscaled::{MicroscaledElement, MicroscaledNames, MicroscaledStorage};
+    use nvfp4::{Nvfp4Maker, Nvfp4Storage};
+    const NAMES: MicroscaledNames = MicroscaledNames::Official;
+    match form {
+        OfficialForm::Fp8 => &Fp8Storage { scales: Fp8Scales::FloatsOrExponents },
+        OfficialForm::Fp8PowersOfTwo => &Fp8Storage { scales: Fp8Scales::PowersOfTwo },
+        OfficialForm::Mxfp8 => &MicroscaledStorage { element: MicroscaledElement::E4M3, names: NAMES },
+        OfficialForm::Mxfp4 => &MicroscaledStorage { element: MicroscaledElement::E2M1, names: NAMES },
+        OfficialForm::Nvfp4 => &Nvfp4Storage { by: Nvfp4Maker::ModelOpt },
+    }
+}
+
+/// Every form, that of the table and the others.
+fn all_forms() -> impl Iterator<Item = &'static dyn Storage> {
+    use OfficialForm::{Fp8, Fp8PowersOfTwo, Mxfp4, Mxfp8, Nvfp4};
+    FORMS.iter().map(|form| &**form).chain([Fp8, Fp8PowersOfTwo, Mxfp8, Mxfp4, Nvfp4].map(official))
 }
 
 /// Lists the forms that a compressed-tensors config calls by this format.
@@ -68,7 +97,7 @@ pub(crate) fn is_auxiliary(parameter: &str) -> bool {
 /// The tensors of codes of all forms, each once.
 static CODES: LazyLock<Vec<CodesTensor>> = LazyLock::new(|| {
     let mut codes: Vec<CodesTensor> = Vec::new();
-    for form in FORMS.iter() {
+    for form in all_forms() {
         if !codes.contains(&form.codes()) {
             codes.push(form.codes());
         }
@@ -78,13 +107,14 @@ static CODES: LazyLock<Vec<CodesTensor>> = LazyLock::new(|| {
 
 /// Parameter names of all forms but `weight`, each once.
 static AUXILIARY: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let mut names: Vec<&str> = FORMS
-        .iter()
+    let mut names: Vec<&str> = all_forms()
         .flat_map(|form| {
             let auxiliary = form.auxiliary().into_iter().map(|tensor| tensor.suffix);
-            auxiliary.chain([form.scale_suffix(), form.codes().suffix]).collect::<Vec<_>>()
+            let scales = form.scale_suffixes().iter().copied();
+            auxiliary.chain(scales).chain([form.codes().suffix]).collect::<Vec<_>>()
         })
-        .filter(|name| *name != "weight")
+        // Norms have a `scale` too: it belongs to a weight where codes stand beside it.
+        .filter(|name| !matches!(*name, "weight" | "scale"))
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -115,6 +145,6 @@ mod tests {
         assert!(!of("weight") && !of("bias"));
         assert!(is_codes("weight_packed", Dtype::F32) && is_packed_codes("weight_packed"));
         assert!(is_codes("weight", Dtype::F8_E4M3) && is_codes("weight", Dtype::I8) && !is_packed_codes("weight"));
-        assert!(!is_codes("weight", Dtype::BF16) && !is_codes("weight", Dtype::U8));
+        assert!(!is_codes("weight", Dtype::BF16) && !is_codes("weight", Dtype::I64) && is_codes("weight", Dtype::U8));
     }
 }

@@ -122,7 +122,10 @@ fn is_same(
     if of_a.form != of_b.form || !is_same(a.tensor, b.tensor)? || !is_same(of_a.scale, of_b.scale)? {
         return Ok(false);
     }
-    for ((_, auxiliary_a), (_, auxiliary_b)) in of_a.auxiliary.iter().zip(&of_b.auxiliary) {
+    if of_a.activations.is_some() != of_b.activations.is_some() {
+        return Ok(false);
+    }
+    for (auxiliary_a, auxiliary_b) in of_a.beside().zip(of_b.beside()) {
         if !is_same(auxiliary_a, auxiliary_b)? {
             return Ok(false);
         }

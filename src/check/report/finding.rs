@@ -107,10 +107,16 @@ impl Location {
     }
 }
 
-/// Adds the shard to each finding that names a tensor and no file.
+/// Adds the shard to each finding that names a tensor and no file, and to pointers what they stand below.
 pub(crate) fn locate(findings: &mut [Finding], checkpoint: &Checkpoint) {
     let shards: BTreeMap<&str, usize> =
         checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shard)).collect();
+    if let [outer, _] = checkpoint.config.quantization_path() {
+        let pointers = findings.iter_mut().filter_map(|finding| finding.place.pointer.as_mut());
+        for pointer in pointers.filter(|pointer| pointer.starts_with("/quantization_config")) {
+            pointer.insert_str(0, &format!("/{outer}"));
+        }
+    }
     for place in findings.iter_mut().map(|finding| &mut finding.place).filter(|place| place.file.is_none()) {
         let Some(name) = &place.tensor else { continue };
         // A module is named where no tensor of it is to blame; its weight says where it is.

@@ -58,14 +58,16 @@ fn weight<'a>(
     let Some(stored) = weights::matrix(codes, word, findings) else { return Ok(None) };
     let Some(declared) = q2_targets::targeted(subject, module, codes, word, findings) else { return Ok(None) };
     q2_targets::tied_head(subject, module, codes, word, findings);
+    let declared = subject.declared.of_codes(declared, codes);
     let form = declared.weight;
     if !weights::is_declared(codes, form, findings) {
         return Ok(None);
     }
     let Some(shape) = auxiliary::weight_shape(subject, module, form, stored, findings)? else { return Ok(None) };
     weights::ragged(module, form.granularity, shape, findings);
-    let scale = scales::find(subject, module, codes, declared, findings);
+    let scale = scales::find(module, codes, declared, findings);
     let auxiliary = auxiliary::find(module, codes, form, findings);
+    let activations = scales::of_activations(module, codes, declared, findings);
     let (Some(scale), Some(auxiliary)) = (scale, auxiliary) else { return Ok(None) };
     // All of these are asked, so that one fault does not hide the next.
     let mut sound = scales::shape(scale, form.granularity, shape, findings);
@@ -74,7 +76,7 @@ fn weight<'a>(
     if !sound {
         return Ok(None);
     }
-    let mut weight = QuantizedWeight { codes, scale, auxiliary, shape, global: 1.0, form };
+    let mut weight = QuantizedWeight { codes, scale, auxiliary, activations, shape, global: 1.0, form };
     if let Some(tensor) = weight.global_scale() {
         weight.global = subject.shards.number(tensor)?;
     }

@@ -58,6 +58,27 @@ pub(crate) static GLOBAL_SCALES: LintRule = LintRule {
     why: "vLLM takes one of them for the whole layer, and the other parts lose accuracy.",
 };
 
+// DeepGEMM packs such scales into the exponents alone: what is no power of two is rounded to one.
+pub(crate) static NO_POWER_OF_TWO: LintRule = LintRule {
+    code: "Q406",
+    name: "scale-no-power-of-two",
+    severity: Error,
+    strict: Error,
+    title: "config.json says that scales are powers of two, and some are not.",
+    why: "Servers keep the exponents alone and multiply by other scales than the file holds.",
+};
+
+// `weight_scale_inv` is the factor in spite of its name, and some tools write what it says. No trained weight is as
+// large as 448.
+pub(crate) static SCALE_TOO_LARGE: LintRule = LintRule {
+    code: "Q407",
+    name: "scale-too-large",
+    severity: Warning,
+    strict: Warning,
+    title: "The scales of most FP8 layers are above 1, so that their largest weights are above 448.",
+    why: "They look like the reciprocals of scales, which every server would multiply by.",
+};
+
 /// The verdict on the scales of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScaleVerdict {
@@ -94,6 +115,15 @@ pub(crate) fn qparams(
         );
         findings.push(Finding::new(&ZERO_POINT, message).tensor(&weight.codes.name));
     }
+    if let Some((first, scale)) = scan.no_powers_of_two.first {
+        let (number, name) = (scan.no_powers_of_two.number, shown(&weight.scale.name));
+        let message = format!(
+            "{name} holds {} that {} no power of two, the first at position {first}: {scale:e}",
+            count(number, "value"),
+            agree(number, "is", "are")
+        );
+        findings.push(Finding::new(&NO_POWER_OF_TWO, message).tensor(&weight.scale.name));
+    }
     let number = scan.scales.number;
     let Some((first, scale)) = scan.scales.first else { return ScaleVerdict::Sound };
     // The manifest is believed for exactly as many scales as it names: one more is damage.
@@ -112,6 +142,23 @@ pub(crate) fn qparams(
     );
     findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
     ScaleVerdict::Bad
+}
+
+/// Reports FP8 layers most of which have no scale below 1; `least` is the least scale of each weight.
+pub(crate) fn too_large<'a>(
+    weights: impl Iterator<Item = (&'a QuantizedWeight<'a>, f32)>,
+    findings: &mut Vec<Finding>,
+) {
+    let fp8: Vec<_> = weights.filter(|(weight, _)| weight.codes.dtype == Dtype::F8_E4M3).collect();
+    let large: Vec<_> = fp8.iter().filter(|(_, least)| least.is_finite() && *least > 1.0).collect();
+    if let Some((first, least)) = large.first()
+        && large.len() * 2 > fp8.len()
+    {
+        let layers = count(large.len(), "layer");
+        let message = format!("no scale of {layers} is 1 or less, such as {}: {least:e}", shown(&first.scale.name));
+        let finding = Finding::new(&SCALE_TOO_LARGE, message).tensor(&first.scale.name);
+        findings.push(finding.help("if they are reciprocals, write 1 / scale, whatever the tensor is called"));
+    }
 }
 
 /// Reports codes without a value, but for those that non-finite values of the source explain.

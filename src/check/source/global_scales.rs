@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckedTensor, OpenedSource};
+use super::{CheckedAs, CheckedTensor, OpenedSource};
 use crate::decode::QuantizedWeight;
 use qwen_fp8_checkpoint::models;
 
@@ -30,7 +30,12 @@ pub(crate) struct GlobalScaleCheck<'c, 'a> {
 impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
     /// Compares the global scales of a result whose tensors were checked.
     pub(crate) fn of(weights: &'c [QuantizedWeight<'a>], tensors: &[CheckedTensor], source: &OpenedSource<'_>) -> Self {
-        let amaxes: BTreeMap<&str, f32> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.amax)).collect();
+        let amaxes: BTreeMap<&str, f32> = tensors
+            .iter()
+            // Those of a weight that passed through are the source's bytes, and its amax is not known.
+            .filter(|tensor| tensor.action == CheckedAs::Quantized)
+            .map(|tensor| (tensor.name.as_str(), tensor.amax))
+            .collect();
         let mut check = Self::default();
         for parts in fused_layers(weights) {
             let amax = |part: &QuantizedWeight<'_>| amaxes.get(part.name().as_str()).copied();

@@ -9,8 +9,12 @@ use qwen_fp8_checkpoint::source::SourceError;
 const PIECE: usize = 1 << 18;
 
 /// The qparams of a weight that have a value they must not have.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct QparamsScan {
+    /// The least scale; infinite where there is none.
+    pub(crate) least: f32,
+    /// Scales that are no powers of two, where config.json promises such.
+    pub(crate) no_powers_of_two: Faults,
     /// Set where the global scale is not positive and finite; the scales under it were not read.
     pub(crate) bad_global: bool,
     /// Scales that are not positive and finite.
@@ -37,7 +41,15 @@ impl Faults {
 
 /// Reads all qparams of a weight.
 pub(crate) fn scan(weight: &QuantizedWeight<'_>, shards: &Shards) -> Result<QparamsScan, SourceError> {
-    let mut scan = QparamsScan::default();
+    let mut scan = QparamsScan {
+        least: f32::INFINITY,
+        no_powers_of_two: Faults::default(),
+        bad_global: false,
+        scales: Faults::default(),
+        has_impossible: false,
+        zero_points: Faults::default(),
+    };
+    let promised = weight.form.storage.are_powers_of_two();
     // Every scale is divided by the global one: a bad one would report each of them over again.
     if !weight.global.is_finite() || weight.global <= 0.0 {
         scan.bad_global = true;
@@ -51,13 +63,22 @@ pub(crate) fn scan(weight: &QuantizedWeight<'_>, shards: &Shards) -> Result<Qpar
             if !qparams.scale.is_finite() || qparams.scale <= 0.0 {
                 scan.scales.add(group, qparams.scale);
                 scan.has_impossible |= qparams.scale.is_finite() || qparams.scale == f32::NEG_INFINITY;
+            } else if promised && !is_power_of_two(qparams.scale) {
+                scan.no_powers_of_two.add(group, qparams.scale);
             }
+            scan.least = scan.least.min(qparams.scale);
             if qparams.zero < least || qparams.zero > largest {
                 scan.zero_points.add(group, qparams.zero);
             }
         }
     }
     Ok(scan)
+}
+
+fn is_power_of_two(scale: f32) -> bool {
+    // Subnormal ones have one bit of their mantissa, all others none.
+    let (exponent, mantissa) = (scale.to_bits() >> 23, scale.to_bits() & 0x7F_FFFF);
+    if exponent == 0 { mantissa.is_power_of_two() } else { mantissa == 0 }
 }
 
 /// Splits the rows of a weight where groups end, each band with a bounded number of groups.

@@ -1,5 +1,7 @@
 //! The verdict on a result: how much of it was proven.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -7,8 +9,8 @@ use crate::report::{Finding, Severity, has_error};
 use crate::rules::q5_source::folder::{SIDE_FILE_ADDED, SIDE_FILE_DIFFERS};
 use crate::rules::q5_source::reference::SCALE_RULE;
 use crate::source::{CheckedAs, CheckedTensor, RecordedActions, other_source};
-use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::text::count;
+use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// The proof that a result has, from most to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -61,6 +63,7 @@ pub(super) fn unproven(
     checkpoint: &Checkpoint,
     original: Option<&Checkpoint>,
     recorded: &RecordedActions,
+    tensors: &[CheckedTensor],
     findings: &[Finding],
 ) -> Vec<String> {
     let mut unproven = Vec::new();
@@ -83,8 +86,12 @@ pub(super) fn unproven(
         ));
     }
     // Scales of static activations are measured on data that no checkpoint holds.
-    let of_activations = |name: &str| name.ends_with(".input_scale") || name.ends_with(".input_global_scale");
-    let number = checkpoint.tensors.iter().filter(|tensor| of_activations(&tensor.name)).count();
+    let names = ["input_scale", "activation_scale", "input_global_scale"];
+    // Those of a weight that passed through are the source's, byte for byte.
+    let same = tensors.iter().filter(|tensor| tensor.action == CheckedAs::PassedThrough);
+    let same: BTreeSet<&str> = same.filter_map(|tensor| tensor.name.strip_suffix(".weight")).collect();
+    let is_measured = |tensor: &&Tensor| names.contains(&tensor.parameter()) && !same.contains(tensor.module());
+    let number = checkpoint.tensors.iter().filter(is_measured).count();
     if number > 0 {
         let scales = count(number, "activation scale");
         unproven.push(format!("{scales}: no weight gives them, only the data of a calibration"));

@@ -12,8 +12,8 @@ const BESIDE_WEIGHTS: [&str; 7] =
     ["weight_shape", "weight_g_idx", "input_scale", "input_global_scale", "output_scale", "k_scale", "v_scale"];
 
 /// Parameters that no storage form of the checks has, of AWQ, GPTQ and ModelOpt.
-const OF_OTHER_TOOLS: [&str; 6] =
-    ["input_scale", "input_zero_point", "input_global_scale", "weight_g_idx", "scales", "g_idx"];
+const OF_OTHER_TOOLS: [&str; 7] =
+    ["activation_scale", "input_scale", "input_zero_point", "input_global_scale", "weight_g_idx", "scales", "g_idx"];
 
 /// Reports whether the parameter occurs in quantized checkpoints only, by which one without a `quantization_config` is
 /// recognized.

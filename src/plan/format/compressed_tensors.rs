@@ -1,12 +1,13 @@
 //! llm-compressor's layout: `quant_method: compressed-tensors`, `weight_scale`, one config group per scheme.
 
-use qwen_fp8_schemes::{Scheme, TensorSpec};
+use qwen_fp8_schemes::TensorRole;
 use serde_json::{Map, Value, json};
 
 use super::wire::{Refusal, WireFormat};
 use crate::checkpoint::models;
 use crate::checkpoint::models::catalogue::ListFormat;
 use crate::plan::modules::Modules;
+use crate::plan::served_form::ServedForm;
 
 /// The release of compressed-tensors whose layout this is.
 const VERSION: &str = "0.19.0";
@@ -14,31 +15,37 @@ const VERSION: &str = "0.19.0";
 pub(super) struct CompressedTensors;
 
 impl WireFormat for CompressedTensors {
-    fn suffix(&self, _: &dyn Scheme, spec: &TensorSpec) -> &'static str {
-        spec.suffix
+    fn suffix(&self, _: &ServedForm, _: TensorRole, suffix: &'static str) -> &'static str {
+        suffix
     }
 
-    fn admits(&self, _: &dyn Scheme) -> Result<(), Refusal> {
+    fn admits(&self, form: &ServedForm) -> Result<(), Refusal> {
+        if form.exponents {
+            return Err(Refusal {
+                reason: "compressed-tensors has float scales for blocks, and these are exponents (E8M0)".to_owned(),
+                help: "use `format: fp8`, which holds them as they are, or `requantize: true`",
+            });
+        }
         Ok(())
     }
 
     fn quantization_config(&self, modules: &Modules<'_>) -> Value {
         let groups = modules.groups();
         let mut config_groups = Map::new();
-        for (index, (scheme, names)) in groups.iter().enumerate() {
+        for (index, (form, names)) in groups.iter().enumerate() {
             let targets = targets(names, groups.len() == 1);
             config_groups.insert(
                 format!("group_{index}"),
                 json!({
-                    "format": scheme.storage_format(),
+                    "format": form.storage_format,
                     "targets": targets,
-                    "weights": scheme.weights(),
-                    "input_activations": scheme.input_activations(),
+                    "weights": form.weights,
+                    "input_activations": form.inputs,
                     "output_activations": null,
                 }),
             );
         }
-        let mut formats: Vec<&str> = groups.iter().map(|(scheme, _)| scheme.storage_format()).collect();
+        let mut formats: Vec<&str> = groups.iter().map(|(form, _)| form.storage_format).collect();
         formats.sort_unstable();
         formats.dedup();
         let format = if let [only] = formats[..] { only } else { "mixed-precision" };

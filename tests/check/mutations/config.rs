@@ -53,7 +53,7 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("another block size", Base::Block, "Q304", STRUCTURE, |folder| {
         folder.quantization()["weight_block_size"] = json!([64, 128]);
     }),
-    content("no block size", Base::Block, "Q303", STRUCTURE, |folder| {
+    content("no block size", Base::Block, "Q304", STRUCTURE, |folder| {
         folder.quantization().remove("weight_block_size");
     }),
     content("a block size of zero", Base::Block, "Q104", STRUCTURE, |folder| {

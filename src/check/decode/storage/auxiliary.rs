@@ -28,6 +28,11 @@ pub(crate) enum AuxRole {
 }
 
 impl AuxTensor {
+    /// Reports whether a tensor of this shape is one of a single number, which may be written without a dimension.
+    pub(crate) fn is_scalar(self, shape: &[usize]) -> bool {
+        self.role == AuxRole::GlobalScale && shape.is_empty()
+    }
+
     /// Returns the tensor's shape beside a weight of this shape; `None` where groups do not fit the weight.
     pub(crate) fn shape(self, weight: [usize; 2], granularity: Granularity) -> Option<Vec<usize>> {
         match self.role {

@@ -30,9 +30,9 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// The values of the codes.
     fn codebook(&self) -> &'static Codebook;
 
-    /// Parameter name of the scales, after the module's name.
-    fn scale_suffix(&self) -> &'static str {
-        "weight_scale"
+    /// Parameter names of the scales, after the module's name; the first is the one to recommend.
+    fn scale_suffixes(&self) -> &'static [&'static str] {
+        &["weight_scale"]
     }
 
     /// The dtypes in which scales are read.
@@ -63,13 +63,13 @@ pub(crate) trait Storage: Debug + Send + Sync {
         self.reference(group, rounding) == qparams
     }
 
-    /// Reports whether a search for the least squared error tries these qparams.
-    fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
+    /// Reports whether config.json promises scales that are powers of two, whatever their dtype.
+    fn are_powers_of_two(&self) -> bool {
         false
     }
 
-    /// Reports whether the engine takes a source in this form, so that `verify` has to decode it too.
-    fn is_source(&self) -> bool {
+    /// Reports whether a search for the least squared error tries these qparams.
+    fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
         false
     }
 }

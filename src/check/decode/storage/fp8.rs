@@ -1,4 +1,5 @@
-//! FP8 with float scales: the `fp8` method, and `float-quantized` and `naive-quantized` of compressed-tensors.
+//! FP8 with a scale for a block, a row or a whole matrix: the `fp8` method, and `float-quantized` and
+//! `naive-quantized` of compressed-tensors.
 
 use std::ops::RangeInclusive;
 
@@ -8,19 +9,32 @@ use super::declaration::{Declaration, Strategies, Symmetry};
 use super::form::{CodesTensor, Storage, StorageForms};
 use super::qparams::{Extremes, Qparams, Rounding, absmax_scale};
 use crate::decode::codebook::{Codebook, E4M3};
-use crate::decode::element::round;
+use crate::decode::element::{power_of_two, round, widen};
 use crate::decode::packing::Packing;
 
 /// The parts of the amax, in 64ths, of which a search makes its scales.
 // The MSE search tries 12 to 28 sixteenths of the amax in steps of a sixteenth, and then three 64ths to either side.
 const SEARCHED: RangeInclusive<u8> = 45..=115;
 
-/// E4M3 codes with a float scale for each group.
+/// E4M3 codes with a scale for each group.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fp8Storage;
+pub(super) struct Fp8Storage {
+    pub(super) scales: Fp8Scales,
+}
+
+/// The scales that config.json allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fp8Scales {
+    /// Floats: compressed-tensors.
+    Floats,
+    /// Floats or E8M0: the `fp8` method, whose readers go by the dtype of the tensor.
+    FloatsOrExponents,
+    /// Powers of two, as floats or as E8M0: the `fp8` method with `scale_fmt: ue8m0`.
+    PowersOfTwo,
+}
 
 pub(super) fn forms() -> StorageForms {
-    vec![Box::new(Fp8Storage)]
+    vec![Box::new(Fp8Storage { scales: Fp8Scales::Floats })]
 }
 
 impl Storage for Fp8Storage {
@@ -52,6 +66,30 @@ impl Storage for Fp8Storage {
         &E4M3
     }
 
+    fn scale_dtypes(&self) -> &'static [Dtype] {
+        const ALL: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16, Dtype::F8_E8M0, Dtype::U8];
+        match self.scales {
+            Fp8Scales::Floats => &ALL[..3],
+            Fp8Scales::FloatsOrExponents => &ALL[..4],
+            // A byte without the name of its format is one that only the config tells.
+            Fp8Scales::PowersOfTwo => ALL,
+        }
+    }
+
+    fn scales(&self, dtype: Dtype, bytes: &[u8], _global: f32, out: &mut Vec<f32>) {
+        match dtype {
+            Dtype::F8_E8M0 | Dtype::U8 => {
+                out.clear();
+                out.extend(bytes.iter().map(|&byte| power_of_two(byte)));
+            }
+            _ => widen(dtype, bytes, out),
+        }
+    }
+
+    fn are_powers_of_two(&self) -> bool {
+        self.scales == Fp8Scales::PowersOfTwo
+    }
+
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
         Qparams { scale: absmax_scale(group.amax(), E4M3.largest, rounding.scale), zero: 0.0 }
     }
@@ -63,7 +101,9 @@ impl Storage for Fp8Storage {
         let twice = round(round(amax / max, rounding.source), rounding.scale);
         // transformers stores the reciprocal of the factor it multiplies by, and 1 for a group of zeros.
         let reciprocal = if amax == 0.0 { 1.0 } else { 1.0 / (max * (1.0 / amax)) };
-        let made = [self.reference(group, rounding).scale, twice, round(reciprocal, rounding.scale)];
+        // With `scale_fmt: ue8m0` it takes the next power of two that is no smaller.
+        let power = reciprocal.max(f32::MIN_POSITIVE).log2().ceil().exp2();
+        let made = [self.reference(group, rounding).scale, twice, round(reciprocal, rounding.scale), power];
         made.contains(&qparams.scale)
     }
 
@@ -72,9 +112,5 @@ impl Storage for Fp8Storage {
             let amax = group.amax() * (f32::from(part) / 64.0);
             absmax_scale(amax, E4M3.largest, rounding.scale) == qparams.scale
         })
-    }
-
-    fn is_source(&self) -> bool {
-        true
     }
 }

@@ -1,4 +1,5 @@
-//! Floats under a power of two for every 32 columns: `mxfp8-quantized` and `mxfp4-pack-quantized`.
+//! Floats under a power of two for every 32 columns: `mxfp8-quantized` and `mxfp4-pack-quantized`, MiniMax's `mxfp8`
+//! and the experts of DeepSeek-V4.
 
 use safetensors::Dtype;
 
@@ -6,6 +7,7 @@ use super::declaration::{Declaration, Strategies, Symmetry};
 use super::form::{CodesTensor, Storage, StorageForms};
 use super::qparams::{Extremes, Qparams, Rounding};
 use crate::decode::codebook::{Codebook, E2M1, E4M3};
+use crate::decode::element::power_of_two;
 use crate::decode::packing::Packing;
 
 /// Columns that share a scale.
@@ -13,19 +15,29 @@ const GROUP: usize = 32;
 
 /// E4M3 or E2M1 codes with an E8M0 scale, a power of two, for each group of columns.
 #[derive(Clone, Copy, Debug)]
-struct MicroscaledStorage {
-    element: MicroscaledElement,
+pub(super) struct MicroscaledStorage {
+    pub(super) element: MicroscaledElement,
+    pub(super) names: MicroscaledNames,
+}
+
+/// The names and dtypes of the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MicroscaledNames {
+    CompressedTensors,
+    /// Codes are `weight`, of E2M1 two in a byte of I8; scales have the names of the `fp8` method.
+    Official,
 }
 
 /// The format of the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MicroscaledElement {
+pub(super) enum MicroscaledElement {
     E4M3,
     E2M1,
 }
 
 pub(super) fn forms() -> StorageForms {
-    let form = |element| Box::new(MicroscaledStorage { element }) as Box<dyn Storage>;
+    let names = MicroscaledNames::CompressedTensors;
+    let form = |element| Box::new(MicroscaledStorage { element, names }) as Box<dyn Storage>;
     vec![form(MicroscaledElement::E4M3), form(MicroscaledElement::E2M1)]
 }
 
@@ -55,11 +67,14 @@ impl Storage for MicroscaledStorage {
     }
 
     fn codes(&self) -> CodesTensor {
-        match self.element {
-            MicroscaledElement::E4M3 => {
+        match (self.element, self.names) {
+            (MicroscaledElement::E4M3, _) => {
                 CodesTensor { suffix: "weight", dtype: Dtype::F8_E4M3, packing: Packing::Bytes }
             }
-            MicroscaledElement::E2M1 => {
+            (MicroscaledElement::E2M1, MicroscaledNames::Official) => {
+                CodesTensor { suffix: "weight", dtype: Dtype::I8, packing: Packing::Nibbles }
+            }
+            (MicroscaledElement::E2M1, MicroscaledNames::CompressedTensors) => {
                 CodesTensor { suffix: "weight_packed", dtype: Dtype::U8, packing: Packing::Nibbles }
             }
         }
@@ -72,13 +87,23 @@ impl Storage for MicroscaledStorage {
         }
     }
 
+    fn scale_suffixes(&self) -> &'static [&'static str] {
+        match self.names {
+            MicroscaledNames::CompressedTensors => &["weight_scale"],
+            MicroscaledNames::Official => &["weight_scale_inv", "weight_scale", "scale"],
+        }
+    }
+
     fn scale_dtypes(&self) -> &'static [Dtype] {
-        &[Dtype::U8]
+        match self.names {
+            MicroscaledNames::CompressedTensors => &[Dtype::U8],
+            MicroscaledNames::Official => &[Dtype::U8, Dtype::F8_E8M0],
+        }
     }
 
     fn scales(&self, _: Dtype, bytes: &[u8], _global: f32, out: &mut Vec<f32>) {
         out.clear();
-        out.extend(bytes.iter().map(|&exponent| power(exponent)));
+        out.extend(bytes.iter().map(|&exponent| power_of_two(exponent)));
     }
 
     /// Computes the power of two that takes the group's amax into the largest octave of the elements. An amax of 1.75
@@ -111,7 +136,7 @@ impl Storage for MicroscaledStorage {
         };
         // The reference takes the scale to the dtype of the weight, and 1, its epsilon of bytes, stands in for zero.
         let byte = if byte < least_scale { ONE } else { byte };
-        Qparams { scale: power(byte as u8), zero: 0.0 }
+        Qparams { scale: power_of_two(byte as u8), zero: 0.0 }
     }
 }
 
@@ -137,23 +162,18 @@ impl ExponentRange {
     }
 }
 
-/// Returns the power of two that an E8M0 byte stands for; byte 255 is NaN.
-fn power(byte: u8) -> f32 {
-    if byte == 255 { f32::NAN } else { 2f64.powi(i32::from(byte) - ONE) as f32 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn powers_are_those_of_the_contract() {
-        assert_eq!((power(0), power(127), power(254)), (2f32.powi(-127), 1.0, 2f32.powi(127)));
-        assert!(power(255).is_nan());
+        assert_eq!((power_of_two(0), power_of_two(127), power_of_two(254)), (2f32.powi(-127), 1.0, 2f32.powi(127)));
+        assert!(power_of_two(255).is_nan());
         let made = |element, source, largest: f32| {
             let group = Extremes { least: -largest, greatest: 0.0 };
             let rounding = Rounding { source, scale: Dtype::U8, global: 1.0 };
-            MicroscaledStorage { element }.reference(group, rounding).scale
+            MicroscaledStorage { element, names: MicroscaledNames::Official }.reference(group, rounding).scale
         };
         use MicroscaledElement::{E2M1, E4M3};
         assert_eq!((made(E2M1, Dtype::BF16, 1.0), made(E2M1, Dtype::BF16, 1.74)), (0.25, 0.25));

@@ -1,4 +1,5 @@
-//! `nvfp4-pack-quantized`: E2M1 under an E4M3 scale for every 16 columns, and one F32 scale for the matrix.
+//! `nvfp4-pack-quantized` and ModelOpt's NVFP4: E2M1 under an E4M3 scale for every 16 columns, and one F32 scale for
+//! the matrix.
 
 use safetensors::Dtype;
 
@@ -15,10 +16,21 @@ const GROUP: usize = 16;
 
 /// E2M1 codes with an E4M3 scale for each group of columns and an F32 scale for the matrix.
 #[derive(Clone, Copy, Debug)]
-struct Nvfp4Storage;
+pub(super) struct Nvfp4Storage {
+    pub(super) by: Nvfp4Maker,
+}
+
+/// The tool whose names and whose direction of the global scale are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nvfp4Maker {
+    /// Scales are divided by the global one.
+    CompressedTensors,
+    /// Scales are multiplied by it.
+    ModelOpt,
+}
 
 pub(super) fn forms() -> StorageForms {
-    vec![Box::new(Nvfp4Storage)]
+    vec![Box::new(Nvfp4Storage { by: Nvfp4Maker::CompressedTensors })]
 }
 
 impl Storage for Nvfp4Storage {
@@ -39,7 +51,11 @@ impl Storage for Nvfp4Storage {
     }
 
     fn codes(&self) -> CodesTensor {
-        CodesTensor { suffix: "weight_packed", dtype: Dtype::U8, packing: Packing::Nibbles }
+        let suffix = match self.by {
+            Nvfp4Maker::CompressedTensors => "weight_packed",
+            Nvfp4Maker::ModelOpt => "weight",
+        };
+        CodesTensor { suffix, dtype: Dtype::U8, packing: Packing::Nibbles }
     }
 
     fn codebook(&self) -> &'static Codebook {
@@ -51,15 +67,22 @@ impl Storage for Nvfp4Storage {
     }
 
     fn auxiliary(&self) -> Vec<AuxTensor> {
-        vec![AuxTensor { suffix: "weight_global_scale", dtype: Dtype::F32, role: AuxRole::GlobalScale }]
+        let suffix = match self.by {
+            Nvfp4Maker::CompressedTensors => "weight_global_scale",
+            Nvfp4Maker::ModelOpt => "weight_scale_2",
+        };
+        vec![AuxTensor { suffix, dtype: Dtype::F32, role: AuxRole::GlobalScale }]
     }
 
     fn scales(&self, _: Dtype, bytes: &[u8], global: f32, out: &mut Vec<f32>) {
         out.clear();
-        out.extend(bytes.iter().map(|&code| E4M3.value[usize::from(code)] / global));
+        out.extend(bytes.iter().map(|&code| self.under(E4M3.value[usize::from(code)], global)));
     }
 
     fn global_scale(&self, amax: f32, source: Dtype) -> f32 {
+        if self.by == Nvfp4Maker::ModelOpt {
+            return amax / (E4M3.largest * E2M1.largest);
+        }
         // PyTorch evaluates `2688 / amax` as a reciprocal times 2688: two roundings, both in the dtype of the
         // weights.
         let reciprocal = round(1.0 / amax.max(smallest_normal(source)), source);
@@ -69,13 +92,26 @@ impl Storage for Nvfp4Storage {
     }
 
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
-        let exact = rounding.global * round(group.amax() / E2M1.largest, rounding.source);
+        let exact = match self.by {
+            Nvfp4Maker::CompressedTensors => rounding.global * round(group.amax() / E2M1.largest, rounding.source),
+            Nvfp4Maker::ModelOpt => group.amax() / E2M1.largest / rounding.global,
+        };
         // The reference stores 0.125, the epsilon of E4M3, for a scale that rounds to zero.
         let scale = match E4M3.nearest(exact) {
             0.0 => 0.125,
             scale => scale,
         };
-        Qparams { scale: scale / rounding.global, zero: 0.0 }
+        Qparams { scale: self.under(scale, rounding.global), zero: 0.0 }
+    }
+}
+
+impl Nvfp4Storage {
+    /// Puts a scale under the global one.
+    fn under(self, scale: f32, global: f32) -> f32 {
+        match self.by {
+            Nvfp4Maker::CompressedTensors => scale / global,
+            Nvfp4Maker::ModelOpt => scale * global,
+        }
     }
 }
 
@@ -85,18 +121,13 @@ mod tests {
 
     #[test]
     fn scales_are_those_of_the_contract() {
-        assert_eq!(
-            (Nvfp4Storage.global_scale(3.0, Dtype::BF16), Nvfp4Storage.global_scale(1.0, Dtype::F32)),
-            (896.0, 2688.0)
-        );
-        assert_eq!(
-            (Nvfp4Storage.global_scale(0.0, Dtype::BF16), Nvfp4Storage.global_scale(0.04, Dtype::F16)),
-            (1.0, 1.0)
-        );
-        assert!(Nvfp4Storage.global_scale(0.042, Dtype::F16) > 60_000.0);
+        let storage = Nvfp4Storage { by: Nvfp4Maker::CompressedTensors };
+        assert_eq!((storage.global_scale(3.0, Dtype::BF16), storage.global_scale(1.0, Dtype::F32)), (896.0, 2688.0));
+        assert_eq!((storage.global_scale(0.0, Dtype::BF16), storage.global_scale(0.04, Dtype::F16)), (1.0, 1.0));
+        assert!(storage.global_scale(0.042, Dtype::F16) > 60_000.0);
         let made = |largest, global| {
             let rounding = Rounding { source: Dtype::BF16, scale: Dtype::F8_E4M3, global };
-            Nvfp4Storage.reference(Extremes { least: 0.0, greatest: largest }, rounding).scale
+            storage.reference(Extremes { least: 0.0, greatest: largest }, rounding).scale
         };
         // The largest weight of the matrix has the largest scale, and zeros have an eighth.
         assert_eq!((made(3.0, 896.0), made(0.0, 896.0), made(6.0, 1.0)), (448.0 / 896.0, 0.125 / 896.0, 1.0));

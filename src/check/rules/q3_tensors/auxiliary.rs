@@ -13,7 +13,7 @@ pub(crate) static NO_PART: LintRule = LintRule {
     name: "part-missing",
     severity: Error,
     strict: Error,
-    title: "A quantized weight lacks an auxiliary tensor: its shape, its zero points or its global scale.",
+    title: "A quantized weight lacks an auxiliary tensor: its shape, zero points, global scale or activation scale.",
     why: "Servers load something uninitialised in its place, or refuse the weight.",
 };
 
@@ -69,7 +69,8 @@ pub(super) fn fit(
     for (auxiliary, tensor) in found {
         // Groups that do not fit the weight are reported once, of the scales.
         let Some(shape) = auxiliary.shape(weight, granularity) else { continue };
-        if (tensor.dtype, &tensor.shape) != (auxiliary.dtype, &shape) {
+        let has_shape = tensor.shape == shape || auxiliary.is_scalar(&tensor.shape);
+        if tensor.dtype != auxiliary.dtype || !has_shape {
             let message = format!(
                 "{} is {} {:?}; beside a weight of {weight:?} with {} it is {} {shape:?}",
                 shown(&tensor.name),

@@ -2,11 +2,11 @@
 
 use safetensors::Dtype;
 
+use super::auxiliary::NO_PART;
 use crate::config::{DeclaredForm, StoredActivations};
 use crate::decode::{Granularity, Module, WeightForm};
 use crate::report::Severity::Error;
 use crate::report::{Finding, LintRule};
-use crate::rules::Subject;
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::text::shown;
 
@@ -84,25 +84,24 @@ pub(super) fn orphans(module: &Module<'_>, findings: &mut Vec<Finding>) {
 
 /// Returns the scale of a weight, and reports what else stands beside the weight and does not belong there.
 pub(super) fn find<'a>(
-    subject: &Subject<'_, '_>,
     module: &Module<'a>,
     codes: &Tensor,
     declared: DeclaredForm,
     findings: &mut Vec<Finding>,
 ) -> Option<&'a Tensor> {
     let storage = declared.weight.storage;
-    let expected = declared.scale_suffix(subject.declared.method);
-    let scale = module.auxiliary(expected);
+    let expected = declared.scales[0];
+    let scale = declared.scales.iter().find_map(|suffix| module.auxiliary(suffix));
     let auxiliary = storage.auxiliary();
-    let is_other = |tensor: &&&Tensor| tensor.parameter() != expected && tensor.name != codes.name;
+    let is_other =
+        |tensor: &&&Tensor| Some(&tensor.name) != scale.map(|scale| &scale.name) && tensor.name != codes.name;
     let mut misnamed = false;
     for tensor in module.auxiliary.iter().filter(is_other) {
         match tensor.parameter() {
-            "input_scale" if declared.activations == StoredActivations::Scale => {}
-            "input_global_scale" if declared.activations == StoredActivations::GlobalScale => {}
+            parameter if names_of_activations(declared.activations).contains(&parameter) => {}
             parameter if auxiliary.iter().any(|tensor| tensor.suffix == parameter) => {}
             // One finding for one mistake: a scale by the other name is not missing as well.
-            "weight_scale" | "weight_scale_inv" if scale.is_none() => {
+            "weight_scale" | "weight_scale_inv" | "scale" if scale.is_none() => {
                 let message = format!("{} must be called `{expected}` here", shown(&tensor.name));
                 findings.push(Finding::new(&SCALE_NAME, message).tensor(&tensor.name));
                 misnamed = true;
@@ -118,6 +117,37 @@ pub(super) fn find<'a>(
         findings.push(Finding::new(&NO_SCALE, message).tensor(&codes.name));
     }
     scale
+}
+
+/// Returns the names that the scale of a module's activations may have.
+fn names_of_activations(activations: StoredActivations) -> &'static [&'static str] {
+    match activations {
+        StoredActivations::Nothing => &[],
+        // Mistral's name, which is transformers' too.
+        StoredActivations::Scale => &["input_scale", "activation_scale"],
+        StoredActivations::MayScale => &["input_scale"],
+        StoredActivations::GlobalScale => &["input_global_scale"],
+    }
+}
+
+/// Returns the scale of a module's static activations, and reports one that is missing or no single number.
+pub(super) fn of_activations<'a>(
+    module: &Module<'a>,
+    codes: &Tensor,
+    declared: DeclaredForm,
+    findings: &mut Vec<Finding>,
+) -> Option<&'a Tensor> {
+    let names = names_of_activations(declared.activations);
+    let found = names.iter().find_map(|name| module.auxiliary(name));
+    if let Some(tensor) = found.filter(|tensor| tensor.parameters() != 1) {
+        let message = format!("{} has shape {:?}, and is one number for the layer", shown(&tensor.name), tensor.shape);
+        findings.push(Finding::new(&SCALE_SHAPE, message).tensor(&tensor.name));
+    }
+    if found.is_none() && declared.activations == StoredActivations::Scale {
+        let message = format!("{} has static activations and no `{}`", shown(&codes.name), names[0]);
+        findings.push(Finding::new(&NO_PART, message).tensor(&codes.name));
+    }
+    found
 }
 
 /// Checks the shape of a scale, and returns whether it can be read.

@@ -120,7 +120,7 @@ fn changed(pointer: &str, ours: Option<&Value>, theirs: Option<&Value>, changes:
     }
     match (ours, theirs) {
         (Some(Value::Object(ours)), Some(Value::Object(theirs))) => {
-            for (key, value) in theirs {
+            for (key, value) in theirs.iter().filter(|(key, _)| *key != QUANTIZATION_CONFIG) {
                 changed(&format!("{pointer}/{key}"), ours.get(key), Some(value), changes);
             }
         }
