@@ -16,7 +16,6 @@ mod parallel;
 mod part;
 mod prediction;
 mod projections;
-mod routers;
 mod served;
 
 pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
@@ -29,5 +28,4 @@ pub use model::Model;
 pub use parallel::{ParallelSplit, parallel_split};
 pub use part::Part;
 pub use prediction::mtp_part;
-pub use routers::has_plain_routers;
 pub use served::is_head;

@@ -133,6 +133,9 @@ fn described(family: &FamilyFile) -> String {
     if !family.may_lack.is_empty() {
         line(format!("missing in some blocks: {}", patterns(&family.may_lack)));
     }
+    if family.asks_for_routers {
+        line("vLLM asks the list of unquantized layers for routers".to_owned());
+    }
     if !family.always_quantized.is_empty() {
         line(format!("cannot stay unquantized: {}", patterns(&family.always_quantized)));
     }

@@ -91,6 +91,22 @@ fn linear_takes_what_vllm_builds_quantized() {
 }
 
 #[test]
+fn lists_are_asked_for_routers_where_the_family_says_so() {
+    let mut wrong = Vec::new();
+    for facts in of_known_families() {
+        let by_vllm = facts.quantized_by_vllm();
+        let routers = facts.tensors().filter(|(form, rank, _)| {
+            form.ends_with(".weight") && facts.model.layer(&name_of(form), *rank).kind == LayerKind::Router
+        });
+        let asked: Vec<bool> = routers.filter_map(|(form, ..)| by_vllm.get(form).copied()).collect();
+        if asked.contains(&true) != facts.model.asks_for_routers() && !asked.is_empty() {
+            wrong.push(format!("{}: vLLM asks for routers: {}", facts.name, asked.contains(&true)));
+        }
+    }
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
 fn linear_takes_nothing_but_linear_layers_and_experts() {
     let mut wrong = Vec::new();
     for facts in of_known_families() {

@@ -117,16 +117,11 @@ pub(crate) static READERS_DIFFER: LintRule = LintRule {
 /// Checks the ignore list. Entries that cannot be read (Q209) were found when it was.
 pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
     listed_but_quantized(subject, findings);
-    let config = &subject.checkpoint.config;
-    let types = [
-        config.model_type(),
-        config.value(&["text_config", "model_type"]).and_then(|of| of.as_str().map(str::to_owned)),
-    ];
-    let plain_routers = types.into_iter().flatten().any(|model_type| models::has_plain_routers(&model_type));
+    let asks_for_routers = subject.checkpoint.model.asks_for_routers();
     let mut uncovered: BTreeSet<&str> = subject
         .modules
         .iter()
-        .filter(|module| module.kind != LayerKind::Router || !plain_routers)
+        .filter(|module| module.kind != LayerKind::Router || asks_for_routers)
         .filter(|module| {
             module.is(WeightState::Unquantized) && subject.declared.form(module.name, module.kind).is_some()
         })

@@ -100,6 +100,11 @@ impl Model {
         self.files().any(|file| file.may_lack.iter().any(|pattern| pattern.matches(module)))
     }
 
+    /// Reports whether vLLM asks the list for routers: in a few known families, and perhaps in one that is not known.
+    pub fn asks_for_routers(&self) -> bool {
+        self.families.is_empty() || self.families.iter().any(|file| file.asks_for_routers)
+    }
+
     /// Reports whether vLLM builds the module quantized whatever a list says.
     pub fn is_always_quantized(&self, module: &str) -> bool {
         self.files().any(|file| file.always_quantized.iter().any(|pattern| pattern.matches(module)))

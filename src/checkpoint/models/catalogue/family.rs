@@ -41,6 +41,9 @@ pub struct FamilyFile {
     /// Names that vLLM asks of the list of unquantized layers where they are not those on disk.
     #[serde(default)]
     pub asked: Vec<AskedName>,
+    /// True where vLLM asks the list for routers too; it builds those of most families without a quantization.
+    #[serde(default)]
+    pub asks_for_routers: bool,
     /// Layers that vLLM builds quantized whatever a list says: they cannot stay unquantized.
     #[serde(default)]
     pub always_quantized: Vec<NamePattern>,
