@@ -1,6 +1,7 @@
 //! `verify`, `lint` and `diff` over results of `apply`, sound and spoilt.
 
 mod agreement;
+mod architectures;
 mod command;
 mod diff;
 mod float8_source;

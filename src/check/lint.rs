@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::decode::{QuantizedWeight, Shards};
 use crate::open::{CheckError, judged};
 use crate::report::{Finding, locate, log};
+use crate::rules::q3_tensors::siblings;
 use crate::rules::{RULES, q4_values};
 use crate::source::{RecordedActions, scan};
 use crate::structure;
@@ -21,9 +22,10 @@ pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, Che
     let mut findings = Vec::new();
     let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
     let shards = Shards::open(&checkpoint)?;
-    let structure = structure::check(&checkpoint, &shards, &mut findings)?;
-    // Values of scales are read too: they are a small part of the bytes, and a bad one spoils a whole group.
     let recorded = RecordedActions::read(dir);
+    let structure = structure::check(&checkpoint, &shards, &mut findings)?;
+    siblings::allow_for_source(&mut findings, |name| recorded.is_lacked_by_source(name));
+    // Values of scales are read too: they are a small part of the bytes, and a bad one spoils a whole group.
     progress.reading("reading scales", structure.weights.iter().map(QuantizedWeight::qparams_bytes).sum());
     let of_scales = structure
         .weights

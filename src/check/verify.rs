@@ -12,6 +12,7 @@ use crate::content::ContentPass;
 use crate::decode::Shards;
 use crate::open::{self, CheckError, judged};
 use crate::report::{Finding, Threshold, locate};
+use crate::rules::q3_tensors::siblings;
 use crate::rules::q5_source::{folder, threshold};
 use crate::source::{CheckedTensor, RecordedActions};
 use crate::structure;
@@ -63,6 +64,7 @@ pub fn verify(
     if let Some(checkpoint) = judged(output, &mut findings)? {
         let shards = Shards::open(&checkpoint)?;
         let structure = structure::check(&checkpoint, &shards, &mut findings)?;
+        siblings::allow_for_source(&mut findings, |name| recorded.is_lacked_by_source(name));
         if let Some(original) = &original {
             folder::check(&checkpoint, original.checkpoint, &mut findings)?;
         }

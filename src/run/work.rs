@@ -95,7 +95,7 @@ impl Work {
     /// Returns the lanes that workers take the tasks from: one for each output shard or, unless `apart`, one for all.
     pub(super) fn lanes(&self, apart: bool) -> Vec<Range<u64>> {
         if !apart {
-            return vec![0..self.tasks];
+            return Vec::from([Range { start: 0, end: self.tasks }]);
         }
         let first_task = |&segment: &usize| self.first_task.get(segment).copied().unwrap_or(self.tasks);
         let starts = self.shard_starts.iter().map(first_task);

@@ -116,12 +116,12 @@ impl IgnoreList {
         };
         let asked = self.model.asked_name(module, self.method.into());
         let served = self.model.served_name(asked.as_deref().unwrap_or(module));
-        // vLLM takes the name of a fused layer for all of its parts.
+        // vLLM takes the name of a fused layer for all of its parts; a regex it holds against the parts.
         let (parent, last) = split_name(&served);
         let mut fused = FUSED_NAMES.iter().filter(|(_, parts)| parts.contains(&last));
         // A stack of experts is one layer, and its own name stands for all of them.
         hits(&served)
-            || fused.any(|(fused, _)| hits(&format!("{parent}.{fused}")))
+            || fused.any(|(fused, _)| self.names.contains(&format!("{parent}.{fused}")))
             || expert_stack(&served).is_some_and(hits)
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct RecordedActions {
     searched: BTreeSet<String>,
     /// The source that the result was made from.
     source: Option<ManifestSource>,
+    /// The tensors of the source, in order.
+    tensors: BTreeSet<String>,
 }
 
 impl RecordedActions {
@@ -27,6 +29,7 @@ impl RecordedActions {
         let Ok(manifest) = Manifest::read(dir) else { return recorded };
         recorded.source = Some(manifest.source);
         for action in manifest.actions {
+            recorded.tensors.insert(action.tensor.clone());
             if action.scale_search.as_deref() == Some("mse") {
                 recorded.searched.insert(action.tensor.clone());
             }
@@ -53,6 +56,13 @@ impl RecordedActions {
     /// Returns the number of the source's first layers that the result was made from; `None` for all of them.
     pub(crate) fn layers(&self) -> Option<u64> {
         self.source.as_ref().and_then(|source| source.layers)
+    }
+
+    /// Reports whether the manifest says that the source has neither a tensor of this name nor one below it.
+    pub(crate) fn is_lacked_by_source(&self, name: &str) -> bool {
+        let below = format!("{name}.");
+        let is_below = self.tensors.range(below.clone()..).next().is_some_and(|tensor| tensor.starts_with(&below));
+        self.source.is_some() && !self.tensors.contains(name) && !is_below
     }
 
     /// Returns the source that the manifest names.

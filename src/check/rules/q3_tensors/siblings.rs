@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::is_packed_codes;
-use crate::report::Severity::Error;
+use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::models::{self, LayerKind, Model, Part};
@@ -49,6 +49,17 @@ pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     layers(checkpoint, &names, findings);
 }
 
+/// Makes warnings of the parts and layers that the result's source lacks too: nothing of them was lost on the way.
+pub(crate) fn allow_for_source(findings: &mut [Finding], is_lacked_by_source: impl Fn(&str) -> bool) {
+    let of_siblings = findings.iter_mut().filter(|finding| [&FUSED_MISSING, &LAYERS_MISSING].contains(&finding.rule));
+    for finding in of_siblings {
+        if finding.place.tensor.as_deref().is_some_and(&is_lacked_by_source) {
+            finding.severity = Warning;
+            finding.help = "the source lacks it too, as the manifest says".into();
+        }
+    }
+}
+
 /// Reports a head that is missing in a model which generates text and does not tie it to the embedding.
 fn head(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let has_head =
@@ -90,50 +101,70 @@ fn fused_parts(model: &Model, names: &BTreeSet<&str>, findings: &mut Vec<Finding
 
 /// Reports layers of a stack that lack what nearly all others have.
 fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
-    // (stack, parameter within a layer) → the layers that have it
-    let mut having: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
-    let mut stacks: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-    // (stack, layer) → the parameters that it has
-    let mut within: BTreeMap<(&str, u64), BTreeSet<&str>> = BTreeMap::new();
+    // stack → layer → the parameters that it has
+    let mut stacks: BTreeMap<&str, BTreeMap<u64, BTreeSet<&str>>> = BTreeMap::new();
     for name in names {
         let Some((stack, layer, rest)) = split(name) else { continue };
-        having.entry((stack, rest)).or_default().insert(layer);
-        stacks.entry(stack).or_default().insert(layer);
-        within.entry((stack, layer)).or_default().insert(rest);
+        stacks.entry(stack).or_default().entry(layer).or_default().insert(rest);
     }
     if let Some(declared) = checkpoint.config.text_number("num_hidden_layers") {
         // A bound on a number from a file, far beyond any model.
         const MOST_LAYERS: u64 = 100_000;
         // A model may have further stacks beside the language model's, of other lengths.
         let texts = stacks.iter().filter(|(stack, _)| is_text(&checkpoint.model, stack));
-        if let Some((stack, present)) = texts.max_by_key(|(_, layers)| layers.len()) {
-            if let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains(layer)) {
-                let declared = count(declared as usize, "layer");
-                let message = format!("config.json declares {declared}, and {} has no layer {missing}", shown(stack));
-                findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&format!("{stack}.{missing}")));
+        if let Some((stack, present)) = texts.max_by_key(|(_, layers)| layers.len())
+            && let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains_key(layer))
+        {
+            let declared = count(declared as usize, "layer");
+            let message = format!("config.json declares {declared}, and {} has no layer {missing}", shown(stack));
+            findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&format!("{stack}.{missing}")));
+        }
+    }
+    for (stack, layers) in &stacks {
+        for (all, of_kind) in kinds(layers) {
+            for rest in all {
+                let lacking = of_kind.iter().filter(|layer| !layers[layer].contains(rest));
+                let lacking: Vec<u64> = lacking.copied().collect();
+                let having = of_kind.len() - lacking.len();
+                // Only what nearly all layers of a kind have is due in each.
+                if having < 2 || lacking.len() * 8 > of_kind.len().max(8) {
+                    continue;
+                }
+                for layer in lacking {
+                    let name = format!("{stack}.{layer}.{rest}");
+                    if checkpoint.model.may_lack(models::split_name(&name).0) {
+                        continue;
+                    }
+                    let message = format!("{} is missing, and {having} other layers have theirs", shown(&name));
+                    findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&name));
+                }
             }
         }
     }
-    for ((stack, rest), layers) in &having {
-        let all = &stacks[stack];
-        // Hybrid models alternate between kinds of layers, such as attention and GDN: only what nearly all have is
-        // due in each.
-        let lacking = all.len() - layers.len();
-        if lacking == 0 || layers.len() < 2 || lacking * 8 > all.len().max(8) {
-            continue;
-        }
-        // A layer that has what none of those has is of another kind, such as a dense one before layers of experts.
-        let of_siblings: BTreeSet<&str> = layers.iter().flat_map(|layer| &within[&(*stack, *layer)]).copied().collect();
-        let is_of_their_kind = |layer: u64| within[&(*stack, layer)].is_subset(&of_siblings);
-        for layer in all.difference(layers).filter(|layer| is_of_their_kind(**layer)) {
-            if checkpoint.model.may_lack(models::split_name(&format!("{stack}.{layer}.{rest}")).0) {
-                continue;
-            }
-            let name = format!("{stack}.{layer}.{rest}");
-            let message = format!("{} is missing, and {} other layers have theirs", shown(&name), layers.len());
-            findings.push(Finding::new(&LAYERS_MISSING, message).tensor(&name));
+}
+
+/// The layers of a stack by kind: the parameters that a whole layer of the kind has, and the layers that have these or
+/// some of them.
+///
+/// Hybrid models alternate between kinds of layers, such as attention and GDN, and layers of experts follow dense ones:
+/// a layer that has what the others have not is of another kind, and lacks nothing.
+fn kinds<'n>(layers: &BTreeMap<u64, BTreeSet<&'n str>>) -> Vec<(BTreeSet<&'n str>, Vec<u64>)> {
+    let mut alike: BTreeMap<&BTreeSet<&str>, Vec<u64>> = BTreeMap::new();
+    for (layer, parameters) in layers {
+        alike.entry(parameters).or_default().push(*layer);
+    }
+    let mut forms: Vec<&BTreeSet<&'n str>> = layers.values().collect::<BTreeSet<_>>().into_iter().collect();
+    // Larger forms first, so that each is held against those alone that may hold it; of several the smallest does.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    let mut kinds: Vec<(BTreeSet<&'n str>, Vec<u64>)> = Vec::new();
+    for form in forms {
+        let of_form = alike.get(form).cloned().unwrap_or_default();
+        match kinds.iter_mut().rev().find(|(whole, _)| form.is_subset(whole)) {
+            Some((_, of_kind)) => of_kind.extend(of_form),
+            None => kinds.push((form.clone(), of_form)),
         }
     }
+    kinds
 }
 
 /// Reports whether a stack is the language model's: `num_hidden_layers` says nothing of towers and MTP layers.
