@@ -101,10 +101,12 @@ impl Storage for Fp8Storage {
         let twice = round(round(amax / max, rounding.source), rounding.scale);
         // transformers stores the reciprocal of the factor it multiplies by, and 1 for a group of zeros.
         let reciprocal = if amax == 0.0 { 1.0 } else { 1.0 / (max * (1.0 / amax)) };
-        // With `scale_fmt: ue8m0` it takes the next power of two that is no smaller.
+        let made = [self.reference(group, rounding).scale, twice, round(reciprocal, rounding.scale)];
+        // With `scale_fmt: ue8m0` it takes the next power of two that is no smaller. Elsewhere that is no rule: an altered
+        // scale may be one by chance.
+        let takes_powers = self.are_powers_of_two() || matches!(rounding.scale, Dtype::F8_E8M0 | Dtype::U8);
         let power = reciprocal.max(f32::MIN_POSITIVE).log2().ceil().exp2();
-        let made = [self.reference(group, rounding).scale, twice, round(reciprocal, rounding.scale), power];
-        made.contains(&qparams.scale)
+        made.contains(&qparams.scale) || takes_powers && qparams.scale == power
     }
 
     fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
@@ -112,5 +114,23 @@ impl Storage for Fp8Storage {
             let amax = group.amax() * (f32::from(part) / 64.0);
             absmax_scale(amax, E4M3.largest, rounding.scale) == qparams.scale
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_power_of_two_follows_from_the_amax_only_where_scales_are_powers_of_two() {
+        let mut group = Extremes::default();
+        group.add(300.0);
+        let rounding = |scale| Rounding { source: Dtype::BF16, scale, global: 1.0 };
+        let power = Qparams { scale: 1.0, zero: 0.0 };
+        let follows = |scales, dtype| Fp8Storage { scales }.is_reference(power, group, rounding(dtype));
+        assert!(!follows(Fp8Scales::Floats, Dtype::F32) && !follows(Fp8Scales::FloatsOrExponents, Dtype::BF16));
+        assert!(follows(Fp8Scales::PowersOfTwo, Dtype::F32) && follows(Fp8Scales::FloatsOrExponents, Dtype::F8_E8M0));
+        let exact = Qparams { scale: 300.0 / 448.0, zero: 0.0 };
+        assert!(Fp8Storage { scales: Fp8Scales::Floats }.is_reference(exact, group, rounding(Dtype::F32)));
     }
 }
