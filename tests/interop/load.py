@@ -33,7 +33,7 @@ FIXTURE = tool.ROOT / "tests" / "fixtures" / "tiny-qwen3-vl"
 RECIPES = tool.ROOT / "recipes"
 
 # Ready recipes for models with multi-head latent attention, which no checkpoint here has: they name its layers.
-OF_OTHER_MODELS = {"fp8_deepseek.yaml", "fp8_deepseek_per_channel.yaml"}
+OF_OTHER_MODELS = {"fp8_deepseek.yaml"}
 
 WRITTEN_HERE = {
     "compressed-tensors FP8_DYNAMIC": tool.recipe("compressed-tensors", tool.Rule("FP8_DYNAMIC")),

@@ -79,8 +79,8 @@ fn families_with_experts_get_recipes_that_plan() {
 #[test]
 fn hybrids_get_a_recipe_that_plans() {
     let shapes = hybrid::qwen3_5_27b();
-    insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_hybrid.yaml"));
-    assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_hybrid_per_channel.yaml");
+    insta::assert_snapshot!("qwen3_5", assert_drafted(&shapes, None, "fp8_dynamic.yaml"));
+    assert_drafted(&shapes, Some(DraftGranularity::Channel), "fp8_per_channel.yaml");
 }
 
 #[test]

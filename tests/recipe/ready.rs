@@ -31,12 +31,9 @@ fn every_recipe_of_the_folder_is_valid() {
         names,
         [
             "fp8_deepseek.yaml",
-            "fp8_deepseek_per_channel.yaml",
             "fp8_dynamic.toml",
             "fp8_dynamic.yaml",
             "fp8_dynamic_mse.yaml",
-            "fp8_hybrid.yaml",
-            "fp8_hybrid_per_channel.yaml",
             "fp8_per_channel.yaml",
             "from_fp8",
             "llmcompressor_fp8_dynamic.yaml"
@@ -64,10 +61,7 @@ fn ready_recipes_read_as_recorded() {
         "fp8_dynamic_mse.yaml",
         "fp8_per_channel.yaml",
         "llmcompressor_fp8_dynamic.yaml",
-        "fp8_hybrid.yaml",
-        "fp8_hybrid_per_channel.yaml",
         "fp8_deepseek.yaml",
-        "fp8_deepseek_per_channel.yaml",
         "from_fp8/dequantize.yaml",
         "from_fp8/retag.yaml",
         "from_fp8/blocks_to_channels.yaml",
