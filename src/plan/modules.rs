@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use qwen_fp8_schemes::Scheme;
 
@@ -31,7 +32,8 @@ pub(crate) struct Modules<'a> {
 #[derive(Clone)]
 pub(super) struct Quantized<'a> {
     pub(super) input: &'a PlannedInput,
-    pub(super) form: ServedForm,
+    /// One for all modules of a form: a model may have 70,000.
+    pub(super) form: Arc<ServedForm>,
     /// The scheme that writes it; `None` where it passes through.
     pub(super) scheme: Option<&'a dyn Scheme>,
     /// The rule that took it.
@@ -48,27 +50,30 @@ impl<'a> Modules<'a> {
         decisions: &[Decision],
         jobs: &[Job],
     ) -> Self {
+        let of_scheme = |scheme: &dyn Scheme| Arc::new(ServedForm::of(scheme));
+        let written: Vec<Option<Arc<ServedForm>>> =
+            recipe.rules.iter().map(|rule| rule.scheme.as_deref().map(of_scheme)).collect();
+        let mut carried_forms = Vec::new();
         let mut quantized = Vec::new();
         let mut unquantized = Vec::new();
         let mut stacked_experts = Vec::new();
         for ((input, decision), job) in inputs.iter().zip(decisions).zip(jobs) {
             match (job, decision.rule) {
                 (&Job::Quantize { rule, .. }, Some((_, target))) => {
-                    if let Some(scheme) = recipe.rules[rule].scheme.as_deref() {
-                        quantized.push(Quantized {
-                            input,
-                            form: ServedForm::of(scheme),
-                            scheme: Some(scheme),
-                            rule,
-                            target,
-                        });
-                    }
+                    let form = written[rule].clone().zip(recipe.rules[rule].scheme.as_deref());
+                    quantized.extend(form.map(|(form, scheme)| Quantized {
+                        input,
+                        form,
+                        scheme: Some(scheme),
+                        rule,
+                        target,
+                    }));
                 }
                 (Job::PassThrough { .. }, Some((rule, target))) => {
                     let carried = input.quantized().and_then(|source| source.carried.as_ref().ok());
                     quantized.extend(carried.map(|carried| Quantized {
                         input,
-                        form: carried.form.clone(),
+                        form: shared(&mut carried_forms, &carried.form),
                         scheme: None,
                         rule,
                         target,
@@ -117,7 +122,7 @@ impl<'a> Modules<'a> {
     }
 
     pub(super) fn forms(&self) -> impl Iterator<Item = &ServedForm> {
-        self.quantized.iter().map(|module| &module.form)
+        self.quantized.iter().map(|module| &*module.form)
     }
 
     /// The distinct forms as a server reads them, each with its modules in natural order.
@@ -125,13 +130,23 @@ impl<'a> Modules<'a> {
         let mut groups: Vec<(&ServedForm, Vec<&str>)> = Vec::new();
         for module in &self.quantized {
             let name = module.input.module();
-            match groups.iter_mut().find(|(form, _)| **form == module.form) {
+            match groups.iter_mut().find(|(form, _)| **form == *module.form) {
                 Some((_, names)) => names.push(name),
-                None => groups.push((&module.form, vec![name])),
+                None => groups.push((&*module.form, vec![name])),
             }
         }
         groups
     }
+}
+
+/// Returns the one of these forms that is equal, which is added where there is none.
+fn shared(forms: &mut Vec<Arc<ServedForm>>, form: &ServedForm) -> Arc<ServedForm> {
+    if let Some(known) = forms.iter().find(|known| ***known == *form) {
+        return known.clone();
+    }
+    let new = Arc::new(form.clone());
+    forms.push(new.clone());
+    new
 }
 
 /// Returns the names that vLLM asks for in place of these, in natural order for each format, and those of parts of fused

@@ -50,8 +50,10 @@ GOLDENS = [
     Golden("goldens-gpu/FP8_DYNAMIC.safetensors", H100, Rule("FP8_DYNAMIC")),
     # Holds a weight of 130 rows, which ends within a block.
     Golden("goldens-gpu/FP8_BLOCK.safetensors", H100, Rule("FP8_BLOCK")),
-    Golden("goldens/qwen3vl_oneshot_FP8_DYNAMIC_withvisual", CPU, Rule("FP8_DYNAMIC", quotient_dtype="source"), ("lm_head",)),
-    Golden("goldens/qwen3vl_oneshot_FP8_BLOCK_withvisual", CPU, Rule("FP8_BLOCK", quotient_dtype="source"), ("lm_head",)),
+    Golden("goldens/qwen3vl_oneshot_FP8_DYNAMIC_withvisual", CPU,
+           Rule("FP8_DYNAMIC", quotient_dtype="source", targets=("Linear", "re:.*visual.*")), ("lm_head",)),
+    Golden("goldens/qwen3vl_oneshot_FP8_BLOCK_withvisual", CPU,
+           Rule("FP8_BLOCK", quotient_dtype="source", targets=("Linear", "re:.*visual.*")), ("lm_head",)),
     *(Golden(f"goldens/qwen3vl_modelfree_{scheme}", CPU, Rule(scheme, quotient_dtype="source"))
       for scheme in ("W8A8", "W4A16", "W4A16_ASYM", "MXFP4")),
     Golden("goldens/qwen3vl_modelfree_MXFP8", CPU, Rule("MXFP8")),
@@ -89,8 +91,8 @@ class Refused:
 
 REFUSED = [
     # SGLang builds the vision tower unquantized and loads FP8 bytes into it without their scales, silently.
-    Refused("goldens/qwen3vl_oneshot_FP8_DYNAMIC_withvisual", CPU, Rule("FP8_DYNAMIC"), ["lm_head"], "vision"),
-    Refused("goldens/qwen3vl_oneshot_FP8_BLOCK_withvisual", CPU, Rule("FP8_BLOCK"), ["lm_head"], "vision"),
+    Refused("goldens/qwen3vl_oneshot_FP8_DYNAMIC_withvisual", CPU, Rule("FP8_DYNAMIC", targets=("Linear", "re:.*visual.*")), ["lm_head"], "vision"),
+    Refused("goldens/qwen3vl_oneshot_FP8_BLOCK_withvisual", CPU, Rule("FP8_BLOCK", targets=("Linear", "re:.*visual.*")), ["lm_head"], "vision"),
     # Without a word on stacked experts, most of the model would not be quantized.
     Refused("goldens/qwen3vlmoe_modelfree_FP8_DYNAMIC_v5layout", MOE, Rule("FP8_DYNAMIC"), tool.KEEP, "experts"),
     Refused("goldens/qwen3vlmoe_oneshot_FP8_BLOCK_v5layout", MOE, Rule("FP8_BLOCK"), tool.KEEP, "experts"),
