@@ -17,12 +17,32 @@ pub(crate) fn check(bytes: &[u8]) {
     let value = json!({ "quant_method": "fp8", "weight_block_size": [128, 128], "ignored_layers": ["a\"\u{1b}"] });
     let text = config.with_quantization_config(&value);
     let again = parse(&text);
-    assert!(without(&config, KEY).eq(without(&again, KEY)), "another value changed");
+    check_others(&config, &again);
     let written = again.quantization_config().and_then(|text| serde_json::from_str::<Value>(text).ok());
     assert_eq!(written.as_ref(), Some(&value));
     assert_eq!(again.with_quantization_config(&value), text, "a second rewrite changes something");
     assert_eq!(again.text(), text);
     check_nested(&config);
+}
+
+/// All other values are the same, and `text_config` too but for a quantization that stood inside it.
+fn check_others(config: &Config, again: &Config) {
+    let nested = |config: &Config| config.value(&["text_config", KEY]).is_some();
+    assert!(!nested(again), "a quantization is left inside `text_config`");
+    let keys = if nested(config) { vec![KEY, "text_config"] } else { vec![KEY] };
+    let others = |config: &Config| -> Vec<(String, Option<String>)> {
+        let all = without(config, KEY).filter(|(key, _)| !keys.contains(key));
+        all.map(|(key, text)| (key.to_owned(), text.map(str::to_owned))).collect()
+    };
+    assert_eq!(others(config), others(again), "another value changed");
+    if nested(config) {
+        let text = |config: &Config| {
+            let mut text = config.value(&["text_config"]);
+            text.as_mut().and_then(Value::as_object_mut).map(|text| text.shift_remove(KEY));
+            text
+        };
+        assert_eq!(text(config), text(again), "another value of `text_config` changed");
+    }
 }
 
 /// The getters, which must not fall over anything.
