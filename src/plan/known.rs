@@ -22,7 +22,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
 }
 
 /// The list format of a wire format.
-pub(super) fn list_format(format: Format) -> ListFormat {
+fn list_format(format: Format) -> ListFormat {
     match format {
         Format::Fp8 => ListFormat::Fp8,
         Format::CompressedTensors => ListFormat::CompressedTensors,

@@ -70,18 +70,15 @@ fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for part in [Part::Vision, Part::Audio, Part::Projector, Part::Indexer, Part::ClassHead, Part::Unquantized] {
         let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.quantized().is_none();
         for (rule, modules) in by_rule(served, is_of) {
-            let words: BTreeSet<String> = modules
-                .iter()
-                .filter_map(|module| served.model.part_word(module.input.module()))
-                .map(|word| format!("re:.*{word}.*"))
-                .collect();
-            let all_have_words = modules.iter().all(|module| served.model.part_word(module.input.module()).is_some());
-            let words: Vec<String> = words.into_iter().collect();
+            let words = modules.iter().map(|module| served.model.part_word(module.input.module()));
+            let words: Option<BTreeSet<&str>> = words.collect();
             let what = format!("{} of the {part} would be quantized", count(modules.len(), "layer"));
-            diagnostics.push(at_target(served, &modules, what).help(part.why()).help(if all_have_words {
-                fixes::leave_out_patterns(served.recipe, rule, modules.len(), &words, true)
-            } else {
-                leave_out(served, rule, &modules)
+            diagnostics.push(at_target(served, &modules, what).help(part.why()).help(match words {
+                Some(words) => {
+                    let patterns: Vec<String> = words.iter().map(|word| format!("re:.*{word}.*")).collect();
+                    fixes::leave_out_patterns(served.recipe, rule, modules.len(), &patterns, true)
+                }
+                None => leave_out(served, rule, &modules),
             }));
         }
     }

@@ -40,7 +40,8 @@ pub(super) fn pair<'a>(
     }
     // Names decide first: a tensor that kept its name is the same one, whatever became of its values.
     pairs.only_in_b = b.iter().filter(|of| !names_a.contains(of.name.as_str())).cloned().collect();
-    let by_name = |of: &LogicalTensor<'a>| Ok((bare_name(&of.name), 0, of.shape()));
+    let model = Model::default();
+    let by_name = |of: &LogicalTensor<'a>| Ok((bare_name(&model, &of.name), 0, of.shape()));
     by_key(&mut pairs, by_name, by_name)?;
     // Tensors are read only where an unpaired one of the other side has their dtype and shape.
     let forms = |of: &[LogicalTensor<'_>]| {
@@ -101,8 +102,7 @@ fn by_key<'a>(
 }
 
 /// Returns the name without the prefix that a language model has inside a vision model.
-fn bare_name(name: &str) -> String {
-    let model = Model::default();
+fn bare_name(model: &Model, name: &str) -> String {
     let served = model.served_name(name);
     served.strip_prefix("language_model.").unwrap_or(&served).to_owned()
 }

@@ -30,11 +30,13 @@ pub struct KindQuality {
 /// Sums up tensors by kind; quantized ones come first.
 pub(super) fn by_kind(tensors: &[CheckedTensor]) -> Vec<KindQuality> {
     let mut kinds: BTreeMap<(bool, String), KindQuality> = BTreeMap::new();
+    // It remembers what it decided for names of one form.
+    let model = Model::default();
     for tensor in tensors {
         let kind = match tensor.storage {
             Some(_) => models::split_name(models::split_name(&tensor.name).0).1.to_owned(),
             // The rank of a tensor that is not decoded is unknown by now; two is that of all but a few.
-            None => Model::default().layer(&tensor.name, 2).kind.name().to_owned(),
+            None => model.layer(&tensor.name, 2).kind.name().to_owned(),
         };
         let empty = KindQuality {
             kind: kind.clone(),

@@ -85,14 +85,13 @@ impl Model {
     }
 
     /// Returns the word of the module's name that says to which part it belongs: `visual` in
-    /// `model.visual.blocks.0.attn.qkv`. `None` where more than one word says it, or none.
+    /// `model.visual.blocks.0.attn.qkv`. `None` where no single word does.
     pub fn part_word<'m>(&self, module: &'m str) -> Option<&'m str> {
-        let patterns = self.files().flat_map(|file| file.parts.values().flatten());
-        let words = patterns.filter(|pattern| pattern.matches(module)).filter_map(|pattern| {
+        let mut patterns = self.files().flat_map(|file| file.parts.values().flatten());
+        patterns.find_map(|pattern| {
             let word = pattern.text().strip_prefix("**.")?.strip_suffix(".**")?;
             module.split('.').find(|part| *part == word)
-        });
-        words.into_iter().next()
+        })
     }
 
     /// Reports whether the module may be missing where its siblings in a fused layer are there.

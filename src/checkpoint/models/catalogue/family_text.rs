@@ -19,6 +19,11 @@ pub struct FamilyError {
 /// The text is no YAML, or says something that no family has.
 pub fn parse(origin: &str, text: &str) -> Result<FamilyFile, FamilyError> {
     let read: Result<FamilyFile, _> = serde_yaml::from_str(text);
-    let family = read.map_err(|error| FamilyError { file: origin.to_owned(), reason: error.to_string() })?;
+    let family = read.map_err(|error| FamilyError { file: origin.to_owned(), reason: reason(&error.to_string()) })?;
     Ok(FamilyFile { origin: origin.to_owned(), ..family })
+}
+
+/// The reader's words without their own beginning: whoever shows them says that it is an error.
+fn reason(said: &str) -> String {
+    said.strip_prefix("error: ").unwrap_or(said).to_owned()
 }
