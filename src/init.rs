@@ -40,7 +40,9 @@ impl InitError {
             }
             Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
             Self::Recipe { .. } => "name the checkpoint by another path",
-            Self::Refused(_) => "write a recipe that leaves these layers unquantized, see docs/recipes.md",
+            Self::Refused(_) => {
+                "where blocks do not fit, `--scheme channel` may; or write a recipe of your own, see docs/recipes.md"
+            }
         };
         vec![help.to_owned()]
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::models::catalogue::{KnownScales, NotLoaded};
 use crate::checkpoint::models::{LayerKind, Model, Part};
 use crate::plan::{PlannedInput, is_cut, with_fused};
 
@@ -12,8 +13,8 @@ pub(super) struct Layers<'a> {
     /// The model family, if it is a known one.
     pub(super) family: Option<&'a str>,
     pub(super) granularity: DraftGranularity,
-    /// Blocks would have fitted less than half of the weights, so rows were taken.
-    pub(super) misfits_decided: bool,
+    /// The reason for rows that nobody asked for.
+    pub(super) rows_because: Option<RowsBecause<'a>>,
     /// The modules that stay unquantized.
     pub(super) unquantized: BTreeMap<Why, Vec<&'a str>>,
     /// The shapes that no block fits.
@@ -35,6 +36,17 @@ pub(super) enum Why {
     Misfit,
 }
 
+/// The reason for taking rows where blocks are the default.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RowsBecause<'a> {
+    /// Blocks would fit less than half of the weights.
+    Misfits,
+    /// Blocks do not fit this layer, and no list makes vLLM leave it unquantized.
+    MustBeQuantized(&'a str),
+    /// A server loads no blocks.
+    NotLoaded(&'a NotLoaded),
+}
+
 impl<'a> Layers<'a> {
     /// Sorts the layers for the wanted granularity, or for the one that suits the checkpoint.
     pub(super) fn of(model: &'a Model, inputs: &'a [PlannedInput], wanted: Option<DraftGranularity>) -> Self {
@@ -53,8 +65,15 @@ impl<'a> Layers<'a> {
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
         let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());
         let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
-        let granularity =
-            wanted.unwrap_or(if most_misfit { DraftGranularity::Channel } else { DraftGranularity::Block });
+        let because_of_layer = || {
+            let layer = misfits.iter().copied().find(|module| model.is_always_quantized(module));
+            layer.map(RowsBecause::MustBeQuantized).or(most_misfit.then_some(RowsBecause::Misfits))
+        };
+        let against_blocks =
+            model.refuses_scales(KnownScales::Block).map(RowsBecause::NotLoaded).or_else(because_of_layer);
+        let rows_because = against_blocks.filter(|_| wanted.is_none());
+        let or_blocks = if rows_because.is_some() { DraftGranularity::Channel } else { DraftGranularity::Block };
+        let granularity = wanted.unwrap_or(or_blocks);
         let mut taken = candidates.len();
         if granularity == DraftGranularity::Block && !misfits.is_empty() {
             taken -= candidates.iter().filter(is_misfit).count();
@@ -62,9 +81,8 @@ impl<'a> Layers<'a> {
         }
         let stacked = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
         let stacks: BTreeSet<&str> = inputs.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
-        let misfits_decided = wanted.is_none() && most_misfit;
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
-        Self { family, granularity, misfits_decided, unquantized, cut, taken, stacked, split: stacks.len() }
+        Self { family, granularity, rows_because, unquantized, cut, taken, stacked, split: stacks.len() }
     }
 }
 

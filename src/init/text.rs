@@ -10,7 +10,7 @@ use crate::checkpoint::text::{count, human, unquoted};
 use crate::plan::summary::Summary;
 use crate::plan::{PlannedInput, patterns, quoted};
 
-use super::layers::{Layers, Why};
+use super::layers::{Layers, RowsBecause, Why};
 use super::request::{DraftGranularity, Request};
 
 /// The comments above the recipe.
@@ -176,7 +176,16 @@ fn quantizing_rule(layers: &Layers<'_>) -> String {
         DraftGranularity::Block => ("one scale for each block of 128 x 128", "    block_size: 128\n"),
         DraftGranularity::Channel => ("one scale per row", ""),
     };
-    let because = if layers.misfits_decided { "\n  # Blocks of 128 do not fit most of them, hence rows." } else { "" };
+    let because = match layers.rows_because {
+        None => String::new(),
+        Some(RowsBecause::Misfits) => "\n  # Blocks of 128 do not fit most of them, hence rows.".to_owned(),
+        Some(RowsBecause::MustBeQuantized(module)) => {
+            format!("\n  # Blocks of 128 do not fit {}, and no list lets vLLM leave it: hence rows.", unquoted(module))
+        }
+        Some(RowsBecause::NotLoaded(not)) => {
+            format!("\n  # Rows, since {} loads no blocks for this model.", unquoted(&not.server))
+        }
+    };
     format!(
         "  # {n} of the language model: FP8 with {what}.{because}\n  - scheme: FP8_DYNAMIC\n{option}    targets: Linear\n"
     )

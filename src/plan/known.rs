@@ -48,6 +48,12 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             let classes = served.config.architectures();
             let class = classes.first().map_or_else(|| "this model".to_owned(), |class| shown(class).to_string());
             let other = match format {
+                _ if served.model.refuses_scales(scales).is_some() => match scales {
+                    KnownScales::Block => {
+                        "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
+                    }
+                    _ => "leave these layers out: no format with such scales is loaded",
+                },
                 ListFormat::Fp8 => "`format: compressed-tensors` with the same scheme is loaded",
                 ListFormat::CompressedTensors => "`format: fp8` is loaded",
             };

@@ -43,6 +43,8 @@ fn notes(family: &FamilyFile) -> String {
         notes.push("lists hold vLLM's names too".to_owned());
     }
     notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));
+    // Two formats may be refused for one reason.
+    notes.dedup();
     notes.join("; ")
 }
 

@@ -5,6 +5,7 @@ use qwen_fp8::checkpoint::text::human;
 use qwen_fp8::init::{DraftGranularity, InitError, Request, draft};
 use qwen_fp8::plan::summary::Summary;
 use qwen_fp8::plan::{Job, Plan};
+use serde_json::json;
 
 use super::{plan, recipe};
 use crate::support::shapes::{self, Shapes, bf16, deepseek, gemma, hybrid, llama, qwen2_5_vl, qwen3};
@@ -114,6 +115,31 @@ fn rows_where_blocks_fit_little() {
     assert_eq!((quantized(&planned).len(), planned.warnings.len()), (8, 0));
     assert!(text.contains("Blocks of 128 do not fit most of them, hence rows."), "{text}");
     assert!(matches!(try_init(&shapes, Some(DraftGranularity::Block)), Err(InitError::Nothing { .. })));
+}
+
+#[test]
+fn rows_where_blocks_are_not_loaded() {
+    let falcon = shapes::small_text()
+        .with_config("architectures", json!(["FalconForCausalLM"]))
+        .with_config("model_type", "falcon".into());
+    let text = assert_clean(&falcon, None);
+    assert!(text.contains("Rows, since vLLM 0.33 loads no blocks for this model."), "{text}");
+    let Err(InitError::Refused(refused)) = try_init(&falcon, Some(DraftGranularity::Block)) else { panic!("drafted") };
+    let said = &refused.diagnostics[0];
+    assert!(said.message.starts_with("vLLM 0.33 cannot load this for `FalconForCausalLM`"), "{}", said.message);
+    assert!(said.help[0].contains("leave `block_size` out"), "{:?}", said.help);
+}
+
+#[test]
+fn rows_where_a_misfit_would_keep_what_no_list_keeps() {
+    let small = shapes::small_text()
+        .with_config("architectures", json!(["MiniCPM3ForCausalLM"]))
+        .with_config("model_type", "minicpm3".into());
+    let shapes = small
+        .with("model.layers.0.self_attn.q_a_proj.weight", &[128, 200])
+        .with("model.layers.1.self_attn.q_a_proj.weight", &[128, 256]);
+    let text = assert_clean(&shapes, None);
+    assert!(text.contains("Blocks of 128 do not fit model.layers.0.self_attn.q_a_proj"), "{text}");
 }
 
 #[test]

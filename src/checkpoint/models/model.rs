@@ -165,6 +165,14 @@ impl Model {
         all.filter(move |not| not.format == format && not.scales.is_none_or(|only| only == scales))
     }
 
+    /// The server that cannot load weights with these scales in either format.
+    pub fn refuses_scales(&self, scales: KnownScales) -> Option<&NotLoaded> {
+        let refuses = |format| self.not_loaded(format, scales).filter(|not| !not.warn);
+        let is_general =
+            |not: &&NotLoaded| refuses(ListFormat::CompressedTensors).any(|other| other.server == not.server);
+        refuses(ListFormat::Fp8).find(is_general)
+    }
+
     /// The files that speak of this model, nearest first.
     fn files(&self) -> impl Iterator<Item = &FamilyFile> {
         self.families.iter().chain([catalogue::common()])
