@@ -153,6 +153,10 @@ fn described(family: &FamilyFile) -> String {
     for pattern in &family.listed_patterns {
         line(format!("listed beside the names: {}", unquoted(pattern)));
     }
+    for key in &family.config_keys {
+        let layers = patterns(&key.layers);
+        line(format!("config.json says `{}: {}` where {layers} is FP8", unquoted(&key.key), unquoted(&key.value)));
+    }
     for not in &family.not_loaded {
         line(format!(
             "{} cannot load `{}`: {}",

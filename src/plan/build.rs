@@ -1,15 +1,16 @@
 //! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
 
-use qwen_fp8_schemes::{Format, Registration, Scheme};
+use qwen_fp8_schemes::{Format, NumberKind, Registration, Scheme};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::Config;
 use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{NonFinitePolicy, Recipe, ServingPolicy};
 
 use super::job::{Decision, Job};
-use super::modules::Modules;
+use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::tensor_parallel::{self, Alignment};
@@ -98,7 +99,7 @@ impl Plan {
                 None => checkpoint.config.text(),
             }
         } else {
-            checkpoint.config.with_quantization_config(&wire.quantization_config(&modules))
+            with_known_keys(&checkpoint, &modules).with_quantization_config(&wire.quantization_config(&modules))
         };
         drop(modules);
         if has_error(&diagnostics) {
@@ -188,4 +189,19 @@ fn under(policy: ServingPolicy, diagnostic: Diagnostic) -> Diagnostic {
 
 fn has_error(diagnostics: &[Diagnostic]) -> bool {
     diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error)
+}
+
+/// Returns the checkpoint's config with the keys by which servers know how the quantized layers are stored.
+fn with_known_keys(checkpoint: &Checkpoint, modules: &Modules<'_>) -> Config {
+    let mut config = checkpoint.config.clone();
+    let is_fp8 = |module: &&Quantized<'_>| {
+        let weights = &module.form.weights;
+        weights.kind == NumberKind::Float && weights.num_bits == 8
+    };
+    for module in modules.quantized.iter().filter(is_fp8) {
+        for known in checkpoint.model.config_keys(module.input.module()) {
+            config.set(&[&known.key], &Value::from(known.value.as_str()));
+        }
+    }
+    config
 }

@@ -42,6 +42,8 @@ fn notes(family: &FamilyFile) -> String {
     if !family.asked.is_empty() || !family.listed_patterns.is_empty() {
         notes.push("lists hold vLLM's names too".to_owned());
     }
+    let keys = family.config_keys.iter().map(|key| format!("config.json gets `{}: {}`", key.key, key.value));
+    notes.extend(keys);
     notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));
     // Two formats may be refused for one reason.
     notes.dedup();

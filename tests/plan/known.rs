@@ -188,3 +188,24 @@ fn experts_stacked_under_other_names_are_no_convolutions() {
     let refused = error("format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n", &shapes);
     assert!(refused.message.contains("input_linear"), "{}", refused.message);
 }
+
+#[test]
+fn config_says_how_experts_are_stored_where_a_server_asks() {
+    let shapes = class(
+        "DeepseekV4ForCausalLM",
+        "deepseek_v4",
+        &[
+            ("layers.0.ffn.experts.0.w1.weight", &[128, 128]),
+            ("layers.0.ffn.experts.0.w2.weight", &[128, 128]),
+            ("layers.0.ffn.experts.0.w3.weight", &[128, 128]),
+        ],
+    );
+    let expert_dtype = |plan: &Plan| {
+        let (_, config) = plan.documents.iter().find(|(name, _)| name == "config.json").unwrap();
+        serde_json::from_slice::<Value>(config).unwrap().get("expert_dtype").cloned()
+    };
+    assert_eq!(expert_dtype(&plan(ROWS, &shapes)), Some(json!("fp8")));
+    assert_eq!(expert_dtype(&plan(BLOCKS, &shapes)), Some(json!("fp8")));
+    let kept = "format: compressed-tensors\nrules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*experts.*']}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n";
+    assert_eq!(expert_dtype(&plan(kept, &shapes)), None);
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 pub use added::add_folder;
-pub use family::{AskedName, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
+pub use family::{AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
 pub use family_text::{FamilyError, parse};
 pub use name_pattern::NamePattern;
 

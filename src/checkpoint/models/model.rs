@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use super::catalogue::{self, FamilyFile, KnownScales, ListFormat, NotLoaded};
+use super::catalogue::{self, ConfigKey, FamilyFile, KnownScales, ListFormat, NotLoaded};
 use super::fused::FUSED;
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
@@ -163,6 +163,12 @@ impl Model {
     pub fn not_loaded(&self, format: ListFormat, scales: KnownScales) -> impl Iterator<Item = &NotLoaded> {
         let all = self.files().flat_map(|file| &file.not_loaded);
         all.filter(move |not| not.format == format && not.scales.is_none_or(|only| only == scales))
+    }
+
+    /// The keys of config.json that an output needs in which this module is quantized to FP8.
+    pub fn config_keys(&self, module: &str) -> impl Iterator<Item = &ConfigKey> {
+        let all = self.files().flat_map(|file| &file.config_keys);
+        all.filter(move |key| key.layers.iter().any(|pattern| pattern.matches(module)))
     }
 
     /// The server that cannot load weights with these scales in either format.

@@ -54,6 +54,20 @@ pub struct FamilyFile {
     /// Formats that a server's class cannot load.
     #[serde(default)]
     pub not_loaded: Vec<NotLoaded>,
+    /// Keys of config.json by which a server knows how some layers are stored.
+    #[serde(default)]
+    pub config_keys: Vec<ConfigKey>,
+}
+
+/// A key of config.json that the output has where some layers are quantized to FP8.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigKey {
+    /// The key, at the top of config.json.
+    pub key: String,
+    pub value: String,
+    /// The layers: the key is written where one of them is quantized to FP8.
+    pub layers: Vec<NamePattern>,
 }
 
 /// The kinds of layers that a file can name.
