@@ -114,6 +114,9 @@ impl IgnoreList {
                     EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
                 })
         };
+        // Stacked experts are asked for by the module of all experts.
+        let experts = self.model.stack(module).map(|(_, names)| names.experts);
+        let module = experts.as_deref().unwrap_or(module);
         let asked = self.model.asked_name(module, self.method.into());
         let served = self.model.served_name(asked.as_deref().unwrap_or(module));
         // vLLM takes the name of a fused layer for all of its parts; a regex it holds against the parts.

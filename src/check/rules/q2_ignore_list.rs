@@ -7,7 +7,7 @@ use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, Refere
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
-use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack};
+use qwen_fp8_checkpoint::models::{self, EXPERT_PROJECTIONS, LayerKind, Model, expert_stack};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
 
@@ -173,8 +173,15 @@ impl<'a> KnownNames<'a> {
         let model = &subject.checkpoint.model;
         let mut served: BTreeSet<String> = file.iter().map(|name| model.served_name(name).into_owned()).collect();
         let format = subject.declared.method.into();
-        let asked = file.iter().filter_map(|name| model.asked_name(name, format));
+        // Of stacked experts vLLM asks for the module of all, or for the layers of the first.
+        let experts: Vec<String> =
+            file.iter().filter_map(|name| model.stack(name)).map(|(_, names)| names.experts).collect();
+        let of_first = |experts: &String| EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
+        let stacked: BTreeSet<String> = experts.iter().flat_map(of_first).chain(experts.iter().cloned()).collect();
+        let names = file.iter().copied().chain(stacked.iter().map(String::as_str));
+        let asked = names.filter_map(|name| model.asked_name(name, format));
         let lacking = file.iter().flat_map(|name| model.lacking_parts(name, format, |part| file.contains(part)));
+        served.extend(stacked.iter().map(|name| model.served_name(name).into_owned()));
         served.extend(asked.chain(lacking).map(|name| model.served_name(&name).into_owned()));
         // A tied head has no tensor, and every list may name it, as Qwen's do.
         served.insert(model.served_name("lm_head").into_owned());

@@ -4,6 +4,7 @@ mod added;
 mod family;
 mod family_text;
 mod name_pattern;
+mod stack;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ pub use added::add_folder;
 pub use family::{AskedName, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
 pub use family_text::{FamilyError, parse};
 pub use name_pattern::NamePattern;
+pub use stack::{KnownStack, StackLayout, StackNames};
 
 /// The name of the file that holds for all models.
 pub const COMMON: &str = "common";
@@ -85,6 +87,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "got_ocr2",
     "gpt_bigcode",
     "gpt_neox",
+    "gpt_oss",
     "gpt_sw3",
     "gptj",
     "granite",
@@ -104,6 +107,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "iquestcoder",
     "jais2",
     "jamba",
+    "jetmoe",
     "kimi_k25",
     "kolibri1",
     "laguna",
@@ -171,6 +175,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "solar_open",
     "stablelm",
     "starcoder2",
+    "step3p5",
     "vaultgemma",
     "voxtral",
     "xglm",

@@ -37,3 +37,8 @@ pub fn fused_layer(module: &str) -> Option<FusedLayer<'_>> {
     let set = FUSED.iter().position(|set| set.contains(&last))?;
     Some(FusedLayer::Parts { parent, set })
 }
+
+/// Returns how many parts the fused layer of this name has; 1 for a layer that is not fused.
+pub fn parts_of_fused(name: &str) -> usize {
+    FUSED_NAMES.iter().find(|(fused, _)| *fused == name).map_or(1, |(_, parts)| parts.len())
+}
