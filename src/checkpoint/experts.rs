@@ -11,7 +11,7 @@ use safetensors::Dtype;
 
 use crate::checkpoint::Checkpoint;
 use crate::models::catalogue::{KnownStack, StackLayout, StackNames};
-use crate::models::{LayerKind, Model, is_down_projection, parts_of_fused, target_name};
+use crate::models::{LayerKind, Model, is_down_projection, target_name};
 use crate::tensor::Tensor;
 use crate::text::shown;
 
@@ -87,6 +87,8 @@ struct Described<'a> {
     known: &'a KnownStack,
     names: StackNames,
     shape: [usize; 3],
+    /// The number of parts that the outputs are of; a projection that servers load in one piece may be two.
+    parts: usize,
 }
 
 /// Hidden and intermediate size of experts.
@@ -172,7 +174,8 @@ fn describe<'a>(tensor: &'a Tensor, model: &'a Model, there: &BTreeSet<&str>) ->
     if bias.iter().any(|bias| there.contains(bias.as_str()) && !is_told(bias)) {
         return Err(ExpertsError::Biases { tensor: name() });
     }
-    Ok(Described { tensor, known, names, shape: [experts, a, b] })
+    let parts = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();
+    Ok(Described { tensor, known, names, shape: [experts, a, b], parts })
 }
 
 /// Returns for each stack of a module whether it is stored transposed.
@@ -255,9 +258,7 @@ impl Described<'_> {
     fn sizes(&self, columns: bool) -> Option<Sizes> {
         let [_, a, b] = self.shape;
         let [outputs, inputs] = if columns { [b, a] } else { [a, b] };
-        // A projection that servers load in one piece may be two: `gate_up_proj`.
-        let parts: usize = self.known.holds.iter().map(|projection| parts_of_fused(projection)).sum();
-        let each = outputs.is_multiple_of(parts).then_some(outputs / parts)?;
+        let each = outputs.is_multiple_of(self.parts).then_some(outputs / self.parts)?;
         let sizes = if self.is_down() { [each, inputs] } else { [inputs, each] };
         (!sizes.contains(&0) && self.shape[0] > 0).then_some(sizes)
     }

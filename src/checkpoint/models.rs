@@ -20,7 +20,7 @@ mod served;
 
 pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
 pub use experts::{EXPERT_PROJECTIONS, expert_stack, is_down_projection};
-pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer, parts_of_fused};
+pub use fused::FusedLayer;
 pub use kind::{LayerKind, split_name, target_name};
 pub use layer::Layer;
 pub use lora::{has_lora_of_its_own, is_lora};

@@ -191,10 +191,9 @@ impl<'a> KnownNames<'a> {
     /// Reports whether the name is a fused one whose parts are there under their own names.
     // vLLM 0.26 and SGLang take fused names in the list.
     fn is_fused(&self, name: &str) -> bool {
-        let (parent, last) = models::split_name(name);
-        let fused = models::FUSED_NAMES.iter().find(|(fused, _)| *fused == last);
-        let is_here = |part: &&str| self.served.contains(&format!("{parent}.{part}"));
-        fused.is_some_and(|(_, parts)| parts.iter().any(is_here))
+        let (parent, _) = models::split_name(name);
+        let is_here = |part: &String| self.served.contains(&format!("{parent}.{part}"));
+        self.model.fused_as(name).is_some_and(|fused| fused.parts.iter().chain(&fused.on_disk_as).any(is_here))
     }
 }
 
@@ -285,13 +284,13 @@ struct FusedPart<'a> {
 
 /// Reports fused layers whose parts are not all stored and declared alike.
 fn fused_parts(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
-    let mut layers: BTreeMap<(&str, usize), Vec<FusedPart<'_>>> = BTreeMap::new();
+    let mut layers: BTreeMap<(&str, &str), Vec<FusedPart<'_>>> = BTreeMap::new();
     for module in subject.modules.iter().filter(|module| module.stored().is_some()) {
-        let (parent, last) = models::split_name(module.name);
-        if let Some(set) = models::FUSED.iter().position(|set| set.contains(&last)) {
+        let (parent, _) = models::split_name(module.name);
+        if let Some(fused) = subject.checkpoint.model.fused(module.name) {
             let declared = subject.declared.form(module.name, module.kind);
             let part = FusedPart { name: module.name, is_quantized: module.is(WeightState::Quantized), declared };
-            layers.entry((parent, set)).or_default().push(part);
+            layers.entry((parent, &fused.layer)).or_default().push(part);
         }
     }
     for parts in layers.values() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::original::ExpertSlice;
 use crate::decode::width;
 use qwen_fp8_checkpoint::models::catalogue::{KnownStack, StackLayout, StackNames};
-use qwen_fp8_checkpoint::models::{LayerKind, is_down_projection, parts_of_fused, target_name};
+use qwen_fp8_checkpoint::models::{LayerKind, Model, is_down_projection, target_name};
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// The stacks that hold the experts of a layer.
@@ -22,6 +22,8 @@ struct Stack<'a> {
     names: StackNames,
     /// Set where the rows of a stored matrix are the columns of the projection, as in checkpoints on the hub.
     transposed: bool,
+    /// The number of parts that the outputs of each expert are of.
+    parts: usize,
     /// Experts, outputs of one projection, inputs; a bias has one input.
     sizes: [usize; 3],
 }
@@ -41,7 +43,9 @@ pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<String, StackedExpert
         modules.entry(of.experts.clone()).or_default().push((tensor, known, of));
     }
     modules.retain(|module, _| !uncertain.contains(module));
-    let certain = modules.into_iter().filter_map(|(module, stacks)| Some((module, StackedExperts::of(stacks)?)));
+    let certain = modules
+        .into_iter()
+        .filter_map(|(module, stacks)| Some((module, StackedExperts::of(stacks, &checkpoint.model)?)));
     let mut experts: BTreeMap<_, _> = certain.filter(|(_, experts)| experts.agrees(checkpoint)).collect();
     for tensor in &checkpoint.tensors {
         let Some((known, names)) = checkpoint.model.stack_of_biases(&tensor.name) else { continue };
@@ -63,7 +67,7 @@ pub(super) fn readings(name: &str) -> impl Iterator<Item = (&str, usize)> {
 
 impl<'a> StackedExperts<'a> {
     /// Reads the layout of the stacks of one module. `None` where it is not certain.
-    fn of(stacks: Vec<(&'a Tensor, &'a KnownStack, StackNames)>) -> Option<Self> {
+    fn of(stacks: Vec<(&'a Tensor, &'a KnownStack, StackNames)>, model: &Model) -> Option<Self> {
         let as_stored = |transposed: bool| -> Option<Vec<Stack<'a>>> {
             let stack = |(tensor, known, names): &(&'a Tensor, &'a KnownStack, StackNames)| {
                 let transposed = match known.stored {
@@ -71,7 +75,7 @@ impl<'a> StackedExperts<'a> {
                     StackLayout::Columns => true,
                     StackLayout::ByShape => transposed,
                 };
-                Stack::of(tensor, known, names.clone(), transposed)
+                Stack::of(tensor, known, (names.clone(), transposed), model)
             };
             let stacks: Vec<Stack<'_>> = stacks.iter().map(stack).collect::<Option<_>>()?;
             let first = stacks.first()?.of_experts();
@@ -102,7 +106,7 @@ impl<'a> StackedExperts<'a> {
         let [experts, outputs, _] = stack.sizes;
         if tensor.shape == [experts, outputs * known.holds.len()] && width(tensor.dtype).is_some() {
             // A bias is a row whose columns are outputs, as a stored matrix of one input that is transposed.
-            self.stacks.push(Stack { tensor, known, names, transposed: true, sizes: [experts, outputs, 1] });
+            self.stacks.push(Stack { tensor, known, names, transposed: true, parts: 1, sizes: [experts, outputs, 1] });
         }
     }
 
@@ -123,14 +127,19 @@ impl<'a> StackedExperts<'a> {
 }
 
 impl<'a> Stack<'a> {
-    fn of(tensor: &'a Tensor, known: &'a KnownStack, names: StackNames, transposed: bool) -> Option<Self> {
+    fn of(
+        tensor: &'a Tensor,
+        known: &'a KnownStack,
+        (names, transposed): (StackNames, bool),
+        model: &Model,
+    ) -> Option<Self> {
         let &[experts, a, b] = tensor.shape.as_array()?;
         let [outputs, inputs] = if transposed { [b, a] } else { [a, b] };
         let held = known.holds.len();
-        let parts: usize = known.holds.iter().map(|projection| parts_of_fused(projection)).sum();
+        let parts: usize = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();
         let is_whole = outputs.is_multiple_of(parts) && [experts, outputs, inputs].iter().all(|size| *size > 0);
         let sizes = [experts, outputs / held, inputs];
-        (is_whole && width(tensor.dtype).is_some()).then_some(Self { tensor, known, names, transposed, sizes })
+        (is_whole && width(tensor.dtype).is_some()).then_some(Self { tensor, known, names, transposed, parts, sizes })
     }
 
     /// Returns the number of experts, and the hidden and the intermediate size that follow from the stack.
@@ -138,7 +147,7 @@ impl<'a> Stack<'a> {
         let [experts, outputs, inputs] = self.sizes;
         match &self.known.holds[..] {
             [only] if is_down_projection(only) => [experts, outputs, inputs],
-            holds => [experts, inputs, outputs / holds.first().map_or(1, |first| parts_of_fused(first))],
+            holds => [experts, inputs, outputs * holds.len() / self.parts],
         }
     }
 

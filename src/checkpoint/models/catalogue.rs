@@ -3,6 +3,7 @@
 mod added;
 mod family;
 mod family_text;
+mod fused;
 mod name_pattern;
 mod stack;
 
@@ -12,6 +13,7 @@ use std::sync::OnceLock;
 pub use added::add_folder;
 pub use family::{AskedName, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
 pub use family_text::{FamilyError, parse};
+pub use fused::KnownFused;
 pub use name_pattern::NamePattern;
 pub use stack::{KnownStack, StackLayout, StackNames};
 

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use super::catalogue::{self, FamilyFile, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded, StackNames};
-use super::fused::FUSED;
+use super::catalogue::{
+    self, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded, StackNames,
+};
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
 use super::part::Part;
@@ -100,6 +101,11 @@ impl Model {
         self.stacks().find_map(|stack| Some((stack, stack.names_by_bias(name)?)))
     }
 
+    /// The fused layers of the files that speak of this model, nearest first.
+    pub(super) fn known_fused(&self) -> impl Iterator<Item = &KnownFused> {
+        self.files().flat_map(|file| &file.fused)
+    }
+
     fn stacks(&self) -> impl Iterator<Item = &KnownStack> {
         self.files().flat_map(|file| &file.stacks)
     }
@@ -184,8 +190,8 @@ impl Model {
         if module.contains(".experts.") && !module.contains(".experts.0.") {
             return Vec::new();
         }
-        let (parent, last) = split_name(module);
-        let parts = FUSED.iter().filter(|set| set.contains(&last)).flat_map(|set| set.iter());
+        let (parent, _) = split_name(module);
+        let parts = self.fused(module).into_iter().flat_map(|fused| &fused.parts);
         let siblings = parts.map(|part| format!("{parent}.{part}"));
         let lacking = siblings.filter(|name| !is_there(name) && self.may_lack(name));
         lacking.map(|name| self.asked_name(&name, format).unwrap_or(name)).collect()

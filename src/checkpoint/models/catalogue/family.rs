@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fused::KnownFused;
 use super::name_pattern::NamePattern;
 use super::stack::KnownStack;
 use crate::models::kind::LayerKind;
@@ -36,6 +37,9 @@ pub struct FamilyFile {
     /// The tensors that hold the matrices of all experts of a layer, and what they are split into.
     #[serde(default)]
     pub stacks: Vec<KnownStack>,
+    /// Layers that servers fuse of others; a part belongs to the first that has it, of the nearest file.
+    #[serde(default)]
+    pub fused: Vec<KnownFused>,
     /// Layers that some blocks lack, though their siblings in a fused layer are there: `**.self_attn.v_proj`.
     #[serde(default)]
     pub may_lack: Vec<NamePattern>,
