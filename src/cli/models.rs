@@ -130,6 +130,11 @@ fn described(family: &FamilyFile) -> String {
     for (kind, names) in &family.layers {
         line(format!("{}: {}", crate::checkpoint::models::LayerKind::from(*kind), patterns(names)));
     }
+    for fused in &family.fused {
+        let [layer, parts] = [&fused.layer, &fused.parts.join(", ")].map(|text| unquoted(text).to_string());
+        let within = if fused.within.is_empty() { String::new() } else { format!(" in {}", patterns(&fused.within)) };
+        line(format!("servers fuse {parts}{within} into {layer}"));
+    }
     family.stacks.iter().for_each(|stack| line(described_stack(stack)));
     if !family.may_lack.is_empty() {
         line(format!("missing in some blocks: {}", patterns(&family.may_lack)));
@@ -171,7 +176,7 @@ fn described_stack(stack: &KnownStack) -> String {
     let holds = unquoted(&stack.holds.join(", ")).to_string();
     let order = match (stack.holds.len(), stack.interleaved) {
         (1, _) => "",
-        (_, true) => " by turns, row for row",
+        (_, true) => " by turns, output for output",
         (_, false) => " one behind the other",
     };
     let stored = match stack.stored {
