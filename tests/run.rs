@@ -11,3 +11,4 @@ mod output;
 mod quantized_sources;
 mod resume;
 mod source_changes;
+mod stacks;

@@ -86,11 +86,11 @@ impl<'a> ContentPass<'a> {
             findings.extend(found);
         }
         // What follows needs all tensors: a fused layer has several, and the scale rule is what most of them follow.
-        q4_values::global_scales(&self.structure.weights, findings);
+        q4_values::global_scales(&self.output.model, &self.structure.weights, findings);
         if let Some(source) = self.source {
             findings.extend(source.lost(&self.here).iter().map(|name| tensors::lost(name)));
             reference::scales(&results, findings);
-            let globals = GlobalScaleCheck::of(&self.structure.weights, &results, source);
+            let globals = GlobalScaleCheck::of(&self.output.model, &self.structure.weights, &results, source);
             reference::global_scales(&globals, findings);
             source.check_unchanged()?;
         }

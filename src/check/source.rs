@@ -51,7 +51,7 @@ pub(crate) struct OpenedSource<'a> {
     scales: BTreeSet<&'a str>,
     tensors: BTreeMap<&'a str, &'a Tensor>,
     /// Stacked experts, by their module.
-    experts: BTreeMap<&'a str, StackedExperts<'a>>,
+    experts: BTreeMap<String, StackedExperts<'a>>,
     /// The dtype that a decoded weight is rounded to.
     dtype: Dtype,
 }
@@ -82,9 +82,9 @@ impl<'a> OpenedSource<'a> {
         if let Some(tensor) = self.tensors.get(name) {
             return Some(Original::stored(&self.shards, tensor));
         }
-        let (module, expert, part) = experts::parse(name)?;
-        let slice = self.experts.get(module)?.slice(expert, part)?;
-        Some(Original::slice(&self.shards, slice))
+        let mut slices =
+            experts::readings(name).filter_map(|(module, expert)| self.experts.get(module)?.slice(expert, name));
+        slices.next().map(|slice| Original::slice(&self.shards, slice))
     }
 
     /// Lists names that a result with these tensors should have and does not.
@@ -95,14 +95,10 @@ impl<'a> OpenedSource<'a> {
             if here.contains(*name) || self.scales.contains(name) {
                 continue;
             }
-            let stacked = self.experts.iter().find_map(|(module, experts)| Some((module, experts.parts_of(name)?)));
-            match stacked {
+            match self.experts.values().find_map(|experts| experts.parts_of(name)) {
                 None => lost.push((*name).to_owned()),
                 // A stack that was split is not lost, but each of its matrices may be.
-                Some((module, parts)) => {
-                    let parts = parts.into_iter().map(|(expert, part)| format!("{module}.{expert}.{part}.weight"));
-                    lost.extend(parts.filter(|name| !here.contains(name)));
-                }
+                Some(parts) => lost.extend(parts.into_iter().filter(|name| !here.contains(name))),
             }
         }
         lost

@@ -19,8 +19,8 @@ mod projections;
 mod served;
 
 pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
-pub use experts::{DOWN, EXPERT_PROJECTIONS, GATE_UP, expert_stack, is_expert_stack, of_stack, stack_projections};
-pub use fused::{FUSED, FUSED_NAMES, FUSED_PAIRS, FusedLayer, fused_layer};
+pub use experts::{EXPERT_PROJECTIONS, expert_stack, is_down_projection};
+pub use fused::FusedLayer;
 pub use kind::{LayerKind, split_name, target_name};
 pub use layer::Layer;
 pub use lora::{has_lora_of_its_own, is_lora};

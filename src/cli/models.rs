@@ -12,7 +12,7 @@ use super::screen::Screen;
 use super::source::open_checkpoint;
 use super::table::{Align, TextTable};
 use crate::checkpoint::models::Part;
-use crate::checkpoint::models::catalogue::{FamilyFile, ListFormat, NamePattern, families};
+use crate::checkpoint::models::catalogue::{FamilyFile, KnownStack, ListFormat, NamePattern, StackLayout, families};
 use crate::checkpoint::text::{shown, unquoted};
 use crate::recipe::nearest_word;
 
@@ -130,6 +130,12 @@ fn described(family: &FamilyFile) -> String {
     for (kind, names) in &family.layers {
         line(format!("{}: {}", crate::checkpoint::models::LayerKind::from(*kind), patterns(names)));
     }
+    for fused in &family.fused {
+        let [layer, parts] = [&fused.layer, &fused.parts.join(", ")].map(|text| unquoted(text).to_string());
+        let within = if fused.within.is_empty() { String::new() } else { format!(" in {}", patterns(&fused.within)) };
+        line(format!("servers fuse {parts}{within} into {layer}"));
+    }
+    family.stacks.iter().for_each(|stack| line(described_stack(stack)));
     if !family.may_lack.is_empty() {
         line(format!("missing in some blocks: {}", patterns(&family.may_lack)));
     }
@@ -158,19 +164,32 @@ fn described(family: &FamilyFile) -> String {
         line(format!("config.json says `{}: {}` where {layers} is FP8", unquoted(&key.key), unquoted(&key.value)));
     }
     for not in &family.not_loaded {
-        line(format!(
-            "{} cannot load `{}`: {}",
-            unquoted(&not.server),
-            format_name(not.format),
-            unquoted(&not.because)
-        ));
+        let layers = if not.layers.is_empty() { String::new() } else { format!("{} in ", patterns(&not.layers)) };
+        let format = match not.format {
+            None => "any format",
+            Some(ListFormat::Fp8) => "`format: fp8`",
+            Some(ListFormat::CompressedTensors) => "`format: compressed-tensors`",
+        };
+        line(format!("{} cannot load {layers}{format}: {}", unquoted(&not.server), unquoted(&not.because)));
     }
     text
 }
 
-fn format_name(format: ListFormat) -> &'static str {
-    match format {
-        ListFormat::Fp8 => "format: fp8",
-        ListFormat::CompressedTensors => "format: compressed-tensors",
-    }
+/// What a stack of experts holds and becomes, in words.
+fn described_stack(stack: &KnownStack) -> String {
+    let holds = unquoted(&stack.holds.join(", ")).to_string();
+    let order = match (stack.holds.len(), stack.interleaved) {
+        (1, _) => "",
+        (_, true) => " by turns, output for output",
+        (_, false) => " one behind the other",
+    };
+    let stored = match stack.stored {
+        StackLayout::Rows => "[experts, outputs, inputs]",
+        StackLayout::Columns => "[experts, inputs, outputs]",
+        StackLayout::ByShape => "[experts, outputs, inputs] or [experts, inputs, outputs], which the shapes tell",
+    };
+    let bias =
+        stack.bias.as_ref().map_or_else(String::new, |bias| format!(", with biases in {}", unquoted(bias.text())));
+    let (on_disk, into) = (unquoted(stack.on_disk.text()), unquoted(&stack.split_into));
+    format!("stack of experts {on_disk}: {holds}{order}, stored {stored}{bias}; split into {into}")
 }

@@ -60,8 +60,9 @@ impl<'a> Layers<'a> {
             }
         }
         let names: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
-        let cut: Vec<&PlannedInput> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &names)).collect();
-        let misfits = with_fused_candidates(inputs, &cut, &candidates);
+        let cut: Vec<&PlannedInput> =
+            candidates.iter().copied().filter(|tensor| is_cut(model, tensor, &names)).collect();
+        let misfits = with_fused_candidates(model, inputs, &cut, &candidates);
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
         let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());
         let most_misfit = bytes(&mut candidates.iter().filter(is_misfit)) * 2 > bytes(&mut candidates.iter());
@@ -88,11 +89,12 @@ impl<'a> Layers<'a> {
 
 /// Returns these layers, and the candidates that belong to a fused layer with one of them.
 fn with_fused_candidates<'a>(
+    model: &Model,
     inputs: &'a [PlannedInput],
     cut: &[&'a PlannedInput],
     candidates: &[&'a PlannedInput],
 ) -> BTreeSet<&'a str> {
     let cut: Vec<&str> = cut.iter().map(|tensor| tensor.module()).collect();
-    let all: BTreeSet<&str> = with_fused(inputs, &cut).into_iter().collect();
+    let all: BTreeSet<&str> = with_fused(model, inputs, &cut).into_iter().collect();
     candidates.iter().map(|tensor| tensor.module()).filter(|module| all.contains(module)).collect()
 }

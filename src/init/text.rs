@@ -70,7 +70,7 @@ pub(super) fn body(
     layers: &Layers<'_>,
     request: &Request,
 ) -> String {
-    let not_loaded = model.not_loaded(ListFormat::Fp8, KnownScales::Block).next();
+    let not_loaded = model.not_loaded(ListFormat::Fp8, KnownScales::Block).find(|not| not.layers.is_empty());
     let elsewhere = not_loaded.map(|not| {
         format!("compressed-tensors # {} loads no blocks in `format: fp8` for this model.", unquoted(&not.server))
     });
@@ -91,7 +91,7 @@ pub(super) fn body(
         let n = count(modules.len(), "linear layer");
         text.push_str(&passthrough(&reason(why, &n, layers), &targets(model, inputs, why, &modules)));
     }
-    text.push_str(&stacked_experts(layers));
+    text.push_str(&stacked_experts(model, layers));
     text.push_str(&quantizing_rule(layers));
     text
 }
@@ -157,13 +157,20 @@ fn split_experts(layers: &Layers<'_>) -> String {
     }
 }
 
-fn stacked_experts(layers: &Layers<'_>) -> String {
-    if layers.stacked.is_empty() {
-        return String::new();
-    }
+fn stacked_experts(model: &Model, layers: &Layers<'_>) -> String {
+    let Some(first) = layers.stacked.first() else { return String::new() };
+    // The stack is of one layer, and what it becomes is told by any expert of it.
+    let refused = model.stack(&first.name).and_then(|(stack, names)| {
+        let matrices = stack.holds.iter().map(|projection| names.matrix(0, projection));
+        matrices.map(|matrix| model.never_loaded(&matrix)).next()?
+    });
+    let why = match refused {
+        Some(not) => format!("which stay. {}: {}", unquoted(&not.server), unquoted(&not.because)),
+        None => "in a layout that is not known".to_owned(),
+    };
     let bytes = layers.stacked.iter().map(|tensor| tensor.len).sum();
     let reason = format!(
-        "{} of experts stacked in three dimensions, {}, in a layout that is not known.",
+        "{} of experts stacked in three dimensions, {}, {why}.",
         count(layers.stacked.len(), "tensor"),
         human(bytes)
     );

@@ -64,14 +64,14 @@ impl Plan {
             }
         };
         let decisions = resolve::resolve(&recipe, &inputs, &mut diagnostics);
-        diagnostics.extend(requantized::refusals(&recipe, checkpoint.quantized.as_deref(), &inputs, &decisions));
+        diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions));
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
         // Serving rules come after the layout: they are about modules and names of the output, which a plan that cannot
         // be laid out does not have.
         let wire = format::wire_format(recipe.format);
-        let (jobs, shards) = output::lay_out(&recipe, &checkpoint.shards, &inputs, &decisions, wire, &mut diagnostics);
+        let (jobs, shards) = output::lay_out(&recipe, &checkpoint, &inputs, &decisions, wire, &mut diagnostics);
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
@@ -124,7 +124,7 @@ impl Plan {
     /// Returns for each input the first one whose absolute maximum is also its own: itself, but for
     /// [`AmaxScope::Fused`](qwen_fp8_schemes::AmaxScope::Fused).
     pub fn amax_leaders(&self) -> Vec<usize> {
-        fused::amax_leaders(&self.recipe, &self.inputs, &self.jobs)
+        fused::amax_leaders(&self.checkpoint.model, &self.recipe, &self.inputs, &self.jobs)
     }
 
     /// Reports whether NaN and infinity go into the output; else they end the run.

@@ -3,14 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::models::Model;
 use crate::recipe::{Dialect, Recipe};
 
 use super::fused;
 use super::planned_input::PlannedInput;
 
 /// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`.
-pub(super) fn leave_out(recipe: &Recipe, inputs: &[PlannedInput], rule: usize, modules: &[&str]) -> String {
-    let modules = fused::with_fused(inputs, modules);
+pub(super) fn leave_out(
+    recipe: &Recipe,
+    model: &Model,
+    inputs: &[PlannedInput],
+    rule: usize,
+    modules: &[&str],
+) -> String {
+    let modules = fused::with_fused(model, inputs, modules);
     let is_among = |input: &&PlannedInput| input.quantized().is_some() && modules.contains(&input.module());
     let leave_out = LeaveOut { recipe, rule, count: modules.len(), optional: false };
     match inputs.iter().find(is_among) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::AmaxScope;
 
-use crate::checkpoint::models::{self, FUSED, FusedLayer, LayerKind, fused_layer};
+use crate::checkpoint::models::{FusedLayer, LayerKind, Model, split_name};
 use crate::recipe::Recipe;
 
 use super::job::Job;
@@ -12,10 +12,13 @@ use super::planned_input::PlannedInput;
 
 /// The weights that are parts of fused layers, by fused layer; one that is no matrix is among them, since a server
 /// takes it for a part all the same.
-pub(super) fn sets(inputs: &[PlannedInput]) -> BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> {
-    let mut sets: BTreeMap<FusedLayer<'_>, Vec<&PlannedInput>> = BTreeMap::new();
+pub(super) fn sets<'a>(
+    model: &'a Model,
+    inputs: &'a [PlannedInput],
+) -> BTreeMap<FusedLayer<'a>, Vec<&'a PlannedInput>> {
+    let mut sets: BTreeMap<FusedLayer<'a>, Vec<&PlannedInput>> = BTreeMap::new();
     for input in inputs.iter().filter(|input| input.parameter() == "weight") {
-        if let Some(layer) = fused_layer(input.module()) {
+        if let Some(layer) = model.fused_layer(input.module()) {
             sets.entry(layer).or_default().push(input);
         }
     }
@@ -24,39 +27,36 @@ pub(super) fn sets(inputs: &[PlannedInput]) -> BTreeMap<FusedLayer<'_>, Vec<&Pla
 }
 
 /// Returns these modules and all that are parts of the same fused layers.
-pub(crate) fn with_fused<'a>(inputs: &'a [PlannedInput], modules: &[&'a str]) -> Vec<&'a str> {
-    let touched: BTreeSet<FusedLayer<'_>> = modules.iter().filter_map(|module| fused_layer(module)).collect();
+pub(crate) fn with_fused<'a>(model: &Model, inputs: &'a [PlannedInput], modules: &[&'a str]) -> Vec<&'a str> {
+    let touched: BTreeSet<FusedLayer<'_>> = modules.iter().filter_map(|module| model.fused_layer(module)).collect();
     let parts = inputs.iter().filter(|input| input.kind() == LayerKind::Linear).map(PlannedInput::module);
-    let parts = parts.filter(|module| fused_layer(module).is_some_and(|layer| touched.contains(&layer)));
+    let parts = parts.filter(|module| model.fused_layer(module).is_some_and(|layer| touched.contains(&layer)));
     let mut all: Vec<&str> = modules.iter().copied().chain(parts).collect();
     all.sort_unstable();
     all.dedup();
     all
 }
 
-/// Reports whether another part of the same fused layer lies behind this one, so that it must end where a block does.
-pub(super) fn has_parts_behind(module: &str, is_there: impl Fn(&str) -> bool) -> bool {
-    let (parent, last) = models::split_name(module);
-    let Some(set) = FUSED.iter().find(|set| set.contains(&last)) else { return false };
-    set.iter().skip_while(|part| **part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
-}
-
 /// Returns for each input the first one whose absolute maximum is also its own, which may be itself.
 ///
 /// Experts share a maximum each with itself, as in llm-compressor's `oneshot`; its `model_free_ptq` does not fuse them.
-pub(super) fn amax_leaders(recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
-    // By parent and set rather than by shard: the parts of a fused layer may lie in different shards of the source.
-    let mut leaders = BTreeMap::new();
-    let tensors = inputs.iter().zip(jobs);
-    let leader = |(index, (tensor, job)): (usize, (&PlannedInput, &Job))| {
-        let Job::Quantize { rule, .. } = job else { return index };
-        let scheme = recipe.rules[*rule].scheme.as_deref();
-        if scheme.is_none_or(|scheme| scheme.amax_scope() != AmaxScope::Fused) {
-            return index;
-        }
-        let (parent, last) = models::split_name(tensor.module());
-        let Some(set) = FUSED.iter().position(|set| set.contains(&last)) else { return index };
-        *leaders.entry((parent.to_owned(), set)).or_insert(index)
-    };
-    tensors.enumerate().map(leader).collect()
+pub(super) fn amax_leaders(model: &Model, recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
+    // By parent and layer rather than by shard: the parts of a fused layer may lie in different shards of the source.
+    let mut leaders: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut all = Vec::with_capacity(inputs.len());
+    for (index, (input, job)) in inputs.iter().zip(jobs).enumerate() {
+        let scheme = match job {
+            Job::Quantize { rule, .. } => recipe.rules[*rule].scheme.as_deref(),
+            _ => None,
+        };
+        let is_shared = scheme.is_some_and(|scheme| scheme.amax_scope() == AmaxScope::Fused);
+        all.push(match model.fused(input.module()) {
+            Some(fused) if is_shared => {
+                let (parent, _) = split_name(input.module());
+                *leaders.entry((parent, &fused.layer)).or_insert(index)
+            }
+            _ => index,
+        });
+    }
+    all
 }

@@ -31,10 +31,14 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<Pl
     Ok(inputs(checkpoint, quantized, stacks.as_ref()))
 }
 
-/// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known.
+/// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known and a
+/// server loads what they become.
 pub(crate) fn split_where_known(checkpoint: &Checkpoint) -> Vec<PlannedInput> {
-    let stacks = checkpoint.expert_stacks().ok();
-    inputs(checkpoint, QuantizedTensors::default(), stacks.as_ref())
+    let of = |stacks: Option<&ExpertStacks>| inputs(checkpoint, QuantizedTensors::default(), stacks);
+    let split = of(checkpoint.expert_stacks().ok().as_ref());
+    let is_refused =
+        |input: &PlannedInput| input.part_of.is_some() && checkpoint.model.never_loaded(input.module()).is_some();
+    if split.iter().any(is_refused) { of(None) } else { split }
 }
 
 fn inputs(
@@ -61,13 +65,13 @@ fn inputs(
 }
 
 fn matrix_of(model: &Model, stack: &Tensor, part_of: Arc<str>, matrix: ExpertMatrix) -> PlannedInput {
-    let ExpertMatrix { name, shape, offset, len, stride } = matrix;
-    let data = match stride {
-        Some(stride) => InputData::Transposed { shard: stack.shard, offset, stride },
+    let ExpertMatrix { name, shape, offset, len, steps } = matrix;
+    let data = match steps {
+        Some(steps) => InputData::Strided { shard: stack.shard, offset, steps },
         None => InputData::Stored { shard: stack.shard, offset },
     };
     let layer = model.layer(&name, shape.len());
-    PlannedInput { layer, name, dtype: stack.dtype, shape: shape.to_vec(), len, data, part_of: Some(part_of) }
+    PlannedInput { layer, name, dtype: stack.dtype, shape, len, data, part_of: Some(part_of) }
 }
 
 fn cannot_decode(how: &str, why: &str) -> Diagnostic {

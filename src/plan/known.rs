@@ -42,23 +42,28 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             _ => KnownScales::Group,
         };
         for not in served.model.not_loaded(format, scales) {
-            if !said.insert((module.rule, &not.server)) {
+            if !not.is_about(module.input.module()) || !said.insert((module.rule, &not.because)) {
                 continue;
             }
             let classes = served.config.architectures();
             let class = classes.first().map_or_else(|| "this model".to_owned(), |class| shown(class).to_string());
-            let other = match format {
-                _ if served.model.refuses_scales(scales).is_some() => match scales {
-                    KnownScales::Block => {
-                        "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
-                    }
-                    _ => "leave these layers out: no format with such scales is loaded",
-                },
-                ListFormat::Fp8 => "`format: compressed-tensors` with the same scheme is loaded",
-                ListFormat::CompressedTensors => "`format: fp8` is loaded",
+            let is_general = not.layers.is_empty() && served.model.refuses_scales(scales).is_some();
+            let other = match (&module.input.part_of, not.format) {
+                _ if is_general && scales == KnownScales::Block => {
+                    "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
+                }
+                (Some(_), None) => "`experts: keep` at the top leaves the stacks of experts as they are",
+                (None, None) => "leave these layers out",
+                (_, Some(_)) if is_general => "leave these layers out",
+                (_, Some(ListFormat::Fp8)) => "`format: compressed-tensors` with the same scheme is loaded",
+                (_, Some(ListFormat::CompressedTensors)) => "`format: fp8` is loaded",
             };
             let level = if not.warn { Level::Warning } else { Level::Error };
-            let message = format!("{} cannot load this for {class}: {}", not.server, not.because);
+            let what = match not.layers[..] {
+                [] => "this".to_owned(),
+                _ => shown(module.input.module()).to_string(),
+            };
+            let message = format!("{} cannot load {what} for {class}: {}", not.server, not.because);
             let rule = &served.recipe.rules[module.rule];
             diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(other) });
         }

@@ -1,6 +1,7 @@
 //! The modules of the output: those that are quantized, with their schemes, and those that servers must be told are
 //! not.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use qwen_fp8_schemes::Scheme;
 
 use crate::checkpoint::models::catalogue::ListFormat;
-use crate::checkpoint::models::{self, LayerKind, Model, Part};
+use crate::checkpoint::models::{EXPERT_PROJECTIONS, LayerKind, Model, Part};
 use crate::checkpoint::pattern::Pattern;
 use crate::recipe::Recipe;
 
@@ -25,7 +26,6 @@ pub(crate) struct Modules<'a> {
     asked: Vec<(ListFormat, String)>,
     /// Patterns that reach what stays unquantized under other spellings.
     listed_patterns: Vec<String>,
-    stacked_experts: Vec<&'a str>,
 }
 
 /// A module whose weight is quantized in the output.
@@ -79,25 +79,25 @@ impl<'a> Modules<'a> {
                         target,
                     }));
                 }
-                _ if is_listed(input) => unquantized.push(listed_as(input)),
+                _ if is_listed(input) => unquantized.push(listed_as(model, input)),
                 _ => {}
             }
             if input.kind() == LayerKind::Experts {
-                stacked_experts.push(listed_as(input));
+                stacked_experts.push(model.experts_of_stack(&input.name));
             }
         }
         // A tied head has no tensor of its own, and a server builds it all the same.
         if !inputs.iter().any(|input| input.kind() == LayerKind::LmHead) {
             unquantized.push("lm_head");
         }
-        for names in [&mut unquantized, &mut stacked_experts] {
-            names.sort_by(|a, b| natural(a, b));
-            names.dedup();
-        }
+        unquantized.sort_by(|a, b| natural(a, b));
+        unquantized.dedup();
+        stacked_experts.sort_by(|a, b| natural(a, b));
+        stacked_experts.dedup();
         quantized.sort_by(|a, b| natural(&a.input.name, &b.input.name));
-        let asked = asked(model, &unquantized, inputs);
+        let asked = asked(model, &unquantized, &stacked_experts, inputs);
         let listed_patterns = listed_patterns(model, &unquantized, &quantized);
-        Self { quantized, unquantized, asked, listed_patterns, stacked_experts }
+        Self { quantized, unquantized, asked, listed_patterns }
     }
 
     /// The list of unquantized modules as a format has it: the names on disk, then those that a server asks for instead.
@@ -114,11 +114,6 @@ impl<'a> Modules<'a> {
     /// quantized or that the official lists name; the head first, the rest in natural order.
     pub(super) fn unquantized(&self) -> &[&'a str] {
         &self.unquantized
-    }
-
-    /// The modules whose experts are stacked in three dimensions, all of them unquantized.
-    pub(super) fn stacked_experts(&self) -> &[&'a str] {
-        &self.stacked_experts
     }
 
     pub(super) fn forms(&self) -> impl Iterator<Item = &ServedForm> {
@@ -150,12 +145,20 @@ fn shared(forms: &mut Vec<Arc<ServedForm>>, form: &ServedForm) -> Arc<ServedForm
 }
 
 /// Returns the names that vLLM asks for in place of these, in natural order for each format, and those of parts of fused
-/// layers that a block lacks: vLLM wants the same answer for all parts.
-fn asked(model: &Model, unquantized: &[&str], inputs: &[PlannedInput]) -> Vec<(ListFormat, String)> {
+/// layers that a block lacks: vLLM wants the same answer for all parts. Experts that stay stacked are asked for by their
+/// module.
+fn asked(
+    model: &Model,
+    unquantized: &[&str],
+    stacked_experts: &[Cow<'_, str>],
+    inputs: &[PlannedInput],
+) -> Vec<(ListFormat, String)> {
     let there: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
     let mut asked = Vec::new();
     for format in [ListFormat::Fp8, ListFormat::CompressedTensors] {
         let mut names: Vec<String> = unquantized.iter().filter_map(|module| model.asked_name(module, format)).collect();
+        let of_stacks = stacked_experts.iter().flat_map(|experts| experts_asked(experts, format));
+        names.extend(of_stacks.flat_map(|name| [model.asked_name(&name, format), Some(name)]).flatten());
         names.extend(
             unquantized.iter().flat_map(|module| model.lacking_parts(module, format, |name| there.contains(name))),
         );
@@ -165,6 +168,16 @@ fn asked(model: &Model, unquantized: &[&str], inputs: &[PlannedInput]) -> Vec<(L
         asked.extend(names.into_iter().map(|name| (format, name)));
     }
     asked
+}
+
+/// Returns the names by which vLLM asks for experts that stay stacked: compressed-tensors has no layer for all of them,
+/// and takes the answer for the first expert's.
+fn experts_asked(experts: &str, format: ListFormat) -> Vec<String> {
+    let mut names = vec![experts.to_owned()];
+    if format == ListFormat::CompressedTensors {
+        names.extend(EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}")));
+    }
+    names
 }
 
 /// Returns the catalogue's patterns for lists that match a module which stays unquantized, and none that does not.
@@ -178,10 +191,14 @@ fn listed_patterns(model: &Model, unquantized: &[&str], quantized: &[Quantized<'
 }
 
 /// The module that servers know: a stack belongs to its experts, whether its name ends in `.weight` or not.
-fn listed_as(input: &PlannedInput) -> &str {
-    match input.kind() {
-        LayerKind::Experts => models::of_stack(&input.name).0,
-        _ => input.module(),
+fn listed_as<'i>(model: &Model, input: &'i PlannedInput) -> &'i str {
+    if input.kind() != LayerKind::Experts {
+        return input.module();
+    }
+    match model.experts_of_stack(&input.name) {
+        Cow::Borrowed(experts) => experts,
+        // Servers build them under a name that the file has nowhere.
+        Cow::Owned(_) => input.target_name(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorSpec};
 
-use crate::checkpoint::Shard;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
+use crate::checkpoint::models::Model;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::Recipe;
 use crate::recipe::diagnostic::{Diagnostic, Level};
@@ -19,7 +20,7 @@ use super::served_form::ServedForm;
 /// Returns the jobs and shards that carry out `decisions`; problems go to `diagnostics`.
 pub(super) fn lay_out(
     recipe: &Recipe,
-    source_shards: &[Shard],
+    checkpoint: &Checkpoint,
     inputs: &[PlannedInput],
     decisions: &[Decision],
     wire: &dyn WireFormat,
@@ -36,7 +37,7 @@ pub(super) fn lay_out(
             })
         })
         .collect();
-    unfit.report(recipe, inputs, diagnostics);
+    unfit.report(recipe, &checkpoint.model, inputs, diagnostics);
     // Two tensors of one name would overwrite each other in every loader, whichever shards they are in.
     refuse_collisions(inputs, &outputs, diagnostics);
 
@@ -55,7 +56,7 @@ pub(super) fn lay_out(
     let mut shards = Vec::with_capacity(count);
     for (index, entries) in entries.into_iter().enumerate() {
         let name = match &sources {
-            Some(sources) if count > 1 => source_shards[sources[index]].name.clone(),
+            Some(sources) if count > 1 => checkpoint.shards[sources[index]].name.clone(),
             _ => shard_file_name(index, count),
         };
         match ShardLayout::new(name, entries) {
@@ -220,7 +221,7 @@ impl<'a> Unfit<'a> {
         }
     }
 
-    fn report(self, recipe: &Recipe, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
+    fn report(self, recipe: &Recipe, model: &Model, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
         for ((rule, target, _), (reason, inputs)) in self.0 {
             let what = if recipe.rules[rule].scheme.is_some() { "be quantized" } else { "pass through" };
             let mut message = format!("{} cannot {what}: {reason}", shown(&inputs[0].name));
@@ -232,7 +233,7 @@ impl<'a> Unfit<'a> {
                 Diagnostic::error(message)
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
-                    .help(fixes::leave_out(recipe, all, rule, &modules)),
+                    .help(fixes::leave_out(recipe, model, all, rule, &modules)),
             );
         }
     }

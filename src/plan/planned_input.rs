@@ -5,6 +5,7 @@ use std::sync::Arc;
 use qwen_fp8_schemes::{CodeFormat, Dtype, Format, TensorRole};
 
 use crate::checkpoint::Tensor;
+use crate::checkpoint::experts::ElementSteps;
 use crate::checkpoint::models::{self, Layer, LayerKind};
 
 use super::served_form::ServedForm;
@@ -30,13 +31,8 @@ pub struct PlannedInput {
 pub enum InputData {
     /// Stored row after row from this place on.
     Stored { shard: usize, offset: u64 },
-    /// Stored as columns: each row of the input is a column of a stored matrix, the first of which begins here.
-    Transposed {
-        shard: usize,
-        offset: u64,
-        /// Bytes from one stored row to the next.
-        stride: u64,
-    },
+    /// Stored in steps from this place on: rows between those of another matrix, or as columns.
+    Strided { shard: usize, offset: u64, steps: ElementSteps },
     /// Stored as codes and their scales.
     // Boxed: a model with split experts has tens of thousands of inputs, few of which are quantized.
     Quantized(Box<QuantizedSource>),
@@ -147,7 +143,7 @@ impl PlannedInput {
     pub fn quantized(&self) -> Option<&QuantizedSource> {
         match &self.data {
             InputData::Quantized(source) => Some(source),
-            InputData::Stored { .. } | InputData::Transposed { .. } => None,
+            InputData::Stored { .. } | InputData::Strided { .. } => None,
         }
     }
 
@@ -169,7 +165,7 @@ impl PlannedInput {
     /// The source shard that holds the values, or the codes where the input is quantized.
     pub fn shard(&self) -> usize {
         match &self.data {
-            InputData::Stored { shard, .. } | InputData::Transposed { shard, .. } => *shard,
+            InputData::Stored { shard, .. } | InputData::Strided { shard, .. } => *shard,
             InputData::Quantized(source) => source.codes.shard,
         }
     }
@@ -180,8 +176,8 @@ impl PlannedInput {
         let holds = |at_shard, start: u64, len| shard == at_shard && (start..start + len).contains(&offset);
         match &self.data {
             InputData::Stored { shard, offset } => holds(*shard, *offset, self.len).then_some(&self.name),
-            // The columns of one matrix lie between those of others.
-            InputData::Transposed { .. } => None,
+            // What belongs to one matrix lies between that of others.
+            InputData::Strided { .. } => None,
             InputData::Quantized(source) => source
                 .read()
                 .find(|stored| holds(stored.shard, stored.offset, stored.len))

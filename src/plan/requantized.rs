@@ -3,6 +3,7 @@
 
 use qwen_fp8_schemes::Make;
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Rule};
@@ -14,10 +15,11 @@ use super::planned_input::PlannedInput;
 /// Returns an error for quantized layers that no rule is made for, and for rules made for such layers that take none.
 pub(super) fn refusals(
     recipe: &Recipe,
-    quantized: Option<&str>,
+    checkpoint: &Checkpoint,
     inputs: &[PlannedInput],
     decisions: &[Decision],
 ) -> Vec<Diagnostic> {
+    let quantized = checkpoint.quantized.as_deref();
     let layers: Vec<(&PlannedInput, Option<usize>)> = inputs
         .iter()
         .zip(decisions)
@@ -43,7 +45,7 @@ pub(super) fn refusals(
         let taken = of(Some(index));
         match taken.first() {
             Some(_) if rule.scheme.is_some() && !rule.requantize => {
-                diagnostics.push(twice(recipe, quantized, inputs, index, &taken))
+                diagnostics.push(twice(recipe, checkpoint, inputs, index, &taken))
             }
             None if !rule.optional && (rule.requantize || decodes(rule)) => diagnostics.push(
                 Diagnostic::error(format!("{} takes no layer that is quantized", rule.label))
@@ -74,13 +76,13 @@ fn decodes(rule: &Rule) -> bool {
 
 fn twice(
     recipe: &Recipe,
-    quantized: Option<&str>,
+    checkpoint: &Checkpoint,
     inputs: &[PlannedInput],
     index: usize,
     taken: &[&PlannedInput],
 ) -> Diagnostic {
     let rule = &recipe.rules[index];
-    let how = quantized.unwrap_or("its layers are");
+    let how = checkpoint.quantized.as_deref().unwrap_or("its layers are");
     let number = counted(taken);
     let modules = fixes::modules(taken.iter().copied());
     Diagnostic::error(format!("the checkpoint is quantized already: {how}"))
@@ -88,5 +90,5 @@ fn twice(
         .label(format!("{} takes {number}, such as {}", rule.label, shown(taken[0].module())))
         .help("start from an original that is not quantized, where there is one: quantizing twice loses more")
         .help("`requantize: true` on the rule decodes them first; `DEQUANTIZE` makes BF16 of them")
-        .help(fixes::leave_out(recipe, inputs, index, &modules))
+        .help(fixes::leave_out(recipe, &checkpoint.model, inputs, index, &modules))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{FusedLayer, LayerKind, Part};
+use crate::checkpoint::models::{FusedLayer, LayerKind, Model, Part};
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
@@ -127,7 +127,7 @@ fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         (Some(a), Some(b)) => a.form != b.form,
         (a, b) => a.is_some() != b.is_some(),
     };
-    let sets = fused::sets(served.inputs);
+    let sets = fused::sets(served.model, served.inputs);
     let mixed: Vec<_> = sets.iter().filter(|(_, parts)| parts.iter().any(|part| differ(parts[0], part))).collect();
     let Some((layer, parts)) = mixed.first() else { return };
 
@@ -158,10 +158,12 @@ fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let modules: Vec<&str> = fixes::modules(all());
     let leaves_out = all().any(|part| quantized_as(part).is_none());
     diagnostics.push(match served.recipe.dialect {
-        _ if leaves_out => diagnostic.help(fixes::leave_out(served.recipe, served.inputs, first, &modules)),
+        _ if leaves_out => {
+            diagnostic.help(fixes::leave_out(served.recipe, served.model, served.inputs, first, &modules))
+        }
         Dialect::LlmCompressor => diagnostic.help("give all of them to one group"),
         Dialect::Native => {
-            let all = fused::with_fused(served.inputs, &modules);
+            let all = fused::with_fused(served.model, served.inputs, &modules);
             let patterns = fixes::patterns(&all, served.inputs);
             let patterns: Vec<String> = patterns.iter().map(|pattern| fixes::quoted(pattern)).collect();
             diagnostic.help(format!(
@@ -204,28 +206,28 @@ fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnost
 }
 
 /// Reports whether a matrix ends inside a block of this size, given the modules beside it.
-type Cut = fn(&PlannedInput, [usize; 2], &BTreeSet<&str>) -> bool;
+type Cut = fn(&Model, &PlannedInput, [usize; 2], &BTreeSet<&str>) -> bool;
 
 /// The ends that some server cannot read, and why.
 const CUTS: [(&str, Cut); 3] = [
-    ("servers fail on columns that end inside a block", |module, [_, columns], _| {
+    ("servers fail on columns that end inside a block", |_, module, [_, columns], _| {
         !module.shape[1].is_multiple_of(columns)
     }),
     // A layer of fewer rows than a block has one scale, which every server reads alike.
-    ("transformers reads rows wrong that end inside a block", |module, [rows, _], _| {
+    ("transformers reads rows wrong that end inside a block", |_, module, [rows, _], _| {
         module.shape[0] > rows && !module.shape[0].is_multiple_of(rows)
     }),
     ("vLLM fuses it with the layers behind it, whose blocks would begin inside a block of this one", {
-        |module, [rows, _], names| {
-            module.shape[0] < rows && fused::has_parts_behind(module.module(), |name| names.contains(name))
+        |model, module, [rows, _], names| {
+            module.shape[0] < rows && model.has_parts_behind(module.module(), |name| names.contains(name))
         }
     }),
 ];
 
 /// Reports whether a server cannot read this matrix in the blocks that servers have kernels for; `names` are all
 /// modules.
-pub(crate) fn is_cut(matrix: &PlannedInput, names: &BTreeSet<&str>) -> bool {
-    CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, names))
+pub(crate) fn is_cut(model: &Model, matrix: &PlannedInput, names: &BTreeSet<&str>) -> bool {
+    CUTS.iter().any(|(_, is_cut)| is_cut(model, matrix, KERNEL_BLOCK, names))
 }
 
 fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -234,7 +236,7 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         // Of the vision tower it is enough to say that it must not be quantized at all.
         let stays = |module: &Quantized<'_>| module.input.layer.part == Part::Vision;
         let wrong = by_rule(served, |module| {
-            !stays(module) && block(module).is_some_and(|size| is_cut(module.input, size, &names))
+            !stays(module) && block(module).is_some_and(|size| is_cut(served.model, module.input, size, &names))
         });
         for (rule, modules) in wrong {
             let shape = &modules[0].input.shape;
@@ -313,7 +315,7 @@ fn transformers_hits(entry: &str, name: &str) -> bool {
 
 fn leave_out(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
     let names = fixes::modules(modules.iter().map(|module| module.input));
-    let leave_out = fixes::leave_out(served.recipe, served.inputs, rule, &names);
+    let leave_out = fixes::leave_out(served.recipe, served.model, served.inputs, rule, &names);
     // They were so in the source, which may run somewhere all the same.
     let passes_through = modules.iter().all(|module| module.scheme.is_none());
     let anyway =

@@ -1,4 +1,4 @@
-//! Reads rows of an input that is not stored row after row, but as columns of a stack or as codes and scales.
+//! Reads rows of an input that is not stored row after row, but in steps within a stack or as codes and scales.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
 
 use crate::checkpoint::Tensor;
+use crate::checkpoint::experts::ElementSteps;
 use crate::plan::{InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
@@ -14,44 +15,59 @@ use crate::run::sources::{OpenShard, Sources};
 /// Bytes of stored rows that are read at a time, if one row is not longer already.
 const STRIP_BYTES: usize = 512 << 10;
 
-/// Largest stride, in multiples of the bytes needed per stored row, at which whole rows are read.
+/// Largest distance of runs, in multiples of the bytes needed of each, at which what lies between them is read too.
 //
-// Beyond it, reading the needed bytes of each row by themselves is faster than reading what lies between them.
+// Beyond it, reading the needed bytes of each run by themselves is faster.
 const SPARSE: usize = 4;
 
-/// Columns of a stored matrix that become rows.
-struct Columns {
+/// The runs of bytes that hold the wanted rows, one for each row or one for each column.
+struct Runs {
     /// Bytes of an element.
     width: usize,
-    /// Stored rows, which are columns of the input.
-    stored_rows: usize,
-    /// Bytes from one stored row to the next.
-    stride: usize,
-    /// Bytes needed of each stored row.
+    /// Bytes from the first element of a run to the next one that is wanted.
+    step: usize,
+    /// Number of runs.
+    count: usize,
+    /// Bytes from one run to the next.
+    apart: usize,
+    /// Bytes from the first to the last one wanted of a run.
     run: usize,
+    /// Set where a run is a column of the input.
+    columns: bool,
 }
 
-impl Columns {
-    /// The stored columns that are this many rows of the input.
-    fn of(input: &PlannedInput, stride: u64, rows: usize) -> Self {
-        let width = width(input);
-        Self { width, stored_rows: columns(input), stride: stride as usize, run: rows * width }
+impl Runs {
+    /// The runs of this many rows of the input.
+    fn of(input: &PlannedInput, steps: ElementSteps, rows: usize) -> Self {
+        let (width, across) = (width(input), columns(input));
+        let [row, column] = [steps.row, steps.column].map(|step| step as usize);
+        let columns = column != width;
+        let (step, wanted, apart, count) =
+            if columns { (row, rows, column, across) } else { (width, across, row, rows) };
+        // A single row has no step to the next.
+        let step = if wanted > 1 { step } else { width };
+        Self { width, step, count, apart, run: wanted.saturating_sub(1) * step + width, columns }
     }
 
-    /// Returns whether whole rows are read rather than the needed bytes of each.
+    /// Returns whether what lies between the runs is read too.
     fn is_dense(&self) -> bool {
-        self.run * SPARSE >= self.stride
+        self.run * SPARSE >= self.apart
     }
 
-    /// Returns the bytes from one row to the next in a strip.
+    /// Returns the bytes from one run to the next in a strip.
     fn pitch(&self) -> usize {
-        if self.is_dense() { self.stride } else { self.run }
+        if self.is_dense() { self.apart } else { self.run }
     }
 
-    /// Returns the number of rows in a strip, few enough to add little memory to the rows that it is read for.
+    /// Returns the number of runs in a strip, few enough to add little memory to the rows that it is read for.
     fn strip(&self) -> usize {
-        let bytes = STRIP_BYTES.min(self.run * self.stored_rows / 4);
-        (bytes / self.pitch().max(1)).clamp(1, self.stored_rows.max(1))
+        let bytes = STRIP_BYTES.min(self.run * self.count / 4);
+        (bytes / self.pitch().max(1)).clamp(1, self.count.max(1))
+    }
+
+    /// Returns the bytes of memory for a strip; the last run ends with what is needed of it.
+    fn scratch(&self) -> usize {
+        (self.strip() - 1) * self.pitch() + self.run
     }
 }
 
@@ -59,10 +75,7 @@ impl Columns {
 pub(super) fn scratch(input: &PlannedInput, rows: usize) -> usize {
     match &input.data {
         InputData::Stored { .. } => 0,
-        InputData::Transposed { stride, .. } => {
-            let columns = Columns::of(input, *stride, rows);
-            columns.strip() * columns.pitch()
-        }
+        InputData::Strided { steps, .. } => Runs::of(input, *steps, rows).scratch(),
         InputData::Quantized(source) => rows * source.format.row_bytes(columns(input)),
     }
 }
@@ -96,50 +109,49 @@ impl RowReader {
     ) -> Result<u64, RunError> {
         match &input.data {
             InputData::Stored { .. } => Ok(0),
-            InputData::Transposed { shard, offset, stride } => {
+            InputData::Strided { shard, offset, steps } => {
+                let rows = out.len().checked_div(columns(input) * width(input)).unwrap_or(0);
+                if rows == 0 {
+                    return Ok(0);
+                }
+                let first = offset + first_row as u64 * steps.row;
+                let runs = Runs::of(input, *steps, rows);
                 let source = sources.get(*shard)?;
-                let columns =
-                    Columns::of(input, *stride, out.len().checked_div(columns(input) * width(input)).unwrap_or(0));
-                self.transposed(&source, &columns, *offset, first_row, out)
-                    .map_err(|error| sources.error(*shard, &input.name, error))
+                let read = self.strided(&source, &runs, first, out);
+                read.map_err(|error| sources.error(*shard, &input.name, error))
             }
             InputData::Quantized(source) => self.quantized(sources, input, source, first_row, out),
         }
     }
 
     /// Reads through the page cache, since neighbours of these rows lie between them.
-    fn transposed(
-        &mut self,
-        source: &OpenShard,
-        columns: &Columns,
-        offset: u64,
-        first_row: usize,
-        out: &mut [u8],
-    ) -> io::Result<u64> {
-        let row_bytes = columns.stored_rows * columns.width;
-        let rows = out.len().checked_div(row_bytes).unwrap_or(0);
-        if rows == 0 {
-            return Ok(0);
-        }
-        let first = offset + (first_row * columns.width) as u64;
-        let (pitch, mut read) = (columns.pitch(), 0);
-        for stored_row in (0..columns.stored_rows).step_by(columns.strip()) {
-            let strip = columns.strip().min(columns.stored_rows - stored_row);
-            let from = first + (stored_row * columns.stride) as u64;
-            // The last row ends with what is needed of it: behind it the file may end.
-            let bytes = self.scratch.at_offset(0, (strip - 1) * pitch + columns.run);
-            if columns.is_dense() {
+    fn strided(&mut self, source: &OpenShard, runs: &Runs, first: u64, out: &mut [u8]) -> io::Result<u64> {
+        let (pitch, row_bytes) = (runs.pitch(), if runs.columns { runs.count * runs.width } else { runs.run });
+        let rows = out.len() / row_bytes;
+        let mut read = 0;
+        for at in (0..runs.count).step_by(runs.strip()) {
+            let strip = runs.strip().min(runs.count - at);
+            let from = first + (at * runs.apart) as u64;
+            // The last run ends with what is needed of it: behind it the file may end.
+            let bytes = self.scratch.at_offset(0, (strip - 1) * pitch + runs.run);
+            if runs.is_dense() {
                 source.buffered().read_exact_at(bytes, from)?;
             } else {
-                for (row, bytes) in bytes.chunks_mut(pitch).enumerate() {
-                    source.buffered().read_exact_at(bytes, from + (row * columns.stride) as u64)?;
+                for (run, bytes) in bytes.chunks_mut(pitch).enumerate() {
+                    source.buffered().read_exact_at(bytes, from + (run * runs.apart) as u64)?;
                 }
             }
             read += bytes.len() as u64;
-            let out = &mut out[stored_row * columns.width..];
-            match columns.width {
-                2 => transpose::<2>(bytes, pitch, strip, rows, out, row_bytes),
-                _ => transpose::<4>(bytes, pitch, strip, rows, out, row_bytes),
+            if !runs.columns {
+                let out = out[at * row_bytes..].chunks_exact_mut(row_bytes);
+                out.zip(bytes.chunks(pitch)).for_each(|(out, run)| out.copy_from_slice(&run[..row_bytes]));
+                continue;
+            }
+            let strip = Strip { bytes, pitch, step: runs.step, runs: strip };
+            let out = &mut out[at * runs.width..];
+            match runs.width {
+                2 => transpose::<2>(&strip, rows, out, row_bytes),
+                _ => transpose::<4>(&strip, rows, out, row_bytes),
             }
         }
         Ok(read)
@@ -237,26 +249,38 @@ fn width(input: &PlannedInput) -> usize {
 /// Side of a tile that is transposed at once: a cache line of two-byte elements.
 const TILE: usize = 32;
 
-/// Writes `strip` rows of `rows` elements each, `pitch` bytes apart, as columns of rows that are `row_bytes` apart.
+/// Runs that are columns of the wanted rows.
+struct Strip<'b> {
+    bytes: &'b [u8],
+    /// Bytes from one run to the next.
+    pitch: usize,
+    /// Bytes from one element of a run to the next.
+    step: usize,
+    /// Number of runs.
+    runs: usize,
+}
+
+/// Writes a strip of runs of `rows` elements each as columns of rows that are `row_bytes` apart.
 //
 // Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of
 // it.
-fn transpose<const WIDTH: usize>(
-    strip_bytes: &[u8],
-    pitch: usize,
-    strip: usize,
-    rows: usize,
-    out: &mut [u8],
-    row_bytes: usize,
-) {
+fn transpose<const WIDTH: usize>(strip: &Strip<'_>, rows: usize, out: &mut [u8], row_bytes: usize) {
     let mut tile = [[[0; WIDTH]; TILE]; TILE];
     for first_row in (0..rows).step_by(TILE) {
         let height = TILE.min(rows - first_row);
-        for first_column in (0..strip).step_by(TILE) {
-            let width = TILE.min(strip - first_column);
+        for first_column in (0..strip.runs).step_by(TILE) {
+            let width = TILE.min(strip.runs - first_column);
             for (column, line) in tile[..width].iter_mut().enumerate() {
-                let at = (first_column + column) * pitch + first_row * WIDTH;
-                line[..height].copy_from_slice(strip_bytes[at..at + height * WIDTH].as_chunks().0);
+                let at = (first_column + column) * strip.pitch + first_row * strip.step;
+                if strip.step == WIDTH {
+                    line[..height].copy_from_slice(strip.bytes[at..at + height * WIDTH].as_chunks().0);
+                } else {
+                    let elements = strip.bytes[at..].chunks(strip.step);
+                    line.iter_mut()
+                        .zip(elements)
+                        .take(height)
+                        .for_each(|(to, from)| to.copy_from_slice(&from[..WIDTH]));
+                }
             }
             for row in 0..height {
                 let at = (first_row + row) * row_bytes + first_column * WIDTH;
@@ -278,33 +302,51 @@ mod tests {
     use super::*;
     use crate::checkpoint::{Shard, source};
 
-    /// Writes a matrix of elements that tell their place, and reads rows of its transposed columns.
-    fn check(stored_rows: usize, stored_columns: usize, first: usize, rows: usize, width: usize) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("shard");
-        let element = |row: usize, column: usize| ((row * stored_columns + column) as u32).to_le_bytes();
-        let places = (0..stored_rows).flat_map(|row| (0..stored_columns).map(move |column| (row, column)));
-        let mut file = vec![0xEE; 40];
-        file.extend(places.flat_map(|(row, column)| element(row, column)[..width].to_vec()));
-        std::fs::write(&path, &file).unwrap();
-        let input = PlannedInput {
-            name: "t".to_owned(),
-            dtype: if width == 2 { Dtype::BF16 } else { Dtype::F32 },
-            shape: vec![stored_columns, stored_rows],
-            len: (stored_rows * stored_columns * width) as u64,
-            data: InputData::Transposed { shard: 0, offset: 40, stride: (stored_columns * width) as u64 },
-            part_of: None,
-            layer: Default::default(),
-        };
-        let mut out = vec![0; rows * stored_rows * width];
-        let shards = [shard(&path)];
-        let mut reader = RowReader::new(Buffer::reserve(scratch(&input, rows)).unwrap());
-        reader.fill();
-        let read = reader.read(&Sources::new(&shards, false), &input, first, &mut out).unwrap();
-        assert!(read >= (rows * stored_rows * width) as u64);
-        for (index, found) in out.chunks(width).enumerate() {
-            let (row, column) = (first + index / stored_rows, index % stored_rows);
-            assert_eq!(found, &element(column, row)[..width], "{stored_rows} {stored_columns} {row} {column}");
+    /// Writes a matrix of elements that tell their place, and reads rows of the part of it that takes every `of`th
+    /// output from `part` on; outputs are stored columns where it is stored `transposed`.
+    struct Case {
+        stored: [usize; 2],
+        transposed: bool,
+        part: usize,
+        of: usize,
+        width: usize,
+    }
+
+    impl Case {
+        fn check(&self, first: usize, rows: usize) {
+            let &Case { stored: [stored_rows, stored_columns], transposed, part, of, width } = self;
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("shard");
+            let element = |row: usize, column: usize| ((row * stored_columns + column) as u32).to_le_bytes();
+            let places = (0..stored_rows).flat_map(|row| (0..stored_columns).map(move |column| (row, column)));
+            let mut file = vec![0xEE; 40];
+            file.extend(places.flat_map(|(row, column)| element(row, column)[..width].to_vec()));
+            std::fs::write(&path, &file).unwrap();
+            let (outputs, inputs) =
+                if transposed { (stored_columns, stored_rows) } else { (stored_rows, stored_columns) };
+            let (output, input) =
+                if transposed { (width, stored_columns * width) } else { (stored_columns * width, width) };
+            let steps = ElementSteps { row: (of * output) as u64, column: input as u64 };
+            let input = PlannedInput {
+                name: "t".to_owned(),
+                dtype: if width == 2 { Dtype::BF16 } else { Dtype::F32 },
+                shape: vec![outputs / of, inputs],
+                len: (outputs / of * inputs * width) as u64,
+                data: InputData::Strided { shard: 0, offset: (40 + part * output) as u64, steps },
+                part_of: None,
+                layer: Default::default(),
+            };
+            let mut out = vec![0; rows * inputs * width];
+            let shards = [shard(&path)];
+            let mut reader = RowReader::new(Buffer::reserve(scratch(&input, rows)).unwrap());
+            reader.fill();
+            let read = reader.read(&Sources::new(&shards, false), &input, first, &mut out).unwrap();
+            assert!(read >= (rows * inputs * width) as u64);
+            for (index, found) in out.chunks(width).enumerate() {
+                let (row, column) = ((first + index / inputs) * of + part, index % inputs);
+                let expected = if transposed { element(column, row) } else { element(row, column) };
+                assert_eq!(found, &expected[..width], "{:?} {transposed} {part}/{of} {row} {column}", self.stored);
+            }
         }
     }
 
@@ -316,14 +358,35 @@ mod tests {
     #[test]
     fn columns_become_rows_however_they_are_read() {
         for width in [2, 4] {
+            let of = |stored, first, rows| Case { stored, transposed: true, part: 0, of: 1, width }.check(first, rows);
             // Dense and sparse, whole and in part, more stored rows than a strip has.
-            check(3, 5, 0, 5, width);
-            check(3, 5, 4, 1, width);
-            check(70, 100, 33, 67, width);
-            check(70, 1000, 990, 10, width);
-            check(3000, 300, 0, 300, width);
-            check(3000, 300, 299, 1, width);
-            check(1, 7, 2, 3, width);
+            of([3, 5], 0, 5);
+            of([3, 5], 4, 1);
+            of([70, 100], 33, 67);
+            of([70, 1000], 990, 10);
+            of([3000, 300], 0, 300);
+            of([3000, 300], 299, 1);
+            of([1, 7], 2, 3);
         }
+    }
+
+    #[test]
+    fn rows_that_take_turns_are_told_apart() {
+        for (width, transposed) in [(2, true), (4, true), (2, false), (4, false)] {
+            for part in [0, 1] {
+                let of = |stored: [usize; 2], first, rows| {
+                    let [outputs, inputs] = stored;
+                    let stored = if transposed { [inputs, outputs] } else { stored };
+                    Case { stored, transposed, part, of: 2, width }.check(first, rows);
+                };
+                of([6, 4], 0, 3);
+                of([6, 4], 2, 1);
+                of([200, 70], 33, 67);
+                of([1000, 70], 490, 10);
+                of([600, 3000], 1, 299);
+                of([600, 3000], 299, 1);
+            }
+        }
+        Case { stored: [9, 5], transposed: false, part: 2, of: 3, width: 2 }.check(1, 2);
     }
 }

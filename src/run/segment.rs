@@ -164,7 +164,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
     let input = &plan.inputs[index];
     let source = match &input.data {
         InputData::Stored { shard, offset } => SegmentSource::Bytes { shard: *shard, offset: *offset },
-        InputData::Transposed { .. } | InputData::Quantized(_) => SegmentSource::Rows { input: index },
+        InputData::Strided { .. } | InputData::Quantized(_) => SegmentSource::Rows { input: index },
     };
     let segment = |kind, task_bytes| {
         Segment { kind, inputs: vec![index], source, len: input.len, task_bytes, skew: 0, tasks: 0 }.counted()

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::config::Config;
-use qwen_fp8::checkpoint::models::catalogue::ListFormat;
-use qwen_fp8::checkpoint::models::{LayerKind, Model, Part};
+use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat};
+use qwen_fp8::checkpoint::models::{EXPERT_PROJECTIONS, LayerKind, Model, Part};
 use serde_json::{Value, json};
 
 /// What is known of one architecture, and the catalogue's model of it.
@@ -164,5 +164,120 @@ fn lists_hold_the_names_that_vllm_asks_for() {
             }
         }
     }
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+/// The shape of a tensor, and whether its class holds the matrices of experts.
+fn is_stack(tensor: &Value) -> bool {
+    let class = tensor["class"].as_str().unwrap_or("");
+    tensor["shape"].as_array().is_some_and(|shape| shape.len() == 3) && class.contains("Experts")
+}
+
+#[test]
+fn no_stack_of_experts_is_anything_else() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    // Of families that are not known too: names alone must tell.
+    for value in all_facts() {
+        let config = json!({ "architectures": [value["architecture"]], "model_type": value["model_type"] });
+        let model = Model::of(&Config::parse(config.to_string().as_bytes()).unwrap(), std::iter::empty());
+        for tensor in value["tensors"].as_array().into_iter().flatten().filter(|tensor| is_stack(tensor)) {
+            let name = name_of(tensor["form"].as_str().unwrap());
+            let kind = model.layer(&name, 3).kind;
+            compared += 1;
+            if kind != LayerKind::Experts {
+                wrong.push(format!("{}: {name} is a {kind}", value["model_type"]));
+            }
+        }
+    }
+    assert!(compared > 40, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn lists_hold_the_names_of_experts_that_stay_stacked() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        let tensors = facts.value["tensors"].as_array().unwrap();
+        let stacks: BTreeSet<&str> =
+            tensors.iter().filter(|tensor| is_stack(tensor)).filter_map(|tensor| tensor["form"].as_str()).collect();
+        for (format, listed, list) in
+            [(ListFormat::Fp8, "listed_fp8", "list_fp8"), (ListFormat::CompressedTensors, "listed_ct", "list_ct")]
+        {
+            for layer in facts.vllm_layers().filter(|layer| layer[listed] == "quantized") {
+                let Some(stack) = texts(&layer["from"]).into_iter().find(|form| stacks.contains(form)) else {
+                    continue;
+                };
+                // Where no name reaches them, as the facts say, a pattern has to.
+                if layer[list].is_null() {
+                    assert!(facts.model.listed_patterns().next().is_some(), "{}", facts.name);
+                    continue;
+                }
+                let stack = name_of(stack);
+                let experts = facts.model.experts_of_stack(&stack);
+                let names = match format {
+                    ListFormat::Fp8 => vec![experts.to_string()],
+                    ListFormat::CompressedTensors => {
+                        EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}")).to_vec()
+                    }
+                };
+                let ours: BTreeSet<String> = names
+                    .iter()
+                    .map(|name| facts.model.asked_name(name, format).unwrap_or_else(|| name.clone()))
+                    .flat_map(|name| [facts.model.served_name(&name).into_owned(), name])
+                    .collect();
+                compared += 1;
+                for asked in texts(&layer[list]).into_iter().map(name_of).filter(|asked| !ours.contains(asked)) {
+                    wrong.push(format!("{}: vLLM asks for {asked}, and we list {ours:?}", facts.name));
+                }
+            }
+        }
+    }
+    assert!(compared > 10, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+/// Sets of `packed_modules_mapping` that are others here: the class of vLLM, its name for the layer, and the reason.
+const OTHERWISE_FUSED: [(&str, &str, &str); 1] = [(
+    "BitnetForCausalLM",
+    "merged_proj_9_gate_proj_7_up_proj",
+    "the name is no layer's: it tells the shares of a kernel",
+)];
+
+#[test]
+fn what_vllm_packs_is_fused() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        let packed = facts.value["vllm"]["packed"].as_object().cloned().unwrap_or_default();
+        let class = facts.value["vllm"]["class"].as_str().unwrap_or("").to_owned();
+        let modules: BTreeSet<String> = facts
+            .tensors()
+            .filter(|(_, rank, _)| *rank == 2)
+            .filter_map(|(form, ..)| form.strip_suffix(".weight").map(name_of))
+            .collect();
+        for (layer, parts) in &packed {
+            let parts = texts(parts);
+            if parts.len() < 2 || OTHERWISE_FUSED.iter().any(|(of, name, _)| *of == class && name == layer) {
+                continue;
+            }
+            let parents = modules.iter().filter_map(|module| module.strip_suffix(&format!(".{}", parts[0])));
+            // The order is that of the rows, which decides where a block may end.
+            for parent in
+                parents.filter(|parent| parts.iter().all(|part| modules.contains(&format!("{parent}.{part}"))))
+            {
+                compared += 1;
+                let ours = facts.model.fused(&format!("{parent}.{}", parts[0]));
+                let same = |fused: &KnownFused| {
+                    fused.layer == *layer && fused.parts.iter().map(String::as_str).eq(parts.iter().copied())
+                };
+                if !ours.is_some_and(same) {
+                    wrong.push(format!(
+                        "{} ({class}): vLLM packs {parts:?} of {parent} as {layer}, here {ours:?}",
+                        facts.name
+                    ));
+                }
+            }
+        }
+    }
+    assert!(compared > 200, "{compared}");
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }

@@ -42,6 +42,14 @@ fn notes(family: &FamilyFile) -> String {
     if !family.asked.is_empty() || !family.listed_patterns.is_empty() {
         notes.push("lists hold vLLM's names too".to_owned());
     }
+    if !family.stacks.is_empty() {
+        let stacks = family.stacks.iter().map(|stack| format!("`{}`", stack.on_disk.text()));
+        notes.push(format!("experts are stacked in {}", stacks.collect::<Vec<_>>().join(", ")));
+    }
+    if !family.fused.is_empty() {
+        let fused = family.fused.iter().map(|fused| format!("`{}` of {}", fused.layer, fused.parts.join(", ")));
+        notes.push(format!("vLLM fuses {}", fused.collect::<Vec<_>>().join("; ")));
+    }
     let keys = family.config_keys.iter().map(|key| format!("config.json gets `{}: {}`", key.key, key.value));
     notes.extend(keys);
     notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));

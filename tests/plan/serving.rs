@@ -382,9 +382,9 @@ fn stacked_experts_are_kept_in_words_and_by_the_names_that_vllm_asks_for() {
         json!([
             "lm_head",
             "model.layers.0.mlp.experts",
+            "model.layers.0.mlp.experts.0.down_proj",
             "model.layers.0.mlp.experts.0.gate_proj",
-            "model.layers.0.mlp.experts.0.up_proj",
-            "model.layers.0.mlp.experts.0.down_proj"
+            "model.layers.0.mlp.experts.0.up_proj"
         ])
     );
     let forced = errors(&blocks("Linear, model.layers.0.mlp.experts.down_proj"), &stacked());

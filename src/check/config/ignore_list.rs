@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::fault::{ConfigFault, FaultKind};
 use super::method::QuantMethod;
 use super::regex::{ConfigRegex, regex};
-use qwen_fp8_checkpoint::models::{FUSED_NAMES, LayerKind, Model, expert_stack, split_name};
+use qwen_fp8_checkpoint::models::{LayerKind, Model, expert_stack, split_name};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::shown;
 
@@ -114,14 +114,17 @@ impl IgnoreList {
                     EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
                 })
         };
+        // Stacked experts are asked for by the module of all experts.
+        let experts = self.model.stack(module).map(|(_, names)| names.experts);
+        let module = experts.as_deref().unwrap_or(module);
         let asked = self.model.asked_name(module, self.method.into());
         let served = self.model.served_name(asked.as_deref().unwrap_or(module));
         // vLLM takes the name of a fused layer for all of its parts; a regex it holds against the parts.
-        let (parent, last) = split_name(&served);
-        let mut fused = FUSED_NAMES.iter().filter(|(_, parts)| parts.contains(&last));
+        let (parent, _) = split_name(&served);
+        let mut fused = self.model.fused_names(&served);
         // A stack of experts is one layer, and its own name stands for all of them.
         hits(&served)
-            || fused.any(|(fused, _)| self.names.contains(&format!("{parent}.{fused}")))
+            || fused.any(|fused| self.names.contains(&format!("{parent}.{fused}")))
             || expert_stack(&served).is_some_and(hits)
     }
 }

@@ -1,11 +1,12 @@
 //! The tensors of a checkpoint by the module that they make up.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::Dtype;
 
 use super::storage::{is_auxiliary, is_codes, is_packed_codes};
-use qwen_fp8_checkpoint::models::{self, LayerKind};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model};
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
 /// A weight and the quantization tensors beside it.
@@ -60,10 +61,11 @@ pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
     for tensor in &checkpoint.tensors {
         // DeepSeek-V4 calls a scale so, and others the factor of a norm.
         let is_scale = tensor.parameter() == "scale" && with_codes.contains(tensor.module());
-        let owner = if is_scale { Some((tensor.module(), false)) } else { owner(tensor) };
+        let owner = if is_scale { Some((tensor.module(), false)) } else { owner(tensor, &checkpoint.model) };
         let Some((owner, is_weight)) = owner else { continue };
         // Both stacks of a layer's experts are one module to a server and to lists.
-        let name = if models::is_expert_stack(owner) { models::split_name(owner).0 } else { owner };
+        let experts = checkpoint.model.stack(owner).map(|_| checkpoint.model.experts_of_stack(owner));
+        let name = if let Some(Cow::Borrowed(experts)) = experts { experts } else { owner };
         let empty = Module { name, kind: LayerKind::Other, weight: None, auxiliary: Vec::new() };
         let module = modules.entry(owner).or_insert(empty);
         if is_weight {
@@ -85,7 +87,7 @@ pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
 }
 
 /// Returns the module that a tensor belongs to, and whether it is its weight.
-fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
+fn owner<'t>(tensor: &'t Tensor, model: &Model) -> Option<(&'t str, bool)> {
     let (module, parameter) = (tensor.module(), tensor.parameter());
     if parameter == "weight" {
         return Some((module, true));
@@ -95,12 +97,12 @@ fn owner(tensor: &Tensor) -> Option<(&str, bool)> {
     if is_auxiliary(parameter) || models::is_beside_codes(parameter) {
         return Some((module, false));
     }
-    if tensor.kind() == LayerKind::Experts && models::is_expert_stack(&tensor.name) {
+    if tensor.kind() == LayerKind::Experts {
         return Some((&tensor.name, true));
     }
     // A stack has no `.weight`, so that its scale is the stack's name with a suffix.
     let base = ["_scale_inv", "_scale"].iter().find_map(|suffix| tensor.name.strip_suffix(suffix));
-    base.filter(|base| models::is_expert_stack(base)).map(|base| (base, false))
+    base.filter(|base| model.stack(base).is_some()).map(|base| (base, false))
 }
 
 impl WeightState {

@@ -7,7 +7,7 @@ use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, Refere
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
-use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack};
+use qwen_fp8_checkpoint::models::{self, EXPERT_PROJECTIONS, LayerKind, Model, expert_stack};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
 
@@ -173,8 +173,15 @@ impl<'a> KnownNames<'a> {
         let model = &subject.checkpoint.model;
         let mut served: BTreeSet<String> = file.iter().map(|name| model.served_name(name).into_owned()).collect();
         let format = subject.declared.method.into();
-        let asked = file.iter().filter_map(|name| model.asked_name(name, format));
+        // Of stacked experts vLLM asks for the module of all, or for the layers of the first.
+        let experts: Vec<String> =
+            file.iter().filter_map(|name| model.stack(name)).map(|(_, names)| names.experts).collect();
+        let of_first = |experts: &String| EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
+        let stacked: BTreeSet<String> = experts.iter().flat_map(of_first).chain(experts.iter().cloned()).collect();
+        let names = file.iter().copied().chain(stacked.iter().map(String::as_str));
+        let asked = names.filter_map(|name| model.asked_name(name, format));
         let lacking = file.iter().flat_map(|name| model.lacking_parts(name, format, |part| file.contains(part)));
+        served.extend(stacked.iter().map(|name| model.served_name(name).into_owned()));
         served.extend(asked.chain(lacking).map(|name| model.served_name(&name).into_owned()));
         // A tied head has no tensor, and every list may name it, as Qwen's do.
         served.insert(model.served_name("lm_head").into_owned());
@@ -184,10 +191,9 @@ impl<'a> KnownNames<'a> {
     /// Reports whether the name is a fused one whose parts are there under their own names.
     // vLLM 0.26 and SGLang take fused names in the list.
     fn is_fused(&self, name: &str) -> bool {
-        let (parent, last) = models::split_name(name);
-        let fused = models::FUSED_NAMES.iter().find(|(fused, _)| *fused == last);
-        let is_here = |part: &&str| self.served.contains(&format!("{parent}.{part}"));
-        fused.is_some_and(|(_, parts)| parts.iter().any(is_here))
+        let (parent, _) = models::split_name(name);
+        let is_here = |part: &String| self.served.contains(&format!("{parent}.{part}"));
+        self.model.fused_as(name).is_some_and(|fused| fused.parts.iter().chain(&fused.on_disk_as).any(is_here))
     }
 }
 
@@ -278,13 +284,13 @@ struct FusedPart<'a> {
 
 /// Reports fused layers whose parts are not all stored and declared alike.
 fn fused_parts(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
-    let mut layers: BTreeMap<(&str, usize), Vec<FusedPart<'_>>> = BTreeMap::new();
+    let mut layers: BTreeMap<(&str, &str), Vec<FusedPart<'_>>> = BTreeMap::new();
     for module in subject.modules.iter().filter(|module| module.stored().is_some()) {
-        let (parent, last) = models::split_name(module.name);
-        if let Some(set) = models::FUSED.iter().position(|set| set.contains(&last)) {
+        let (parent, _) = models::split_name(module.name);
+        if let Some(fused) = subject.checkpoint.model.fused(module.name) {
             let declared = subject.declared.form(module.name, module.kind);
             let part = FusedPart { name: module.name, is_quantized: module.is(WeightState::Quantized), declared };
-            layers.entry((parent, set)).or_default().push(part);
+            layers.entry((parent, &fused.layer)).or_default().push(part);
         }
     }
     for parts in layers.values() {

@@ -6,6 +6,7 @@ use crate::decode::QuantizedWeight;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use crate::source::{Comparison, Occurrences, QparamsScan, RecordedActions, fused_layers};
+use qwen_fp8_checkpoint::models::Model;
 use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Zero and negative scales come from no rule: the reference puts an epsilon in place of a scale that underflows.
@@ -195,8 +196,8 @@ pub(crate) fn unexplained(weight: &QuantizedWeight<'_>, found: &Comparison, find
 }
 
 /// Reports fused layers whose parts do not share a global scale.
-pub(crate) fn global_scales(weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
-    for parts in fused_layers(weights) {
+pub(crate) fn global_scales(model: &Model, weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
+    for parts in fused_layers(model, weights) {
         let Some(other) = parts.iter().find(|part| part.global != parts[0].global) else { continue };
         let message = format!(
             "{} and {} are parts of one fused layer, and their global scales are {:e} and {:e}",

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use super::{CheckedAs, CheckedTensor, OpenedSource};
 use crate::decode::QuantizedWeight;
-use qwen_fp8_checkpoint::models;
+use qwen_fp8_checkpoint::models::{Model, split_name};
 
 /// Groups the weights that have a global scale by the layer that a server fuses them into; a weight that is fused
 /// with no other is alone.
-pub(crate) fn fused_layers<'c, 'a>(weights: &'c [QuantizedWeight<'a>]) -> Vec<Vec<&'c QuantizedWeight<'a>>> {
+pub(crate) fn fused_layers<'c, 'a>(
+    model: &'c Model,
+    weights: &'c [QuantizedWeight<'a>],
+) -> Vec<Vec<&'c QuantizedWeight<'a>>> {
     let mut layers: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
     for weight in weights.iter().filter(|weight| weight.global_scale().is_some()) {
-        let (parent, last) = models::split_name(weight.codes.module());
-        let fused = models::FUSED.iter().find(|set| set.contains(&last)).map_or(last, |set| set[0]);
-        layers.entry((parent, fused)).or_default().push(weight);
+        let (parent, last) = split_name(weight.codes.module());
+        let layer = model.fused(weight.codes.module()).map_or(last, |fused| &fused.layer);
+        layers.entry((parent, layer)).or_default().push(weight);
     }
     layers.into_values().collect()
 }
@@ -29,7 +32,12 @@ pub(crate) struct GlobalScaleCheck<'c, 'a> {
 
 impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
     /// Compares the global scales of a result whose tensors were checked.
-    pub(crate) fn of(weights: &'c [QuantizedWeight<'a>], tensors: &[CheckedTensor], source: &OpenedSource<'_>) -> Self {
+    pub(crate) fn of(
+        model: &'c Model,
+        weights: &'c [QuantizedWeight<'a>],
+        tensors: &[CheckedTensor],
+        source: &OpenedSource<'_>,
+    ) -> Self {
         let amaxes: BTreeMap<&str, f32> = tensors
             .iter()
             // Those of a weight that passed through are the source's bytes, and its amax is not known.
@@ -37,7 +45,7 @@ impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
             .map(|tensor| (tensor.name.as_str(), tensor.amax))
             .collect();
         let mut check = Self::default();
-        for parts in fused_layers(weights) {
+        for parts in fused_layers(model, weights) {
             let amax = |part: &QuantizedWeight<'_>| amaxes.get(part.name().as_str()).copied();
             // A part that could not be compared has a finding already, and without it the layer's amax is unknown.
             let Some(together) = parts.iter().map(|part| amax(part)).try_fold(0f32, |a, b| Some(a.max(b?))) else {

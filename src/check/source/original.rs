@@ -21,16 +21,22 @@ enum OriginalData<'a> {
     Decoded(&'a QuantizedWeight<'a>, Dtype),
 }
 
-/// A matrix of a stack of experts.
+/// A matrix of a stack of experts, or its bias.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpertSlice<'a> {
     pub(crate) tensor: &'a Tensor,
+    /// Rows and columns that are stored for each expert.
+    pub(crate) stored: [usize; 2],
     pub(crate) expert: usize,
     /// First row of this matrix in the stored one; first column where that is transposed.
     pub(crate) first: usize,
+    /// From one row of this matrix to its next, in rows of the stored one; in columns where that is transposed.
+    pub(crate) step: usize,
     pub(crate) transposed: bool,
     /// Rows and columns of this matrix.
     pub(crate) shape: [usize; 2],
+    /// Dimensions of the tensor that it becomes: 1 of a bias, which is a matrix of one column here.
+    pub(crate) rank: usize,
 }
 
 impl<'a> Original<'a> {
@@ -59,7 +65,7 @@ impl<'a> Original<'a> {
     pub(crate) fn shape(&self) -> &[usize] {
         match &self.data {
             OriginalData::Stored(tensor) => &tensor.shape,
-            OriginalData::Slice(slice) => &slice.shape,
+            OriginalData::Slice(slice) => &slice.shape[..slice.rank],
             OriginalData::Decoded(weight, _) => &weight.shape,
         }
     }
@@ -137,19 +143,37 @@ impl ExpertSlice<'_> {
         run: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
-        let [rows, columns] = [1, 2].map(|side| self.tensor.shape[side]);
+        let [rows, columns] = self.stored;
         let at = |row: usize, column: usize| (((self.expert * rows + row) * columns + column) * width) as u64;
-        let len = piece.rows.len() * piece.columns.len() * width;
-        if !self.transposed {
-            return shards.read(self.tensor, at(self.first + piece.rows.start, piece.columns.start), len, out);
+        // The pieces of a bias are columns of one row, and those of a matrix are both.
+        let (of_rows, of_columns) =
+            if self.rank == 1 { (&piece.columns, &piece.rows) } else { (&piece.rows, &piece.columns) };
+        let (height, across) = (of_rows.len(), of_columns.len());
+        if !self.transposed && self.step == 1 {
+            return shards.read(
+                self.tensor,
+                at(self.first + of_rows.start, of_columns.start),
+                height * across * width,
+                out,
+            );
         }
-        out.resize(len, 0);
-        let stride = piece.columns.len() * width;
-        for (index, column) in piece.columns.clone().enumerate() {
+        if !self.transposed {
+            // Rows of other projections lie between these.
+            out.clear();
+            for row in of_rows.clone() {
+                shards.read(self.tensor, at(self.first + row * self.step, of_columns.start), across * width, run)?;
+                out.extend_from_slice(run);
+            }
+            return Ok(());
+        }
+        out.resize(height * across * width, 0);
+        let stride = across * width;
+        for (index, column) in of_columns.clone().enumerate() {
             // A column of this matrix is a run of a stored row, so that each column is one read.
-            shards.read(self.tensor, at(column, self.first + piece.rows.start), piece.rows.len() * width, run)?;
-            for (element, row) in run.chunks_exact(width).zip(out.chunks_exact_mut(stride)) {
-                row[index * width..][..width].copy_from_slice(element);
+            let reach = (height.saturating_sub(1) * self.step + usize::from(height > 0)) * width;
+            shards.read(self.tensor, at(column, self.first + of_rows.start * self.step), reach, run)?;
+            for (element, row) in run.chunks(self.step * width).zip(out.chunks_exact_mut(stride)) {
+                row[index * width..][..width].copy_from_slice(&element[..width]);
             }
         }
         Ok(())

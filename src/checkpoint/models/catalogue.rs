@@ -3,7 +3,9 @@
 mod added;
 mod family;
 mod family_text;
+mod fused;
 mod name_pattern;
+mod stack;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -11,7 +13,9 @@ use std::sync::OnceLock;
 pub use added::add_folder;
 pub use family::{AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NotLoaded, ServedPrefix};
 pub use family_text::{FamilyError, parse};
+pub use fused::KnownFused;
 pub use name_pattern::NamePattern;
+pub use stack::{KnownStack, StackLayout, StackNames};
 
 /// The name of the file that holds for all models.
 pub const COMMON: &str = "common";
@@ -85,6 +89,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "got_ocr2",
     "gpt_bigcode",
     "gpt_neox",
+    "gpt_oss",
     "gpt_sw3",
     "gptj",
     "granite",
@@ -104,6 +109,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "iquestcoder",
     "jais2",
     "jamba",
+    "jetmoe",
     "kimi_k25",
     "kolibri1",
     "laguna",
@@ -171,6 +177,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "solar_open",
     "stablelm",
     "starcoder2",
+    "step3p5",
     "vaultgemma",
     "voxtral",
     "xglm",

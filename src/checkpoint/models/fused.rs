@@ -1,39 +1,81 @@
 //! Layers that servers fuse into one matrix or one kernel call (vLLM: packed modules), and which have one scheme.
 
+use super::catalogue::KnownFused;
 use super::kind::split_name;
-
-/// The parts of each fused layer, in the order in which they lie in it.
-pub const FUSED: &[&[&str]] = &[
-    &["q_proj", "k_proj", "v_proj"],
-    &["gate_proj", "up_proj"],
-    &["w1", "w3"],
-    &["q_a_proj", "kv_a_proj_with_mqa"],
-    &["in_proj_qkv", "in_proj_z"],
-    &["in_proj_b", "in_proj_a"],
-];
-
-/// The name of a fused layer that some lists use, and the parts it stands for.
-pub const FUSED_NAMES: &[(&str, &[&str])] =
-    &[("qkv_proj", &["q_proj", "k_proj", "v_proj", "qkv"]), ("gate_up_proj", &["gate_proj", "up_proj"])];
-
-/// Pairs of parts of which a server needs both.
-pub const FUSED_PAIRS: [[&str; 2]; 2] = [["k_proj", "v_proj"], ["gate_proj", "up_proj"]];
+use super::model::Model;
 
 /// The fused layer that a module is a part of: all experts of a layer, or a fused layer of a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FusedLayer<'a> {
     /// The layer's name up to `.experts.`.
     Experts(&'a str),
-    /// The parent's name, and which entry of [`FUSED`].
-    Parts { parent: &'a str, set: usize },
+    /// The parent's name, and the name of the fused layer in it.
+    Parts { parent: &'a str, layer: &'a str },
 }
 
-/// Returns the fused layer that the module is a part of, if any.
-pub fn fused_layer(module: &str) -> Option<FusedLayer<'_>> {
-    if let Some((layer, _)) = module.split_once(".experts.") {
-        return Some(FusedLayer::Experts(layer));
+impl Model {
+    /// Returns the fused layer that the module is a part of, if any; an expert's are parts of all experts.
+    pub fn fused_layer<'a>(&'a self, module: &'a str) -> Option<FusedLayer<'a>> {
+        if let Some((layer, _)) = module.split_once(".experts.") {
+            return Some(FusedLayer::Experts(layer));
+        }
+        let (parent, _) = split_name(module);
+        Some(FusedLayer::Parts { parent, layer: &self.fused(module)?.layer })
     }
-    let (parent, last) = split_name(module);
-    let set = FUSED.iter().position(|set| set.contains(&last))?;
-    Some(FusedLayer::Parts { parent, set })
+
+    /// Returns what is known of the fused layer that the module is a part of.
+    pub fn fused(&self, module: &str) -> Option<&KnownFused> {
+        let (parent, name) = split_name(module);
+        self.known_fused().find(|fused| fused.has_part(parent, name))
+    }
+
+    /// Returns the fused layer that the module is, with its parts beside it or as a whole.
+    pub fn fused_as(&self, module: &str) -> Option<&KnownFused> {
+        let (parent, name) = split_name(module);
+        self.known_fused().find(|fused| fused.layer == name && fused.is_within(parent))
+    }
+
+    /// Returns the names of fused layers that a list may have in place of the module's.
+    pub fn fused_names<'a>(&'a self, module: &'a str) -> impl Iterator<Item = &'a str> {
+        let (parent, name) = split_name(module);
+        let stands_for = move |fused: &&KnownFused| {
+            fused.has_part(parent, name) || fused.is_within(parent) && fused.on_disk_as.iter().any(|disk| disk == name)
+        };
+        self.known_fused().filter(stands_for).map(|fused| fused.layer.as_str())
+    }
+
+    /// Returns how many parts the projection of this name has; 1 for one that is not fused.
+    pub fn parts_of_fused(&self, projection: &str) -> usize {
+        self.known_fused().find(|fused| fused.layer == projection).map_or(1, |fused| fused.parts.len())
+    }
+
+    /// Reports whether another part of the same fused layer lies behind this one.
+    pub fn has_parts_behind(&self, module: &str, is_there: impl Fn(&str) -> bool) -> bool {
+        let (parent, last) = split_name(module);
+        let parts = self.fused(module).map_or(&[][..], |fused| &fused.parts);
+        parts.iter().skip_while(|part| *part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::catalogue::parse;
+
+    #[test]
+    fn the_nearest_file_says_what_is_fused() {
+        let text = "name: x\nfused:\n- {layer: qkvg_proj, parts: [q_proj, k_proj, v_proj, g_proj], within: ['**.linear_attn']}";
+        let model = Model::of_families(vec![parse("x.yaml", text).unwrap()]);
+        let of = |module: &str| model.fused(module).map(|fused| fused.layer.as_str());
+        assert_eq!(of("model.layers.0.linear_attn.k_proj"), Some("qkvg_proj"));
+        assert_eq!(of("model.layers.0.self_attn.k_proj"), Some("qkv_proj"));
+        assert_eq!(of("model.layers.0.self_attn.g_proj"), None);
+        let parts = FusedLayer::Parts { parent: "a.linear_attn", layer: "qkvg_proj" };
+        assert_eq!(model.fused_layer("a.linear_attn.q_proj"), Some(parts));
+        assert_eq!(model.fused_layer("a.experts.3.up_proj"), Some(FusedLayer::Experts("a")));
+        assert!(model.has_parts_behind("a.linear_attn.v_proj", |name| name == "a.linear_attn.g_proj"));
+        assert!(!model.has_parts_behind("a.self_attn.v_proj", |_| true));
+        assert_eq!(model.fused_names("a.attn.qkv").collect::<Vec<_>>(), ["qkv_proj"]);
+        assert_eq!((model.parts_of_fused("gate_up_proj"), model.parts_of_fused("down_proj")), (2, 1));
+    }
 }

@@ -38,13 +38,10 @@ impl LayerKind {
         if parameter == "bias" {
             return Self::Bias;
         }
-        if let Some(Self::Experts) = known {
-            return if rank == 3 { Self::Experts } else { Self::Other };
-        }
         if is_norm(last) {
             return Self::Norm;
         }
-        if rank == 3 && [last, parameter].iter().any(|part| matches!(*part, "gate_up_proj" | "down_proj")) {
+        if let Some(Self::Experts) = known {
             return Self::Experts;
         }
         if parameter != "weight" || is_lora_factor(name) {
@@ -117,6 +114,10 @@ mod tests {
             ("model.layers.3.mlp.shared_expert_gate.weight", 2, LayerKind::Router),
             ("model.language_model.layers.0.mlp.experts.gate_up_proj", 3, LayerKind::Experts),
             ("model.layers.0.mlp.experts.17.down_proj.weight", 2, LayerKind::Linear),
+            ("model.layers.3.moe.gate_proj.weight", 3, LayerKind::Experts),
+            ("model.layers.3.mlp.input_linear.weight", 3, LayerKind::Experts),
+            ("model.layers.3.mlp.experts.w13_weight", 3, LayerKind::Experts),
+            ("model.layers.3.shared_mlp.input_linear.weight", 2, LayerKind::Linear),
             ("model.language_model.layers.0.self_attn.q_norm.weight", 1, LayerKind::Norm),
             ("model.visual.blocks.0.norm1.weight", 1, LayerKind::Norm),
             ("model.visual.blocks.0.attn.qkv.weight", 2, LayerKind::Linear),

@@ -4,13 +4,17 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use super::catalogue::{self, ConfigKey, FamilyFile, KnownScales, ListFormat, NotLoaded};
-use super::fused::FUSED;
+use super::catalogue::{
+    self, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded, StackNames,
+};
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
 use super::part::Part;
 use super::projections::is_known_projection;
 use crate::config::Config;
+
+/// Dimensions of a stack of experts: expert, rows, columns.
+const STACK_RANK: usize = 3;
 
 /// What is known of the model of one checkpoint: the files of its family, nearest first, and what holds for all models.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,12 @@ impl Model {
             model.stems = Some(Arc::new(stems.collect()));
         }
         model
+    }
+
+    /// The model of a family that these files describe, nearest first.
+    #[cfg(test)]
+    pub(crate) fn of_families(families: Vec<FamilyFile>) -> Self {
+        Self { families: Arc::new(families), ..Self::default() }
     }
 
     /// The family's name for people, or `None` for a family whose layers are not known.
@@ -70,10 +80,43 @@ impl Model {
     fn kind(&self, name: &str, rank: usize) -> LayerKind {
         let module = target_name(name);
         let known = self.files().find_map(|file| {
-            let mut kinds = file.layers.iter();
+            if rank == STACK_RANK && file.stacks.iter().any(|stack| stack.on_disk.matches(module)) {
+                return Some(KnownKind::Experts);
+            }
+            // Names beside a stack's are often those of its matrices, which are linear layers.
+            let mut kinds = file.layers.iter().filter(|(kind, _)| **kind != KnownKind::Experts || rank == STACK_RANK);
             kinds.find(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(module))).map(|(&kind, _)| kind)
         });
         LayerKind::of(name, rank, known.map(LayerKind::from))
+    }
+
+    /// Returns what is known of the stack of experts that the tensor of this name is, and the names of its matrices.
+    pub fn stack(&self, name: &str) -> Option<(&KnownStack, StackNames)> {
+        let module = target_name(name);
+        self.stacks().find_map(|stack| Some((stack, stack.names(module)?)))
+    }
+
+    /// Returns the stack that a tensor of biases belongs to, and the names of its matrices.
+    pub fn stack_of_biases(&self, name: &str) -> Option<(&KnownStack, StackNames)> {
+        self.stacks().find_map(|stack| Some((stack, stack.names_by_bias(name)?)))
+    }
+
+    /// The fused layers of the files that speak of this model, nearest first.
+    pub(super) fn known_fused(&self) -> impl Iterator<Item = &KnownFused> {
+        self.files().flat_map(|file| &file.fused)
+    }
+
+    fn stacks(&self) -> impl Iterator<Item = &KnownStack> {
+        self.files().flat_map(|file| &file.stacks)
+    }
+
+    /// Returns the module by which servers know all experts of a stack: `model.layers.0.mlp.experts`.
+    pub fn experts_of_stack<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        match self.stack(name) {
+            Some((_, names)) if name.starts_with(&names.experts) => Cow::Borrowed(&name[..names.experts.len()]),
+            Some((_, names)) => Cow::Owned(names.experts),
+            None => Cow::Borrowed(split_name(target_name(name)).0),
+        }
     }
 
     /// The part of the model that the catalogue gives a module of this name, `None` where it says nothing of it.
@@ -147,8 +190,8 @@ impl Model {
         if module.contains(".experts.") && !module.contains(".experts.0.") {
             return Vec::new();
         }
-        let (parent, last) = split_name(module);
-        let parts = FUSED.iter().filter(|set| set.contains(&last)).flat_map(|set| set.iter());
+        let (parent, _) = split_name(module);
+        let parts = self.fused(module).into_iter().flat_map(|fused| &fused.parts);
         let siblings = parts.map(|part| format!("{parent}.{part}"));
         let lacking = siblings.filter(|name| !is_there(name) && self.may_lack(name));
         lacking.map(|name| self.asked_name(&name, format).unwrap_or(name)).collect()
@@ -159,10 +202,19 @@ impl Model {
         self.files().flat_map(|file| &file.listed_patterns).map(String::as_str)
     }
 
-    /// The servers that cannot load weights with these scales in this format.
+    /// The servers that cannot load weights with these scales in this format, of all layers or of some.
     pub fn not_loaded(&self, format: ListFormat, scales: KnownScales) -> impl Iterator<Item = &NotLoaded> {
         let all = self.files().flat_map(|file| &file.not_loaded);
-        all.filter(move |not| not.format == format && not.scales.is_none_or(|only| only == scales))
+        all.filter(move |not| {
+            not.format.is_none_or(|only| only == format) && not.scales.is_none_or(|only| only == scales)
+        })
+    }
+
+    /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are.
+    pub fn never_loaded(&self, module: &str) -> Option<&NotLoaded> {
+        let of_layers = self.files().flat_map(|file| &file.not_loaded).filter(|not| !not.layers.is_empty());
+        let mut ever = of_layers.filter(|not| not.format.is_none() && not.scales.is_none());
+        ever.find(|not| not.is_about(module))
     }
 
     /// The keys of config.json that an output needs in which this module is quantized to FP8.
@@ -173,7 +225,7 @@ impl Model {
 
     /// The server that cannot load weights with these scales in either format.
     pub fn refuses_scales(&self, scales: KnownScales) -> Option<&NotLoaded> {
-        let refuses = |format| self.not_loaded(format, scales).filter(|not| !not.warn);
+        let refuses = |format| self.not_loaded(format, scales).filter(|not| !not.warn && not.layers.is_empty());
         let is_general =
             |not: &&NotLoaded| refuses(ListFormat::CompressedTensors).any(|other| other.server == not.server);
         refuses(ListFormat::Fp8).find(is_general)

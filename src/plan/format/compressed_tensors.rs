@@ -54,7 +54,7 @@ impl WireFormat for CompressedTensors {
             "format": format,
             "quantization_status": "compressed",
             "config_groups": config_groups,
-            "ignore": ignored(modules),
+            "ignore": modules.listed(ListFormat::CompressedTensors),
             "kv_cache_scheme": null,
             "global_compression_ratio": null,
             "sparsity_config": {},
@@ -76,14 +76,4 @@ fn targets(names: &[&str], only_group: bool) -> Vec<String> {
         targets.push("re:.*lm_head".to_owned());
     }
     targets
-}
-
-/// Returns the unquantized modules; vLLM asks for stacked experts by the names that the first expert's layers would
-/// have.
-fn ignored(modules: &Modules<'_>) -> Vec<String> {
-    let of_first = |experts: &str| models::EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
-    let experts = modules.stacked_experts().iter().flat_map(|experts| of_first(experts));
-    let mut listed = modules.listed(ListFormat::CompressedTensors);
-    listed.extend(experts);
-    listed
 }

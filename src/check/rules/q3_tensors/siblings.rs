@@ -86,15 +86,15 @@ fn unpacked(name: &str) -> Cow<'_, str> {
 fn fused_parts(model: &Model, names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     for name in names {
         let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
-        let Some(pair) = models::FUSED_PAIRS.iter().find(|pair| pair.contains(&part)) else { continue };
-        let partner = if pair[0] == part { pair[1] } else { pair[0] };
-        if model.may_lack(&format!("{parent}.{partner}")) {
+        let Some(fused) = model.fused(&format!("{parent}.{part}")) else { continue };
+        if !fused.needed_together.iter().any(|needed| needed == part) {
             continue;
         }
-        let partner = format!("{parent}.{partner}.weight");
-        if !names.contains(partner.as_str()) {
-            let message = format!("{} is there, and {} is missing", shown(name), shown(&partner));
-            findings.push(Finding::new(&FUSED_MISSING, message).tensor(&partner));
+        let modules = fused.needed_together.iter().map(|needed| format!("{parent}.{needed}"));
+        let weights = modules.filter(|module| !model.may_lack(module)).map(|module| format!("{module}.weight"));
+        for missing in weights.filter(|weight| !names.contains(weight.as_str())) {
+            let message = format!("{} is there, and {} is missing", shown(name), shown(&missing));
+            findings.push(Finding::new(&FUSED_MISSING, message).tensor(&missing));
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fused::KnownFused;
 use super::name_pattern::NamePattern;
+use super::stack::KnownStack;
 use crate::models::kind::LayerKind;
 use crate::models::part::Part;
 
@@ -32,6 +34,12 @@ pub struct FamilyFile {
     /// Layers by their kind, where their names do not say it.
     #[serde(default)]
     pub layers: BTreeMap<KnownKind, Vec<NamePattern>>,
+    /// The tensors that hold the matrices of all experts of a layer, and what they are split into.
+    #[serde(default)]
+    pub stacks: Vec<KnownStack>,
+    /// Layers that servers fuse of others; a part belongs to the first that has it, of the nearest file.
+    #[serde(default)]
+    pub fused: Vec<KnownFused>,
     /// Layers that some blocks lack, though their siblings in a fused layer are there: `**.self_attn.v_proj`.
     #[serde(default)]
     pub may_lack: Vec<NamePattern>,
@@ -76,7 +84,7 @@ pub struct ConfigKey {
 pub enum KnownKind {
     /// A linear layer, though its name says something else.
     Linear,
-    /// A stack of experts in three dimensions.
+    /// A stack of experts in three dimensions whose layout is not known; `stacks` has the others.
     Experts,
     /// What routes tokens to experts, or gates a shared one.
     Router,
@@ -158,12 +166,24 @@ pub enum KnownScales {
 pub struct NotLoaded {
     /// The server, with the version that was looked at: `vLLM 0.33`.
     pub server: String,
-    pub format: ListFormat,
+    /// The format that it cannot load; without one, both.
+    pub format: Option<ListFormat>,
     /// The layout of scales that it cannot load; without one, all.
     pub scales: Option<KnownScales>,
+    /// The layers that it cannot load quantized; without any, all. Of stacks of experts that it cannot load one by one,
+    /// those are meant that the stacks are split into.
+    #[serde(default)]
+    pub layers: Vec<NamePattern>,
     /// True where another server loads it, so that it is a warning and no error.
     #[serde(default)]
     pub warn: bool,
     /// What happens.
     pub because: String,
+}
+
+impl NotLoaded {
+    /// Reports whether a module is among the layers that cannot be loaded.
+    pub fn is_about(&self, module: &str) -> bool {
+        self.layers.is_empty() || self.layers.iter().any(|pattern| pattern.matches(module))
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::family::FamilyFile;
+use super::stack::KnownStack;
 
 /// The reason why a family's file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,11 @@ pub struct FamilyError {
 /// The text is no YAML, or says something that no family has.
 pub fn parse(origin: &str, text: &str) -> Result<FamilyFile, FamilyError> {
     let read: Result<FamilyFile, _> = serde_yaml::from_str(text);
-    let family = read.map_err(|error| FamilyError { file: origin.to_owned(), reason: reason(&error.to_string()) })?;
+    let fault = |reason| FamilyError { file: origin.to_owned(), reason };
+    let family = read.map_err(|error| fault(reason(&error.to_string())))?;
+    if let Some(reason) = family.stacks.iter().find_map(KnownStack::fault) {
+        return Err(fault(reason));
+    }
     Ok(FamilyFile { origin: origin.to_owned(), ..family })
 }
 
