@@ -8,6 +8,7 @@ mod real_shapes;
 mod resolve;
 mod serving;
 mod shards;
+mod unproven;
 
 use std::path::Path;
 

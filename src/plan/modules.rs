@@ -156,6 +156,7 @@ fn asked(model: &Model, unquantized: &[&str], inputs: &[PlannedInput]) -> Vec<(L
     let mut asked = Vec::new();
     for format in [ListFormat::Fp8, ListFormat::CompressedTensors] {
         let mut names: Vec<String> = unquantized.iter().filter_map(|module| model.asked_name(module, format)).collect();
+        names.extend(unquantized.iter().filter_map(|module| model.asked_for_next_tokens(module, format)));
         names.extend(
             unquantized.iter().flat_map(|module| model.lacking_parts(module, format, |name| there.contains(name))),
         );

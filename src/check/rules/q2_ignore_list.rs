@@ -174,6 +174,7 @@ impl<'a> KnownNames<'a> {
         let mut served: BTreeSet<String> = file.iter().map(|name| model.served_name(name).into_owned()).collect();
         let format = subject.declared.method.into();
         let asked = file.iter().filter_map(|name| model.asked_name(name, format));
+        let asked = asked.chain(file.iter().filter_map(|name| model.asked_for_next_tokens(name, format)));
         let lacking = file.iter().flat_map(|name| model.lacking_parts(name, format, |part| file.contains(part)));
         served.extend(asked.chain(lacking).map(|name| model.served_name(&name).into_owned()));
         // A tied head has no tensor, and every list may name it, as Qwen's do.
