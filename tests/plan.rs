@@ -4,6 +4,7 @@ mod conservation;
 mod families;
 mod init;
 mod known;
+mod published;
 mod real_shapes;
 mod resolve;
 mod serving;
