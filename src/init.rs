@@ -5,48 +5,21 @@
 use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::text::shown;
 use crate::plan::summary::Summary;
-use crate::plan::{Plan, Refused, split_where_known};
-use crate::recipe::{Recipe, RecipeError, RecipeText};
+use crate::plan::{Plan, split_where_known};
+use crate::recipe::{Recipe, RecipeText};
 
+mod error;
+mod family;
 mod layers;
 mod request;
 mod text;
 
+pub use error::InitError;
+pub use family::draft_family;
 pub use request::{DraftGranularity, Request};
 
 use layers::Layers;
-
-/// The reason why there is no recipe for a checkpoint.
-#[derive(Debug, thiserror::Error)]
-pub enum InitError {
-    #[error("the checkpoint is quantized already: {how}")]
-    Quantized { how: String },
-    #[error("no layer of {} is one that a first recipe would quantize", shown(model))]
-    Nothing { model: String },
-    #[error("the drafted recipe for {} cannot be read", shown(.model))]
-    Recipe { model: String, source: RecipeError },
-    #[error("a first recipe does not fit this checkpoint")]
-    Refused(Box<Refused>),
-}
-
-impl InitError {
-    /// Hints for the user, one line each.
-    pub fn help(&self) -> Vec<String> {
-        let help = match self {
-            Self::Quantized { .. } => {
-                "docs/recipes.md says how a recipe decodes quantized layers, or passes them through"
-            }
-            Self::Nothing { .. } => "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers exactly",
-            Self::Recipe { .. } => "name the checkpoint by another path",
-            Self::Refused(_) => {
-                "where blocks do not fit, `--scheme channel` may; or write a recipe of your own, see docs/recipes.md"
-            }
-        };
-        vec![help.to_owned()]
-    }
-}
 
 /// Drafts a recipe for the checkpoint, in YAML; the same checkpoint always gets the same recipe.
 ///

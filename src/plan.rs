@@ -25,6 +25,7 @@ mod serving;
 pub mod summary;
 pub mod tensor_parallel;
 mod unmatched;
+mod unproven;
 
 pub use build::{Plan, Refused};
 pub use job::{Decision, Job, Slot};
@@ -36,4 +37,5 @@ pub use served_form::ServedForm;
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::with_fused;
 pub(crate) use inputs::split_where_known;
-pub(crate) use serving::is_cut;
+pub(crate) use serving::{AllModules, is_cut};
+pub(crate) use summary::numbers_starred;

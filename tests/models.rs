@@ -2,4 +2,5 @@
 
 mod facts;
 mod files;
+mod next_tokens;
 mod page;

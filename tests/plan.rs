@@ -4,10 +4,12 @@ mod conservation;
 mod families;
 mod init;
 mod known;
+mod published;
 mod real_shapes;
 mod resolve;
 mod serving;
 mod shards;
+mod unproven;
 
 use std::path::Path;
 

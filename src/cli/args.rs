@@ -294,6 +294,10 @@ pub(super) struct ModelsArgs {
     #[arg(value_name = "NAME|DIR|ID")]
     pub(super) name: Option<String>,
 
+    /// Print a first file for the family of a checkpoint that is not known, or that nobody has seen loaded
+    #[arg(long, value_name = "DIR|ID", conflicts_with_all = ["name", "json", "schema"])]
+    pub(super) draft: Option<String>,
+
     /// Print the JSON Schema of a family's file, for editors
     #[arg(long, conflicts_with_all = ["name", "json"])]
     pub(super) schema: bool,

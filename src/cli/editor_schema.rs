@@ -1,15 +1,39 @@
-//! The recipe schema as a file of the user's, where editors find it from a recipe that lies anywhere.
+//! The schemas of what people write as files of the user's, where editors find them from a file that lies anywhere.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::screen::Screen;
+use crate::checkpoint::models::catalogue::FamilyFile;
 use crate::checkpoint::text::shown_path;
 use crate::recipe::recipe_schema;
 
-/// The schema's name below the user's directory for data.
-const FILE: &str = "qwen-fp8/recipe.schema.json";
+/// A schema that editors need.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum EditorSchema {
+    Recipe,
+    /// That of a family's file.
+    Model,
+}
+
+impl EditorSchema {
+    /// Its name below the user's directory for data.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Recipe => "qwen-fp8/recipe.schema.json",
+            Self::Model => "qwen-fp8/model.schema.json",
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Recipe => format!("{:#}\n", recipe_schema()),
+            Self::Model => format!("{:#}\n", schemars::schema_for!(FamilyFile).to_value()),
+        }
+    }
+}
 
 /// A reason for which the schema is not where editors could find it.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +46,9 @@ pub(super) enum SchemaError {
 
 /// Writes the schema of this build into the user's directory for data, and returns its path. A schema that is there and
 /// the same is left alone.
-pub(super) fn install() -> Result<PathBuf, SchemaError> {
-    let path = data_home().ok_or(SchemaError::NoHome)?.join(FILE);
-    let text = format!("{:#}\n", recipe_schema());
+pub(super) fn install(schema: EditorSchema) -> Result<PathBuf, SchemaError> {
+    let path = data_home().ok_or(SchemaError::NoHome)?.join(schema.file());
+    let text = schema.text();
     if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(path);
     }
@@ -37,6 +61,17 @@ pub(super) fn install() -> Result<PathBuf, SchemaError> {
         .and_then(|()| fs::rename(&staged, &path))
         .inspect_err(|_| drop(fs::remove_file(&staged)));
     written.map(|()| path.clone()).map_err(|error| SchemaError::Io { path, error })
+}
+
+/// Writes the schema, and returns its address; where that fails it says that `what` has no help for editors.
+pub(super) fn installed(schema: EditorSchema, what: &str, screen: &Screen) -> Option<String> {
+    match install(schema) {
+        Ok(path) => Some(address(&path)),
+        Err(error) => {
+            screen.say(&format!("{error}: the {what} has no help for editors"));
+            None
+        }
+    }
 }
 
 /// The address of a file as editors read it: `file://`, with an escape for each byte that could end it.

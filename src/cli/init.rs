@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::{InitArgs, InitScheme};
-use super::editor_schema;
+use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
 use super::screen::Screen;
 use super::source::open_checkpoint;
@@ -21,13 +21,7 @@ pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError>
         InitScheme::Block => DraftGranularity::Block,
         InitScheme::Channel => DraftGranularity::Channel,
     });
-    let schema = match editor_schema::install() {
-        Ok(path) => Some(editor_schema::address(&path)),
-        Err(error) => {
-            screen.say(&format!("{error}: the recipe has no help for editors"));
-            None
-        }
-    };
+    let schema = editor_schema::installed(EditorSchema::Recipe, "recipe", screen);
     let request = Request { model: args.model.clone(), schema, granularity };
     let recipe = draft(checkpoint, &request).map_err(|error| refused(&error, screen))?;
     match &args.output {

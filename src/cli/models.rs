@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::args::ModelsArgs;
+use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
 use super::json::JsonOutput;
 use super::screen::Screen;
@@ -14,6 +15,7 @@ use super::table::{Align, TextTable};
 use crate::checkpoint::models::Part;
 use crate::checkpoint::models::catalogue::{FamilyFile, KnownStack, ListFormat, NamePattern, StackLayout, families};
 use crate::checkpoint::text::{shown, unquoted};
+use crate::init::draft_family;
 use crate::recipe::nearest_word;
 
 /// The families of models that are known, or the one that was named.
@@ -42,6 +44,13 @@ impl From<FamilyFile> for KnownFamily {
 }
 
 pub(super) fn models(args: &ModelsArgs, screen: &Screen) -> Result<(), CommandError> {
+    if let Some(model) = &args.draft {
+        let checkpoint = open_checkpoint(model)?;
+        let text = draft_family(&checkpoint).map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
+        let schema = editor_schema::installed(EditorSchema::Model, "file", screen);
+        let modeline = schema.map(|schema| format!("# yaml-language-server: $schema={schema}\n#\n"));
+        return screen.data(&(modeline.unwrap_or_default() + &text));
+    }
     if args.schema {
         return screen.document(&schemars::schema_for!(FamilyFile));
     }
@@ -89,8 +98,7 @@ fn named(name: &str) -> Result<Vec<FamilyFile>, CommandError> {
     Err(CommandError::Input(format!("no family of models is called {}", shown(name))).with_help(&[help]))
 }
 
-const UNKNOWN: &str =
-    "`qwen-fp8 models` lists those that are; a file of your own adds one: `--models DIR`, see docs/models.md";
+const UNKNOWN: &str = "`qwen-fp8 models` lists those that are; a file of your own adds one, which `qwen-fp8 models --draft DIR` drafts: see docs/models.md";
 
 fn stem(family: &FamilyFile) -> Option<&str> {
     Path::new(&family.origin).file_stem().and_then(|stem| stem.to_str())
@@ -162,6 +170,19 @@ fn described(family: &FamilyFile) -> String {
     for key in &family.config_keys {
         let layers = patterns(&key.layers);
         line(format!("config.json says `{}: {}` where {layers} is FP8", unquoted(&key.key), unquoted(&key.value)));
+    }
+    for asked in &family.next_tokens.asked {
+        let asked_for = unquoted(&asked.asked);
+        line(format!(
+            "of layers that predict further tokens, vLLM asks for {asked_for} beside {}",
+            patterns(&asked.on_disk)
+        ));
+    }
+    if !family.next_tokens.promised_by.is_empty() {
+        line(format!("config.json counts such layers by {}", unquoted(&family.next_tokens.promised_by.join(", "))));
+    }
+    if let Some(why) = &family.unproven {
+        line(format!("nobody has seen vLLM load it: {}", unquoted(why)));
     }
     for not in &family.not_loaded {
         let layers = if not.layers.is_empty() { String::new() } else { format!("{} in ", patterns(&not.layers)) };

@@ -2,7 +2,7 @@
 
 use super::apply::ApplyOutput;
 use super::args::{OutputName, SchemaArgs};
-use super::editor_schema;
+use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
 use super::explain::ExplainOutput;
 use super::failure::FailureOutput;
@@ -43,7 +43,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
 
 /// Puts the schema of recipes where editors find it, and prints what a recipe says to name it.
 fn install(screen: &Screen) -> Result<(), CommandError> {
-    let path = editor_schema::install().map_err(|error| CommandError::run(&error))?;
+    let path = editor_schema::install(EditorSchema::Recipe).map_err(|error| CommandError::run(&error))?;
     screen.say(&format!("wrote {}; a recipe names it in its first line, in YAML or in TOML:", shown_path(&path)));
     let address = editor_schema::address(&path);
     screen.data(&format!("# yaml-language-server: $schema={address}\n#:schema {address}\n"))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::models::catalogue::{KnownScales, NotLoaded};
 use crate::checkpoint::models::{LayerKind, Model, Part};
-use crate::plan::{PlannedInput, is_cut, with_fused};
+use crate::plan::{AllModules, PlannedInput, is_cut, with_fused};
 
 use super::request::DraftGranularity;
 
@@ -59,9 +59,8 @@ impl<'a> Layers<'a> {
                 part => unquantized.entry(Why::Part(part)).or_default().push(tensor.module()),
             }
         }
-        let names: BTreeSet<&str> = inputs.iter().map(PlannedInput::module).collect();
-        let cut: Vec<&PlannedInput> =
-            candidates.iter().copied().filter(|tensor| is_cut(model, tensor, &names)).collect();
+        let all = AllModules { model, names: inputs.iter().map(PlannedInput::module).collect() };
+        let cut: Vec<&PlannedInput> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &all)).collect();
         let misfits = with_fused_candidates(model, inputs, &cut, &candidates);
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();
         let is_misfit = |tensor: &&&PlannedInput| misfits.contains(tensor.module());

@@ -212,7 +212,7 @@ fn base_name(dir: &Path, model: &str) -> String {
 }
 
 /// A string as YAML reads it back, plain where that is safe.
-fn scalar(text: &str) -> String {
+pub(super) fn scalar(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.'))
         && text.contains(['/', '-'])
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-@".contains(c));
@@ -220,7 +220,7 @@ fn scalar(text: &str) -> String {
 }
 
 /// A string in quotes, with an escape for all that a terminal would act on or not show.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     // `escape_debug` leaves one character of what can be seen, and a quote or backslash behind a backslash.
     let is_seen = |c: char| c.escape_debug().count() == 1 || matches!(c, '"' | '\'' | '\\');
     if text.chars().all(is_seen) {

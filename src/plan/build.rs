@@ -77,6 +77,7 @@ impl Plan {
         }
         let modules = Modules::of(&recipe, &checkpoint.model, &inputs, &decisions, &jobs);
         let served = Served {
+            source: &checkpoint.dir,
             recipe: &recipe,
             config: &checkpoint.config,
             model: &checkpoint.model,

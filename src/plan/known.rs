@@ -1,13 +1,11 @@
-//! Serving rules that follow from what is known of the model: formats that a server's class cannot load, and models of
-//! which nothing is known.
+//! Serving rules that follow from what is known of the model: formats that a server's class cannot load, and layers that
+//! no list reaches.
 
 use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::{Format, Strategy};
 
 use crate::checkpoint::models::catalogue::{KnownScales, ListFormat};
-use crate::checkpoint::models::{LayerKind, Part};
-use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
@@ -17,7 +15,6 @@ use super::served::Served;
 pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = cannot_be_loaded(served);
     diagnostics.extend(cannot_stay(served));
-    diagnostics.extend(of_unknown_family(served));
     diagnostics
 }
 
@@ -87,35 +84,5 @@ fn cannot_stay(served: &Served<'_>) -> Option<Diagnostic> {
         Diagnostic::error(message)
             .at(rule.span.clone())
             .help("vLLM builds them quantized, and would cast their weights without a scale: let a rule take them"),
-    )
-}
-
-/// Warns that of a model of no known family `Linear` takes only what every server has under these names.
-fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
-    if served.model.family().is_some() {
-        return None;
-    }
-    let rule = served.recipe.rules.iter().find(|rule| {
-        let is_linear = |pattern: &Pattern| matches!(pattern, Pattern::Class(LayerKind::Linear));
-        rule.scheme.is_some()
-            && !rule.linear_is_every_part
-            && rule.targets.iter().any(|target| is_linear(&target.value))
-    })?;
-    let unknown = served.inputs.iter().zip(served.decisions).filter(|(input, decision)| {
-        decision.rule.is_none() && matches!(input.layer.part, Part::Outside | Part::Unrecognized)
-    });
-    let names: Vec<&str> = unknown.map(|(input, _)| input.module()).collect();
-    if names.is_empty() {
-        return None;
-    }
-    let classes = served.config.architectures();
-    let class = classes.first().map_or_else(|| "the model".to_owned(), |class| shown(class).to_string());
-    let sample: Sample = names.iter().collect();
-    let layers = count(names.len(), "linear layer");
-    let message = format!("{class} is of no family that is known here, and `Linear` leaves {layers} out: {sample}");
-    Some(
-        Diagnostic::warning(message)
-            .at(rule.span.clone())
-            .help("a target that names them quantizes them; whether a server builds them quantized is not known"),
     )
 }

@@ -159,6 +159,7 @@ fn asked(
         let mut names: Vec<String> = unquantized.iter().filter_map(|module| model.asked_name(module, format)).collect();
         let of_stacks = stacked_experts.iter().flat_map(|experts| experts_asked(experts, format));
         names.extend(of_stacks.flat_map(|name| [model.asked_name(&name, format), Some(name)]).flatten());
+        names.extend(unquantized.iter().filter_map(|module| model.asked_for_next_tokens(module, format)));
         names.extend(
             unquantized.iter().flat_map(|module| model.lacking_parts(module, format, |name| there.contains(name))),
         );

@@ -1,5 +1,7 @@
 //! The parts of a plan that the serving rules look at.
 
+use std::path::Path;
+
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::Model;
 use crate::recipe::Recipe;
@@ -10,6 +12,8 @@ use super::planned_input::PlannedInput;
 
 /// A plan before it is complete, as the serving rules look at it.
 pub(super) struct Served<'a> {
+    /// The source's directory.
+    pub(super) source: &'a Path,
     pub(super) recipe: &'a Recipe,
     /// The source's `config.json`.
     pub(super) config: &'a Config,

@@ -14,7 +14,7 @@ use super::modules::Quantized;
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::served_form::ServedForm;
-use super::{fixes, format, fused, kernels, known};
+use super::{fixes, format, fused, kernels, known, unproven};
 
 /// The block size that servers have kernels for.
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
@@ -37,6 +37,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     list_hits_no_quantized_module(served, &mut diagnostics);
     diagnostics.extend(kernels::check(served));
     diagnostics.extend(known::check(served));
+    diagnostics.extend(unproven::check(served));
     diagnostics
 }
 
@@ -67,7 +68,15 @@ fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic
 /// Refuses to quantize layers that servers build unquantized, whatever the list says. Layers that the source has in FP8
 /// are what its author's server loads.
 fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    for part in [Part::Vision, Part::Audio, Part::Projector, Part::Indexer, Part::ClassHead, Part::Unquantized] {
+    for part in [
+        Part::Vision,
+        Part::Audio,
+        Part::Projector,
+        Part::Indexer,
+        Part::ClassHead,
+        Part::Transposed,
+        Part::Unquantized,
+    ] {
         let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.quantized().is_none();
         for (rule, modules) in by_rule(served, is_of) {
             let words = modules.iter().map(|module| served.model.part_word(module.input.module()));
@@ -206,37 +215,45 @@ fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnost
 }
 
 /// Reports whether a matrix ends inside a block of this size, given the modules beside it.
-type Cut = fn(&Model, &PlannedInput, [usize; 2], &BTreeSet<&str>) -> bool;
+type Cut = fn(&PlannedInput, [usize; 2], &AllModules<'_>) -> bool;
+
+/// The model, and the names of all its modules.
+pub(crate) struct AllModules<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) names: BTreeSet<&'a str>,
+}
 
 /// The ends that some server cannot read, and why.
 const CUTS: [(&str, Cut); 3] = [
-    ("servers fail on columns that end inside a block", |_, module, [_, columns], _| {
+    ("servers fail on columns that end inside a block", |module, [_, columns], _| {
         !module.shape[1].is_multiple_of(columns)
     }),
     // A layer of fewer rows than a block has one scale, which every server reads alike.
-    ("transformers reads rows wrong that end inside a block", |_, module, [rows, _], _| {
-        module.shape[0] > rows && !module.shape[0].is_multiple_of(rows)
+    ("transformers reads rows wrong that end inside a block", |module, [rows, _], all| {
+        module.shape[0] > rows
+            && !module.shape[0].is_multiple_of(rows)
+            // What the official files have so, people serve with vLLM and SGLang.
+            && !all.model.may_cut_rows(module.module())
     }),
     ("vLLM fuses it with the layers behind it, whose blocks would begin inside a block of this one", {
-        |model, module, [rows, _], names| {
-            module.shape[0] < rows && model.has_parts_behind(module.module(), |name| names.contains(name))
+        |module, [rows, _], all| {
+            module.shape[0] < rows && all.model.has_parts_behind(module.module(), |name| all.names.contains(name))
         }
     }),
 ];
 
-/// Reports whether a server cannot read this matrix in the blocks that servers have kernels for; `names` are all
-/// modules.
-pub(crate) fn is_cut(model: &Model, matrix: &PlannedInput, names: &BTreeSet<&str>) -> bool {
-    CUTS.iter().any(|(_, is_cut)| is_cut(model, matrix, KERNEL_BLOCK, names))
+/// Reports whether a server cannot read this matrix in the blocks that servers have kernels for.
+pub(crate) fn is_cut(matrix: &PlannedInput, all: &AllModules<'_>) -> bool {
+    CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, all))
 }
 
 fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let names: BTreeSet<&str> = served.inputs.iter().map(PlannedInput::module).collect();
+    let all = AllModules { model: served.model, names: served.inputs.iter().map(PlannedInput::module).collect() };
     for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
         let stays = |module: &Quantized<'_>| module.input.layer.part == Part::Vision;
         let wrong = by_rule(served, |module| {
-            !stays(module) && block(module).is_some_and(|size| is_cut(served.model, module.input, size, &names))
+            !stays(module) && block(module).is_some_and(|size| is_cut(module.input, size, &all))
         });
         for (rule, modules) in wrong {
             let shape = &modules[0].input.shape;

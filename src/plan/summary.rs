@@ -237,7 +237,7 @@ impl TensorForm {
 }
 
 /// `model.layers.12.mlp.up_proj.weight` → `model.layers.*.mlp.up_proj.weight`.
-fn numbers_starred(name: &str) -> String {
+pub(crate) fn numbers_starred(name: &str) -> String {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = name.split('.').map(|part| if is_number(part) { "*" } else { part }).collect();
     parts.join(".")

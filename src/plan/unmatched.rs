@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::models::{Layer, LayerKind};
+use crate::checkpoint::models::{Layer, LayerKind, Part};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::Diagnostic;
@@ -32,11 +32,18 @@ pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, layer: Layer, tens
     let text = pattern.value.text();
     if layer.kind == LayerKind::Linear && matches!(pattern.value, Pattern::Class(_)) {
         let layers = count(tensors, "linear layer");
-        return Diagnostic::error(format!("{} takes none of the {layers} of this checkpoint", shown(text)))
+        let diagnostic = Diagnostic::error(format!("{} takes none of the {layers} of this checkpoint", shown(text)))
             .at(pattern.span.clone())
             .label(format!("all belong to other parts, such as the {}", layer.part))
             .help(layer.part.why())
             .help("name the layers by a pattern, such as 're:.*mlp.*', to have them quantized all the same");
+        return match layer.part {
+            Part::Outside | Part::Unrecognized => diagnostic.help(
+                "or `qwen-fp8 models --draft DIR > models/my_model.yaml` drafts a file that says what the layers are: put those \
+                 that your server builds quantized under `decoder:`, and add `--models ./models`",
+            ),
+            _ => diagnostic,
+        };
     }
     let kind = layer.kind;
     Diagnostic::error(format!("{} matches only tensors that a pattern does not quantize", shown(text)))

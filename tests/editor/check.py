@@ -18,6 +18,7 @@ from lsp import Server, cursor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
+MODELS = ROOT / "models"
 OWN = ROOT / "schemas/recipe.schema.json"
 PATH = pathlib.Path(sys.argv[5]).resolve() if len(sys.argv) > 5 else OWN
 HEAD = f"# yaml-language-server: $schema={'../schemas/recipe.schema.json' if PATH == OWN else PATH.as_uri()}\n"
@@ -180,6 +181,34 @@ def check_ready(yaml, linters, elsewhere):
             assert code == 0 and not re.search("warn", said, re.I), (linter, path, said)
 
 
+def check_models(yaml):
+    """Files of families, by this repository's settings: what they hold is right, completed and explained."""
+
+    def opened(body):
+        yaml.opened += 1
+        text, line, column = cursor(body)
+        return yaml.server.open(MODELS / f"unsaved-{yaml.opened}.yaml", text), line, column
+
+    def completed(body):
+        uri, line, column = opened(body)
+        yaml.server.diagnostics(uri)
+        return {item["label"] for item in yaml.server.complete(uri, line, column)}
+
+    schema = json.loads((ROOT / "schemas/model.schema.json").read_text())
+    assert set(schema["properties"]) <= completed("‸\n")
+    for key in ["parts", "layers"]:
+        words = schema["properties"][key]["properties"]
+        assert set(words) <= completed(f"name: X\n{key}:\n  ‸\n"), key
+    assert {"on_disk", "asked", "counted_on_by", "format"} <= completed("name: X\nasked:\n  - ‸\n")
+    uri, line, column = opened("name: X\nunpro‸ven: nobody tried\n")
+    assert "nobody has seen vLLM load" in yaml.server.hover(uri, line, column)
+    for path in sorted(MODELS.glob("*.yaml")):
+        text = path.read_text()
+        assert yaml.complaints_about(path.with_stem(path.stem + "-unsaved"), text) == [], path
+    found = yaml.complaints_about(MODELS / "wrong-unsaved.yaml", "name: X\nparts:\n  visoin: []\n")
+    assert [line for line, _ in found] == [2], found
+
+
 def check_written(yaml, linters, program, elsewhere):
     """What `init` and `schema --install` write finds its schema from anywhere, under a path with a blank in it."""
     data = elsewhere / "data of mine"
@@ -197,6 +226,11 @@ def check_written(yaml, linters, program, elsewhere):
     wrong = next(number for number, line in enumerate(misspelt.splitlines()) if "FP8_DYNAMI" in line)
     found = yaml.complaints_about(elsewhere / "deeper/misspelt.yaml", misspelt)
     assert [line for line, _ in found] == [wrong], found
+
+    text = run("models", "--draft", "tests/fixtures/tiny-qwen3-vl")
+    assert yaml.complaints_about(elsewhere / "family.yaml", text) == [], text
+    found = yaml.complaints_about(elsewhere / "misspelt-family.yaml", text.replace("architectures:", "architecture:"))
+    assert found, text
 
     line = next(line for line in run("schema", "--install").splitlines() if line.startswith("#:schema"))
     body = (RECIPES / "fp8_dynamic.toml").read_text()
@@ -218,6 +252,7 @@ def main():
         check_complaints(yaml)
         if PATH == OWN:
             check_toml(linters)
+            check_models(yaml)
             with tempfile.TemporaryDirectory() as elsewhere:
                 elsewhere = pathlib.Path(elsewhere).resolve()
                 check_ready(yaml, linters, elsewhere)

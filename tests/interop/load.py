@@ -32,9 +32,6 @@ from tensors import Tensor  # noqa: E402
 FIXTURE = tool.ROOT / "tests" / "fixtures" / "tiny-qwen3-vl"
 RECIPES = tool.ROOT / "recipes"
 
-# Ready recipes for models with multi-head latent attention, which no checkpoint here has: they name its layers.
-OF_OTHER_MODELS = {"fp8_deepseek.yaml"}
-
 WRITTEN_HERE = {
     "compressed-tensors FP8_DYNAMIC": tool.recipe("compressed-tensors", tool.Rule("FP8_DYNAMIC")),
     "compressed-tensors FP8_BLOCK": tool.recipe("compressed-tensors", tool.Rule("FP8_BLOCK")),
@@ -60,7 +57,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"load: what {arguments.tool} writes, with transformers")
     report = Report()
-    ready = [path for path in sorted(RECIPES.glob("*.yaml")) if path.name not in OF_OTHER_MODELS]
+    ready = sorted(RECIPES.glob("*.yaml"))
     recipes = WRITTEN_HERE | {f"recipes/{path.name}": path.read_text() for path in ready}
     with tempfile.TemporaryDirectory(prefix="qwen-fp8-load-") as scratch:
         text_only = Path(scratch) / "qwen3"

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::config::Config;
-use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat};
+use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, families};
 use qwen_fp8::checkpoint::models::{EXPERT_PROJECTIONS, LayerKind, Model, Part};
+use qwen_fp8::checkpoint::pattern::Pattern;
 use serde_json::{Value, json};
 
 /// What is known of one architecture, and the catalogue's model of it.
@@ -149,9 +150,13 @@ fn lists_hold_the_names_that_vllm_asks_for() {
                     }
                     let ours = facts.model.asked_name(&module, format).unwrap_or_else(|| module.clone());
                     let served = facts.model.served_name(&ours).into_owned();
+                    let is_reached = |text: &str| {
+                        let pattern = Pattern::parse_upstream(text).unwrap();
+                        [&ours, &served].iter().any(|name| pattern.matches(name, kind).unwrap())
+                    };
                     let is_reached_by_pattern = format == ListFormat::CompressedTensors
                         && facts.model.part(&module).is_some_and(|part| part != Part::Decoder)
-                        && facts.model.listed_patterns().next().is_some();
+                        && facts.model.listed_patterns().any(is_reached);
                     let parent =
                         |name: &str| name.rsplit_once('.').map_or_else(String::new, |(parent, _)| parent.to_owned());
                     let is_part = asked
@@ -279,5 +284,23 @@ fn what_vllm_packs_is_fused() {
         }
     }
     assert!(compared > 200, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn families_that_nobody_has_loaded_say_so() {
+    let facts = all_facts();
+    let mut wrong = Vec::new();
+    for family in families() {
+        let of_family = facts.iter().filter(|facts| {
+            facts["architecture"].as_str().is_some_and(|class| family.architectures.iter().any(|known| known == class))
+        });
+        let is_loaded = |facts: &Value| facts["vllm"]["layers"].is_array() && facts["vllm"]["load_error"].is_null();
+        let loaded: Vec<&str> =
+            of_family.filter(|facts| is_loaded(facts)).filter_map(|facts| facts["model_type"].as_str()).collect();
+        if loaded.is_empty() != family.unproven.is_some() {
+            wrong.push(format!("{}: vLLM loaded {loaded:?}, and its file says {:?}", family.origin, family.unproven));
+        }
+    }
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }

@@ -52,6 +52,13 @@ fn notes(family: &FamilyFile) -> String {
     }
     let keys = family.config_keys.iter().map(|key| format!("config.json gets `{}: {}`", key.key, key.value));
     notes.extend(keys);
+    if !family.cut_rows.is_empty() {
+        let rows: Vec<String> = family.cut_rows.iter().map(|pattern| format!("`{}`", pattern.text())).collect();
+        notes.push(format!("official files cut the rows of {} inside a block", rows.join(", ")));
+    }
+    if !family.next_tokens.asked.is_empty() {
+        notes.push("lists hold vLLM's names for layers that predict further tokens".to_owned());
+    }
     notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));
     // Two formats may be refused for one reason.
     notes.dedup();
@@ -68,7 +75,11 @@ fn table() -> String {
         let mut by_vllm: Vec<&str> =
             family.architectures.iter().filter_map(|class| built.get(class)).map(String::as_str).collect();
         by_vllm.dedup();
-        let by_vllm = if by_vllm.is_empty() { "not tried".to_owned() } else { by_vllm.join(", ") };
+        // Why it was not seen loaded says more than what it was built as before that failed.
+        let by_vllm = match &family.unproven {
+            Some(why) => format!("not seen: {why}"),
+            None => by_vllm.join(", "),
+        };
         text.push_str(&format!(
             "| {} | {} | {} | {by_vllm} | {} |\n",
             family.name,

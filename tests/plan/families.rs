@@ -167,7 +167,7 @@ fn hybrids_with_experts_leave_all_their_gates_unquantized() {
 }
 
 #[test]
-fn latent_attention_leaves_layers_that_end_inside_a_block_unquantized() {
+fn latent_attention_is_quantized_with_the_layers_that_end_inside_a_block() {
     let shapes = deepseek::deepseek_v3();
     let kept = [
         "lm_head",
@@ -175,12 +175,42 @@ fn latent_attention_leaves_layers_that_end_inside_a_block_unquantized() {
         "model.layers.*.eh_proj",
         "model.layers.*.embed_tokens",
         "model.layers.*.mlp.gate",
-        "model.layers.*.self_attn.kv_a_proj_with_mqa",
-        "model.layers.*.self_attn.q_a_proj",
         "model.layers.*.shared_head.head",
     ];
     let mlps = 3 * (3 + 59 * (256 + 1));
-    assert_planned("fp8_deepseek.yaml", &shapes, 62 * 3 + mlps, &kept);
-    let without: Vec<&str> = kept.into_iter().filter(|module| !module.contains("_a_proj")).collect();
-    assert_planned("fp8_per_channel.yaml", &shapes, 62 * 5 + mlps, &without);
+    assert_planned(BLOCKS, &shapes, 62 * 5 + mlps, &kept);
+    assert_planned(ROWS, &shapes, 62 * 5 + mlps, &kept);
+}
+
+/// The tensors of the official FP8 files: every linear layer but heads, embeddings, routers and the projection of the layer that
+/// predicts further tokens, each with a scale for every block, cut ones included.
+#[test]
+fn latent_attention_gets_the_layout_of_the_official_files() {
+    let in_bf16 = ["embed_tokens", "lm_head", "norm", "mlp.gate.", "eh_proj", "shared_head"];
+    for mut shapes in [deepseek::deepseek_v3(), deepseek::deepseek_v32(), deepseek::glm_5()] {
+        // Two of the 256 experts stand for all.
+        let is_further = |name: &str| {
+            name.split_once(".experts.").is_some_and(|(_, rest)| !rest.starts_with("0.") && !rest.starts_with("1."))
+        };
+        shapes.tensors.retain(|tensor| !is_further(&tensor.name));
+        let mut official = BTreeSet::new();
+        for tensor in &shapes.tensors {
+            let name = tensor.name.as_str();
+            // vLLM decodes what the official files have of the indexer in FP8, and runs it in BF16.
+            let is_of_indexer = name.contains("indexer.weights_proj") || name.contains("indexer.wk");
+            if tensor.shape.len() != 2 || is_of_indexer || in_bf16.iter().any(|word| name.contains(word)) {
+                official.insert((name.to_owned(), tensor.dtype.to_owned(), tensor.shape.clone()));
+                continue;
+            }
+            official.insert((name.to_owned(), "F8_E4M3".to_owned(), tensor.shape.clone()));
+            let scales = tensor.shape.iter().map(|length| length.div_ceil(128)).collect();
+            official.insert((format!("{name}_scale_inv"), "BF16".to_owned(), scales));
+        }
+        let plan = plan(&ready(BLOCKS), &shapes);
+        let entries = plan.shards.iter().flat_map(|shard| &shard.tensors).map(|placed| &placed.entry);
+        let written: BTreeSet<_> =
+            entries.map(|entry| (entry.name.clone(), format!("{:?}", entry.dtype), entry.shape.clone())).collect();
+        let difference: Vec<_> = official.symmetric_difference(&written).take(5).collect();
+        assert!(difference.is_empty(), "{}: {difference:?}", shapes.config["model_type"]);
+    }
 }

@@ -77,6 +77,7 @@ fn an_unknown_family_is_said_to_be_one() {
         &plan,
         "`NonesuchForCausalLM` is of no family that is known here, and `Linear` leaves 1 linear layer out"
     ));
+    assert_eq!(plan.warnings.len(), 1);
     // Nothing is left out of a model whose names are all known.
     assert!(super::plan(BLOCKS, &class("NonesuchForCausalLM", "nonesuch", &[])).warnings.is_empty());
     let outside = shapes::of_tensors([("encoder.a.weight", &[128, 128][..]), ("encoder.b.weight", &[128, 128])]);

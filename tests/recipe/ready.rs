@@ -30,7 +30,6 @@ fn every_recipe_of_the_folder_is_valid() {
     assert_eq!(
         names,
         [
-            "fp8_deepseek.yaml",
             "fp8_dynamic.toml",
             "fp8_dynamic.yaml",
             "fp8_dynamic_mse.yaml",
@@ -61,7 +60,6 @@ fn ready_recipes_read_as_recorded() {
         "fp8_dynamic_mse.yaml",
         "fp8_per_channel.yaml",
         "llmcompressor_fp8_dynamic.yaml",
-        "fp8_deepseek.yaml",
         "from_fp8/dequantize.yaml",
         "from_fp8/retag.yaml",
         "from_fp8/blocks_to_channels.yaml",

@@ -4,6 +4,7 @@ pub(crate) mod deepseek;
 pub(crate) mod gemma;
 pub(crate) mod hybrid;
 pub(crate) mod llama;
+pub(crate) mod published;
 pub(crate) mod qwen2_5_vl;
 pub(crate) mod qwen3;
 

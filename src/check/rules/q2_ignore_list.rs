@@ -180,6 +180,7 @@ impl<'a> KnownNames<'a> {
         let stacked: BTreeSet<String> = experts.iter().flat_map(of_first).chain(experts.iter().cloned()).collect();
         let names = file.iter().copied().chain(stacked.iter().map(String::as_str));
         let asked = names.filter_map(|name| model.asked_name(name, format));
+        let asked = asked.chain(file.iter().filter_map(|name| model.asked_for_next_tokens(name, format)));
         let lacking = file.iter().flat_map(|name| model.lacking_parts(name, format, |part| file.contains(part)));
         served.extend(stacked.iter().map(|name| model.served_name(name).into_owned()));
         served.extend(asked.chain(lacking).map(|name| model.served_name(&name).into_owned()));

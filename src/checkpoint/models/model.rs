@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::catalogue::{
-    self, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded, StackNames,
+    self, AskedName, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded,
+    StackNames,
 };
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
@@ -15,12 +16,16 @@ use crate::config::Config;
 
 /// Dimensions of a stack of experts: expert, rows, columns.
 const STACK_RANK: usize = 3;
+mod next_tokens;
+
+/// The number of config.json after which layers predict further tokens.
+const LAYERS: &str = "num_hidden_layers";
 
 /// What is known of the model of one checkpoint: the files of its family, nearest first, and what holds for all models.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     families: Arc<Vec<FamilyFile>>,
-    /// The numbers of config.json that the families' files name.
+    /// The numbers of config.json that the files name, and the number of layers.
     numbers: Arc<BTreeMap<String, u64>>,
     /// In a model of no known family, the modules that hold a token embedding and, beside it, the layers of a language
     /// model; `None` where the family is known, or nothing is known of the checkpoint.
@@ -33,8 +38,12 @@ impl Model {
     /// Looks the model up by its config; `names` are those of all tensors, with their ranks.
     pub fn of<'a>(config: &Config, names: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let families = catalogue::find(&config.architectures(), config.model_type().as_deref());
-        let keys = families.iter().flat_map(|file| &file.asked).filter_map(|asked| asked.counted_on_by.clone());
-        let numbers = keys.filter_map(|key| Some((key.clone(), config.text_number(&key)?))).collect();
+        let files = || families.iter().chain([catalogue::common()]);
+        let asked = files().flat_map(|file| file.asked.iter().chain(&file.next_tokens.asked));
+        let counted = asked.filter_map(|asked| asked.counted_on_by.as_deref());
+        let promised = files().flat_map(|file| &file.next_tokens.promised_by).map(String::as_str);
+        let keys = counted.chain(promised).chain([LAYERS]);
+        let numbers = keys.filter_map(|key| Some((key.to_owned(), config.text_number(key)?))).collect();
         let mut model = Self { families: Arc::new(families), numbers: Arc::new(numbers), ..Self::default() };
         if model.families.is_empty() {
             let embeddings = names.filter(|(name, rank)| model.kind(name, *rank) == LayerKind::Embedding);
@@ -142,6 +151,11 @@ impl Model {
         self.files().any(|file| file.may_lack.iter().any(|pattern| pattern.matches(module)))
     }
 
+    /// Reports whether the module's rows may end inside a block, as those of the official files do.
+    pub fn may_cut_rows(&self, module: &str) -> bool {
+        self.files().any(|file| file.cut_rows.iter().any(|pattern| pattern.matches(module)))
+    }
+
     /// Reports whether vLLM asks the list for routers: in a few known families, and perhaps in one that is not known.
     pub fn asks_for_routers(&self) -> bool {
         self.families.is_empty() || self.families.iter().any(|file| file.asks_for_routers)
@@ -172,7 +186,16 @@ impl Model {
     ///
     /// `format` is that of the list; vLLM's readers of the two differ.
     pub fn asked_name(&self, module: &str, format: ListFormat) -> Option<String> {
-        let asked = self.files().flat_map(|file| &file.asked);
+        self.rewritten(self.files().flat_map(|file| &file.asked), module, format)
+    }
+
+    /// Returns what the first of these that takes the module makes of its name.
+    fn rewritten<'a>(
+        &self,
+        asked: impl Iterator<Item = &'a AskedName>,
+        module: &str,
+        format: ListFormat,
+    ) -> Option<String> {
         let of_format = asked.filter(|asked| asked.format.is_none_or(|only| only == format));
         of_format.flat_map(|asked| asked.on_disk.iter().map(move |on_disk| (on_disk, asked))).find_map(
             |(on_disk, asked)| on_disk.rewrite(module, &asked.asked, self.number(asked.counted_on_by.as_deref())),
@@ -229,6 +252,11 @@ impl Model {
         let is_general =
             |not: &&NotLoaded| refuses(ListFormat::CompressedTensors).any(|other| other.server == not.server);
         refuses(ListFormat::Fp8).find(is_general)
+    }
+
+    /// The reason why nobody has seen vLLM load the family, `None` where somebody has, or where the family is not known.
+    pub fn unproven(&self) -> Option<&str> {
+        self.families.first()?.unproven.as_deref()
     }
 
     /// The files that speak of this model, nearest first.

@@ -39,6 +39,8 @@ pub enum Part {
     FewRows,
     /// The head of a classifier or reranker.
     ClassHead,
+    /// Layers whose weights are stored with a row for each input (Conv1D), while scales are for rows of outputs.
+    Transposed,
     /// Layers that a server builds without quantization, whatever its list says.
     Unquantized,
     /// In a model of no known family: not in the stack of layers beside a token embedding.
@@ -59,6 +61,7 @@ impl Part {
             Self::Indexer => "sparse indexer",
             Self::FewRows => "projections of linear attention with a few rows for each head",
             Self::ClassHead => "class head",
+            Self::Transposed => "layers that are stored transposed",
             Self::Unquantized => "layers that servers build without quantization",
             Self::Outside => "parts outside of the language model's layers",
             Self::Unrecognized => "layers whose names are not known",
@@ -77,6 +80,7 @@ impl Part {
             Self::Indexer => "vLLM merges them into a layer in BF16, which has no scales",
             Self::FewRows => "official models keep them, and they fill no block",
             Self::ClassHead => "servers build the heads of classifiers without quantization",
+            Self::Transposed => "vLLM turns their weights round on loading, and not the scales",
             Self::Unquantized => "no list makes a server build them quantized",
             Self::Outside | Self::Unrecognized => "whether a server builds them quantized is not known",
         }

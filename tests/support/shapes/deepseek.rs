@@ -10,6 +10,31 @@ const DENSE: usize = 3;
 const EXPERTS: usize = 256;
 const HEADS: usize = 128;
 
+/// DeepSeek-V3.2: the same with a sparse indexer in each layer.
+pub(crate) fn deepseek_v32() -> Shapes {
+    with_indexer(deepseek_v3(), "DeepseekV32ForCausalLM", "deepseek_v32")
+}
+
+/// GLM-5's class with these shapes.
+pub(crate) fn glm_5() -> Shapes {
+    with_indexer(deepseek_v3(), "GlmMoeDsaForCausalLM", "glm_moe_dsa")
+}
+
+fn with_indexer(mut shapes: Shapes, class: &str, model_type: &str) -> Shapes {
+    for index in 0..=LAYERS {
+        let indexer = format!("model.layers.{index}.self_attn.indexer");
+        for (name, shape) in [
+            ("wq_b", &[64 * 128, 1536][..]),
+            ("wk", &[128, HIDDEN]),
+            ("weights_proj", &[64, HIDDEN]),
+            ("k_norm", &[128]),
+        ] {
+            shapes.tensors.push(bf16(format!("{indexer}.{name}.weight"), shape));
+        }
+    }
+    shapes.with_config("architectures", json!([class])).with_config("model_type", model_type.into())
+}
+
 /// 61 layers, the first three without experts, and a layer that predicts the next token but one.
 pub(crate) fn deepseek_v3() -> Shapes {
     let vocabulary = 129_280;

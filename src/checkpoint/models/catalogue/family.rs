@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::fused::KnownFused;
@@ -30,9 +30,11 @@ pub struct FamilyFile {
     pub like: Option<String>,
     /// Layers by the part of the model that they belong to; a layer that no part takes is one of the language model.
     #[serde(default)]
+    #[schemars(schema_with = "patterns_by::<Part>")]
     pub parts: BTreeMap<Part, Vec<NamePattern>>,
     /// Layers by their kind, where their names do not say it.
     #[serde(default)]
+    #[schemars(schema_with = "patterns_by::<KnownKind>")]
     pub layers: BTreeMap<KnownKind, Vec<NamePattern>>,
     /// The tensors that hold the matrices of all experts of a layer, and what they are split into.
     #[serde(default)]
@@ -43,6 +45,10 @@ pub struct FamilyFile {
     /// Layers that some blocks lack, though their siblings in a fused layer are there: `**.self_attn.v_proj`.
     #[serde(default)]
     pub may_lack: Vec<NamePattern>,
+    /// Layers whose rows end inside a block of 128 in the official FP8 files, which servers read so:
+    /// `**.self_attn.kv_a_proj_with_mqa`.
+    #[serde(default)]
+    pub cut_rows: Vec<NamePattern>,
     /// Beginnings of names that vLLM spells in another way.
     #[serde(default)]
     pub served: Vec<ServedPrefix>,
@@ -62,6 +68,12 @@ pub struct FamilyFile {
     /// Formats that a server's class cannot load.
     #[serde(default)]
     pub not_loaded: Vec<NotLoaded>,
+    /// Layers that predict further tokens (MTP).
+    #[serde(default)]
+    pub next_tokens: NextTokens,
+    /// The reason why nobody has seen vLLM load the family: what lists hold for it then follows from names alone, and `plan`
+    /// says so. A file of your own says that you have, by leaving it out.
+    pub unproven: Option<String>,
     /// Keys of config.json by which a server knows how some layers are stored.
     #[serde(default)]
     pub config_keys: Vec<ConfigKey>,
@@ -76,6 +88,32 @@ pub struct ConfigKey {
     pub value: String,
     /// The layers: the key is written where one of them is quantized to FP8.
     pub layers: Vec<NamePattern>,
+}
+
+/// Returns the schema of patterns under the words of an enumeration, each a property, so that editors offer them.
+fn patterns_by<Words: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let patterns = generator.subschema_for::<Vec<NamePattern>>();
+    let words = Words::json_schema(generator).to_value();
+    let properties = words["oneOf"].as_array().into_iter().flatten().filter_map(|word| {
+        let mut property = patterns.clone();
+        property.insert("description".to_owned(), word["description"].clone());
+        Some((word["const"].as_str()?.to_owned(), property.to_value()))
+    });
+    let properties: serde_json::Map<String, serde_json::Value> = properties.collect();
+    json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+/// What is known of the layers that predict further tokens: those of the part `next-tokens`, and those that are numbered
+/// after the last layer.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NextTokens {
+    /// Numbers of config.json that say how many there are.
+    #[serde(default)]
+    pub promised_by: Vec<String>,
+    /// Names that vLLM asks of the list for these layers, beside those on disk: it builds them by classes of their own.
+    #[serde(default)]
+    pub asked: Vec<AskedName>,
 }
 
 /// The kinds of layers that a file can name.
