@@ -32,7 +32,8 @@ pub(crate) fn first_difference(
         None => {
             let ([rows, columns], size) = match (original.shape(), width(original.dtype())) {
                 (&[rows, columns], Some(size)) => ([rows, columns], size),
-                // Matrices of stacks and decoded weights are all of this kind. One that is not was not compared, and
+                (&[outputs], Some(size)) => ([1, outputs], size),
+                // Matrices of stacks, their biases and decoded weights are all of these kinds. One that is not was not compared, and
                 // must not pass for the same.
                 _ => return Ok(Some(0)),
             };
