@@ -33,7 +33,7 @@ pub fn draft(checkpoint: Checkpoint, request: &Request) -> Result<String, InitEr
     let inputs = split_where_known(&checkpoint);
     let layers = Layers::of(&checkpoint.model, &inputs, request.granularity);
     if layers.taken == 0 {
-        return Err(InitError::Nothing { model: request.model.clone() });
+        return Err(InitError::Nothing { model: request.model.clone(), stay: layers.by_part() });
     }
     let holds = text::what_it_holds(&checkpoint.config, &inputs, &layers);
     let body = text::body(&checkpoint.dir, &checkpoint.model, &inputs, &layers, request);

@@ -1,6 +1,9 @@
 //! The reasons why there is no draft.
 
-use crate::checkpoint::text::shown;
+use std::collections::BTreeMap;
+
+use crate::checkpoint::models::Part;
+use crate::checkpoint::text::{count, shown};
 use crate::plan::Refused;
 use crate::recipe::RecipeError;
 
@@ -9,8 +12,10 @@ use crate::recipe::RecipeError;
 pub enum InitError {
     #[error("the checkpoint is quantized already: {how}")]
     Quantized { how: String },
+    /// No linear layer is left to quantize; `stay` has the number of those of each part that stay, but for those that fit no
+    /// block.
     #[error("no layer of {} is one that a first recipe would quantize", shown(model))]
-    Nothing { model: String },
+    Nothing { model: String, stay: BTreeMap<Part, usize> },
     #[error("the drafted recipe for {} cannot be read", shown(.model))]
     Recipe { model: String, source: RecipeError },
     #[error(
@@ -30,10 +35,7 @@ impl InitError {
             Self::Quantized { .. } => {
                 "docs/recipes.md says how a recipe decodes quantized layers, or passes them through"
             }
-            Self::Nothing { .. } => {
-                "`qwen-fp8 inspect` shows what it holds; a recipe may name its layers by patterns, and `qwen-fp8 models --draft` \
-                 drafts a file that says what they are"
-            }
+            Self::Nothing { stay, .. } => return why_nothing(stay),
             Self::Recipe { .. } => "name the checkpoint by another path",
             Self::Nameless => "write the class into `architectures`, as the model's own config.json has it",
             Self::Family { .. } => "`docs/models.md` says how to write one by hand",
@@ -43,4 +45,24 @@ impl InitError {
         };
         vec![help.to_owned()]
     }
+}
+
+/// Says of each part why its layers stay, and what would lead to a recipe where something would.
+fn why_nothing(stay: &BTreeMap<Part, usize>) -> Vec<String> {
+    let mut help: Vec<String> = stay
+        .iter()
+        .map(|(part, &layers)| format!("{} of the {part}: {}", count(layers, "linear layer"), part.why()))
+        .collect();
+    if stay.contains_key(&Part::Outside) || stay.contains_key(&Part::Unrecognized) {
+        help.push(
+            "a recipe may name them by patterns, and `qwen-fp8 models --draft` drafts a file that says what they are"
+                .to_owned(),
+        );
+    }
+    if stay.is_empty() {
+        help.push(
+            "`qwen-fp8 inspect` shows what it holds; `--scheme channel` takes layers that fit no block".to_owned(),
+        );
+    }
+    help
 }

@@ -84,6 +84,15 @@ impl<'a> Layers<'a> {
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
         Self { family, granularity, rows_because, unquantized, cut, taken, stacked, split: stacks.len() }
     }
+
+    /// The number of linear layers of each part that stays unquantized.
+    pub(super) fn by_part(&self) -> BTreeMap<Part, usize> {
+        let parts = self.unquantized.iter().filter_map(|(why, modules)| match why {
+            Why::Part(part) => Some((*part, modules.len())),
+            Why::Misfit => None,
+        });
+        parts.collect()
+    }
 }
 
 /// Returns these layers, and the candidates that belong to a fused layer with one of them.

@@ -39,8 +39,9 @@ pub(super) fn matches_other_kinds(pattern: &Located<Pattern>, layer: Layer, tens
             .help("name the layers by a pattern, such as 're:.*mlp.*', to have them quantized all the same");
         return match layer.part {
             Part::Outside | Part::Unrecognized => diagnostic.help(
-                "or `qwen-fp8 models --draft DIR > models/my_model.yaml` drafts a file that says what the layers are: put those \
-                 that your server builds quantized under `decoder:`, and add `--models ./models`",
+                "or say in a file of your own what the layers are:\n\
+                 mkdir -p models && qwen-fp8 models --draft DIR > models/my_model.yaml\n\
+                 put those that your server builds quantized under `decoder:`, and add `--models ./models` to this command",
             ),
             _ => diagnostic,
         };

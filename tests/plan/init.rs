@@ -183,6 +183,16 @@ fn quantized_sources_and_those_without_linear_layers_are_refused() {
     );
     let nothing = shapes::of_tensors([("model.norm.weight", &[256][..])]);
     assert!(matches!(try_init(&nothing, None), Err(InitError::Nothing { .. })));
+    // What stays for a reason is told with the reason, and no recipe is offered that a plan refuses.
+    let gpt2 = shapes::of_tensors([("transformer.h.0.mlp.c_fc.weight", &[256, 1024][..])])
+        .with_config("architectures", serde_json::json!(["GPT2LMHeadModel"]));
+    let help = try_init(&gpt2, None).unwrap_err().help();
+    assert_eq!(
+        help,
+        [
+            "1 linear layer of the layers that are stored transposed: vLLM turns their weights round on loading, and not the scales"
+        ]
+    );
 }
 
 #[test]
