@@ -34,6 +34,7 @@ mod schema;
 mod suggest;
 mod text;
 mod validate;
+mod violation;
 mod wording;
 
 pub use error::RecipeError;

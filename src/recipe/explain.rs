@@ -1,7 +1,5 @@
-//! Turns an error of the JSON Schema validator into diagnostics: what is wrong, what was expected, what is near.
+//! Turns a violation of a JSON Schema into diagnostics: what is wrong, what was expected, what is near.
 
-use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::text::{meant_size, unquoted};
@@ -9,6 +7,7 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::header::BYTE_SIZE;
 use crate::recipe::suggest::{list, nearest_word};
+use crate::recipe::violation::{Kind, Violation};
 use crate::recipe::wording::{describe, example, is_of_type, subject, value, words};
 
 /// A front end's knowledge of its dialect beyond the schema.
@@ -26,64 +25,55 @@ pub(super) trait Hints {
     fn foreign(&self, key: &str, schema: &Value) -> Option<String>;
 }
 
-/// Explains the errors of one schema over the part of a document at `prefix`.
+/// Explains violations in a document.
 pub(super) struct Explainer<'a> {
-    pub(super) schema: &'a Value,
-    pub(super) prefix: &'a str,
     pub(super) document: &'a Document,
     pub(super) hints: &'a dyn Hints,
 }
 
 impl Explainer<'_> {
-    pub(super) fn diagnostics(&self, error: &ValidationError<'_>) -> Vec<Diagnostic> {
-        let pointer = format!("{}{}", self.prefix, error.instance_path().as_str());
-        if let Some(diagnostic) = self.hints.instead(&pointer, self.document) {
+    pub(super) fn diagnostics(&self, violation: &Violation<'_>) -> Vec<Diagnostic> {
+        let Violation { kind, pointer, instance, schema } = violation;
+        if let Some(diagnostic) = self.hints.instead(pointer, self.document) {
             return vec![diagnostic];
         }
-        let schema_path = error.schema_path().as_str();
-        let (parent, keyword) = schema_path.rsplit_once('/').unwrap_or(("", schema_path));
-        let parent = self.schema.pointer(parent).unwrap_or(&Value::Null);
-        match error.kind() {
-            Kind::AdditionalProperties { unexpected } => {
-                unexpected.iter().map(|key| self.unknown_key(&pointer, key, parent)).collect()
-            }
-            Kind::Required { property } => {
-                let key = property.as_str().unwrap_or_default();
-                let present = error.instance().as_object().into_iter().flat_map(Map::keys);
-                let mut unknown = present.filter(|present| parent["properties"].get(present.as_str()).is_none());
+        match kind {
+            Kind::UnknownKeys(unknown) => unknown.iter().map(|key| self.unknown_key(pointer, key, schema)).collect(),
+            Kind::MissingKey(key) => {
+                let present = instance.as_object().into_iter().flat_map(Map::keys);
+                let mut unknown = present.filter(|present| schema["properties"].get(present.as_str()).is_none());
                 // The diagnostic for the key that is nearly right says it all.
-                if unknown.any(|unknown| nearest_word(unknown, [key]).is_some()) {
+                if unknown.any(|unknown| nearest_word(unknown, [*key]).is_some()) {
                     return Vec::new();
                 }
-                let diagnostic = Diagnostic::error(format!("{} has no `{key}`", subject(&pointer)));
-                let diagnostic = diagnostic.at(self.document.spans.key(&pointer));
-                vec![match example(&parent["properties"][key]) {
+                let diagnostic = Diagnostic::error(format!("{} has no `{key}`", subject(pointer)));
+                let diagnostic = diagnostic.at(self.document.spans.key(pointer));
+                vec![match example(&schema["properties"][*key]) {
                     Some(example) => diagnostic.help(format!("add it, such as `{key}: {example}`")),
                     None => diagnostic,
                 }]
             }
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-                let alternatives = parent[keyword].as_array().map_or(&[][..], Vec::as_slice);
-                let instance = error.instance();
-                // Where the type tells what was meant, only the errors of that alternative help.
-                let meant = alternatives.iter().position(|alternative| {
+            Kind::NoAlternative(all) => {
+                let alternatives = ["anyOf", "oneOf"].iter().find_map(|keyword| schema.get(keyword)?.as_array());
+                // Where the type tells what was meant, only the violations of that alternative help.
+                let meant = alternatives.into_iter().flatten().position(|alternative| {
                     alternative.get("const").is_none()
                         && alternative.get("type").is_some_and(|wanted| is_of_type(instance, wanted))
                 });
                 // A string of the wrong form is better held against everything that is accepted.
-                let form = |error: &ValidationError<'_>| matches!(error.kind(), Kind::Pattern { .. });
-                match meant.and_then(|index| context.get(index)) {
-                    Some(errors) if !errors.is_empty() && !errors.iter().any(form) => {
-                        errors.iter().flat_map(|error| self.diagnostics(error)).collect()
+                let form = |violation: &Violation<'_>| matches!(violation.kind, Kind::Pattern);
+                match meant.and_then(|index| all.get(index)) {
+                    Some(violations) if !violations.is_empty() && !violations.iter().any(form) => {
+                        violations.iter().flat_map(|violation| self.diagnostics(violation)).collect()
                     }
-                    _ => vec![self.mismatch(&pointer, parent, instance)],
+                    _ => vec![self.mismatch(pointer, schema, instance)],
                 }
             }
-            Kind::Maximum { limit } => {
-                let message = format!("{} must be at most {limit}, not {}", subject(&pointer), value(error.instance()));
-                vec![Diagnostic::error(message).at(self.document.spans.value(&pointer))]
+            Kind::TooLarge(limit) => {
+                let message = format!("{} must be at most {limit}, not {}", subject(pointer), value(instance));
+                vec![Diagnostic::error(message).at(self.document.spans.value(pointer))]
             }
-            _ => vec![self.mismatch(&pointer, parent, error.instance())],
+            Kind::Pattern | Kind::Other => vec![self.mismatch(pointer, schema, instance)],
         }
     }
 

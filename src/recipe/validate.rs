@@ -2,19 +2,17 @@
 //!
 //! The schema of recipes is one `oneOf` over the forms, and a `oneOf` over the schemes in each; an error "none of
 //! these" helps nobody. So a front end chooses the form by the keys that are there and a rule's branch by its `scheme`,
-//! and only the errors of those are reported. Only they are compiled: a document that follows them follows the schema,
-//! whose other forms and branches are closed to it.
+//! and only the errors of those are reported: a document that follows them follows the schema, whose other forms and
+//! branches are closed to it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::collections::BTreeSet;
 
-use jsonschema::Validator;
-use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
 use crate::recipe::explain::{Explainer, Hints};
+use crate::recipe::violation::{Checker, Kind, unknown_keyword};
 
 /// A validation under way: the document and the diagnostics so far.
 pub(super) struct Validation<'a> {
@@ -23,9 +21,8 @@ pub(super) struct Validation<'a> {
     diagnostics: Vec<Diagnostic>,
     /// Pointers at which something was found.
     broken: BTreeSet<String>,
-    /// The schemes' branches that were compiled so far, by the name of their scheme.
-    compiled: BTreeMap<&'static str, Option<Rc<Validator>>>,
-    /// No validator has objected so far.
+    checker: Checker,
+    /// Nothing was against the schema so far.
     accepted: bool,
 }
 
@@ -43,21 +40,24 @@ impl<'a> Validation<'a> {
             hints,
             diagnostics: Vec::new(),
             broken: BTreeSet::new(),
-            compiled: BTreeMap::new(),
+            checker: Checker::default(),
             accepted: true,
         }
     }
 
     /// Validates the whole document against the schema of a form in which rules may be any map.
     pub(super) fn form(&mut self, schema: &Value) {
-        self.against(compile(schema).map(Rc::new), schema, "");
+        self.against(schema, "");
     }
 
-    /// Validates the rule at `pointer` against the branch of the scheme `name`.
-    pub(super) fn branch(&mut self, name: &'static str, schema: &Value, pointer: &str) {
-        let compiled = self.compiled.entry(name);
-        let validator = compiled.or_insert_with(|| compile(schema).map(Rc::new)).clone();
-        self.against(validator, schema, pointer);
+    /// Validates the rule at `pointer` against the branch of its scheme.
+    pub(super) fn branch(&mut self, schema: &Value, pointer: &str) {
+        if let Some(keyword) = unknown_keyword(schema) {
+            let message = format!("the schema of this scheme's options has a `{keyword}` that recipes are not held to");
+            self.report(Diagnostic::error(message).at(self.document.spans.key(pointer)), pointer);
+        } else {
+            self.against(schema, pointer);
+        }
     }
 
     /// Records what is wrong at `place`.
@@ -75,30 +75,17 @@ impl<'a> Validation<'a> {
         Validated { diagnostics: self.diagnostics, broken: self.broken }
     }
 
-    fn against(&mut self, validator: Option<Rc<Validator>>, schema: &Value, pointer: &str) {
+    fn against(&mut self, schema: &Value, pointer: &str) {
         let Some(instance) = self.document.value.pointer(pointer) else { return };
-        let Some(validator) = validator else {
-            let message = "the schema of this scheme's options is not valid";
-            self.report(Diagnostic::error(message).at(self.document.spans.key(pointer)), pointer);
-            return;
-        };
-        let explainer = Explainer { schema, prefix: pointer, document: self.document, hints: self.hints };
-        for error in validator.iter_errors(instance) {
+        let explainer = Explainer { document: self.document, hints: self.hints };
+        for violation in self.checker.violations(schema, instance, pointer) {
             self.accepted = false;
-            let place = format!("{pointer}{}", error.instance_path().as_str());
-            for diagnostic in explainer.diagnostics(&error) {
-                self.report(diagnostic, &place);
+            for diagnostic in explainer.diagnostics(&violation) {
+                self.report(diagnostic, &violation.pointer);
             }
-            if let Kind::AdditionalProperties { unexpected } = error.kind() {
-                for key in unexpected {
-                    self.broken.insert(child(&place, key));
-                }
+            if let Kind::UnknownKeys(unknown) = &violation.kind {
+                self.broken.extend(unknown.iter().map(|key| child(&violation.pointer, key)));
             }
         }
     }
-}
-
-/// Compiles a schema. `None` only where a scheme's options are no valid schema; rules with such a scheme are refused.
-fn compile(schema: &Value) -> Option<Validator> {
-    jsonschema::draft7::options().build(schema).ok()
 }

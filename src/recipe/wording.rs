@@ -137,7 +137,9 @@ pub(super) fn words(schema: &Value) -> Vec<&str> {
 pub(super) fn is_of_type(instance: &Value, wanted: &Value) -> bool {
     let is = |kind: &str| match kind {
         "string" => instance.is_string(),
-        "integer" => instance.is_i64() || instance.is_u64(),
+        "integer" => {
+            instance.is_i64() || instance.is_u64() || instance.as_f64().is_some_and(|number| number.fract() == 0.0)
+        }
         "number" => instance.is_number(),
         "array" => instance.is_array(),
         "object" => instance.is_object(),
