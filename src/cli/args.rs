@@ -27,7 +27,7 @@ pub(super) struct GlobalArgs {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
 
-    /// Print a line for every tensor
+    /// Say more: `apply` and `inspect` of every tensor, `verify` and `lint` all that they summarize
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
 

@@ -107,8 +107,9 @@ pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), Command
     }
     let architectures: Vec<String> =
         checkpoint.config.architectures().iter().map(|name| unquoted(name).to_string()).collect();
+    let tensors = if screen.verbose { format!("\n{}", every_tensor(&checkpoint).render()) } else { String::new() };
     screen.report(&format!(
-        "{}: {}, {} ({} bytes), {}; {}\n{}\n{}",
+        "{}: {}, {} ({} bytes), {}; {}\n{}\n{}{tensors}",
         if architectures.is_empty() { "no architecture named".to_owned() } else { architectures.join(", ") },
         count(checkpoint.tensors.len(), "tensor"),
         human(bytes),
@@ -118,4 +119,25 @@ pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), Command
         checkpoint.quantized.as_ref().map_or_else(String::new, |how| format!("quantized already: {how}\n")),
         table.render(),
     ))
+}
+
+/// A line for each tensor, in the order of the shards.
+fn every_tensor(checkpoint: &Checkpoint) -> TextTable {
+    let mut table = TextTable::new(&[
+        ("tensor", Align::Left),
+        ("kind", Align::Left),
+        ("dtype", Align::Left),
+        ("shape", Align::Left),
+        ("shard", Align::Left),
+    ]);
+    for tensor in &checkpoint.tensors {
+        table.row([
+            unquoted(&tensor.name).to_string(),
+            tensor.kind().to_string(),
+            format!("{:?}", tensor.dtype),
+            format!("{:?}", tensor.shape),
+            checkpoint.shards[tensor.shard].name.clone(),
+        ]);
+    }
+    table
 }

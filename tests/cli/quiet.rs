@@ -1,4 +1,4 @@
-//! `--quiet`: errors and nothing else, on either stream.
+//! `--quiet`: errors and nothing else, on either stream; `--verbose`: every tensor.
 
 use std::path::Path;
 
@@ -18,6 +18,25 @@ fn both(folder: &Folder, line: &str) -> [(Option<i32>, String, String); 2] {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     })
+}
+
+#[test]
+fn verbose_names_every_tensor() {
+    let folder = Folder::new(BLOCKS);
+    let source = qwen_fp8::checkpoint::Checkpoint::open(Path::new(FIXTURE)).unwrap();
+    let (recipe, out) = (folder.path("recipe.yaml"), folder.path("out"));
+    for line in [&["inspect", FIXTURE][..], &["apply", &recipe, "--model", FIXTURE, "--output", &out]] {
+        let said = |more: &[&str]| {
+            let output = run(&[line, more].concat());
+            assert!(output.status.success(), "{output:?}");
+            std::fs::remove_dir_all(&out).ok();
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+        };
+        let (brief, verbose) = (said(&[]), said(&["--verbose"]));
+        for tensor in &source.tensors {
+            assert!(verbose.contains(&tensor.name) && !brief.contains(&tensor.name), "{line:?}: {}", tensor.name);
+        }
+    }
 }
 
 #[test]
