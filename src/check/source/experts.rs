@@ -133,7 +133,7 @@ impl<'a> Stack<'a> {
         (names, transposed): (StackNames, bool),
         model: &Model,
     ) -> Option<Self> {
-        let &[experts, a, b] = tensor.shape.as_array()?;
+        let [experts, a, b] = <[usize; 3]>::try_from(tensor.shape.as_slice()).ok()?;
         let [outputs, inputs] = if transposed { [b, a] } else { [a, b] };
         let held = known.holds.len();
         let parts: usize = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();

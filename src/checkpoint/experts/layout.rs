@@ -32,7 +32,8 @@ pub(super) fn describe<'a>(
     there: &BTreeSet<&str>,
 ) -> Result<Described<'a>, ExpertsError> {
     let name = || tensor.name.clone();
-    let Some(((known, names), &[experts, a, b])) = model.stack(&tensor.name).zip(tensor.shape.as_array()) else {
+    let shape = <[usize; 3]>::try_from(tensor.shape.as_slice()).ok();
+    let Some(((known, names), shape)) = model.stack(&tensor.name).zip(shape) else {
         return Err(ExpertsError::Unknown { tensor: name() });
     };
     if !matches!(tensor.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
@@ -44,7 +45,7 @@ pub(super) fn describe<'a>(
         return Err(ExpertsError::Biases { tensor: name() });
     }
     let parts = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();
-    Ok(Described { tensor, known, names, shape: [experts, a, b], parts })
+    Ok(Described { tensor, known, names, shape, parts })
 }
 
 /// Returns for each stack of a module whether it is stored transposed.
