@@ -195,8 +195,11 @@ mod tests {
         Model::of_families(vec![file])
     }
 
-    /// Name, shape, offset, and the steps to the next row and column, of every part of the tensor at `of`.
-    fn placed(model: &Model, tensors: &[Tensor], of: usize) -> Vec<(String, Vec<usize>, u64, Option<[u64; 2]>)> {
+    /// Name, shape, offset, and the steps to the next row and column.
+    type Placed = (String, Vec<usize>, u64, Option<[u64; 2]>);
+
+    /// Returns every part of the tensor at `of`.
+    fn placed(model: &Model, tensors: &[Tensor], of: usize) -> Vec<Placed> {
         let stacks = ExpertStacks { parts: parts(tensors, model).unwrap() };
         let matrices = stacks.matrices(&tensors[of]).unwrap().into_iter();
         matrices.map(|m| (m.name, m.shape, m.offset, m.steps.map(|steps| [steps.row, steps.column]))).collect()
