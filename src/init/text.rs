@@ -98,7 +98,6 @@ pub(super) fn body(
 
 fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
     match why {
-        Why::Part(Part::Vision) => format!("{n} of the vision tower, which servers build without quantization."),
         Why::Part(Part::NextTokens) => {
             format!("{n} for predicting further tokens: servers build some of them in BF16.")
         }

@@ -244,13 +244,14 @@ fn lists_hold_the_names_of_experts_that_stay_stacked() {
 }
 
 /// Sets of `packed_modules_mapping` that are others here: the class of vLLM, its name for the layer, and the reason.
-const OTHERWISE_FUSED: [(&str, &str, &str); 2] = [
+const OTHERWISE_FUSED: [(&str, &str, &str); 3] = [
     ("BeamForCausalLM", "qkv_proj", "its attention is built with the gate too, as `qkv_gate_proj`"),
     (
         "TransformersForCausalLM",
         "merged_proj_9_gate_proj_7_up_proj",
         "the name is no layer's: it tells the shares of BitNet's kernel",
     ),
+    ("WhisperForConditionalGeneration", "kv_proj", "only of `encoder_attn`; elsewhere the query is fused with them"),
 ];
 
 fn last(name: &str) -> &str {

@@ -1,5 +1,5 @@
-//! Layers of published models by their names and widths: numbers of the Hub's `config.json`, names of transformers' classes.
-//! Four layers stand for all, since a plan treats layers of one form alike.
+//! Layers of models of published size: names of transformers' classes, widths as large as those of the models, which nobody has
+//! compared with the Hub's files. Four layers stand for all, since a plan treats layers of one form alike.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
