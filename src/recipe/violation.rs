@@ -2,7 +2,7 @@
 //!
 //! Knows the keywords that the schemas of recipes and of schemes' options are made of, as draft 7 means them, and tells
 //! of any other: to pass one over would accept what an editor underlines. A crate for all of JSON Schema was a seventh of
-//! the build and a fifth of the program (`docs/decisions/0011-violations.md`); the tests hold this module against it.
+//! the build (`docs/decisions/0011-violations.md`); the tests hold this module against it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
