@@ -49,7 +49,11 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
                 _ if is_general && scales == KnownScales::Block => {
                     "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
                 }
+                (Some(_), None) if not.warn => {
+                    "vLLM loads them; `experts: keep` at the top leaves the stacks as they are"
+                }
                 (Some(_), None) => "`experts: keep` at the top leaves the stacks of experts as they are",
+                (None, None) if not.warn => "this is for vLLM and SGLang; for any other server, leave these layers out",
                 (None, None) => "leave these layers out",
                 (_, Some(_)) if is_general => "leave these layers out",
                 (_, Some(ListFormat::Fp8)) => "`format: compressed-tensors` with the same scheme is loaded",

@@ -28,7 +28,7 @@ pub struct Diagnostic {
     pub span: Option<Range<usize>>,
     /// Text beside the caret; may be empty.
     pub label: String,
-    /// Advice, one line each.
+    /// Advice, one line each but for a recipe that it shows.
     pub help: Vec<String>,
 }
 

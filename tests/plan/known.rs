@@ -210,3 +210,15 @@ fn config_says_how_experts_are_stored_where_a_server_asks() {
     let kept = "format: compressed-tensors\nrules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*experts.*']}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n";
     assert_eq!(expert_dtype(&plan(kept, &shapes)), None);
 }
+
+#[test]
+fn what_one_server_alone_reads_wrong_is_one_warning_that_promises_no_other_format() {
+    let blocks = "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\ntargets: Linear\n";
+    for recipe in [blocks, ROWS] {
+        let warnings = plan(recipe, &class("NomicBertModel", "nomic_bert", &[])).warnings;
+        let about: Vec<_> = warnings.iter().filter(|warning| warning.message.contains("transformers 5.24")).collect();
+        let [warning] = about[..] else { panic!("{warnings:?}") };
+        assert!(warning.message.contains("leaves their scales behind"), "{warning:?}");
+        assert!(warning.help.iter().all(|help| !help.contains("is loaded")), "{warning:?}");
+    }
+}

@@ -233,9 +233,11 @@ impl Model {
         })
     }
 
-    /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are.
+    /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are, where no other
+    /// server loads it either.
     pub fn never_loaded(&self, module: &str) -> Option<&NotLoaded> {
-        let of_layers = self.files().flat_map(|file| &file.not_loaded).filter(|not| !not.layers.is_empty());
+        let of_layers =
+            self.files().flat_map(|file| &file.not_loaded).filter(|not| !not.warn && !not.layers.is_empty());
         let mut ever = of_layers.filter(|not| not.format.is_none() && not.scales.is_none());
         ever.find(|not| not.is_about(module))
     }
