@@ -220,10 +220,10 @@ impl StagedRun<'_> {
             )?;
             let text = manifest.text();
             bytes += text.len() as u64;
-            files::write_document(&staging.dir.join(MANIFEST_FILE), text.as_bytes())?;
+            files::write_document(&staging.dir, MANIFEST_FILE, text.as_bytes())?;
         }
         for (name, bytes) in &plan.documents {
-            files::write_document(&staging.dir.join(name), bytes)?;
+            files::write_document(&staging.dir, name, bytes)?;
         }
         if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
     }

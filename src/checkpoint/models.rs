@@ -19,7 +19,7 @@ mod projections;
 mod served;
 
 pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
-pub use experts::{EXPERT_PROJECTIONS, expert_stack, is_down_projection};
+pub use experts::{expert_stack, is_down_projection, layers_of_first_expert};
 pub use fused::FusedLayer;
 pub use kind::{LayerKind, split_name, target_name};
 pub use layer::Layer;

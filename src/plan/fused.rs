@@ -50,13 +50,11 @@ pub(super) fn amax_leaders(model: &Model, recipe: &Recipe, inputs: &[PlannedInpu
             _ => None,
         };
         let is_shared = scheme.is_some_and(|scheme| scheme.amax_scope() == AmaxScope::Fused);
-        all.push(match model.fused(input.module()) {
-            Some(fused) if is_shared => {
-                let (parent, _) = split_name(input.module());
-                *leaders.entry((parent, &fused.layer)).or_insert(index)
-            }
-            _ => index,
-        });
+        let fused = if is_shared { model.fused(input.module()) } else { None };
+        all.push(fused.map_or(index, |fused| {
+            let (parent, _) = split_name(input.module());
+            *leaders.entry((parent, &fused.layer)).or_insert(index)
+        }));
     }
     all
 }

@@ -42,15 +42,10 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             if !not.is_about(module.input.module()) || !said.insert((module.rule, &not.because)) {
                 continue;
             }
-            let classes = served.config.architectures();
-            let class = classes.first().map_or_else(|| "this model".to_owned(), |class| shown(class).to_string());
             let is_general = not.layers.is_empty() && served.model.refuses_scales(scales).is_some();
             let other = match (&module.input.part_of, not.format) {
                 _ if is_general && scales == KnownScales::Block => {
                     "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
-                }
-                (Some(_), None) if not.warn => {
-                    "vLLM loads them; `experts: keep` at the top leaves the stacks as they are"
                 }
                 (Some(_), None) => "`experts: keep` at the top leaves the stacks of experts as they are",
                 (None, None) if not.warn => "this is for vLLM and SGLang; for any other server, leave these layers out",
@@ -64,7 +59,7 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
                 [] => "this".to_owned(),
                 _ => shown(module.input.module()).to_string(),
             };
-            let message = format!("{} cannot load {what} for {class}: {}", not.server, not.because);
+            let message = format!("{} cannot load {what} for {}: {}", not.server, served.class(), not.because);
             let rule = &served.recipe.rules[module.rule];
             diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(other) });
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use qwen_fp8_schemes::Scheme;
 
 use crate::checkpoint::models::catalogue::ListFormat;
-use crate::checkpoint::models::{EXPERT_PROJECTIONS, LayerKind, Model, Part};
+use crate::checkpoint::models::{LayerKind, Model, Part, layers_of_first_expert};
 use crate::checkpoint::pattern::Pattern;
 use crate::recipe::Recipe;
 
@@ -176,7 +176,7 @@ fn asked(
 fn experts_asked(experts: &str, format: ListFormat) -> Vec<String> {
     let mut names = vec![experts.to_owned()];
     if format == ListFormat::CompressedTensors {
-        names.extend(EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}")));
+        names.extend(layers_of_first_expert(experts));
     }
     names
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::Model;
+use crate::checkpoint::text::shown;
 use crate::recipe::Recipe;
 
 use super::job::Decision;
@@ -22,4 +23,12 @@ pub(super) struct Served<'a> {
     /// One per input.
     pub(super) decisions: &'a [Decision],
     pub(super) modules: &'a Modules<'a>,
+}
+
+impl Served<'_> {
+    /// The class of the model as messages name it.
+    pub(super) fn class(&self) -> String {
+        let classes = self.config.architectures();
+        classes.first().map_or_else(|| "the model".to_owned(), |class| shown(class).to_string())
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::checkpoint::models::{LayerKind, Part};
 use crate::checkpoint::pattern::Pattern;
-use crate::checkpoint::text::{Sample, count, shown, unquoted};
+use crate::checkpoint::text::{Sample, count, unquoted};
 use crate::recipe::Rule;
 use crate::recipe::diagnostic::Diagnostic;
 
@@ -22,7 +22,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
 /// Warns that nobody knows what servers make of a model of no known family, once: of the layers that `Linear` leaves out,
 /// else of those that stay unquantized.
 fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
-    let class = class(served);
+    let class = served.class();
     let by_linear = served.recipe.rules.iter().find(|rule| takes_linear(rule));
     let left_out: Vec<&str> = kept(served)
         .filter(|(input, has_rule)| !has_rule && matches!(input.layer.part, Part::Outside | Part::Unrecognized))
@@ -44,7 +44,7 @@ fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
 /// Warns that nobody has seen a server look up the layers of this family that stay unquantized.
 fn of_unproven_family(served: &Served<'_>) -> Option<Diagnostic> {
     let why = served.model.unproven()?;
-    let what = format!("nobody has seen vLLM load {} ({}): it", class(served), unquoted(why));
+    let what = format!("nobody has seen vLLM load {} ({}): it", served.class(), unquoted(why));
     Some(not_seen(served, &what)?.help(file_to_write(served)))
 }
 
@@ -75,11 +75,6 @@ fn kept<'a>(served: &Served<'a>) -> impl Iterator<Item = (&'a PlannedInput, bool
 fn takes_linear(rule: &Rule) -> bool {
     let is_linear = |pattern: &Pattern| matches!(pattern, Pattern::Class(LayerKind::Linear));
     rule.scheme.is_some() && !rule.linear_is_every_part && rule.targets.iter().any(|target| is_linear(&target.value))
-}
-
-fn class(served: &Served<'_>) -> String {
-    let classes = served.config.architectures();
-    classes.first().map_or_else(|| "the model".to_owned(), |class| shown(class).to_string())
 }
 
 /// The commands that make a file of the user's own, after which nothing of this is said.

@@ -5,7 +5,7 @@
 //! and only the errors of those are reported: a document that follows them follows the schema, whose other forms and
 //! branches are closed to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub(super) struct Validation<'a> {
     /// Pointers at which something was found.
     broken: BTreeSet<String>,
     checker: Checker,
+    /// A keyword that is not known, by the scheme whose branch has it; `None` for a branch that has none.
+    unknown_keywords: BTreeMap<&'static str, Option<String>>,
     /// Nothing was against the schema so far.
     accepted: bool,
 }
@@ -41,6 +43,7 @@ impl<'a> Validation<'a> {
             diagnostics: Vec::new(),
             broken: BTreeSet::new(),
             checker: Checker::default(),
+            unknown_keywords: BTreeMap::new(),
             accepted: true,
         }
     }
@@ -50,9 +53,12 @@ impl<'a> Validation<'a> {
         self.against(schema, "");
     }
 
-    /// Validates the rule at `pointer` against the branch of its scheme.
-    pub(super) fn branch(&mut self, schema: &Value, pointer: &str) {
-        if let Some(keyword) = unknown_keyword(schema) {
+    /// Validates the rule at `pointer` against the branch of the scheme `name`.
+    pub(super) fn branch(&mut self, name: &'static str, schema: &Value, pointer: &str) {
+        // Asked once for a scheme, since a recipe may have thousands of rules with it.
+        let unknown = self.unknown_keywords.entry(name);
+        let unknown = unknown.or_insert_with(|| unknown_keyword(schema).map(str::to_owned));
+        if let Some(keyword) = unknown {
             let message = format!("the schema of this scheme's options has a `{keyword}` that recipes are not held to");
             self.report(Diagnostic::error(message).at(self.document.spans.key(pointer)), pointer);
         } else {

@@ -56,14 +56,19 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -
     Ok(sum)
 }
 
-/// Writes a document of the plan, such as `config.json`, and makes it durable.
+/// Writes a document of the plan, such as `config.json`, into `dir` and makes its bytes durable. It is there whole or not
+/// at all.
 ///
 /// # Errors
-/// The file exists already or cannot be written.
-pub(super) fn write_document(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let mut file = create_new(path, 0o666).map_err(RunError::file("create", path))?;
-    file.write_all(bytes).map_err(RunError::file("write", path))?;
-    file.sync_all().map_err(RunError::file("sync", path))
+/// The file cannot be written.
+//
+// Under another name first: a kill between the making of `config.json` and its writing would leave an empty one.
+pub(super) fn write_document(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+    let (path, unfinished) = (dir.join(name), dir.join(format!(".{name}.partial")));
+    let mut file = create_new(&unfinished, 0o666).map_err(RunError::file("create", &unfinished))?;
+    file.write_all(bytes).map_err(RunError::file("write", &unfinished))?;
+    file.sync_all().map_err(RunError::file("sync", &unfinished))?;
+    fs::rename(&unfinished, &path).map_err(RunError::file("rename to", &path))
 }
 
 /// Creates a file that must not exist yet, with the permissions `mode` less the umask.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use qwen_fp8::checkpoint::config::Config;
 use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, families};
-use qwen_fp8::checkpoint::models::{EXPERT_PROJECTIONS, LayerKind, Model, Part};
+use qwen_fp8::checkpoint::models::{LayerKind, Model, Part, layers_of_first_expert};
 use qwen_fp8::checkpoint::pattern::Pattern;
 use serde_json::{Value, json};
 
@@ -223,9 +223,7 @@ fn lists_hold_the_names_of_experts_that_stay_stacked() {
                 let experts = facts.model.experts_of_stack(&stack);
                 let names = match format {
                     ListFormat::Fp8 => vec![experts.to_string()],
-                    ListFormat::CompressedTensors => {
-                        EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}")).to_vec()
-                    }
+                    ListFormat::CompressedTensors => layers_of_first_expert(&experts).to_vec(),
                 };
                 let ours: BTreeSet<String> = names
                     .iter()

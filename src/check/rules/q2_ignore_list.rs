@@ -7,7 +7,7 @@ use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, Refere
 use crate::decode::WeightState;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
-use qwen_fp8_checkpoint::models::{self, EXPERT_PROJECTIONS, LayerKind, Model, expert_stack};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack, layers_of_first_expert};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
 
@@ -176,7 +176,7 @@ impl<'a> KnownNames<'a> {
         // Of stacked experts vLLM asks for the module of all, or for the layers of the first.
         let experts: Vec<String> =
             file.iter().filter_map(|name| model.stack(name)).map(|(_, names)| names.experts).collect();
-        let of_first = |experts: &String| EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"));
+        let of_first = |experts: &String| layers_of_first_expert(experts);
         let stacked: BTreeSet<String> = experts.iter().flat_map(of_first).chain(experts.iter().cloned()).collect();
         let names = file.iter().copied().chain(stacked.iter().map(String::as_str));
         let asked = names.filter_map(|name| model.asked_name(name, format));

@@ -1,7 +1,12 @@
 //! Names of experts, one by one.
 
 /// The projections of one expert, in the order in which vLLM asks lists for them.
-pub const EXPERT_PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+const EXPERT_PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
+/// Returns the names of the layers of the first expert, by which vLLM asks compressed-tensors lists for all of them.
+pub fn layers_of_first_expert(experts: &str) -> [String; 3] {
+    EXPERT_PROJECTIONS.map(|projection| format!("{experts}.0.{projection}"))
+}
 
 /// Cuts the name of one expert's layer behind `experts`: `a.mlp.experts.17.up_proj` → `a.mlp.experts`.
 pub fn expert_stack(module: &str) -> Option<&str> {

@@ -16,7 +16,10 @@ pub enum FusedLayer<'a> {
 impl Model {
     /// Returns the fused layer that the module is a part of, if any; an expert's are parts of all experts.
     pub fn fused_layer<'a>(&'a self, module: &'a str) -> Option<FusedLayer<'a>> {
-        if let Some((layer, _)) = module.split_once(".experts.") {
+        // What has no number behind `experts` belongs to no expert, such as a norm of all.
+        if let Some((layer, expert)) = module.split_once(".experts.")
+            && expert.starts_with(|c: char| c.is_ascii_digit())
+        {
             return Some(FusedLayer::Experts(layer));
         }
         let (parent, _) = split_name(module);
@@ -73,6 +76,7 @@ mod tests {
         let parts = FusedLayer::Parts { parent: "a.linear_attn", layer: "qkvg_proj" };
         assert_eq!(model.fused_layer("a.linear_attn.q_proj"), Some(parts));
         assert_eq!(model.fused_layer("a.experts.3.up_proj"), Some(FusedLayer::Experts("a")));
+        assert_eq!(model.fused_layer("a.experts.post_expert_norm"), None);
         assert!(model.has_parts_behind("a.linear_attn.v_proj", |name| name == "a.linear_attn.g_proj"));
         assert!(!model.has_parts_behind("a.self_attn.v_proj", |_| true));
         assert_eq!(model.fused_names("a.attn.qkv").collect::<Vec<_>>(), ["qkv_proj"]);

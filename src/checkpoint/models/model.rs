@@ -14,9 +14,10 @@ use super::part::Part;
 use super::projections::is_known_projection;
 use crate::config::Config;
 
+mod next_tokens;
+
 /// Dimensions of a stack of experts: expert, rows, columns.
 const STACK_RANK: usize = 3;
-mod next_tokens;
 
 /// The number of config.json after which layers predict further tokens.
 const LAYERS: &str = "num_hidden_layers";

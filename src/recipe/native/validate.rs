@@ -17,7 +17,7 @@ pub(in crate::recipe) fn validate_rule(validation: &mut Validation<'_>, pointer:
     let scheme_at = child(pointer, "scheme");
     match rule.get("scheme") {
         Some(Value::String(name)) => match branches.iter().find(|branch| branch.name == name) {
-            Some(branch) => validation.branch(&branch.schema, pointer),
+            Some(branch) => validation.branch(branch.name, &branch.schema, pointer),
             None => {
                 let diagnostic = match qwen_fp8_schemes::find(name) {
                     Some(known) if known.name == name => {
