@@ -1,7 +1,7 @@
 //! Finds where a value does not follow a JSON Schema.
 //!
 //! Knows the keywords that the schemas of recipes and of schemes' options are made of, as draft 7 means them, and tells
-//! of any other: to pass one over would accept what an editor underlines. A crate for all of JSON Schema was a seventh of
+//! of any other: to pass one over would accept what an editor underlines. A crate for all of JSON Schema was a sixth of
 //! the build (`docs/decisions/0011-violations.md`); the tests hold this module against it.
 
 use std::cell::RefCell;
