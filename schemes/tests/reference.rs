@@ -1,12 +1,13 @@
 //! Bytes that llm-compressor wrote, where `shared/goldens.tar.xz` stands in a folder above; a clean skip elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use qwen_fp8_schemes::conformance::quantize_whole;
 use qwen_fp8_schemes::{Format, Make, Matrix, Scheme, Simd, SourceDtype, find};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// Schemes whose quotients a CPU rounds twice and a GPU once.
 const DIVIDED: [&str; 15] = [
@@ -32,14 +33,14 @@ const EXACT: [&str; 2] = ["MXFP8", "NVFP4A16"];
 
 #[test]
 fn bytes_equal_those_of_llm_compressor_on_a_cpu() {
-    let Some(goldens) = unpack("cpu") else { return };
+    let Some(goldens) = unpack() else { return };
     let mut compared = 0;
     let source = || json!({ "quotient_dtype": "source" });
     let all = DIVIDED.map(|name| (name, source())).into_iter().chain(EXACT.map(|name| (name, json!({}))));
     for (name, options) in all {
         let scheme = scheme(name, options);
         for dtype in ["bf16", "f16", "f32"] {
-            let file = std::fs::read(goldens.join(format!("goldens/ops/{name}_{dtype}.safetensors"))).unwrap();
+            let file = std::fs::read(goldens.path().join(format!("goldens/ops/{name}_{dtype}.safetensors"))).unwrap();
             let file = SafeTensors::deserialize(&file).unwrap();
             for input in file.names().into_iter().filter(|name| name.ends_with(".input")) {
                 let case = input.strip_suffix(".input").unwrap();
@@ -52,12 +53,12 @@ fn bytes_equal_those_of_llm_compressor_on_a_cpu() {
 
 #[test]
 fn bytes_equal_those_of_llm_compressor_on_a_gpu() {
-    let Some(goldens) = unpack("gpu") else { return };
-    let source = std::fs::read(goldens.join("goldens-gpu/source.safetensors")).unwrap();
+    let Some(goldens) = unpack() else { return };
+    let source = std::fs::read(goldens.path().join("goldens-gpu/source.safetensors")).unwrap();
     let source = SafeTensors::deserialize(&source).unwrap();
     for name in ["FP8_BLOCK", "FP8_DYNAMIC", "W4A16_ASYM", "W8A8"] {
         let scheme = scheme(name, json!({}));
-        let file = std::fs::read(goldens.join(format!("goldens-gpu/{name}.safetensors"))).unwrap();
+        let file = std::fs::read(goldens.path().join(format!("goldens-gpu/{name}.safetensors"))).unwrap();
         let file = SafeTensors::deserialize(&file).unwrap();
         let mut compared = 0;
         for input in source.names() {
@@ -108,14 +109,13 @@ fn compare(
     1
 }
 
-/// Unpacks the goldens into a folder of this test.
-fn unpack(name: &str) -> Option<PathBuf> {
+/// Unpacks the goldens into a folder of this test alone: another run of the suite may be at the same work.
+fn unpack() -> Option<TempDir> {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .map(|folder| folder.join("shared/goldens.tar.xz"))
         .find(|path| path.is_file())?;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("goldens-{name}"));
-    std::fs::create_dir_all(&folder).unwrap();
-    let status = Command::new("tar").arg("xf").arg(archive).arg("-C").arg(&folder).status().ok()?;
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let status = Command::new("tar").arg("xf").arg(archive).arg("-C").arg(folder.path()).status().ok()?;
     status.success().then_some(folder)
 }
