@@ -131,7 +131,8 @@ fn plan_as_json_is_complete() {
             "manifest",
             "directory_bytes",
             "tensor_parallel",
-            "warnings"
+            "warnings",
+            "notes",
         ]
     );
     assert_eq!((&plan["format"], &plan["quantized_tensors"]), (&"fp8".into(), &14.into()));

@@ -80,6 +80,7 @@ pub(super) struct RecipeDiagnostic {
 pub(super) enum DiagnosticLevel {
     Error,
     Warning,
+    Note,
 }
 
 impl RecipeDiagnostic {
@@ -95,6 +96,7 @@ impl RecipeDiagnostic {
             level: match diagnostic.level {
                 Level::Error => DiagnosticLevel::Error,
                 Level::Warning => DiagnosticLevel::Warning,
+                Level::Note => DiagnosticLevel::Note,
             },
             message: diagnostic.message.clone(),
             label: diagnostic.label.clone(),

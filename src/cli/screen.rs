@@ -152,7 +152,7 @@ impl Screen {
         }
     }
 
-    /// Shows diagnostics, each under its line of the recipe; `--quiet` leaves out the warnings.
+    /// Shows diagnostics, each under its line of the recipe; `--quiet` leaves out all but errors.
     pub(super) fn diagnostics(&self, diagnostics: &[Diagnostic], text: &RecipeText) {
         let for_programs = diagnostics.iter().map(|diagnostic| RecipeDiagnostic::new(diagnostic, text));
         self.diagnostics.lock().unwrap_or_else(PoisonError::into_inner).extend(for_programs);
@@ -250,6 +250,7 @@ fn narrowed(mut diagnostic: Diagnostic, text: &RecipeText, width: usize) -> Diag
     let word = match diagnostic.level {
         Level::Error => "error: ",
         Level::Warning => "warning: ",
+        Level::Note => "note: ",
     };
     diagnostic.message = fit(&diagnostic.message, word.len());
     diagnostic.help = diagnostic.help.iter().map(|help| fit(help, digits + " = help: ".len())).collect();

@@ -42,7 +42,7 @@ pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     Checkpoint::open(&dir).map_err(|error| CommandError::input(&error).with_help(&error.help()))
 }
 
-/// Plans what the recipe does to the checkpoint, and shows the warnings.
+/// Plans what the recipe does to the checkpoint, and shows warnings and notes.
 pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
     let recipe = read_recipe(&source.recipe, screen)?;
     let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
@@ -60,6 +60,7 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
             screen.diagnostics(&plan.warnings, &plan.recipe.text);
+            screen.diagnostics(&plan.notes, &plan.recipe.text);
             Ok(plan)
         }
         Err(refused) => {

@@ -70,7 +70,8 @@ pub(super) fn body(
     layers: &Layers<'_>,
     request: &Request,
 ) -> String {
-    let not_loaded = model.not_loaded(ListFormat::Fp8, KnownScales::Block).find(|not| not.layers.is_empty());
+    let not_loaded =
+        model.not_loaded(ListFormat::Fp8, KnownScales::Block).find(|not| not.layers.is_empty() && not.format.is_some());
     let elsewhere = not_loaded.map(|not| {
         format!("compressed-tensors # {} loads no blocks in `format: fp8` for this model.", unquoted(&not.server))
     });

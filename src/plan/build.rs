@@ -37,6 +37,8 @@ pub struct Plan {
     pub alignments: Vec<Alignment>,
     /// Warnings, which stop nothing.
     pub warnings: Vec<Diagnostic>,
+    /// Notes of what the result is right for, and something else is not.
+    pub notes: Vec<Diagnostic>,
 }
 
 /// A recipe and a checkpoint that do not go together.
@@ -111,7 +113,8 @@ impl Plan {
             documents.push(("model.safetensors.index.json".to_owned(), index_json(&shards).into_bytes()));
         }
         documents.push(("config.json".to_owned(), config.into_bytes()));
-        Ok(Self { recipe, checkpoint, inputs, decisions, jobs, shards, documents, alignments, warnings: diagnostics })
+        let (notes, warnings) = diagnostics.into_iter().partition(|diagnostic| diagnostic.level == Level::Note);
+        Ok(Self { recipe, checkpoint, inputs, decisions, jobs, shards, documents, alignments, warnings, notes })
     }
 
     /// Returns the errors of a recipe that need no checkpoint: schemes that its format cannot describe, or that cannot
@@ -184,7 +187,7 @@ impl Plan {
 fn under(policy: ServingPolicy, diagnostic: Diagnostic) -> Diagnostic {
     match policy {
         ServingPolicy::Enforce => diagnostic,
-        ServingPolicy::Warn => Diagnostic { level: Level::Warning, ..diagnostic },
+        ServingPolicy::Warn => Diagnostic { level: diagnostic.level.max(Level::Warning), ..diagnostic },
     }
 }
 

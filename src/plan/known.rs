@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::catalogue::{KnownScales, ListFormat};
+use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoadedLevel};
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
@@ -47,14 +47,24 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
                 _ if is_general && scales == KnownScales::Block => {
                     "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
                 }
+                (Some(_), _) if not.level == NotLoadedLevel::Note => {
+                    "vLLM loads them; for both, `experts: keep` at the top leaves the stacks as they are"
+                }
+                (None, _) if not.level == NotLoadedLevel::Note => "vLLM loads them; for both, leave these layers out",
                 (Some(_), None) => "`experts: keep` at the top leaves the stacks of experts as they are",
-                (None, None) if not.warn => "this is for vLLM and SGLang; for any other server, leave these layers out",
+                (None, None) if not.level == NotLoadedLevel::Warning => {
+                    "this is for vLLM and SGLang; for any other server, leave these layers out"
+                }
                 (None, None) => "leave these layers out",
                 (_, Some(_)) if is_general => "leave these layers out",
                 (_, Some(ListFormat::Fp8)) => "`format: compressed-tensors` with the same scheme is loaded",
                 (_, Some(ListFormat::CompressedTensors)) => "`format: fp8` is loaded",
             };
-            let level = if not.warn { Level::Warning } else { Level::Error };
+            let level = match not.level {
+                NotLoadedLevel::Error => Level::Error,
+                NotLoadedLevel::Warning => Level::Warning,
+                NotLoadedLevel::Note => Level::Note,
+            };
             let what = match not.layers[..] {
                 [] => "this".to_owned(),
                 _ => shown(module.input.module()).to_string(),

@@ -49,6 +49,8 @@ pub struct Summary {
     pub tensor_parallel: Vec<Alignment>,
     /// Warnings, a line each.
     pub warnings: Vec<String>,
+    /// Notes, a line each: what the result is not right for, although servers load it.
+    pub notes: Vec<String>,
 }
 
 /// Tensors whose names differ only in numbers and which fare alike.
@@ -161,6 +163,7 @@ impl Summary {
             side_files,
             tensor_parallel: plan.alignments.clone(),
             warnings: plan.warnings.iter().map(one_line).collect(),
+            notes: plan.notes.iter().map(one_line).collect(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Diagnostics of recipes: an error or a warning, its place in the text, and advice.
+//! Diagnostics of recipes: an error, a warning or a note, its place in the text, and advice.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,6 +16,8 @@ pub enum Level {
     Error,
     /// A warning: the run goes on.
     Warning,
+    /// A note: the result is right, and a reader may want to know this of it.
+    Note,
 }
 
 /// One diagnostic about a recipe, or about a recipe and a checkpoint together.
@@ -88,6 +90,7 @@ impl Diagnostic {
         let level = match self.level {
             Level::Error => annotate_snippets::Level::ERROR,
             Level::Warning => annotate_snippets::Level::WARNING,
+            Level::Note => annotate_snippets::Level::NOTE,
         };
         let mut group = Group::with_title(level.primary_title(&self.message));
         group = match line {

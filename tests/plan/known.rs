@@ -222,3 +222,30 @@ fn what_one_server_alone_reads_wrong_is_one_warning_that_promises_no_other_forma
         assert!(warning.help.iter().all(|help| !help.contains("is loaded")), "{warning:?}");
     }
 }
+
+#[test]
+fn what_transformers_alone_reads_wrong_is_a_note_with_the_way_out() {
+    let fp8 = "format: fp8\nexperts: split\nscheme: FP8_DYNAMIC\nblock_size: 128\ntargets: Linear\n";
+    let stacked = shapes::qwen3_vl_30b_stacked();
+    let of = |recipe: &str, shapes: &Shapes| {
+        let notes = plan(recipe, shapes).notes;
+        let about: Vec<_> = notes.into_iter().filter(|note| note.message.contains("transformers 5.24")).collect();
+        assert!(about.iter().all(|note| note.level == Level::Note && about.len() == 1), "{about:?}");
+        about.into_iter().next()
+    };
+    for recipe in [fp8, ROWS] {
+        let note = of(recipe, &stacked).unwrap();
+        assert!(note.message.contains("leaves them random"), "{}", note.message);
+        assert!(note.help[0].contains("`experts: keep`"), "{note:?}");
+        let (head, rule) = recipe.split_once("scheme").unwrap();
+        let rule = format!("scheme{rule}").lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let kept = format!(
+            "{}rules:\n  - {{ scheme: PASSTHROUGH, targets: Experts }}\n  - {}",
+            head.replace("split", "keep"),
+            rule.trim_start()
+        );
+        assert!(of(&kept, &stacked).is_none());
+    }
+    assert!(of(fp8, &shapes::deepseek::deepseek_v3()).unwrap().message.contains("end inside a block"));
+    assert!(of(ROWS, &shapes::deepseek::deepseek_v3()).is_none());
+}

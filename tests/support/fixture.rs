@@ -261,6 +261,7 @@ impl Fixture {
             documents,
             alignments: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
         };
         Self { root, plan, expected }
     }

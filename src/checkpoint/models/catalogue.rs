@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 
 pub use added::add_folder;
 pub use family::{
-    AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded, ServedPrefix,
+    AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded, NotLoadedLevel,
+    ServedPrefix,
 };
 pub use family_text::{FamilyError, parse};
 pub use fused::KnownFused;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::catalogue::{
     self, AskedName, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded,
-    StackNames,
+    NotLoadedLevel, StackNames,
 };
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
@@ -237,8 +237,10 @@ impl Model {
     /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are, where no other
     /// server loads it either.
     pub fn never_loaded(&self, module: &str) -> Option<&NotLoaded> {
-        let of_layers =
-            self.files().flat_map(|file| &file.not_loaded).filter(|not| !not.warn && !not.layers.is_empty());
+        let of_layers = self
+            .files()
+            .flat_map(|file| &file.not_loaded)
+            .filter(|not| not.level == NotLoadedLevel::Error && !not.layers.is_empty());
         let mut ever = of_layers.filter(|not| not.format.is_none() && not.scales.is_none());
         ever.find(|not| not.is_about(module))
     }
@@ -251,7 +253,9 @@ impl Model {
 
     /// The server that cannot load weights with these scales in either format.
     pub fn refuses_scales(&self, scales: KnownScales) -> Option<&NotLoaded> {
-        let refuses = |format| self.not_loaded(format, scales).filter(|not| !not.warn && not.layers.is_empty());
+        let refuses = |format| {
+            self.not_loaded(format, scales).filter(|not| not.level == NotLoadedLevel::Error && not.layers.is_empty())
+        };
         let is_general =
             |not: &&NotLoaded| refuses(ListFormat::CompressedTensors).any(|other| other.server == not.server);
         refuses(ListFormat::Fp8).find(is_general)

@@ -20,6 +20,7 @@ pub(super) fn log(diagnostics: &[RecipeDiagnostic]) -> Value {
     let rules = [
         rule(DiagnosticLevel::Error, "The recipe cannot be carried out as it is."),
         rule(DiagnosticLevel::Warning, "The recipe may not do what is meant."),
+        rule(DiagnosticLevel::Note, "The recipe does what is meant, and there is something to know of it."),
     ];
     log_of(&rules, &diagnostics.iter().map(result).collect::<Vec<_>>())
 }
@@ -31,7 +32,7 @@ fn result(diagnostic: &RecipeDiagnostic) -> Value {
     let text = texts.collect::<Vec<_>>().join("; ");
     json!({
         "ruleId": code(diagnostic.level),
-        "ruleIndex": usize::from(diagnostic.level == DiagnosticLevel::Warning),
+        "ruleIndex": diagnostic.level as usize,
         "level": word(diagnostic.level),
         "message": { "text": plain(&text) },
         "locations": [{ "physicalLocation": location(&diagnostic.place) }],
@@ -58,6 +59,7 @@ fn code(level: DiagnosticLevel) -> &'static str {
     match level {
         DiagnosticLevel::Error => "recipe-error",
         DiagnosticLevel::Warning => "recipe-warning",
+        DiagnosticLevel::Note => "recipe-note",
     }
 }
 
@@ -65,5 +67,6 @@ fn word(level: DiagnosticLevel) -> &'static str {
     match level {
         DiagnosticLevel::Error => "error",
         DiagnosticLevel::Warning => "warning",
+        DiagnosticLevel::Note => "note",
     }
 }

@@ -198,6 +198,19 @@ pub enum KnownScales {
     Group,
 }
 
+/// What `plan` makes of a format that a server's class cannot load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotLoadedLevel {
+    /// An error: nobody who means to serve the model wants the result.
+    #[default]
+    Error,
+    /// A warning: another server loads it.
+    Warning,
+    /// A note: vLLM and SGLang load it, and a library that people try models in does not.
+    Note,
+}
+
 /// A format that a server's class cannot load.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -212,9 +225,9 @@ pub struct NotLoaded {
     /// those are meant that the stacks are split into.
     #[serde(default)]
     pub layers: Vec<NamePattern>,
-    /// True where another server loads it, so that it is a warning and no error.
+    /// What `plan` makes of it: an error, unless another server loads it.
     #[serde(default)]
-    pub warn: bool,
+    pub level: NotLoadedLevel,
     /// What happens.
     pub because: String,
 }
