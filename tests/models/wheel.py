@@ -21,9 +21,10 @@ def unpacked():
     if os.path.exists(os.path.join(target, "vllm", "version.py")):
         return target
     with tempfile.TemporaryDirectory() as folder:
+        # The environment that setup.sh makes has no pip; the Python that it was made of has.
+        python = getattr(sys, "_base_executable", sys.executable)
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"],
-            check=True,
+            [python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"], check=True
         )
         wheel = next(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".whl"))
         with zipfile.ZipFile(wheel) as archive:
