@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod completions;
 mod diff;
 mod editor_schema;
 mod error;
@@ -47,6 +48,7 @@ use crate::check::on_all_processors;
 ///
 /// A crate that adds schemes calls this from its own `main` after `use its_schemes as _;`.
 pub fn main() -> ExitCode {
+    completions::answer();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = usage::asks_for_json(&arguments);
     let cli = match Cli::try_parse_from(&arguments) {
@@ -76,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
         Command::Lint(args) => on_all_processors(|| lint::lint(args, &screen)),
         Command::Diff(args) => on_all_processors(|| diff::diff(args, &screen)),
+        Command::Completions(args) => completions::completions(args, &screen),
+        Command::Man(args) => completions::man(args, &screen),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

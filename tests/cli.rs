@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 mod json;
 mod quiet;
+mod shell;
 mod size;
 mod width;
 

@@ -16,7 +16,7 @@ pub mod index;
 pub mod layout;
 pub mod manifest;
 pub mod model_id;
-mod model_meant;
+pub mod model_meant;
 pub mod models;
 pub mod nearest_path;
 mod open;

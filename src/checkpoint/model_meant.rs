@@ -111,8 +111,8 @@ pub(crate) fn id_of_folder(text: &str) -> Option<String> {
     parse_id(&id).is_some().then_some(id)
 }
 
-/// The ids of all models in the cache, sorted.
-fn cached_ids(environment: &HubEnvironment) -> Vec<String> {
+/// The ids of the models in the Hugging Face cache, sorted.
+pub fn cached_ids(environment: &HubEnvironment) -> Vec<String> {
     let Some(cache) = environment.hub_cache() else { return Vec::new() };
     let entries = fs::read_dir(cache).into_iter().flatten().take(COMPARED).flatten();
     let mut ids: Vec<String> = entries.filter_map(|entry| id_of_folder(entry.file_name().to_str()?)).collect();

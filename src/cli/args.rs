@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter};
 
+use super::completions::{self, ShellName};
 use crate::check::Threshold;
 
 /// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
 #[derive(Debug, Parser)]
-#[command(name = "qwen-fp8", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "qwen-fp8", version, long_version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -16,6 +18,16 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: GlobalArgs,
 }
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("QWEN_FP8_COMMIT"),
+    "\ntarget: ",
+    env!("QWEN_FP8_TARGET"),
+    "\nfeatures: ",
+    env!("QWEN_FP8_FEATURES")
+);
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
@@ -32,7 +44,7 @@ pub(super) struct GlobalArgs {
     pub(super) verbose: bool,
 
     /// Read what is known of models from this directory first: a .yaml file for each family, as docs/models.md says
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", add = ArgValueCompleter::new(PathCompleter::dir()))]
     pub(super) models: Option<PathBuf>,
 
     /// Use colour in messages; `auto` does on a terminal
@@ -73,12 +85,16 @@ pub(super) enum Command {
     Lint(LintArgs),
     /// Show the differences of two checkpoints, tensor by tensor
     Diff(DiffArgs),
+    /// Print the script that completes commands, recipes, schemes and models in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "DIR|ID")]
+    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) model: String,
 
     /// The recipe to write, a .yaml file that does not exist yet [default: standard output]
@@ -101,11 +117,11 @@ pub(super) enum InitScheme {
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
     /// The recipe: a .yaml, .yml or .toml file, or `-` for standard input
-    #[arg(value_name = "RECIPE")]
+    #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completions::recipes()))]
     pub(super) recipe: PathBuf,
 
     /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
-    #[arg(short, long, value_name = "DIR|ID")]
+    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) model: Option<String>,
 
     /// Take only the first layers, for a small model to try out; config.json is adjusted [default: 2]
@@ -132,6 +148,7 @@ pub(super) struct ApplyArgs {
 
     /// The instruction set: portable, avx2, avx512, neon [default: the best this machine has]
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
+    #[arg(add = ArgValueCandidates::new(completions::instruction_sets))]
     pub(super) simd: Option<String>,
 
     /// Resume an interrupted run of the same job, if there is one; this is the default
@@ -211,7 +228,7 @@ pub(super) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
     /// The recipes to check; `-` is standard input
-    #[arg(value_name = "RECIPE", required = true)]
+    #[arg(value_name = "RECIPE", required = true, add = ArgValueCompleter::new(completions::recipes()))]
     pub(super) recipes: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -254,7 +271,7 @@ pub(super) struct SchemesArgs {
     pub(super) command: Option<SchemesCommand>,
 
     /// Show this scheme's options, layout and servers
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completions::scheme_names))]
     pub(super) name: Option<String>,
 
     /// Print JSON
@@ -273,7 +290,7 @@ pub(super) type JsonObject = serde_json::Map<String, serde_json::Value>;
 #[derive(Debug, Args)]
 pub(super) struct SchemesTestArgs {
     /// The schemes to test [default: all]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completions::scheme_names))]
     pub(super) names: Vec<String>,
 
     /// Test only these options, such as '{"block_size": 64}' [default: every value that the options' schema offers].
@@ -291,11 +308,12 @@ pub(super) struct SchemesTestArgs {
 pub(super) struct ModelsArgs {
     /// A family, a class of `architectures`, a `model_type`, or a checkpoint: a directory, or a model id of the Hugging
     /// Face cache
-    #[arg(value_name = "NAME|DIR|ID")]
+    #[arg(value_name = "NAME|DIR|ID", add = ArgValueCompleter::new(completions::families_and_checkpoints))]
     pub(super) name: Option<String>,
 
     /// Print a first file for the family of a checkpoint that is not known, or that nobody has seen loaded
     #[arg(long, value_name = "DIR|ID", conflicts_with_all = ["name", "json", "schema"])]
+    #[arg(add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) draft: Option<String>,
 
     /// Print the JSON Schema of a family's file, for editors
@@ -310,7 +328,7 @@ pub(super) struct ModelsArgs {
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "DIR|ID")]
+    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) model: String,
 
     /// Print JSON
@@ -321,12 +339,12 @@ pub(super) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     /// The output to verify: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "OUTPUT")]
+    #[arg(value_name = "OUTPUT", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) output: String,
 
     /// The source of OUTPUT, with which every tensor is compared [default: the one that the manifest names, in the
     /// Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
-    #[arg(short, long, value_name = "DIR|ID")]
+    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) source: Option<String>,
 
     /// Do not look for the source: structure and values are enough, and the exit code is 0 where they are sound
@@ -355,6 +373,7 @@ pub(super) struct VerifyArgs {
 pub(super) struct LintArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
+    #[arg(add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) model: Option<String>,
 
     #[command(flatten)]
@@ -392,11 +411,11 @@ impl FormatArgs {
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
     /// The first checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) a: String,
 
     /// The second checkpoint
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", add = ArgValueCompleter::new(completions::checkpoints))]
     pub(super) b: String,
 
     /// The number of tensors to show, the most changed first
@@ -410,4 +429,18 @@ pub(super) struct DiffArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: ShellName,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The directory to write the pages into, such as ~/.local/share/man/man1
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
 }
