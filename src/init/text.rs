@@ -112,8 +112,9 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
         Why::Misfit => {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
+            let rest = if layers.draws_along { ", and servers fuse the rest with those" } else { "" };
             format!(
-                "{n}: blocks of 128 do not fit {}{more}, and servers fuse the rest with those.\n  \
+                "{n}: blocks of 128 do not fit {}{more}{rest}.\n  \
                  # They stay; `qwen-fp8 init --scheme channel` writes a recipe that quantizes them too.",
                 shapes.join(", ")
             )
