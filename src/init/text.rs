@@ -108,7 +108,7 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
         Why::Part(Part::Unrecognized) => {
             format!("{n} of which nothing is known: name them in a rule of their own to have them quantized.")
         }
-        Why::Part(part) => format!("{n} of the {part}: {}.", part.why()),
+        Why::Part(part) => format!("{n} {}: {}.", part.place(), part.why()),
         Why::Misfit => {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };

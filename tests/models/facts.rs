@@ -265,6 +265,16 @@ fn lists_hold_the_names_of_experts_that_stay_stacked() {
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }
 
+#[test]
+fn experts_that_are_no_stacks_are_listed_with_their_router() {
+    // DBRX has those of a layer in matrices, one below the other, under no name that ends in `.weight`.
+    let all = of_known_families();
+    let dbrx = all.iter().find(|facts| facts.name == "dbrx").unwrap();
+    let experts = dbrx.vllm_layers().find(|layer| layer["class"] == "DbrxExperts").unwrap();
+    let asked = dbrx.model.asked_name("transformer.blocks.0.ffn.router.layer", ListFormat::Fp8);
+    assert_eq!(texts(&experts["list_fp8"]).into_iter().map(name_of).collect::<Vec<_>>(), asked.as_slice());
+}
+
 /// Sets of `packed_modules_mapping` that are others here: the class of vLLM, its name for the layer, and the reason.
 const OTHERWISE_FUSED: [(&str, &str, &str); 3] = [
     ("BeamForCausalLM", "qkv_proj", "its attention is built with the gate too, as `qkv_gate_proj`"),

@@ -205,7 +205,7 @@ fn quantized_sources_and_those_without_linear_layers_are_refused() {
     assert_eq!(
         help,
         [
-            "1 linear layer of the layers that are stored transposed: vLLM turns their weights round on loading, and not the scales"
+            "1 linear layer among the layers that are stored transposed: vLLM turns their weights round on loading, and not the scales"
         ]
     );
 }

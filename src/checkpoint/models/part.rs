@@ -68,6 +68,13 @@ impl Part {
         }
     }
 
+    /// The place of some layers of this part, for people: `of the vision tower`.
+    pub fn place(self) -> String {
+        let name = self.name();
+        let word = if name.starts_with("layers") { "among" } else { "of" };
+        format!("{word} the {name}")
+    }
+
     /// The reason why linear layers of this part stay unquantized.
     pub fn why(self) -> &'static str {
         match self {
