@@ -184,7 +184,7 @@ fn layers_that_config_counts_twice_are_not_missing() {
         let config = json!({
             "architectures": [class], "model_type": class, "num_hidden_layers": 4, "tie_word_embeddings": false,
         });
-        let source = scene.checkpoint(class, &[tensors.clone()], config);
+        let source = scene.checkpoint(class, std::slice::from_ref(&tensors), config);
         let output = format!("{class}-FP8");
         scene.apply(ROWS, &source, &output, &[]);
         let found = lint(&scene.path(&output), &()).unwrap();
