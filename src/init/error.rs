@@ -51,7 +51,7 @@ impl InitError {
 fn why_nothing(stay: &BTreeMap<Part, usize>) -> Vec<String> {
     let mut help: Vec<String> = stay
         .iter()
-        .map(|(part, &layers)| format!("{} of the {part}: {}", count(layers, "linear layer"), part.why()))
+        .map(|(part, &layers)| format!("{} {}: {}", count(layers, "linear layer"), part.place(), part.why()))
         .collect();
     if stay.contains_key(&Part::Outside) || stay.contains_key(&Part::Unrecognized) {
         help.push(

@@ -19,6 +19,8 @@ pub(super) struct Layers<'a> {
     pub(super) unquantized: BTreeMap<Why, Vec<&'a str>>,
     /// The shapes that no block fits.
     pub(super) cut: BTreeSet<&'a [usize]>,
+    /// True where servers fuse layers that blocks do fit with others of these shapes.
+    pub(super) draws_along: bool,
     /// The number of linear layers that are quantized.
     pub(super) taken: usize,
     /// Tensors of stacked experts that cannot be split.
@@ -75,6 +77,7 @@ impl<'a> Layers<'a> {
         let or_blocks = if rows_because.is_some() { DraftGranularity::Channel } else { DraftGranularity::Block };
         let granularity = wanted.unwrap_or(or_blocks);
         let mut taken = candidates.len();
+        let draws_along = cut.iter().map(|tensor| tensor.module()).collect::<BTreeSet<_>>().len() < misfits.len();
         if granularity == DraftGranularity::Block && !misfits.is_empty() {
             taken -= candidates.iter().filter(is_misfit).count();
             unquantized.insert(Why::Misfit, misfits.into_iter().collect());
@@ -82,7 +85,7 @@ impl<'a> Layers<'a> {
         let stacked = inputs.iter().filter(|tensor| tensor.kind() == LayerKind::Experts).collect();
         let stacks: BTreeSet<&str> = inputs.iter().filter_map(|tensor| tensor.part_of.as_deref()).collect();
         let cut = cut.into_iter().map(|tensor| tensor.shape.as_slice()).collect();
-        Self { family, granularity, rows_because, unquantized, cut, taken, stacked, split: stacks.len() }
+        Self { family, granularity, rows_because, unquantized, cut, draws_along, taken, stacked, split: stacks.len() }
     }
 
     /// The number of linear layers of each part that stays unquantized.

@@ -109,12 +109,13 @@ fn reason(why: Why, n: &str, layers: &Layers<'_>) -> String {
         Why::Part(Part::Unrecognized) => {
             format!("{n} of which nothing is known: name them in a rule of their own to have them quantized.")
         }
-        Why::Part(part) => format!("{n} of the {part}: {}.", part.why()),
+        Why::Part(part) => format!("{n} {}: {}.", part.place(), part.why()),
         Why::Misfit => {
             let shapes: Vec<String> = layers.cut.iter().take(3).map(|shape| format!("{shape:?}")).collect();
             let more = if layers.cut.len() > shapes.len() { " and others" } else { "" };
+            let rest = if layers.draws_along { ", and servers fuse the rest with those" } else { "" };
             format!(
-                "{n}: blocks of 128 do not fit {}{more}, and servers fuse the rest with those.\n  \
+                "{n}: blocks of 128 do not fit {}{more}{rest}.\n  \
                  # They stay; `qwen-fp8 init --scheme channel` writes a recipe that quantizes them too.",
                 shapes.join(", ")
             )

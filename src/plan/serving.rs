@@ -81,7 +81,7 @@ fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for (rule, modules) in by_rule(served, is_of) {
             let words = modules.iter().map(|module| served.model.part_word(module.input.module()));
             let words: Option<BTreeSet<&str>> = words.collect();
-            let what = format!("{} of the {part} would be quantized", count(modules.len(), "layer"));
+            let what = format!("{} {} would be quantized", count(modules.len(), "layer"), part.place());
             diagnostics.push(at_target(served, &modules, what).help(part.why()).help(match words {
                 Some(words) => {
                     let patterns: Vec<String> = words.iter().map(|word| format!("re:.*{word}.*")).collect();

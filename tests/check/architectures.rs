@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::random::{Random, Scene, Tensors};
 
 const ROWS: &str = "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
+const BLOCKS: &str = "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\ntargets: Linear\n";
 
 /// The modules of a layer with attention and a dense MLP.
 const DENSE: [&str; 7] = [
@@ -103,6 +104,92 @@ fn layers_without_gates_or_values_are_no_fault_where_the_model_has_none() {
     let gemma = json!({ "architectures": ["Gemma4ForCausalLM"], "model_type": "gemma4_text" });
     let layers = [dense(&[]), dense(&["self_attn.v_proj"])];
     assert_eq!(found(&layers, gemma, nothing), NOTHING);
+}
+
+/// A class of no family.
+const UNKNOWN: &str = "NobodyKnowsForCausalLM";
+
+/// All that verify and lint find in the result of a model of this class, warnings too, as code and message, after `edit` has
+/// changed its config.json.
+fn all_found(class: &str, tensors: Tensors, recipe: &str, edit: impl Fn(&mut String)) -> Vec<String> {
+    let scene = Scene::new();
+    let config = json!({
+        "architectures": [class], "model_type": class, "num_hidden_layers": 2, "tie_word_embeddings": false,
+    });
+    let source = scene.checkpoint("source", &[tensors], config);
+    scene.apply(recipe, &source, "out", &[]);
+    let out = scene.path("out");
+    let path = out.join("config.json");
+    let mut config = std::fs::read_to_string(&path).unwrap();
+    edit(&mut config);
+    std::fs::write(&path, config).unwrap();
+    let proof = verify(&out, Some(&source), &[], &()).unwrap();
+    let all = proof.findings.into_iter().chain(lint(&out, &()).unwrap());
+    let all = all.filter(|finding| finding.rule.code.starts_with("Q2") || finding.rule.code.starts_with("Q3"));
+    all.map(|finding| format!("{}: {}", finding.rule.code, finding.message)).collect()
+}
+
+/// A model whose second layer has stacks of experts that no file describes.
+fn with_unknown_stacks() -> Tensors {
+    let mut tensors = model(&[dense(&[]), dense(&["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"])]);
+    let mut random = Random::new(8);
+    for stack in ["moe.down_proj.weight", "mlp.shared_experts.down_proj", "mlp.experts.fc1.weight"] {
+        tensors.insert(format!("model.layers.1.{stack}"), random.tensor(&[2, 128, 128]));
+    }
+    tensors
+}
+
+#[test]
+fn stacks_that_no_file_describes_are_found_in_lists() {
+    for recipe in [ROWS, BLOCKS].map(|recipe| format!("{recipe}ignore: [Experts]\n")) {
+        let recipe = &recipe;
+        assert_eq!(all_found(UNKNOWN, with_unknown_stacks(), recipe, |_| ()), [""; 0], "{recipe}");
+        let stack = "\"model.layers.1.moe\"";
+        // Nobody knows which name a server asks for: the tensor's does too, and one of the two has to be there.
+        let renamed = |config: &mut String| *config = config.replace(stack, "\"model.layers.1.moe.down_proj\"");
+        assert_eq!(all_found(UNKNOWN, with_unknown_stacks(), recipe, renamed), [""; 0], "{recipe}");
+        let lost = |config: &mut String| *config = config.replace(stack, "\"lm_head\"");
+        let found = all_found(UNKNOWN, with_unknown_stacks(), recipe, lost);
+        assert!(found.iter().any(|found| found.starts_with("Q202: `model.layers.1.moe`")), "{found:?}");
+    }
+}
+
+#[test]
+fn parts_that_no_layer_of_an_unknown_model_has_are_not_missing() {
+    let without = |part: &'static str| model(&[dense(&[part]), dense(&[part])]);
+    for part in ["mlp.gate_proj", "self_attn.v_proj"] {
+        assert_eq!(all_found(UNKNOWN, without(part), ROWS, |_| ()), [""; 0], "{part}");
+    }
+    // One layer has it.
+    let found = all_found(UNKNOWN, model(&[dense(&[]), dense(&["mlp.gate_proj"])]), ROWS, |_| ());
+    assert!(
+        found.iter().any(|found| found.starts_with("Q311: ") && found.contains("layers.1.mlp.gate_proj")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_gate_of_attention_is_no_part_of_an_mlp() {
+    let gated: Vec<String> = dense(&[]).into_iter().chain(["self_attn.gate_proj".to_owned()]).collect();
+    assert_eq!(all_found("AfmoeForCausalLM", model(&[gated.clone(), gated]), ROWS, |_| ()), [""; 0]);
+}
+
+#[test]
+fn layers_that_config_counts_twice_are_not_missing() {
+    let scene = Scene::new();
+    let tensors = model(&[dense(&[]), dense(&[])]);
+    let tensors: Tensors =
+        tensors.into_iter().map(|(name, tensor)| (name.replace("model.", "backbone."), tensor)).collect();
+    for (class, warns) in [("DoryForCausalLM", false), (UNKNOWN, true)] {
+        let config = json!({
+            "architectures": [class], "model_type": class, "num_hidden_layers": 4, "tie_word_embeddings": false,
+        });
+        let source = scene.checkpoint(class, std::slice::from_ref(&tensors), config);
+        let output = format!("{class}-FP8");
+        scene.apply(ROWS, &source, &output, &[]);
+        let found = lint(&scene.path(&output), &()).unwrap();
+        assert_eq!(found.iter().any(|finding| finding.rule.code == "Q312"), warns, "{class}: {found:?}");
+    }
 }
 
 #[test]

@@ -124,9 +124,33 @@ fn linear_takes_nothing_but_linear_layers_and_experts() {
 }
 
 #[test]
+fn linear_takes_no_layer_of_a_tower() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        for tensor in facts.value["tensors"].as_array().unwrap() {
+            let part = tensor["part"].as_str().unwrap_or("");
+            let is_tower = part.contains("Vision") || part.contains("Audio");
+            // A model's name may have the word, and so have that of its language model.
+            if !is_tower || part.contains("Text") || tensor["class"] != "Linear" {
+                continue;
+            }
+            compared += 1;
+            let form = tensor["form"].as_str().unwrap();
+            let rank = tensor["shape"].as_array().unwrap().len();
+            if facts.model.layer(&name_of(form), rank).is_quantizable() {
+                wrong.push(format!("{}: Linear takes {form} of {part}", facts.name));
+            }
+        }
+    }
+    assert!(compared > 500, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
 fn lists_hold_the_names_that_vllm_asks_for() {
     let mut wrong = Vec::new();
     for facts in of_known_families() {
+        let ranks: BTreeMap<&str, usize> = facts.tensors().map(|(form, rank, _)| (form, rank)).collect();
         for (format, listed, list) in
             [(ListFormat::Fp8, "listed_fp8", "list_fp8"), (ListFormat::CompressedTensors, "listed_ct", "list_ct")]
         {
@@ -135,7 +159,7 @@ fn lists_hold_the_names_that_vllm_asks_for() {
                 let asked: BTreeSet<String> = texts(&layer[list]).into_iter().map(name_of).collect();
                 for form in texts(&layer["from"]) {
                     let module = name_of(form.strip_suffix(".weight").unwrap_or(form));
-                    let kind = facts.model.layer(&name_of(form), 2).kind;
+                    let kind = facts.model.layer(&name_of(form), ranks.get(form).copied().unwrap_or(2)).kind;
                     // Stacks have a test of their own.
                     let is_stack = facts.model.stack(&name_of(form)).is_some();
                     if is_stack || matches!(kind, LayerKind::Bias | LayerKind::Other | LayerKind::Experts) {
@@ -239,6 +263,16 @@ fn lists_hold_the_names_of_experts_that_stay_stacked() {
     }
     assert!(compared > 10, "{compared}");
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn experts_that_are_no_stacks_are_listed_with_their_router() {
+    // DBRX has those of a layer in matrices, one below the other, under no name that ends in `.weight`.
+    let all = of_known_families();
+    let dbrx = all.iter().find(|facts| facts.name == "dbrx").unwrap();
+    let experts = dbrx.vllm_layers().find(|layer| layer["class"] == "DbrxExperts").unwrap();
+    let asked = dbrx.model.asked_name("transformer.blocks.0.ffn.router.layer", ListFormat::Fp8);
+    assert_eq!(texts(&experts["list_fp8"]).into_iter().map(name_of).collect::<Vec<_>>(), asked.as_slice());
 }
 
 /// Sets of `packed_modules_mapping` that are others here: the class of vLLM, its name for the layer, and the reason.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use qwen_fp8::checkpoint::models::catalogue::{FILES, FamilyFile, parse};
 use qwen_fp8::checkpoint::pattern::Pattern;
@@ -66,6 +67,28 @@ fn patterns_and_templates_can_be_used() {
             }
         }
     }
+}
+
+#[test]
+fn a_copy_of_the_folder_can_be_given_and_changed() {
+    let copy = tempfile::tempdir().unwrap();
+    for (name, text) in FILES {
+        fs::write(copy.path().join(format!("{name}.yaml")), text).unwrap();
+    }
+    let listed = || {
+        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(["models", "--models"]).arg(copy.path()).output();
+        run.unwrap()
+    };
+    let run = listed();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    // What holds for every model is no file of the user's: it would be read and mean nothing.
+    let common = copy.path().join("common.yaml");
+    fs::write(&common, "name: every model\nmay_lack: ['**.mlp.gate_proj']\n").unwrap();
+    let run = listed();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(!run.status.success() && said.contains("is built in: leave this file out"), "{said}");
+    fs::remove_file(common).unwrap();
+    assert!(listed().status.success());
 }
 
 #[test]

@@ -143,6 +143,21 @@ fn rows_where_a_misfit_would_keep_what_no_list_keeps() {
 }
 
 #[test]
+fn a_misfit_draws_no_layer_along_that_the_family_does_not_fuse_with_it() {
+    let small = shapes::small_text()
+        .with("model.layers.0.self_attn.q_a_proj.weight", &[128, 256])
+        .with("model.layers.0.self_attn.kv_a_proj_with_mqa.weight", &[200, 256]);
+    let of_class = |class: &str, model: &str| {
+        let shapes = small.clone().with_config("architectures", json!([class])).with_config("model_type", model.into());
+        let text = assert_clean(&shapes, None);
+        assert!(text.contains("block_size: 128"), "{text}");
+        quantized(&plan(&text, &shapes)).contains(&"model.layers.0.self_attn.q_a_proj.weight")
+    };
+    assert!(of_class("MiniCPM3ForCausalLM", "minicpm3"));
+    assert!(!of_class("KimiLinearForCausalLM", "kimi_linear"));
+}
+
+#[test]
 fn a_misfit_stays_unquantized_with_its_fused_layer() {
     let mut shapes = shapes::small_text();
     shapes.tensor("model.layers.1.self_attn.v_proj.weight").shape = vec![200, 256];
@@ -190,7 +205,7 @@ fn quantized_sources_and_those_without_linear_layers_are_refused() {
     assert_eq!(
         help,
         [
-            "1 linear layer of the layers that are stored transposed: vLLM turns their weights round on loading, and not the scales"
+            "1 linear layer among the layers that are stored transposed: vLLM turns their weights round on loading, and not the scales"
         ]
     );
 }

@@ -119,7 +119,7 @@ fn weights_that_are_stored_transposed_are_refused_for_what_they_are() {
         .with_config("tie_word_embeddings", true.into());
     for (targets, said) in [
         ("Linear", "`Linear` takes none of the 3 linear layers"),
-        ("'re:.*c_.*'", "3 layers of the layers that are stored"),
+        ("'re:.*c_.*'", "3 layers among the layers that are stored"),
     ] {
         let refused = try_plan(&ROWS.replace("Linear", targets), &gpt2).unwrap_err();
         let found = refused.iter().find(|refused| refused.message.contains(said));

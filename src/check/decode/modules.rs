@@ -63,8 +63,9 @@ pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
         let is_scale = tensor.parameter() == "scale" && with_codes.contains(tensor.module());
         let owner = if is_scale { Some((tensor.module(), false)) } else { owner(tensor, &checkpoint.model) };
         let Some((owner, is_weight)) = owner else { continue };
-        // Both stacks of a layer's experts are one module to a server and to lists.
-        let experts = checkpoint.model.stack(owner).map(|_| checkpoint.model.experts_of_stack(owner));
+        // All stacks of a layer's experts are one module to a server and to lists, whether their layout is known or not.
+        let is_stack = tensor.kind() == LayerKind::Experts || checkpoint.model.stack(owner).is_some();
+        let experts = is_stack.then(|| checkpoint.model.experts_of_stack(owner));
         let name = if let Some(Cow::Borrowed(experts)) = experts { experts } else { owner };
         let empty = Module { name, kind: LayerKind::Other, weight: None, auxiliary: Vec::new() };
         let module = modules.entry(owner).or_insert(empty);

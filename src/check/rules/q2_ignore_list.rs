@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::subject::{Subject, is_quantizable};
 use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, ReferenceReading};
-use crate::decode::WeightState;
+use crate::decode::{Module, WeightState};
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
+use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack, layers_of_first_expert};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
@@ -123,7 +124,9 @@ pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
         .iter()
         .filter(|module| module.kind != LayerKind::Router || asks_for_routers)
         .filter(|module| {
-            module.is(WeightState::Unquantized) && subject.declared.form(module.name, module.kind).is_some()
+            module.is(WeightState::Unquantized)
+                && subject.declared.form(module.name, module.kind).is_some()
+                && !is_listed_as_stack(subject, module)
         })
         .map(|module| module.name)
         .collect();
@@ -139,6 +142,13 @@ pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
     }
     fused_parts(subject, findings);
     other_readers(subject, findings);
+}
+
+/// Reports whether the list has a stack of experts under the name of its tensor, and nothing is known of the stack.
+// Which name a server asks for is then not known either.
+fn is_listed_as_stack(subject: &Subject<'_, '_>, module: &Module<'_>) -> bool {
+    let stack = module.weight.filter(|_| module.kind == LayerKind::Experts).map(Tensor::target_name);
+    stack.is_some_and(|stack| subject.checkpoint.model.stack(stack).is_none() && subject.declared.ignored.lists(stack))
 }
 
 fn listed_but_quantized(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
@@ -174,8 +184,10 @@ impl<'a> KnownNames<'a> {
         let mut served: BTreeSet<String> = file.iter().map(|name| model.served_name(name).into_owned()).collect();
         let format = subject.declared.method.into();
         // Of stacked experts vLLM asks for the module of all, or for the layers of the first.
-        let experts: Vec<String> =
-            file.iter().filter_map(|name| model.stack(name)).map(|(_, names)| names.experts).collect();
+        let known = file.iter().filter_map(|name| model.stack(name)).map(|(_, names)| names.experts);
+        let kept = subject.checkpoint.tensors.iter().filter(|tensor| tensor.kind() == LayerKind::Experts);
+        let kept = kept.map(|tensor| model.experts_of_stack(&tensor.name).into_owned());
+        let experts: Vec<String> = known.chain(kept).collect();
         let of_first = |experts: &String| layers_of_first_expert(experts);
         let stacked: BTreeSet<String> = experts.iter().flat_map(of_first).chain(experts.iter().cloned()).collect();
         let names = file.iter().copied().chain(stacked.iter().map(String::as_str));

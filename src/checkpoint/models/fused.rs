@@ -66,6 +66,16 @@ mod tests {
     use crate::models::catalogue::parse;
 
     #[test]
+    fn a_layer_of_one_part_stands_alone() {
+        let text = "name: x\nfused:\n- {layer: q_a_proj, parts: [q_a_proj]}";
+        let model = Model::of_families(vec![parse("x.yaml", text).unwrap()]);
+        let layer = |module: &str| model.fused(module).map(|fused| fused.parts.len());
+        assert_eq!((layer("a.self_attn.q_a_proj"), layer("a.self_attn.kv_a_proj_with_mqa")), (Some(1), Some(2)));
+        // The gate of attention, in every model.
+        assert_eq!((layer("a.self_attn.gate_proj"), layer("a.mlp.gate_proj")), (Some(1), Some(2)));
+    }
+
+    #[test]
     fn the_nearest_file_says_what_is_fused() {
         let text = "name: x\nfused:\n- {layer: qkvg_proj, parts: [q_proj, k_proj, v_proj, g_proj], within: ['**.linear_attn']}";
         let model = Model::of_families(vec![parse("x.yaml", text).unwrap()]);

@@ -68,14 +68,21 @@ impl Part {
         }
     }
 
+    /// The place of some layers of this part, for people: `of the vision tower`.
+    pub fn place(self) -> String {
+        let name = self.name();
+        let word = if name.starts_with("layers") { "among" } else { "of" };
+        format!("{word} the {name}")
+    }
+
     /// The reason why linear layers of this part stay unquantized.
     pub fn why(self) -> &'static str {
         match self {
             Self::Decoder => "servers build it quantized",
             // Its MLP of the 8B model (4304 columns) fits no block of 128.
             Self::Vision => "SGLang builds the tower in BF16 and would load FP8 bytes without their scales",
-            Self::Audio => "servers build audio towers without quantization",
-            Self::Projector => "servers build projectors without quantization",
+            Self::Audio => "servers build most audio towers without quantization",
+            Self::Projector => "servers build most projectors without quantization",
             Self::NextTokens => "servers build some of them in BF16, and none reads their scales there",
             Self::Indexer => "vLLM merges them into a layer in BF16, which has no scales",
             Self::FewRows => "official models keep them, and they fill no block",

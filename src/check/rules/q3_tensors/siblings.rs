@@ -82,8 +82,16 @@ fn unpacked(name: &str) -> Cow<'_, str> {
     if is_packed_codes(parameter) { Cow::Owned(format!("{module}.weight")) } else { Cow::Borrowed(name) }
 }
 
+/// Returns the end of a weight's name: `mlp.gate_proj.weight`.
+fn parent_and_part(name: &str) -> &str {
+    name.rmatch_indices('.').nth(2).map_or(name, |(at, _)| &name[at + 1..])
+}
+
 /// Reports the missing one of two parts that a server needs both.
 fn fused_parts(model: &Model, names: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+    // Which layers a family has that nobody knows, its own tensors say: MLPs without a gate are common.
+    let is_unknown = model.family().is_none();
+    let has_any: BTreeSet<&str> = names.iter().filter(|_| is_unknown).map(|name| parent_and_part(name)).collect();
     for name in names {
         let Some((parent, part)) = name.strip_suffix(".weight").map(models::split_name) else { continue };
         let Some(fused) = model.fused(&format!("{parent}.{part}")) else { continue };
@@ -92,7 +100,8 @@ fn fused_parts(model: &Model, names: &BTreeSet<&str>, findings: &mut Vec<Finding
         }
         let modules = fused.needed_together.iter().map(|needed| format!("{parent}.{needed}"));
         let weights = modules.filter(|module| !model.may_lack(module)).map(|module| format!("{module}.weight"));
-        for missing in weights.filter(|weight| !names.contains(weight.as_str())) {
+        let is_due = |weight: &String| !is_unknown || has_any.contains(parent_and_part(weight));
+        for missing in weights.filter(|weight| !names.contains(weight.as_str()) && is_due(weight)) {
             let message = format!("{} is there, and {} is missing", shown(name), shown(&missing));
             findings.push(Finding::new(&FUSED_MISSING, message).tensor(&missing));
         }
@@ -114,6 +123,7 @@ fn layers(checkpoint: &Checkpoint, names: &BTreeSet<&str>, findings: &mut Vec<Fi
         let texts = stacks.iter().filter(|(stack, _)| is_text(&checkpoint.model, stack));
         if let Some((stack, present)) = texts.max_by_key(|(_, layers)| layers.len())
             && let Some(missing) = (0..declared.min(MOST_LAYERS)).find(|layer| !present.contains_key(layer))
+            && !checkpoint.model.may_lack(&format!("{stack}.{missing}"))
         {
             let declared = count(declared as usize, "layer");
             let message = format!("config.json declares {declared}, and {} has no layer {missing}", shown(stack));

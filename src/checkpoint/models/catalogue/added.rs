@@ -18,10 +18,11 @@ const MOST_BYTES: u64 = 1 << 20;
 const MOST_FILES: usize = 1000;
 
 /// Adds the families of a folder, a `.yaml` file each; they come before those that are built in. Returns their number.
+/// `common` has name and text of the file that holds for all models, which a copy of `models/` has too.
 ///
 /// # Errors
 /// The folder or a file cannot be read, or a file is none of a family. No family of the folder is added then.
-pub fn add_folder(folder: &Path) -> Result<usize, FamilyError> {
+pub(super) fn add_folder(folder: &Path, common: (&str, &str)) -> Result<usize, FamilyError> {
     let failed = |path: &Path, reason: String| FamilyError { file: path.to_string_lossy().into_owned(), reason };
     let entries = fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
     let is_family = |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml");
@@ -49,6 +50,14 @@ pub fn add_folder(folder: &Path) -> Result<usize, FamilyError> {
         }
         let family = parse(&path.to_string_lossy(), &text)?;
         if family.architectures.is_empty() && family.model_types.is_empty() {
+            if path.file_stem().is_some_and(|stem| stem == common.0) {
+                if text == common.1 {
+                    continue;
+                }
+                let reason = "what holds for every model is built in: leave this file out, and write what is different \
+                              into the file of a family";
+                return Err(failed(&path, reason.to_owned()));
+            }
             return Err(failed(&path, "it names no `architectures` and no `model_types`".to_owned()));
         }
         families.push(family);

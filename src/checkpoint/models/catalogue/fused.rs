@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::name_pattern::NamePattern;
 
-/// A layer that servers fuse of others (vLLM: packed modules): its parts have one scheme.
+/// A layer that servers fuse of others (vLLM: packed modules): its parts have one scheme. One of a single part says that
+/// this part stands alone, though another file has it in a fused layer.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownFused {
