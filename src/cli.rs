@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod completers;
 mod completions;
 mod diff;
 mod editor_schema;

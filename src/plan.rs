@@ -4,6 +4,7 @@
 
 mod alternatives;
 mod build;
+pub mod expected;
 pub mod explain;
 mod fixes;
 pub mod format;

@@ -12,9 +12,11 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::language::Language;
 
 mod build;
+mod byte_size;
 pub mod diagnostic;
 mod document;
 mod error;
+mod expect;
 mod explain;
 mod file;
 mod file_meant;
@@ -38,6 +40,7 @@ mod violation;
 mod wording;
 
 pub use error::RecipeError;
+pub use expect::Expectations;
 pub use front::recipe_schema;
 pub use nearest::{near_words, nearest, nearest_names};
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
@@ -65,6 +68,8 @@ pub struct Recipe {
     pub experts: ExpertsPolicy,
     /// The rules in order of precedence: the first one that takes a tensor decides.
     pub rules: Vec<Rule>,
+    /// What the plan must come to.
+    pub expect: Expectations,
 }
 
 impl Recipe {
@@ -114,6 +119,7 @@ impl Recipe {
                 on_nonfinite: understood.header.on_nonfinite,
                 experts: understood.header.experts,
                 rules: understood.rules,
+                expect: understood.expect,
             }),
             Err(diagnostics) => Err(refused(text, diagnostics)),
         }

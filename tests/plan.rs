@@ -1,6 +1,7 @@
 //! Plans: which tensor goes where, what servers make of it, and how large it gets.
 
 mod conservation;
+mod expected;
 mod families;
 mod init;
 mod known;

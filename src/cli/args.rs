@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter};
 
-use super::completions::{self, ShellName};
+use super::completers;
 use crate::check::Threshold;
 
 /// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
@@ -94,7 +94,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
 
     /// The recipe to write, a .yaml file that does not exist yet [default: standard output]
@@ -117,11 +117,11 @@ pub(super) enum InitScheme {
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
     /// The recipe: a .yaml, .yml or .toml file, or `-` for standard input
-    #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completions::recipes()))]
+    #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completers::recipes()))]
     pub(super) recipe: PathBuf,
 
     /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
-    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: Option<String>,
 
     /// Take only the first layers, for a small model to try out; config.json is adjusted [default: 2]
@@ -148,7 +148,7 @@ pub(super) struct ApplyArgs {
 
     /// The instruction set: portable, avx2, avx512, neon [default: the best this machine has]
     #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
-    #[arg(add = ArgValueCandidates::new(completions::instruction_sets))]
+    #[arg(add = ArgValueCandidates::new(completers::instruction_sets))]
     pub(super) simd: Option<String>,
 
     /// Resume an interrupted run of the same job, if there is one; this is the default
@@ -228,7 +228,7 @@ pub(super) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
     /// The recipes to check; `-` is standard input
-    #[arg(value_name = "RECIPE", required = true, add = ArgValueCompleter::new(completions::recipes()))]
+    #[arg(value_name = "RECIPE", required = true, add = ArgValueCompleter::new(completers::recipes()))]
     pub(super) recipes: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -271,7 +271,7 @@ pub(super) struct SchemesArgs {
     pub(super) command: Option<SchemesCommand>,
 
     /// Show this scheme's options, layout and servers
-    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completions::scheme_names))]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completers::scheme_names))]
     pub(super) name: Option<String>,
 
     /// Print JSON
@@ -290,7 +290,7 @@ pub(super) type JsonObject = serde_json::Map<String, serde_json::Value>;
 #[derive(Debug, Args)]
 pub(super) struct SchemesTestArgs {
     /// The schemes to test [default: all]
-    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completions::scheme_names))]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completers::scheme_names))]
     pub(super) names: Vec<String>,
 
     /// Test only these options, such as '{"block_size": 64}' [default: every value that the options' schema offers].
@@ -308,12 +308,12 @@ pub(super) struct SchemesTestArgs {
 pub(super) struct ModelsArgs {
     /// A family, a class of `architectures`, a `model_type`, or a checkpoint: a directory, or a model id of the Hugging
     /// Face cache
-    #[arg(value_name = "NAME|DIR|ID", add = ArgValueCompleter::new(completions::families_and_checkpoints))]
+    #[arg(value_name = "NAME|DIR|ID", add = ArgValueCompleter::new(completers::families_and_checkpoints))]
     pub(super) name: Option<String>,
 
     /// Print a first file for the family of a checkpoint that is not known, or that nobody has seen loaded
     #[arg(long, value_name = "DIR|ID", conflicts_with_all = ["name", "json", "schema"])]
-    #[arg(add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) draft: Option<String>,
 
     /// Print the JSON Schema of a family's file, for editors
@@ -328,7 +328,7 @@ pub(super) struct ModelsArgs {
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
 
     /// Print JSON
@@ -339,12 +339,12 @@ pub(super) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     /// The output to verify: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "OUTPUT", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(value_name = "OUTPUT", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) output: String,
 
     /// The source of OUTPUT, with which every tensor is compared [default: the one that the manifest names, in the
     /// Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
-    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) source: Option<String>,
 
     /// Do not look for the source: structure and values are enough, and the exit code is 0 where they are sound
@@ -373,7 +373,7 @@ pub(super) struct VerifyArgs {
 pub(super) struct LintArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
-    #[arg(add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: Option<String>,
 
     #[command(flatten)]
@@ -411,11 +411,11 @@ impl FormatArgs {
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
     /// The first checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "A", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(value_name = "A", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) a: String,
 
     /// The second checkpoint
-    #[arg(value_name = "B", add = ArgValueCompleter::new(completions::checkpoints))]
+    #[arg(value_name = "B", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) b: String,
 
     /// The number of tensors to show, the most changed first
@@ -443,4 +443,15 @@ pub(super) struct ManArgs {
     /// The directory to write the pages into, such as ~/.local/share/man/man1
     #[arg(value_name = "DIR")]
     pub(super) directory: PathBuf,
+}
+
+/// A shell that the program can complete in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ShellName {
+    Bash,
+    Elvish,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Zsh,
 }

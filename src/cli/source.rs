@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::model_id::resolve;
 use crate::checkpoint::models::catalogue::add_folder;
-use crate::plan::Plan;
+use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
 
 /// Reads a recipe, from standard input where the path is `-`; its diagnostics are shown where it has any.
@@ -61,7 +61,9 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
         Ok(plan) => {
             screen.diagnostics(&plan.warnings, &plan.recipe.text);
             screen.diagnostics(&plan.notes, &plan.recipe.text);
-            Ok(plan)
+            let otherwise = expected::check(&plan);
+            screen.diagnostics(&otherwise, &plan.recipe.text);
+            if otherwise.is_empty() { Ok(plan) } else { Err(CommandError::Reported) }
         }
         Err(refused) => {
             screen.diagnostics(&refused.diagnostics, &refused.recipe.text);

@@ -41,7 +41,9 @@ pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<RuleVerdict, MatchErro
     }
     // Another target may be more explicit: `["re:.*", "lm_head"]` names `lm_head`.
     for (index, target) in rule.targets.iter().enumerate() {
-        if quantizes(rule, &target.value, input) && target.value.matches(input.target_name(), input.kind())? {
+        if quantizes(rule.linear_is_every_part, &target.value, input)
+            && target.value.matches(input.target_name(), input.kind())?
+        {
             return Ok(RuleVerdict::Takes(index));
         }
     }
@@ -98,17 +100,18 @@ fn gives_up(rule: &Rule, error: &MatchError) -> Diagnostic {
     Diagnostic::error(format!("{}: {error}", rule.label)).at(span.clone())
 }
 
-/// Reports whether a target of a quantizing rule quantizes an input of this kind when it matches by name.
+/// Reports whether a target of a quantizing rule quantizes an input of this kind when it matches by name;
+/// `linear_is_every_part` as rules have it.
 ///
 /// Classes and exact names mean what they say; a regex or glob takes the modules that are linear layers in the
 /// reference too (the head among them), so that `re:.*layers.*` leaves norms, routers and embeddings alone.
-fn quantizes(rule: &Rule, target: &Pattern, input: &PlannedInput) -> bool {
+pub(super) fn quantizes(linear_is_every_part: bool, target: &Pattern, input: &PlannedInput) -> bool {
     match target {
         Pattern::Exact(_) => input.parameter() != "bias",
         // Towers, projectors and other parts that servers build unquantized are linear layers too: who wants them names
         // them. What the source has in FP8 a server reads.
         Pattern::Class(LayerKind::Linear) => {
-            rule.linear_is_every_part || input.layer.is_quantizable() || input.quantized().is_some()
+            linear_is_every_part || input.layer.is_quantizable() || input.quantized().is_some()
         }
         Pattern::Class(_) => true,
         Pattern::Regex { .. } | Pattern::Glob { .. } => {
@@ -161,7 +164,7 @@ impl RuleUsage {
         for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
             if pattern.value.matches(name, kind)? {
                 met.by_name += 1;
-                if rule.scheme.is_none() || quantizes(rule, &pattern.value, input) {
+                if rule.scheme.is_none() || quantizes(rule.linear_is_every_part, &pattern.value, input) {
                     met.useful += 1;
                 } else {
                     met.wrong_kind.get_or_insert(input.layer);

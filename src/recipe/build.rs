@@ -10,6 +10,7 @@ use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::{sentence, shown};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::Document;
+use crate::recipe::expect::{ExpectKeys, Expectations};
 use crate::recipe::header::RecipeHeader;
 use crate::recipe::patterns::Patterns;
 use crate::recipe::policy::Dialect;
@@ -22,6 +23,7 @@ pub(super) struct Understood {
     pub(super) header: RecipeHeader,
     pub(super) format: Format,
     pub(super) rules: Vec<Rule>,
+    pub(super) expect: Expectations,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -58,7 +60,10 @@ pub(super) fn build(
     });
     let (rules, wrong) = build(format);
     diagnostics.extend(wrong);
-    Understood { dialect, header, format, rules, diagnostics }
+    let mut builder = Builder { document, format, diagnostics, broken: &broken };
+    let expect = builder.expectations(&header.expect, dialect);
+    let diagnostics = builder.diagnostics;
+    Understood { dialect, header, format, rules, expect, diagnostics }
 }
 
 /// Returns whether `format: fp8` has a place for the scales of this rule.
@@ -94,6 +99,22 @@ impl Builder<'_> {
             }
         }
         located
+    }
+
+    /// What the recipe expects of its plan; patterns that are none are reported.
+    fn expectations(&mut self, keys: &ExpectKeys, dialect: Dialect) -> Expectations {
+        let located = |key: &str, value: Option<u64>| {
+            value.map(|value| Located { value, span: self.document.spans.value(&format!("/expect/{key}")) })
+        };
+        Expectations {
+            quantized: located("quantized", keys.quantized),
+            copied: located("copied", keys.copied),
+            passed_through: located("passed_through", keys.passed_through),
+            dequantized: located("dequantized", keys.dequantized),
+            output_at_most: located("output_at_most", keys.output_at_most.map(|size| size.0)),
+            unquantized_layers: self.patterns(&keys.unquantized_layers, "/expect/unquantized_layers", dialect),
+            quantized_layers: self.patterns(&keys.quantized_layers, "/expect/quantized_layers", dialect),
+        }
     }
 
     /// Returns whether validation found something at `pointer` or below it.

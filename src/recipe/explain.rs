@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::checkpoint::text::{meant_size, unquoted};
+use crate::recipe::byte_size::BYTE_SIZE;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::{Document, child};
-use crate::recipe::header::BYTE_SIZE;
 use crate::recipe::suggest::{list, nearest_word};
 use crate::recipe::violation::{Kind, Violation};
 use crate::recipe::wording::{describe, example, is_of_type, subject, value, words};

@@ -1,14 +1,13 @@
 //! The keys that every recipe may have beside its rules: their types, and with them their part of the JSON Schema.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use qwen_fp8_schemes::Format;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::checkpoint::text;
+use crate::recipe::byte_size::ByteSize;
+use crate::recipe::expect::ExpectKeys;
 use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::recipe::schema::{object_of, properties};
 
@@ -76,6 +75,12 @@ pub(super) struct RecipeHeader {
     #[serde(default)]
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,
+
+    /// What the plan must come to: numbers of tensors, layers that are quantized and that are not, the largest output.
+    /// `plan` and `apply` stop with an error where it is otherwise.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "quantized": 252, "unquantized_layers": ["re:.*visual.*"] }]))]
+    pub(super) expect: ExpectKeys,
 }
 
 /// The name of an output layout.
@@ -104,46 +109,6 @@ impl From<FormatName> for Format {
         match name {
             FormatName::Fp8 => Self::Fp8,
             FormatName::CompressedTensors => Self::CompressedTensors,
-        }
-    }
-}
-
-/// A number of bytes: an integer, or a string with a unit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ByteSize(pub(super) u64);
-
-/// The largest integer up to which JSON holds all integers exactly.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
-/// The form of a size with a unit.
-pub(super) const BYTE_SIZE: &str = "^[1-9][0-9]{0,5} ?([kKMGT]i?)?B$";
-
-impl JsonSchema for ByteSize {
-    fn schema_name() -> Cow<'static, str> {
-        "ByteSize".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                { "type": "string", "pattern": BYTE_SIZE, "examples": ["5GB", "4GiB"] },
-                { "type": "integer", "minimum": 1, "maximum": MAX_INTEGER },
-            ],
-            "examples": ["5GB", "4GiB", 5_000_000_000_u64],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Bytes(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Bytes(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => text::parse(&text).map(Self).map_err(de::Error::custom),
         }
     }
 }

@@ -369,6 +369,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         serving: ServingPolicy::Enforce,
         on_nonfinite: NonFinitePolicy::Error,
         rules: schemes.into_iter().map(rule).collect(),
+        expect: qwen_fp8::recipe::Expectations::default(),
     }
 }
 
