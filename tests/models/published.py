@@ -1,7 +1,7 @@
 """Figures of published models' config.json, as far as they say what layers there are and how large, and their sources.
 
-Nobody here has seen the Hub itself: each figure is out of a public copy of the model's config.json, or a default of
-transformers where its documentation names that model. `shapes.py` makes `shapes/` of them."""
+Each figure is out of a public copy of the model's config.json, or a default of transformers where its documentation
+names that model; none was held against the Hub itself. `shapes.py` makes `shapes/` of them."""
 
 COPIES = "ai-dynamo/aiconfigurator, aic-core/src/aiconfigurator_core/model_configs/{}_config.json at 095f58a5"
 FIXTURES = "gkarfakis19/Rapid-LLM, test_qif_models.py at 37d2fa52: {} read off the published config.json"
@@ -13,13 +13,12 @@ class Published:
     `kind` names the facts (`facts/KIND.json`); `layers` are the first layers of the language model in which each kind
     of layer is there. `stacked`: the files stack the experts that transformers writes one by one, in the decoder or
     in the layers that predict further tokens too. `next_tokens`: vLLM's class for those layers, which tells how they
-    are named. `cuts`: figures that go with so few layers. `builds`: figures under the names that transformers has for
-    them.
+    are named. `builds`: figures under the names that transformers has for them.
     """
 
-    def __init__(self, kind, source, layers, config, stacked=(), next_tokens=None, cuts=None, builds=None):
+    def __init__(self, kind, source, layers, config, stacked=(), next_tokens=None, builds=None):
         self.kind, self.source, self.layers, self.config = kind, source, layers, config
-        self.stacked, self.next_tokens, self.cuts, self.builds = stacked, next_tokens, cuts or {}, builds or {}
+        self.stacked, self.next_tokens, self.builds = stacked, next_tokens, builds or {}
 
 
 QWEN3_5_VISION = {
@@ -285,7 +284,7 @@ MODELS = {
         "gemma4@e4b",
         "a public copy of google/gemma-4-E4B-it-qat-w4a16-ct's config.json (`E4B_HF_CONFIG`) inside a source; towers: "
         "transformers' defaults, whose documentation names google/gemma-4-e2b-it",
-        12,
+        42,
         {
             "architectures": ["Gemma4ForConditionalGeneration"],
             "model_type": "gemma4",
@@ -306,7 +305,6 @@ MODELS = {
             "tie_word_embeddings": True,
             "vision_config": {"model_type": "gemma4_vision"},
         },
-        cuts={"text_config": {"num_kv_shared_layers": 6}},
         builds={"audio_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}},
     ),
     "GLM-4.5": Published(
@@ -557,7 +555,7 @@ MODELS = {
         },
     ),
     "Nemotron-3-Super-120B-A12B": Published(
-        "nemotron_h",
+        "nemotron_h@latent",
         COPIES.format("nvidia--NVIDIA-Nemotron-3-Super-120B-A12B-FP8")
         + "; without the layers that predict further tokens",
         8,

@@ -87,7 +87,7 @@ def stacked(disk):
 
 def shapes_of(published):
     """Names and shapes of a published model, and the config.json that goes with them."""
-    config = tiny.merge(cut(published.config, published.layers), published.cuts)
+    config = cut(published.config, published.layers)
     model = built(published.kind, tiny.merge(copy.deepcopy(config), published.builds))
     disk = on_disk(model, published.kind)
     drafts = draft_tensors(published.next_tokens, config, disk) if published.next_tokens else {}
