@@ -587,8 +587,8 @@ MODELS = {
     ),
     "Qwen3-Omni-30B-A3B-Thinking": Published(
         "qwen3_omni_moe",
-        "xpengzhao.github.io/dl-note/llms/models, which quotes the public config.json (layers, heads, experts, towers); "
-        "widths of the language model as in Qwen3-30B-A3B; it has no talker, as docs.vllm.ai/projects/ascend says",
+        "xpengzhao.github.io/dl-note/llms/models, which quotes the public config.json (layers, heads, experts, "
+        "towers); widths of the language model as in Qwen3-30B-A3B; it has no talker, as docs.vllm.ai/projects/ascend says",
         2,
         {
             "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
