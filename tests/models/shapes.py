@@ -18,7 +18,8 @@ from draft_names import draft_tensors
 from forms import NUMBER, form, written
 from hf_facts import hub_layout, hub_names
 from hub import VARIANTS
-from published import MODELS
+from published_hybrids import MODELS as HYBRIDS
+from published_transformers import MODELS as TRANSFORMERS
 
 import tiny
 import torch
@@ -26,6 +27,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 from transformers.core_model_loading import revert_weight_conversion
 
+MODELS = {**HYBRIDS, **TRANSFORMERS}
 SHAPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shapes")
 # Keys that say how many layers there are; those of towers, of which two stand for all.
 TOWER_LAYERS = {"depth", "vt_num_hidden_layers", "encoder_layers", "num_hidden_layers"}
