@@ -4,3 +4,4 @@ mod facts;
 mod files;
 mod next_tokens;
 mod page;
+mod parallel;

@@ -20,27 +20,38 @@ pub struct Alignment {
     pub misfit: Option<String>,
 }
 
-/// The numbers of attention heads, as far as `config.json` says.
+/// The numbers of heads, of attention and of Mamba 2, as far as `config.json` says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     queries: Option<usize>,
     keys: Option<usize>,
+    mamba: Option<usize>,
+    /// The groups that heads of Mamba share; vLLM splits them, or copies a single one.
+    groups: Option<usize>,
 }
 
 impl Heads {
     pub(super) fn of(config: &Config) -> Self {
         let number = |key| config.text_number(key).and_then(|number| usize::try_from(number).ok()).filter(|&n| n > 0);
         let queries = number("num_attention_heads");
-        Self { queries, keys: number("num_key_value_heads").or(queries) }
+        let mamba = number("mamba_num_heads").or_else(|| number("mamba_n_heads"));
+        let groups = number("mamba_n_groups").or_else(|| number("n_groups").filter(|_| mamba.is_some()));
+        Self { queries, keys: number("num_key_value_heads").or(queries), mamba, groups }
     }
 
-    /// Says why attention cannot be split over `size` GPUs, or `None` where it can.
+    /// Says why heads cannot be split over `size` GPUs, or `None` where they can.
     fn misfit(self, size: usize) -> Option<String> {
         if let Some(queries) = self.queries.filter(|queries| !queries.is_multiple_of(size)) {
             return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));
         }
-        let keys = self.keys.filter(|keys| !keys.is_multiple_of(size) && !size.is_multiple_of(*keys))?;
-        Some(format!("{keys} key-value heads cannot be shared by {size} GPUs"))
+        if let Some(keys) = self.keys.filter(|keys| !keys.is_multiple_of(size) && !size.is_multiple_of(*keys)) {
+            return Some(format!("{keys} key-value heads cannot be shared by {size} GPUs"));
+        }
+        if let Some(heads) = self.mamba.filter(|heads| !heads.is_multiple_of(size)) {
+            return Some(format!("{heads} Mamba heads cannot be shared by {size} GPUs"));
+        }
+        let groups = self.groups.filter(|&groups| groups != 1 && !groups.is_multiple_of(size))?;
+        Some(format!("{groups} groups of Mamba heads cannot be shared by {size} GPUs"))
     }
 }
 

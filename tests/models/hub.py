@@ -6,6 +6,7 @@ VARIANTS = {
     "gemma4@e4b": "gemma4",
     "deepseek_v3@noq": "deepseek_v3",
     "llama4@interleaved": "llama4",
+    "nemotron_h@latent": "nemotron_h",
     "qwen3@tied": "qwen3",
 }
 

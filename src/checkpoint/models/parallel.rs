@@ -15,12 +15,28 @@ pub enum ParallelSplit {
     Replicated,
 }
 
-/// Returns how servers split the module, by the last part of its name.
+/// Returns how servers split the module, by the end of its name.
 pub fn parallel_split(module: &str) -> ParallelSplit {
-    match split_name(module).1 {
-        "o_proj" | "down_proj" | "out_proj" | "wo" | "w2" | "dense_4h_to_h" => ParallelSplit::Columns,
+    let (parents, last) = split_name(module);
+    let parent = split_name(parents).1;
+    match last {
+        // BERT calls the layers on both sides of the activation `dense`, the first of them below `intermediate`.
+        "dense" if parent == "intermediate" => ParallelSplit::Rows,
+        "wq_b" if parent == "indexer" => ParallelSplit::Replicated,
+        "proj" if parent == "attn" => ParallelSplit::Columns,
+        "o_proj" | "down_proj" | "out_proj" | "c_proj" | "wo" | "Wo" | "wo_b" | "w2" | "dense" | "dense_4h_to_h"
+        | "fc2" | "fc_out" | "linear_2" | "linear_fc2" | "linear_right" | "output_linear" => ParallelSplit::Columns,
         "k_proj" | "v_proj" => ParallelSplit::KeyRows,
-        "q_a_proj" | "kv_a_proj_with_mqa" => ParallelSplit::Replicated,
+        "q_a_proj"
+        | "kv_a_proj_with_mqa"
+        | "g_a_proj"
+        | "fc1_latent_proj"
+        | "fc2_latent_proj"
+        | "per_layer_input_gate"
+        | "per_layer_projection"
+        | "correction_coefs"
+        | "prediction_coefs"
+        | "modality_router" => ParallelSplit::Replicated,
         _ => ParallelSplit::Rows,
     }
 }
