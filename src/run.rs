@@ -60,11 +60,13 @@ mod scales;
 mod segment;
 mod self_check;
 mod sources;
+mod stack_rows;
 mod staging;
 mod state;
 mod stats;
 mod threads;
 mod timings;
+mod transpose;
 mod work;
 mod worker;
 

@@ -6,6 +6,7 @@ mod failures;
 mod float8;
 mod fused;
 mod manifest;
+mod mxfp4_stacks;
 mod nonfinite;
 mod output;
 mod quantized_sources;

@@ -159,12 +159,14 @@ impl InputOutputs {
         source: &QuantizedSource,
         wire: &dyn WireFormat,
     ) -> Result<Self, (Obstacle, String)> {
-        let CarriedForm { form, parts, at_home } = source
+        let CarriedForm { form, parts, at_home, keeps_config } = source
             .carried
             .as_ref()
             .map_err(|reason| (Obstacle::Format, format!("it is {}, and {reason}", source.name)))?;
-        wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
-        let is_at_home = *at_home == Some(recipe.format);
+        if !keeps_config {
+            wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
+        }
+        let is_at_home = *keeps_config || *at_home == Some(recipe.format);
         let entry = |part: &SourcePart| {
             let SourcePart { tensor, role, suffix, dtype } = part;
             // A model's own loader may know the names of its publisher alone.
