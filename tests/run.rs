@@ -5,6 +5,7 @@ mod experts;
 mod failures;
 mod float8;
 mod fused;
+mod lossless;
 mod manifest;
 mod mxfp4_stacks;
 mod nonfinite;

@@ -224,15 +224,23 @@ impl<'a> Unfit<'a> {
     }
 
     fn report(self, recipe: &Recipe, model: &Model, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
-        for ((rule, target, _), (reason, inputs)) in self.0 {
+        for ((rule, target, obstacle), (reason, inputs)) in self.0 {
             let what = if recipe.rules[rule].scheme.is_some() { "be quantized" } else { "pass through" };
             let mut message = format!("{} cannot {what}: {reason}", shown(&inputs[0].name));
             if inputs.len() > 1 {
                 message.push_str(&format!("; {} like it", count(inputs.len() - 1, "more tensor")));
             }
+            let is_stack = obstacle == Obstacle::Rank && inputs[0].quantized().is_some();
             let modules = fixes::modules(inputs);
+            let diagnostic = Diagnostic::error(message);
+            // Left out, they would be quantized layers that no rule takes.
+            let diagnostic = match is_stack {
+                true => diagnostic
+                    .help("`experts: split` at the top makes a matrix of each expert's, which a rule can take"),
+                false => diagnostic,
+            };
             diagnostics.push(
-                Diagnostic::error(message)
+                diagnostic
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
                     .help(fixes::leave_out(recipe, model, all, rule, &modules)),

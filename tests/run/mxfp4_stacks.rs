@@ -205,10 +205,11 @@ fn stacks_pass_through_with_their_config() {
     // A stack is no matrix that a scheme could take.
     let whole = "format: compressed-tensors\nrules:\n- {scheme: FP8_DYNAMIC, requantize: true, targets: Experts}\n";
     let said = scene.refused(whole, &source);
-    assert!(said.contains("is not a matrix"), "{said}");
+    assert!(said.contains("is not a matrix") && said.contains("`experts: split`"), "{said}");
     // Nothing takes them.
     let said = scene.refused(&format!("format: compressed-tensors\nrules:\n{attention}"), &source);
     assert!(said.contains("2 MXFP4 layers") && said.contains("`DEQUANTIZE` decodes them"), "{said}");
+    assert!(said.contains("`targets: Experts` takes stacks"), "{said}");
 }
 
 /// A change of a source, the words of the refusal, and the rule of `lint` that tells of it.

@@ -152,7 +152,7 @@ impl<'a> Original<'a> {
                 Some(stack) => {
                     let mut values = std::mem::take(&mut scratch.values);
                     slice.decode(stack, self.shards, piece, &mut values)?;
-                    narrow(dtype, &values, out);
+                    scratch.rounded |= narrow(dtype, &values, out);
                     scratch.values = values;
                     Ok(())
                 }
@@ -160,14 +160,14 @@ impl<'a> Original<'a> {
             OriginalData::DecodedStack(stack, dtype, _) => {
                 let mut values = std::mem::take(&mut scratch.values);
                 decode_columns(stack, self.shards, piece, &mut values)?;
-                narrow(dtype, &values, out);
+                scratch.rounded |= narrow(dtype, &values, out);
                 scratch.values = values;
                 Ok(())
             }
             OriginalData::Decoded(weight, dtype) => {
                 let mut values = std::mem::take(&mut scratch.values);
                 weight.decode(self.shards, piece, scratch, &mut values)?;
-                narrow(dtype, &values, out);
+                scratch.rounded |= narrow(dtype, &values, out);
                 scratch.values = values;
                 Ok(())
             }
