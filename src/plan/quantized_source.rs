@@ -23,6 +23,7 @@ use super::planned_input::PlannedInput;
 pub(super) use stacks::take_apart;
 
 use groups::SourceGroups;
+use stacks::FoundStacks;
 use weight::Beside;
 
 /// The quantized weights of a checkpoint, and the tensors that belong to them, by number of the stored tensor.
@@ -44,7 +45,8 @@ impl QuantizedTensors {
         let dtype = checkpoint.config.float_dtype().and_then(|dtype| SourceDtype::try_from(dtype).ok());
         let dtype = dtype.unwrap_or(SourceDtype::Bf16);
         if stacks::are_declared(checkpoint) {
-            return stacks::find(checkpoint, dtype);
+            let FoundStacks { weights, beside, decoded } = stacks::find(checkpoint, dtype)?;
+            return Ok(Self { weights, beside, stacks: decoded });
         }
         let groups = SourceGroups::read(checkpoint)?;
         let layouts: Vec<_> =

@@ -10,17 +10,10 @@ use crate::checkpoint::experts::ElementSteps;
 use crate::plan::{CodeRows, InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{columns, width};
 use crate::run::sources::{OpenShard, Sources};
 use crate::run::stack_rows::{self, StackRows};
-use crate::run::transpose::{Strip, transpose};
-
-/// Bytes of stored rows that are read at a time, if one row is not longer already.
-pub(super) const STRIP_BYTES: usize = 512 << 10;
-
-/// Largest distance of runs, in multiples of the bytes needed of each, at which what lies between them is read too.
-//
-// Beyond it, reading the needed bytes of each run by themselves is faster.
-pub(super) const SPARSE: usize = 4;
+use crate::run::transpose::{SPARSE, STRIP_BYTES, Strip, transpose};
 
 /// The runs of bytes that hold the wanted rows, one for each row or one for each column.
 struct Runs {
@@ -242,16 +235,6 @@ fn read_part(
     let read = sources.get(tensor.shard)?.buffered().read_exact_at(bytes, tensor.offset + from as u64);
     read.map_err(|error| sources.error(tensor.shard, &input.name, error))?;
     Ok(len)
-}
-
-/// The number of columns of an input.
-pub(super) fn columns(input: &PlannedInput) -> usize {
-    input.shape.last().copied().unwrap_or_default()
-}
-
-/// Returns the bytes of a value.
-pub(super) fn width(input: &PlannedInput) -> usize {
-    input.dtype.bitsize() / 8
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::checkpoint::Tensor;
 use crate::plan::{CodeRows, PlannedInput, QuantizedSource};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
-use crate::run::row_reader::{SPARSE, STRIP_BYTES, columns, width};
+use crate::run::planned::{columns, width};
 use crate::run::sources::Sources;
-use crate::run::transpose::{Strip, transpose};
+use crate::run::transpose::{SPARSE, STRIP_BYTES, Strip, transpose};
 
 /// A stack that is read.
 pub(super) struct StackRows<'a> {

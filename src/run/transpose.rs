@@ -1,5 +1,13 @@
 //! Turns runs that are columns of the wanted rows into rows.
 
+/// Bytes of stored rows that are read at a time, if one row is not longer already.
+pub(super) const STRIP_BYTES: usize = 512 << 10;
+
+/// Largest distance of runs, in multiples of the bytes needed of each, at which what lies between them is read too.
+//
+// Beyond it, reading the needed bytes of each run by themselves is faster.
+pub(super) const SPARSE: usize = 4;
+
 /// Side of a tile that is transposed at once: a cache line of two-byte elements.
 const TILE: usize = 32;
 

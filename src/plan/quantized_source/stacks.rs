@@ -1,5 +1,6 @@
 //! `quant_method: mxfp4`: gpt-oss's stacks of experts, as blocks of MXFP4 and their scales.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use qwen_fp8_schemes::{CodeFormat, Dynamic, SourceDtype, TensorRole};
@@ -11,7 +12,6 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::plan::planned_input::{CarriedForm, CodeRows, InputData, PlannedInput, QuantizedSource, SourcePart};
 use crate::plan::served_form::ServedForm;
 
-use super::QuantizedTensors;
 use super::group::microscaled;
 
 /// Columns that share a scale.
@@ -23,12 +23,23 @@ pub(super) fn are_declared(checkpoint: &Checkpoint) -> bool {
     value.is_some_and(|value| value.get("quant_method").and_then(Value::as_str) == Some("mxfp4"))
 }
 
+/// The stacks of a checkpoint, and what belongs to them, by number of the stored tensor.
+#[derive(Default)]
+pub(super) struct FoundStacks {
+    /// The input that each tensor of blocks is to become.
+    pub(super) weights: BTreeMap<usize, PlannedInput>,
+    /// The tensors of scales.
+    pub(super) beside: BTreeSet<usize>,
+    /// The stacks as they are unquantized.
+    pub(super) decoded: Vec<Tensor>,
+}
+
 /// Pairs the blocks of every stack with their scales.
 ///
 /// # Errors
 /// The reason for which a stack cannot be read.
-pub(super) fn find(checkpoint: &Checkpoint, dtype: SourceDtype) -> Result<QuantizedTensors, String> {
-    let mut found = QuantizedTensors::default();
+pub(super) fn find(checkpoint: &Checkpoint, dtype: SourceDtype) -> Result<FoundStacks, String> {
+    let mut found = FoundStacks::default();
     for stack in checkpoint.block_stacks() {
         let stack = stack.map_err(|error| error.to_string())?;
         let decoded = stack.decoded(&checkpoint.model, dtype.into());
@@ -37,7 +48,7 @@ pub(super) fn find(checkpoint: &Checkpoint, dtype: SourceDtype) -> Result<Quanti
         let (Some(blocks), Some(scales)) = (index(stack.blocks), index(stack.scales)) else { continue };
         found.weights.insert(blocks, whole(&stack, &decoded));
         found.beside.insert(scales);
-        found.stacks.push(decoded);
+        found.decoded.push(decoded);
     }
     if found.weights.is_empty() {
         return Err("it declares `mxfp4`, and no stack of experts is stored as `_blocks` and `_scales`".to_owned());
