@@ -53,9 +53,9 @@ pub(crate) fn bad_scales(stack: &BlockStack<'_>, shards: &Shards) -> Result<Opti
     let (mut number, mut first, mut bytes) = (0, None, Vec::new());
     for range in super::ranges(stack.scales.len) {
         shards.read(stack.scales, range.start, (range.end - range.start) as usize, &mut bytes)?;
-        let is_nan = |byte: &u8| *byte == 255;
-        number += bytes.iter().filter(|byte| is_nan(byte)).count();
-        first = first.or_else(|| Some(range.start + bytes.iter().position(|byte| is_nan(byte))? as u64));
+        // E8M0 has one code without a value.
+        number += bytes.iter().filter(|&&byte| byte == 255).count();
+        first = first.or_else(|| Some(range.start + bytes.iter().position(|&byte| byte == 255)? as u64));
     }
     Ok(first.map(|first| (number, first)))
 }
