@@ -11,6 +11,7 @@ pub mod format;
 mod fused;
 mod inputs;
 mod job;
+mod kept_config;
 mod kernels;
 mod known;
 mod modules;
@@ -31,7 +32,7 @@ mod unproven;
 pub use build::{Plan, Refused};
 pub use job::{Decision, Job, Slot};
 pub use planned_input::{
-    CarriedForm, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
+    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
 };
 pub use served_form::ServedForm;
 

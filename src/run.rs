@@ -30,7 +30,7 @@ pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::RunOptions;
 pub use report::RunReport;
-pub use stats::{DegenerateScaleCounts, TensorStats};
+pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 pub use timings::{Bound, Shares, TensorTime};
 
 mod amax;
@@ -60,11 +60,13 @@ mod scales;
 mod segment;
 mod self_check;
 mod sources;
+mod stack_rows;
 mod staging;
 mod state;
 mod stats;
 mod threads;
 mod timings;
+mod transpose;
 mod work;
 mod worker;
 
@@ -105,9 +107,11 @@ pub fn run(
             })?;
     let finished: Vec<bool> = resumed.iter().map(Option::is_some).collect();
     let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
+    let lossy_granules = StatsByTensor::default();
     for shard in resumed.iter().flatten() {
         non_finite.set(plan, &shard.non_finite, |job| work::is_wanted(job, &finished));
         degenerate_scales.set(plan, &shard.degenerate_scales, |job| work::is_wanted(job, &finished));
+        lossy_granules.set(plan, &shard.lossy_granules, |job| work::is_wanted(job, &finished));
     }
     let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
     let mut staging = match past {
@@ -121,7 +125,12 @@ pub fn run(
     let job = StagedRun {
         plan,
         identity: &identity,
-        recorder: Recorder { checksums: &checksums, non_finite: &non_finite, degenerate_scales: &degenerate_scales },
+        recorder: Recorder {
+            checksums: &checksums,
+            non_finite: &non_finite,
+            degenerate_scales: &degenerate_scales,
+            lossy_granules: &lossy_granules,
+        },
         work: &work,
         finished: &finished,
         options,
@@ -164,6 +173,7 @@ pub fn run(
         tensors_quantized,
         non_finite: non_finite.all(plan),
         degenerate_scales: degenerate_scales.all(plan),
+        lossy_granules: lossy_granules.all(plan),
         shares,
         bound_by: shares.bound(),
         slowest: outcome.slowest,

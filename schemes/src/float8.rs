@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::kernels::{self, Cast, Fp8Granularity};
+use crate::kernels::{self, Cast, Fp8Granularity, ScaleChoice};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, QuantizationArgs, Scheme, ShapeError,
-    SourceDtype, Strategy, TensorRole, TensorSpec,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Matrix, NonFinite, OnLossy, QuantizationArgs, Scheme,
+    ShapeError, SourceDtype, Strategy, TensorRole, TensorSpec,
 };
 
 /// Options of every FP8 scheme, flattened into its own.
@@ -77,6 +77,36 @@ pub(crate) enum ScaleSearch {
     /// The scale is the one of 24, from 0.75 to about 1.8 times that of the absolute maximum, that leaves the least
     /// squared error. The layout is the same; making it takes dozens of times longer.
     Mse,
+    /// The scale is the least power of two under which no weight is clamped. Weights that were FP4 or FP8 under powers of
+    /// two before are then exactly what their codes stand for, as far as their exponents lie within the 18 that E4M3 has;
+    /// `on_lossy` says what becomes of others.
+    Lossless,
+}
+
+/// The choice of scales, with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScaleSearchPlan {
+    Absmax,
+    Mse,
+    Lossless(OnLossy),
+}
+
+impl ScaleSearchPlan {
+    /// Puts the two options together.
+    ///
+    /// # Errors
+    /// `on_lossy` goes with `lossless` alone.
+    pub(crate) fn of(search: ScaleSearch, on_lossy: Option<OnLossy>) -> Result<Self, BuildError> {
+        match (search, on_lossy) {
+            (ScaleSearch::Lossless, on_lossy) => Ok(Self::Lossless(on_lossy.unwrap_or_default())),
+            (_, Some(_)) => {
+                let reason = "`on_lossy` goes with `scale_search: lossless` alone: other scales round every weight";
+                Err(BuildError { option: Some("on_lossy"), reason: reason.to_owned() })
+            }
+            (ScaleSearch::Absmax, None) => Ok(Self::Absmax),
+            (ScaleSearch::Mse, None) => Ok(Self::Mse),
+        }
+    }
 }
 
 /// Rows and columns that share a scale.
@@ -117,7 +147,7 @@ impl BlockSize {
 #[derive(Debug)]
 pub(crate) struct Fp8Scheme {
     granularity: Fp8Granularity,
-    scale_search: ScaleSearch,
+    scale_search: ScaleSearchPlan,
     scale_dtype: ScaleDtype,
     quotient_dtype: QuotientDtype,
     activations: Fp8Activations,
@@ -126,7 +156,7 @@ pub(crate) struct Fp8Scheme {
 impl Fp8Scheme {
     pub(crate) fn build(
         granularity: Fp8Granularity,
-        scale_search: ScaleSearch,
+        scale_search: ScaleSearchPlan,
         options: Fp8Options,
         format: Format,
     ) -> Result<Box<dyn Scheme>, BuildError> {
@@ -157,7 +187,11 @@ impl Fp8Scheme {
             granularity: self.granularity,
             scale_dtype,
             round_quotient: self.quotient_dtype == QuotientDtype::Source,
-            search: self.scale_search == ScaleSearch::Mse,
+            choice: match self.scale_search {
+                ScaleSearchPlan::Absmax => ScaleChoice::Absmax,
+                ScaleSearchPlan::Mse => ScaleChoice::LeastError,
+                ScaleSearchPlan::Lossless(_) => ScaleChoice::PowerOfTwo,
+            },
         }
     }
 }
@@ -231,7 +265,14 @@ impl Scheme for Fp8Scheme {
 
     fn keeps_non_finite(&self) -> bool {
         // A search has no least error to find where a granule holds NaN or infinity.
-        self.scale_search == ScaleSearch::Absmax
+        self.scale_search == ScaleSearchPlan::Absmax
+    }
+
+    fn on_lossy(&self) -> Option<OnLossy> {
+        match self.scale_search {
+            ScaleSearchPlan::Lossless(on_lossy) => Some(on_lossy),
+            ScaleSearchPlan::Absmax | ScaleSearchPlan::Mse => None,
+        }
     }
 
     fn quantize_keeping(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {

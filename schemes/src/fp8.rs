@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, Fp8Options, Fp8Scheme, ScaleSearch};
+use crate::float8::{self, Fp8Options, Fp8Scheme, ScaleSearchPlan};
 use crate::kernels::Fp8Granularity;
 use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
 
@@ -37,7 +37,7 @@ struct Fp8TensorOptions {
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     let Fp8TensorOptions { float8 } = read_options(options)?;
-    Fp8Scheme::build(Fp8Granularity::Tensor, ScaleSearch::Absmax, float8, format)
+    Fp8Scheme::build(Fp8Granularity::Tensor, ScaleSearchPlan::Absmax, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch};
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
+use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch, ScaleSearchPlan};
+use crate::{
+    BuildError, Format, Make, OnLossy, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options,
+};
 
 crate::register_scheme!(Registration {
     name: "FP8_BLOCK",
@@ -35,18 +37,25 @@ struct Fp8BlockOptions {
     block_size: BlockSize,
 
     /// Rule for the scale of a block: `absmax` takes it from the absolute maximum, `mse` searches for the one that
-    /// leaves the least squared error.
+    /// leaves the least squared error, `lossless` takes the least power of two that clamps nothing.
     #[serde(default)]
     #[schemars(example = &"mse")]
     scale_search: ScaleSearch,
+
+    /// Action on a block that `scale_search: lossless` cannot hold exactly: end the run (`error`, which it is without the
+    /// key), or round its weights and count it (`round`).
+    #[serde(default)]
+    #[schemars(with = "OnLossy", skip_serializing_if = "Option::is_none", example = &"round")]
+    on_lossy: Option<OnLossy>,
 
     #[serde(flatten)]
     float8: Fp8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Fp8BlockOptions { block_size, scale_search, float8 } = read_options(options)?;
-    Fp8Scheme::build(block_size.granularity()?, scale_search, float8, format)
+    let Fp8BlockOptions { block_size, scale_search, on_lossy, float8 } = read_options(options)?;
+    let scales = ScaleSearchPlan::of(scale_search, on_lossy)?;
+    Fp8Scheme::build(block_size.granularity()?, scales, float8, format)
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch};
+use crate::float8::{self, BlockSize, Fp8Options, Fp8Scheme, ScaleSearch, ScaleSearchPlan};
 use crate::kernels::Fp8Granularity;
-use crate::{BuildError, Format, Make, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options};
+use crate::{
+    BuildError, Format, Make, OnLossy, QuantizationArgs, Registration, Scheme, ServerSupport, Strategy, read_options,
+};
 
 crate::register_scheme!(Registration {
     name: "FP8_DYNAMIC",
@@ -37,19 +39,26 @@ struct Fp8DynamicOptions {
     block_size: Option<BlockSize>,
 
     /// Rule for the scale of a row or block: `absmax` takes it from the absolute maximum, `mse` searches for the one
-    /// that leaves the least squared error.
+    /// that leaves the least squared error, `lossless` takes the least power of two that clamps nothing.
     #[serde(default)]
     #[schemars(example = &"mse")]
     scale_search: ScaleSearch,
+
+    /// Action on a row or block that `scale_search: lossless` cannot hold exactly: end the run (`error`, which it is without the
+    /// key), or round its weights and count it (`round`).
+    #[serde(default)]
+    #[schemars(with = "OnLossy", skip_serializing_if = "Option::is_none", example = &"round")]
+    on_lossy: Option<OnLossy>,
 
     #[serde(flatten)]
     float8: Fp8Options,
 }
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
-    let Fp8DynamicOptions { block_size, scale_search, float8 } = read_options(options)?;
+    let Fp8DynamicOptions { block_size, scale_search, on_lossy, float8 } = read_options(options)?;
+    let scales = ScaleSearchPlan::of(scale_search, on_lossy)?;
     let granularity = block_size.map_or(Ok(Fp8Granularity::Channel), BlockSize::granularity)?;
-    Fp8Scheme::build(granularity, scale_search, float8, format)
+    Fp8Scheme::build(granularity, scales, float8, format)
 }
 
 /// Answers to scales per row alone: blocks are left to `FP8_BLOCK`.

@@ -30,11 +30,14 @@ pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
 pub use kernels::{
-    CodeFormat, GlobalFactor, StoredCodes, amax, cast_e4m3, decode, degenerate_scales, non_finite, packed_down,
-    packed_rows, scale_values,
+    CodeFormat, GlobalFactor, StoredCodes, amax, cast_e4m3, decode, degenerate_scales, lossy_granules, non_finite,
+    packed_down, packed_rows, scale_values,
 };
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
-pub use scheme::{AmaxScope, DegenerateScales, Format, MissingKernel, NonFinite, NonFiniteCount, Scheme, ShapeError};
+pub use scheme::{
+    AmaxScope, DegenerateScales, Format, LossyGranule, LossyGranules, MissingKernel, NonFinite, NonFiniteCount,
+    OnLossy, Scheme, ShapeError,
+};
 pub use simd::Simd;

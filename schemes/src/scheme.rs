@@ -2,6 +2,9 @@
 
 use std::fmt::Debug;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::{Band, Matrix, QuantizationArgs, TensorSpec};
 #[cfg(doc)]
 use crate::{Extent, MAX_OUTPUTS, TensorRole};
@@ -105,6 +108,12 @@ pub trait Scheme: Debug + Send + Sync {
         None
     }
 
+    /// Returns the action on granules that hold a weight which is not exactly what its code stands for. `None`, of most
+    /// schemes, rounds all weights and counts nothing.
+    fn on_lossy(&self) -> Option<OnLossy> {
+        None
+    }
+
     /// Returns whether [`Scheme::quantize_keeping`] carries NaN and infinity. Most formats cannot represent them.
     fn keeps_non_finite(&self) -> bool {
         false
@@ -198,6 +207,35 @@ impl DegenerateScales {
         self.subnormal += other.subnormal;
         self.first = self.first.into_iter().chain(other.first).min();
     }
+}
+
+/// The action on a granule that a scheme was to hold exactly and cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLossy {
+    /// End the run, and name the tensor, the place and the exponents of its weights.
+    #[default]
+    Error,
+    /// Round its weights as any other scheme does, and count it.
+    Round,
+}
+
+/// Granules of a run of rows that hold a weight which is not exactly what its code stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossyGranules {
+    /// The number of these granules.
+    pub number: u64,
+    /// The first of them.
+    pub first: Option<LossyGranule>,
+}
+
+/// A granule that a scheme cannot hold exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossyGranule {
+    /// Row and column of the source weight where it begins.
+    pub place: [usize; 2],
+    /// Exponents of the lowest and of the highest bit of its weights, zeros aside.
+    pub exponents: [i32; 2],
 }
 
 /// A shape that a scheme cannot take.

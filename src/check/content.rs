@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use crate::decode::{Meter, QuantizedWeight, Shards};
+use crate::decode::{BLOCK_STACK, Meter, QuantizedWeight, Shards};
 use crate::report::Finding;
 use crate::rules::q4_values;
 use crate::rules::q5_source::{reference, tensors};
@@ -74,7 +74,13 @@ impl<'a> ContentPass<'a> {
                     (Some(weight), Some(source)) => self.quantized(&reader, weight, source, &meter, &mut findings)?,
                     // Scales are read with the weight that they belong to.
                     (None, _) if self.structure.is_auxiliary(tensor) => None,
-                    (None, None) => Some(CheckedTensor::plain(&tensor.name, CheckedAs::Unread, tensor.len)),
+                    (None, None) => {
+                        let storage = self.structure.stack(tensor).map(|_| BLOCK_STACK.to_owned());
+                        Some(CheckedTensor {
+                            storage,
+                            ..CheckedTensor::plain(&tensor.name, CheckedAs::Unread, tensor.len)
+                        })
+                    }
                     (None, Some(source)) => self.unquantized(tensor, source, &meter, &mut findings)?,
                 };
                 Ok((checked, findings))
@@ -86,6 +92,7 @@ impl<'a> ContentPass<'a> {
             findings.extend(found);
         }
         // What follows needs all tensors: a fused layer has several, and the scale rule is what most of them follow.
+        q4_values::stacks(&self.structure.stacks, self.shards, findings)?;
         q4_values::global_scales(&self.output.model, &self.structure.weights, findings);
         if let Some(source) = self.source {
             findings.extend(source.lost(&self.here).iter().map(|name| tensors::lost(name)));
@@ -154,8 +161,14 @@ impl<'a> ContentPass<'a> {
             findings.push(tensors::bytes_differ(tensor, at));
             return Ok(None);
         }
-        let action = if original.as_quantized().is_some() { CheckedAs::Dequantized } else { CheckedAs::Copied };
-        Ok(Some(CheckedTensor::plain(&tensor.name, action, tensor.len)))
+        let of_stack = self.structure.stack(tensor);
+        let action = match of_stack {
+            Some(_) => CheckedAs::PassedThrough,
+            None if original.is_decoded() => CheckedAs::Dequantized,
+            None => CheckedAs::Copied,
+        };
+        let storage = of_stack.map(|_| BLOCK_STACK.to_owned());
+        Ok(Some(CheckedTensor { storage, ..CheckedTensor::plain(&tensor.name, action, tensor.len) }))
     }
 
     /// Returns what the tensor of this name was made from.

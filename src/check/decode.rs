@@ -4,6 +4,7 @@
 //! their definitions, tables instead of arithmetic. Were it shared, an error of the kernels would decode to what was
 //! meant and no proof could find it.
 
+mod block_stack;
 mod codebook;
 mod element;
 mod granularity;
@@ -14,6 +15,7 @@ mod quantized_weight;
 mod shards;
 mod storage;
 
+pub(crate) use block_stack::{BLOCK_STACK, BlockBuffers, bad_scales, decode_row};
 pub(crate) use codebook::Codebook;
 pub(crate) use element::{narrow, round, widen, widen_into, width};
 pub(crate) use granularity::Granularity;

@@ -41,6 +41,7 @@ pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, Che
     let least = of_scales.iter().map(|(least, _)| *least);
     q4_values::too_large(structure.weights.iter().zip(least), &mut findings);
     findings.extend(of_scales.into_iter().flat_map(|(_, findings)| findings));
+    q4_values::stacks(&structure.stacks, &shards, &mut findings)?;
     q4_values::global_scales(&checkpoint.model, &structure.weights, &mut findings);
     shards.check_unchanged()?;
     locate(&mut findings, &checkpoint);

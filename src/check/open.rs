@@ -69,11 +69,11 @@ pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckE
     let structure = structure::check(checkpoint, &shards, &mut findings)?;
     if let Some(how) = &checkpoint.quantized {
         let is_known = findings.iter().all(|finding| *finding.rule != q1_config::UNKNOWN_METHOD);
-        if !is_known || structure.weights.is_empty() {
+        if !is_known || structure.weights.is_empty() && structure.stacks.is_empty() {
             return Err(CheckError::QuantizedSource(how.clone()));
         }
     }
-    Ok(OpenedSource::new(checkpoint, shards, structure.weights))
+    Ok(OpenedSource::new(checkpoint, shards, structure.weights, structure.stacks))
 }
 
 /// Reports whether an error says nothing of the checkpoint: it is not there, or the machine cannot read it.

@@ -23,6 +23,7 @@ use safetensors::Dtype;
 
 use crate::decode::{QuantizedWeight, Shards};
 use experts::StackedExperts;
+use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
@@ -52,25 +53,33 @@ pub(crate) struct OpenedSource<'a> {
     tensors: BTreeMap<&'a str, &'a Tensor>,
     /// Stacked experts, by their module.
     experts: BTreeMap<String, StackedExperts<'a>>,
+    /// Stacks of experts in MXFP4.
+    blocks: Vec<BlockStack<'a>>,
     /// The dtype that a decoded weight is rounded to.
     dtype: Dtype,
 }
 
 impl<'a> OpenedSource<'a> {
     /// Prepares a source whose quantized weights, if it has any, are those.
-    pub(crate) fn new(checkpoint: &'a Checkpoint, shards: Shards, quantized: Vec<QuantizedWeight<'a>>) -> Self {
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        shards: Shards,
+        quantized: Vec<QuantizedWeight<'a>>,
+        blocks: Vec<BlockStack<'a>>,
+    ) -> Self {
         let by_name = quantized.iter().enumerate().map(|(index, weight)| (weight.name(), index)).collect();
         let scales = quantized
             .iter()
             .flat_map(|weight| weight.beside().chain([weight.scale, weight.codes]))
             .filter(|tensor| tensor.parameter() != "weight")
+            .chain(blocks.iter().map(|stack| stack.scales))
             .map(|tensor| tensor.name.as_str())
             .collect();
         let tensors = checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         // The dtype that the engine decodes to: that of the model, or BF16 where config.json does not say.
         let dtype = checkpoint.config.float_dtype().unwrap_or(Dtype::BF16);
-        let experts = experts::stacked(checkpoint);
-        Self { checkpoint, shards, quantized, by_name, scales, tensors, experts, dtype }
+        let experts = experts::stacked(checkpoint, &blocks);
+        Self { checkpoint, shards, quantized, by_name, scales, tensors, experts, blocks, dtype }
     }
 
     /// Returns what the result's tensor with this name was made from.
@@ -82,9 +91,12 @@ impl<'a> OpenedSource<'a> {
         if let Some(tensor) = self.tensors.get(name) {
             return Some(Original::stored(&self.shards, tensor));
         }
+        if let Some(stack) = self.blocks.iter().find(|stack| stack.name == name) {
+            return Some(Original::decoded_stack(&self.shards, stack, self.dtype));
+        }
         let mut slices =
             experts::readings(name).filter_map(|(module, expert)| self.experts.get(module)?.slice(expert, name));
-        slices.next().map(|slice| Original::slice(&self.shards, slice))
+        slices.next().map(|slice| Original::slice(&self.shards, slice, self.dtype))
     }
 
     /// Lists names that a result with these tensors should have and does not.
@@ -93,6 +105,11 @@ impl<'a> OpenedSource<'a> {
         let mut lost: Vec<String> = weights.map(QuantizedWeight::name).filter(|name| !here.contains(name)).collect();
         for name in self.tensors.keys() {
             if here.contains(*name) || self.scales.contains(name) {
+                continue;
+            }
+            // Decoded, a stack has another name than its blocks.
+            let decoded = self.blocks.iter().find(|stack| stack.blocks.name == **name).map(|stack| stack.name);
+            if decoded.is_some_and(|decoded| here.contains(decoded)) {
                 continue;
             }
             match self.experts.values().find_map(|experts| experts.parts_of(name)) {

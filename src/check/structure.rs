@@ -3,10 +3,11 @@
 //! `lint`, `verify` and `diff` begin with it, and so does the opening of a source. No weight is read, and of other
 //! tensors only those that hold a number or two.
 
-use crate::config::DeclaredConfig;
+use crate::config::{DeclaredConfig, declares_stacks};
 use crate::decode::{QuantizedWeight, Shards, WeightState, modules};
 use crate::report::Finding;
 use crate::rules::{Subject, q0_container, q1_config, q2_ignore_list, q3_tensors};
+use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
@@ -17,6 +18,8 @@ pub(crate) struct Structure<'a> {
     pub(crate) weights: Vec<QuantizedWeight<'a>>,
     /// Names of quantization tensors, each of which belongs to some weight; in order.
     auxiliary: Vec<&'a str>,
+    /// Stacks of experts in MXFP4 that can be decoded, in order of name.
+    pub(crate) stacks: Vec<BlockStack<'a>>,
 }
 
 impl<'a> Structure<'a> {
@@ -24,6 +27,11 @@ impl<'a> Structure<'a> {
     pub(crate) fn weight(&self, tensor: &Tensor) -> Option<&QuantizedWeight<'a>> {
         let at = self.weights.binary_search_by(|weight| weight.codes.name.cmp(&tensor.name)).ok()?;
         Some(&self.weights[at])
+    }
+
+    /// Returns the stack that this tensor holds the blocks or scales of.
+    pub(crate) fn stack(&self, tensor: &Tensor) -> Option<&BlockStack<'a>> {
+        self.stacks.iter().find(|stack| [&stack.blocks.name, &stack.scales.name].contains(&&tensor.name))
     }
 
     /// Reports whether the tensor belongs to some quantized weight.
@@ -60,5 +68,10 @@ pub(crate) fn check<'a>(
     }
     // Modules come in order of their names, and tensors are looked up by those of their codes.
     weights.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
-    Ok(Structure { weights, auxiliary })
+    let stacks = if declares_stacks(&checkpoint.config) {
+        q3_tensors::stacks::check(checkpoint, &modules, findings)
+    } else {
+        Vec::new()
+    };
+    Ok(Structure { weights, auxiliary, stacks })
 }

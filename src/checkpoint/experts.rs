@@ -5,6 +5,7 @@
 //! `[experts, intermediate, hidden]`; transformers 5 also writes them as linear layers have them,
 //! `[experts, 2 × intermediate, hidden]` and `[experts, hidden, intermediate]`. No two shapes fit both.
 
+mod blocks;
 mod error;
 mod layout;
 
@@ -15,6 +16,7 @@ use crate::models::catalogue::{KnownStack, StackNames};
 use crate::models::{LayerKind, Model};
 use crate::tensor::Tensor;
 
+pub use blocks::{BlockStack, BlocksError};
 pub use error::ExpertsError;
 
 use error::MAX_MATRICES;
@@ -76,6 +78,20 @@ impl Checkpoint {
     /// The first stack whose layout cannot be told, or more matrices than any model has.
     pub fn expert_stacks(&self) -> Result<ExpertStacks, ExpertsError> {
         parts(&self.tensors, &self.model).map(|parts| ExpertStacks { parts })
+    }
+
+    /// Tells the same of a checkpoint that has these stacks as they are unquantized, in place of their blocks and scales.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::expert_stacks`].
+    pub fn expert_stacks_with(&self, decoded: &[Tensor]) -> Result<ExpertStacks, ExpertsError> {
+        let is_of_blocks = |tensor: &&Tensor| {
+            let is_of = |stack: &Tensor| blocks::is_part(&tensor.name, &stack.name);
+            tensor.dtype.bitsize() == 8 && decoded.iter().any(is_of)
+        };
+        let others = self.tensors.iter().filter(|tensor| !is_of_blocks(tensor));
+        let all: Vec<Tensor> = others.chain(decoded).cloned().collect();
+        parts(&all, &self.model).map(|parts| ExpertStacks { parts })
     }
 }
 

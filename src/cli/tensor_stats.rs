@@ -3,12 +3,12 @@
 use super::screen::Screen;
 use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::checkpoint::text::{agree, count, grouped, shown};
-use crate::run::{DegenerateScaleCounts, RunReport, TensorStats};
+use crate::run::{DegenerateScaleCounts, LossyGranuleCounts, RunReport, TensorStats};
 
 /// The number of weights that are named; `--json` names all.
 const MOST: usize = 5;
 
-/// Reports the non-finite values that were let through, and the degenerate scales.
+/// Reports the non-finite values that were let through, the granules that are not lossless, and the degenerate scales.
 pub(super) fn say(report: &RunReport, screen: &Screen) {
     let non_finite = &report.non_finite;
     if !non_finite.is_empty() {
@@ -20,6 +20,13 @@ pub(super) fn say(report: &RunReport, screen: &Screen) {
         weights_of(non_finite, screen, |NonFiniteRecord { nan, infinite, scales, first }| {
             (format!("{nan} NaN, {}, {}", infinities(*infinite), scales_of(*scales)), *first)
         });
+    }
+    let lossy = &report.lossy_granules;
+    if !lossy.is_empty() {
+        let granules = |number| grouped_count(number, "granule", "granules");
+        let (number, weights) = (granules(total(lossy, |of| of.granules)), count(lossy.len(), "weight"));
+        screen.say(&format!("warning: rounded {number} of {weights}, which no power of two holds exactly"));
+        weights_of(lossy, screen, |LossyGranuleCounts { granules: number, first }| (granules(*number), *first));
     }
     let degenerate = &report.degenerate_scales;
     if !degenerate.is_empty() {

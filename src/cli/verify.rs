@@ -208,11 +208,16 @@ fn proof(verification: &Verification) -> String {
         (CheckedAs::Decoded, !compared),
         (CheckedAs::Unread, !compared),
     ];
+    let lossless = verification.tensors.iter().filter(|tensor| tensor.lossless).count();
     let judged: Vec<String> = judged
         .into_iter()
         .map(|(as_, shown)| (as_, shown, verification.tensors.iter().filter(|tensor| tensor.action == as_).count()))
         .filter(|(_, shown, number)| *shown || *number > 0)
-        .map(|(as_, _, number)| format!("{number} {}", action(as_)))
+        .map(|(as_, _, number)| match lossless {
+            1.. if as_ == CheckedAs::Quantized && lossless == number => format!("{number} quantized, lossless"),
+            1.. if as_ == CheckedAs::Quantized => format!("{number} quantized, {lossless} of them lossless"),
+            _ => format!("{number} {}", action(as_)),
+        })
         .collect();
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
     format!("{}{against}: {}, {}", verification.verdict.name(), judged.join(", "), human(bytes))

@@ -14,7 +14,7 @@ use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::tensor_parallel::{self, Alignment};
-use super::{format, fused, inputs, non_finite, output, requantized, resolve, serving};
+use super::{format, fused, inputs, kept_config, non_finite, output, requantized, resolve, serving};
 
 /// Everything that a run needs to know, fixed before the first byte is read or written.
 #[derive(Debug)]
@@ -96,10 +96,14 @@ impl Plan {
             modules.quantized.iter().map(|module| (module.input, module.form.weights.strategy)),
             tensor_parallel::Heads::of(&checkpoint.config),
         );
+        let keeps_config = kept_config::is_kept(&inputs, &jobs);
+        if keeps_config {
+            diagnostics.extend(kept_config::refusals(&recipe, &inputs, &decisions, &jobs, &modules));
+        }
         let config = if modules.quantized.is_empty() {
             match checkpoint.quantized {
-                Some(_) => checkpoint.config.without_quantization_config(),
-                None => checkpoint.config.text(),
+                Some(_) if !keeps_config => checkpoint.config.without_quantization_config(),
+                _ => checkpoint.config.text(),
             }
         } else {
             with_known_keys(&checkpoint, &modules).with_quantization_config(&wire.quantization_config(&modules))

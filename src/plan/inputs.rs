@@ -11,7 +11,7 @@ use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{ExpertsPolicy, Recipe};
 
 use super::planned_input::{InputData, PlannedInput};
-use super::quantized_source::QuantizedTensors;
+use super::quantized_source::{QuantizedTensors, take_apart};
 
 /// Prepares the inputs that the recipe's policies make of a checkpoint, in its order.
 ///
@@ -25,8 +25,10 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<Pl
         quantized = QuantizedTensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
     }
     let mut stacks = None;
-    if recipe.experts == ExpertsPolicy::Split && checkpoint.has_stacked_experts() {
-        stacks = Some(checkpoint.expert_stacks().map_err(|error| cannot_split(&error))?);
+    let has_stacks = checkpoint.has_stacked_experts() || !quantized.stacks.is_empty();
+    if recipe.experts == ExpertsPolicy::Split && has_stacks {
+        let found = checkpoint.expert_stacks_with(&quantized.stacks);
+        stacks = Some(found.map_err(|error| cannot_split(&error))?);
     }
     Ok(inputs(checkpoint, quantized, stacks.as_ref()))
 }
@@ -52,7 +54,11 @@ fn inputs(
             continue;
         }
         if let Some(weight) = quantized.weights.remove(&index) {
-            inputs.push(weight);
+            let decoded = quantized.stacks.iter().find(|stack| stack.name == weight.name);
+            match decoded.zip(stacks).and_then(|(decoded, stacks)| stacks.matrices(decoded)) {
+                Some(matrices) => inputs.extend(take_apart(checkpoint, &weight, matrices)),
+                None => inputs.push(weight),
+            }
         } else if let Some(matrices) = stacks.and_then(|stacks| stacks.matrices(tensor)) {
             let stack: Arc<str> = tensor.name.as_str().into();
             inputs

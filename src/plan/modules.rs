@@ -71,6 +71,8 @@ impl<'a> Modules<'a> {
                 }
                 (Job::PassThrough { .. }, Some((rule, target))) => {
                     let carried = input.quantized().and_then(|source| source.carried.as_ref().ok());
+                    // The source's own config, which stays, speaks of them.
+                    let carried = carried.filter(|carried| !carried.keeps_config);
                     quantized.extend(carried.map(|carried| Quantized {
                         input,
                         form: shared(&mut carried_forms, &carried.form),

@@ -159,12 +159,14 @@ impl InputOutputs {
         source: &QuantizedSource,
         wire: &dyn WireFormat,
     ) -> Result<Self, (Obstacle, String)> {
-        let CarriedForm { form, parts, at_home } = source
+        let CarriedForm { form, parts, at_home, keeps_config } = source
             .carried
             .as_ref()
             .map_err(|reason| (Obstacle::Format, format!("it is {}, and {reason}", source.name)))?;
-        wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
-        let is_at_home = *at_home == Some(recipe.format);
+        if !keeps_config {
+            wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
+        }
+        let is_at_home = *keeps_config || *at_home == Some(recipe.format);
         let entry = |part: &SourcePart| {
             let SourcePart { tensor, role, suffix, dtype } = part;
             // A model's own loader may know the names of its publisher alone.
@@ -222,15 +224,23 @@ impl<'a> Unfit<'a> {
     }
 
     fn report(self, recipe: &Recipe, model: &Model, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
-        for ((rule, target, _), (reason, inputs)) in self.0 {
+        for ((rule, target, obstacle), (reason, inputs)) in self.0 {
             let what = if recipe.rules[rule].scheme.is_some() { "be quantized" } else { "pass through" };
             let mut message = format!("{} cannot {what}: {reason}", shown(&inputs[0].name));
             if inputs.len() > 1 {
                 message.push_str(&format!("; {} like it", count(inputs.len() - 1, "more tensor")));
             }
+            let is_stack = obstacle == Obstacle::Rank && inputs[0].quantized().is_some();
             let modules = fixes::modules(inputs);
+            let diagnostic = Diagnostic::error(message);
+            // Left out, they would be quantized layers that no rule takes.
+            let diagnostic = match is_stack {
+                true => diagnostic
+                    .help("`experts: split` at the top makes a matrix of each expert's, which a rule can take"),
+                false => diagnostic,
+            };
             diagnostics.push(
-                Diagnostic::error(message)
+                diagnostic
                     .at(recipe.rules[rule].targets[target].span.clone())
                     .label(format!("{} takes it", recipe.rules[rule].label))
                     .help(fixes::leave_out(recipe, model, all, rule, &modules)),

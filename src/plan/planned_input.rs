@@ -54,8 +54,21 @@ pub struct QuantizedSource {
     pub format: CodeFormat,
     /// Rows and columns that share a scale; the last ones may be cut short.
     pub granule: [usize; 2],
+    /// The rows of codes that hold the values.
+    pub rows: CodeRows,
     /// The form in which the output can hold the same bytes, or why it cannot.
     pub carried: Result<CarriedForm, &'static str>,
+}
+
+/// The stored rows of codes that hold the values of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeRows {
+    /// All of them, each a row of the weight.
+    All,
+    /// Those of one matrix of a stack: so many, every `step`th from `first` on.
+    Some { first: usize, count: usize, step: usize },
+    /// All of them, matrix by matrix of so many rows, each a column of the values.
+    Columns { of_matrix: usize },
 }
 
 /// A scale above the scales of a weight.
@@ -83,6 +96,8 @@ pub struct CarriedForm {
     pub parts: Vec<SourcePart>,
     /// The output format in which names and dtypes stay those of the source.
     pub at_home: Option<Format>,
+    /// Set where no output format holds the form: names, dtypes and `quantization_config` are the source's.
+    pub keeps_config: bool,
 }
 
 /// A stored tensor of a quantized weight that passes through.
@@ -102,6 +117,18 @@ impl QuantizedSource {
         let global = self.global.as_ref().map(|global| &global.tensor);
         let zeros = self.zeros.as_ref().map(|zeros| &zeros.tensor);
         [&self.codes, &self.scales].into_iter().chain(global).chain(zeros)
+    }
+
+    /// Bytes that the weight takes up of a stored tensor.
+    fn bytes_of(&self, tensor: &Tensor) -> u64 {
+        match self.rows {
+            CodeRows::All | CodeRows::Columns { .. } => tensor.len,
+            CodeRows::Some { count, .. } => {
+                // Codes and scales of a stack have as many rows, whatever their dimensions are.
+                let of_stack: usize = tensor.shape.iter().take(2).product();
+                tensor.len / of_stack.max(1) as u64 * count as u64
+            }
+        }
     }
 }
 
@@ -154,12 +181,12 @@ impl PlannedInput {
 
     /// Bytes of the source that hold the values, of the codes alone where it is quantized.
     pub fn stored_len(&self) -> u64 {
-        self.quantized().map_or(self.len, |source| source.codes.len)
+        self.quantized().map_or(self.len, |source| source.bytes_of(&source.codes))
     }
 
     /// Bytes of the source that the input takes up, scales included.
     pub fn source_bytes(&self) -> u64 {
-        self.quantized().map_or(self.len, |source| source.read().map(|tensor| tensor.len).sum())
+        self.quantized().map_or(self.len, |source| source.read().map(|tensor| source.bytes_of(tensor)).sum())
     }
 
     /// The source shard that holds the values, or the codes where the input is quantized.
@@ -178,6 +205,7 @@ impl PlannedInput {
             InputData::Stored { shard, offset } => holds(*shard, *offset, self.len).then_some(&self.name),
             // What belongs to one matrix lies between that of others.
             InputData::Strided { .. } => None,
+            InputData::Quantized(source) if matches!(source.rows, CodeRows::Some { .. }) => None,
             InputData::Quantized(source) => source
                 .read()
                 .find(|stored| holds(stored.shard, stored.offset, stored.len))

@@ -7,6 +7,7 @@ mod group;
 mod groups;
 mod layout;
 mod modelopt;
+mod stacks;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,10 @@ use crate::checkpoint::{Checkpoint, Tensor};
 
 use super::planned_input::PlannedInput;
 
+pub(super) use stacks::take_apart;
+
 use groups::SourceGroups;
+use stacks::FoundStacks;
 use weight::Beside;
 
 /// The quantized weights of a checkpoint, and the tensors that belong to them, by number of the stored tensor.
@@ -28,6 +32,8 @@ pub(super) struct QuantizedTensors {
     /// The input that each tensor of codes is to become.
     pub(super) weights: BTreeMap<usize, PlannedInput>,
     beside: BTreeSet<usize>,
+    /// The stacks of experts among the weights, as they are unquantized.
+    pub(super) stacks: Vec<Tensor>,
 }
 
 impl QuantizedTensors {
@@ -36,9 +42,13 @@ impl QuantizedTensors {
     /// # Errors
     /// The reason for which the checkpoint cannot be read as a source.
     pub(super) fn find(checkpoint: &Checkpoint) -> Result<Self, String> {
-        let groups = SourceGroups::read(checkpoint)?;
         let dtype = checkpoint.config.float_dtype().and_then(|dtype| SourceDtype::try_from(dtype).ok());
         let dtype = dtype.unwrap_or(SourceDtype::Bf16);
+        if stacks::are_declared(checkpoint) {
+            let FoundStacks { weights, beside, decoded } = stacks::find(checkpoint, dtype)?;
+            return Ok(Self { weights, beside, stacks: decoded });
+        }
+        let groups = SourceGroups::read(checkpoint)?;
         let layouts: Vec<_> =
             checkpoint.tensors.iter().map(|tensor| groups.layout(&checkpoint.model, tensor)).collect();
         let with_codes: BTreeSet<&str> = checkpoint
@@ -79,7 +89,7 @@ impl QuantizedTensors {
                 Err(format!("{} is not known beside a weight of its format", shown(&left.name)))
             }
             Some(left) => Err(format!("{} belongs to no quantized weight", shown(&left.name))),
-            None => Ok(Self { weights, beside }),
+            None => Ok(Self { weights, beside, stacks: Vec::new() }),
         }
     }
 

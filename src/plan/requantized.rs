@@ -4,6 +4,7 @@
 use qwen_fp8_schemes::Make;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::models::LayerKind;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Rule};
@@ -32,13 +33,22 @@ pub(super) fn refusals(
     let mut diagnostics = Vec::new();
     if let Some((first, how)) = of(None).first().zip(quantized) {
         let number = counted(&of(None));
-        let such = shown(first.module());
+        let such = shown(first.target_name());
+        let diagnostic = Diagnostic::error(format!(
+            "the checkpoint is quantized already: {how}; no rule takes {number}, such as {such}"
+        ));
+        let diagnostic = match first.kind() {
+            LayerKind::Experts => diagnostic.help("`targets: Experts` takes stacks of experts"),
+            _ => diagnostic,
+        };
         diagnostics.push(
-            Diagnostic::error(format!(
-                "the checkpoint is quantized already: {how}; no rule takes {number}, such as {such}"
-            ))
-            .help("a rule of `PASSTHROUGH` passes such layers through as they are, one of `DEQUANTIZE` decodes them")
-            .help("`requantize: true` on a rule decodes and quantizes them again; an unquantized original gives more"),
+            diagnostic
+                .help(
+                    "a rule of `PASSTHROUGH` passes such layers through as they are, one of `DEQUANTIZE` decodes them",
+                )
+                .help(
+                    "`requantize: true` on a rule decodes and quantizes them again; an unquantized original gives more",
+                ),
         );
     }
     for (index, rule) in recipe.rules.iter().enumerate() {

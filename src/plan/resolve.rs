@@ -114,8 +114,9 @@ pub(super) fn quantizes(linear_is_every_part: bool, target: &Pattern, input: &Pl
             linear_is_every_part || input.layer.is_quantizable() || input.quantized().is_some()
         }
         Pattern::Class(_) => true,
+        // What is quantized in the source is a weight, stacks of experts included.
         Pattern::Regex { .. } | Pattern::Glob { .. } => {
-            matches!(input.kind(), LayerKind::Linear | LayerKind::LmHead)
+            matches!(input.kind(), LayerKind::Linear | LayerKind::LmHead) || input.quantized().is_some()
         }
     }
 }

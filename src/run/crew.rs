@@ -85,6 +85,7 @@ fn finish(state: &RunState<'_>, staging: &Staging, shard: usize) -> Result<(), R
         crc64: state.recorder.checksums.shard(shard),
         non_finite: state.recorder.non_finite.of_shard(state.plan, shard),
         degenerate_scales: state.recorder.degenerate_scales.of_shard(state.plan, shard),
+        lossy_granules: state.recorder.lossy_granules.of_shard(state.plan, shard),
     };
     staging.journal.add(finished).map_err(RunError::file("write the journal of", &staging.dir))?;
     state.observer.shard_finished(&layout.file_name);

@@ -83,6 +83,28 @@ pub enum RunError {
     )]
     InfiniteScale { tensor: String, path: PathBuf, row: usize },
 
+    /// A granule that was to be held exactly spans more than E4M3 does.
+    #[error(
+        "{} cannot be held exactly: the {granule} at row {row}, column {column} has bits from 2^{} to 2^{}, and under one \
+         power of two E4M3 holds {HELD}{}: {}",
+        shown(tensor),
+        exponents[0],
+        exponents[1],
+        and_others(*others),
+        shown_path(path)
+    )]
+    Lossy {
+        tensor: String,
+        path: PathBuf,
+        /// The word for the granules of the scheme.
+        granule: &'static str,
+        row: usize,
+        column: usize,
+        exponents: [i32; 2],
+        /// Other such granules in the rows that were quantized together with this one.
+        others: u64,
+    },
+
     /// A file of the source is gone, was replaced or cannot be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -101,6 +123,17 @@ pub enum RunError {
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
+/// The bits that E4M3 holds, of which a number has four.
+const HELD: &str = "18 of them in a row, four for each weight";
+
+/// Counts the granules that are like the one named.
+fn and_others(others: u64) -> String {
+    match others {
+        0 => String::new(),
+        others => format!("; {others} more like it in the same rows"),
+    }
+}
+
 impl RunError {
     /// Returns the error of a plan that contradicts itself at this tensor.
     pub(super) fn inconsistent(tensor: &str, reason: &'static str) -> Self {
@@ -116,6 +149,7 @@ impl RunError {
             self,
             Self::NonFinite { .. }
                 | Self::InfiniteScale { .. }
+                | Self::Lossy { .. }
                 | Self::Inconsistent { .. }
                 | Self::SelfCheck { .. }
                 | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
@@ -139,6 +173,7 @@ impl RunError {
             | Self::FileTooLarge { path, .. }
             | Self::NonFinite { path, .. }
             | Self::InfiniteScale { path, .. }
+            | Self::Lossy { path, .. }
             | Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::SelfCheck { path, .. }
@@ -174,6 +209,10 @@ impl RunError {
             Self::Memory { .. } => &["give a larger `--max-memory`"],
             Self::NoMemory { .. } | Self::NoThread { .. } => &["give fewer `--threads`, or less `--max-memory`"],
             Self::InfiniteScale { .. } => &["use a symmetric scheme, or check whether the file is damaged"],
+            Self::Lossy { .. } => &[
+                "`on_lossy: round` rounds such weights as other schemes do, and counts them",
+                "scales for fewer weights span less: a smaller `block_size`, or `MXFP8`",
+            ],
             Self::NonFinite { .. } => &[
                 "such a weight is damaged: check whether the file is the one that its publisher offers",
                 "`on_nonfinite: keep` in a recipe of FP8 schemes lets it into the output",

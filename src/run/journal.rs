@@ -20,7 +20,7 @@ use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
-use crate::run::stats::{DegenerateScaleCounts, TensorStats};
+use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 
 /// Largest size in bytes of a file that is read as a journal, which has a line per shard.
 const MAX_BYTES: u64 = 256 << 20;
@@ -38,6 +38,9 @@ pub(super) struct FinishedShard {
     /// Statistics of their degenerate scales, likewise.
     #[serde(rename = "scales", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
+    /// Statistics of granules that were to be held exactly and were rounded, likewise.
+    #[serde(rename = "lossy", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) lossy_granules: Vec<TensorStats<LossyGranuleCounts>>,
 }
 
 /// The journal of an earlier run, as far as its checksums hold.

@@ -19,6 +19,16 @@ pub(super) fn carried(input: &PlannedInput) -> Result<&CarriedForm, RunError> {
     carried.ok_or_else(|| RunError::inconsistent(&input.name, "it passes through, and is not quantized"))
 }
 
+/// The number of columns of an input.
+pub(super) fn columns(input: &PlannedInput) -> usize {
+    input.shape.last().copied().unwrap_or_default()
+}
+
+/// Returns the bytes of a value.
+pub(super) fn width(input: &PlannedInput) -> usize {
+    input.dtype.bitsize() / 8
+}
+
 /// Returns the bytes of a row of values.
 pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
     (input.shape.last().copied().unwrap_or_default() * input.dtype.bitsize() / 8) as u64

@@ -5,7 +5,7 @@ use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, deg
 use crate::checkpoint::manifest::NonFiniteRecord;
 use crate::run::checksums::Checksums;
 use crate::run::scales::non_finite_scales;
-use crate::run::stats::{DegenerateScaleCounts, StatsByTensor};
+use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, StatsByTensor};
 
 /// Checksums and statistics of the data that passes through a run.
 #[derive(Clone, Copy)]
@@ -13,6 +13,7 @@ pub(super) struct Recorder<'a> {
     pub(super) checksums: &'a Checksums<'a>,
     pub(super) non_finite: &'a StatsByTensor<NonFiniteRecord>,
     pub(super) degenerate_scales: &'a StatsByTensor<DegenerateScaleCounts>,
+    pub(super) lossy_granules: &'a StatsByTensor<LossyGranuleCounts>,
 }
 
 impl Recorder<'_> {

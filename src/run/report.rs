@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::checkpoint::manifest::NonFiniteRecord;
-use crate::run::stats::{DegenerateScaleCounts, TensorStats};
+use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 use crate::run::timings::{Bound, Shares, TensorTime};
 
 /// The outcome of a run that succeeded.
@@ -38,6 +38,8 @@ pub struct RunReport {
     /// Weights with degenerate scales, in the same order.
     #[serde(rename = "odd_scales")]
     pub degenerate_scales: Vec<TensorStats<DegenerateScaleCounts>>,
+    /// Weights that `scale_search: lossless` was to hold exactly and that were rounded in part, in the same order.
+    pub lossy_granules: Vec<TensorStats<LossyGranuleCounts>>,
     pub shares: Shares,
     pub bound_by: Bound,
     /// The slowest tensors, longest time first.

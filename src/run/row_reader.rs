@@ -7,18 +7,13 @@ use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_do
 
 use crate::checkpoint::Tensor;
 use crate::checkpoint::experts::ElementSteps;
-use crate::plan::{InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
+use crate::plan::{CodeRows, InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::planned::{columns, width};
 use crate::run::sources::{OpenShard, Sources};
-
-/// Bytes of stored rows that are read at a time, if one row is not longer already.
-const STRIP_BYTES: usize = 512 << 10;
-
-/// Largest distance of runs, in multiples of the bytes needed of each, at which what lies between them is read too.
-//
-// Beyond it, reading the needed bytes of each run by themselves is faster.
-const SPARSE: usize = 4;
+use crate::run::stack_rows::{self, StackRows};
+use crate::run::transpose::{SPARSE, STRIP_BYTES, Strip, transpose};
 
 /// The runs of bytes that hold the wanted rows, one for each row or one for each column.
 struct Runs {
@@ -76,7 +71,8 @@ pub(super) fn scratch(input: &PlannedInput, rows: usize) -> usize {
     match &input.data {
         InputData::Stored { .. } => 0,
         InputData::Strided { steps, .. } => Runs::of(input, *steps, rows).scratch(),
-        InputData::Quantized(source) => rows * source.format.row_bytes(columns(input)),
+        InputData::Quantized(source) if source.rows == CodeRows::All => rows * source.format.row_bytes(columns(input)),
+        InputData::Quantized(source) => stack_rows::scratch(input, source, rows),
     }
 }
 
@@ -120,7 +116,12 @@ impl RowReader {
                 let read = self.strided(&source, &runs, first, out);
                 read.map_err(|error| sources.error(*shard, &input.name, error))
             }
-            InputData::Quantized(source) => self.quantized(sources, input, source, first_row, out),
+            InputData::Quantized(source) if source.rows == CodeRows::All => {
+                self.quantized(sources, input, source, first_row, out)
+            }
+            InputData::Quantized(source) => {
+                StackRows { sources, input, source }.read(first_row, out, &mut self.scratch)
+            }
         }
     }
 
@@ -234,63 +235,6 @@ fn read_part(
     let read = sources.get(tensor.shard)?.buffered().read_exact_at(bytes, tensor.offset + from as u64);
     read.map_err(|error| sources.error(tensor.shard, &input.name, error))?;
     Ok(len)
-}
-
-/// The number of columns of an input.
-fn columns(input: &PlannedInput) -> usize {
-    input.shape.last().copied().unwrap_or_default()
-}
-
-/// Returns the bytes of a value.
-fn width(input: &PlannedInput) -> usize {
-    input.dtype.bitsize() / 8
-}
-
-/// Side of a tile that is transposed at once: a cache line of two-byte elements.
-const TILE: usize = 32;
-
-/// Runs that are columns of the wanted rows.
-struct Strip<'b> {
-    bytes: &'b [u8],
-    /// Bytes from one run to the next.
-    pitch: usize,
-    /// Bytes from one element of a run to the next.
-    step: usize,
-    /// Number of runs.
-    runs: usize,
-}
-
-/// Writes a strip of runs of `rows` elements each as columns of rows that are `row_bytes` apart.
-//
-// Tile by tile through a buffer in the first cache: rows of the strip are far apart, and would push each other out of
-// it.
-fn transpose<const WIDTH: usize>(strip: &Strip<'_>, rows: usize, out: &mut [u8], row_bytes: usize) {
-    let mut tile = [[[0; WIDTH]; TILE]; TILE];
-    for first_row in (0..rows).step_by(TILE) {
-        let height = TILE.min(rows - first_row);
-        for first_column in (0..strip.runs).step_by(TILE) {
-            let width = TILE.min(strip.runs - first_column);
-            for (column, line) in tile[..width].iter_mut().enumerate() {
-                let at = (first_column + column) * strip.pitch + first_row * strip.step;
-                if strip.step == WIDTH {
-                    line[..height].copy_from_slice(strip.bytes[at..at + height * WIDTH].as_chunks().0);
-                } else {
-                    let elements = strip.bytes[at..].chunks(strip.step);
-                    line.iter_mut()
-                        .zip(elements)
-                        .take(height)
-                        .for_each(|(to, from)| to.copy_from_slice(&from[..WIDTH]));
-                }
-            }
-            for row in 0..height {
-                let at = (first_row + row) * row_bytes + first_column * WIDTH;
-                let out = out[at..at + width * WIDTH].as_chunks_mut::<WIDTH>().0;
-                for (out, line) in out.iter_mut().zip(&tile) {
-                    *out = line[row];
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

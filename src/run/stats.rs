@@ -31,6 +31,14 @@ pub struct DegenerateScaleCounts {
     pub first: Option<[u64; 2]>,
 }
 
+/// Granules of a weight that were to be held exactly and were rounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LossyGranuleCounts {
+    pub granules: u64,
+    /// Row and column of the weight where the first of these granules begins.
+    pub first: Option<[u64; 2]>,
+}
+
 /// Statistics of all weights so far, by number of the plan's input.
 #[derive(Debug, Default)]
 pub(super) struct StatsByTensor<T>(Mutex<BTreeMap<usize, T>>);
@@ -59,6 +67,17 @@ impl StatsByTensor<DegenerateScaleCounts> {
         known.underflowed += odd.underflowed;
         known.subnormal += odd.subnormal;
         let first = odd.first.map(|place| place.map(|index| index as u64));
+        known.first = known.first.into_iter().chain(first).min();
+    }
+}
+
+impl StatsByTensor<LossyGranuleCounts> {
+    /// Adds one band.
+    pub(super) fn add(&self, tensor: usize, lossy: qwen_fp8_schemes::LossyGranules) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(tensor).or_default();
+        known.granules += lossy.number;
+        let first = lossy.first.map(|granule| granule.place.map(|index| index as u64));
         known.first = known.first.into_iter().chain(first).min();
     }
 }

@@ -4,7 +4,10 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use qwen_fp8_schemes::{AmaxScope, Band, Extent, MAX_OUTPUTS, Matrix, NonFinite, TensorSpec, amax, non_finite};
+use qwen_fp8_schemes::{
+    AmaxScope, Band, Extent, LossyGranules, MAX_OUTPUTS, Matrix, NonFinite, OnLossy, Scheme, Strategy, TensorRole,
+    TensorSpec, amax, lossy_granules, non_finite,
+};
 
 use crate::plan::Job;
 use crate::run::buffer::Buffer;
@@ -192,6 +195,8 @@ impl<'a> Worker<'a> {
                 return Err(RunError::InfiniteScale { tensor: self.shared.tensor_at(segment, 0), path, row });
             }
         }
+        let lossy = timed(&mut self.stages.compute, || lossy(scheme, &band, stored.clone()));
+        self.judge_lossy(segment, tensor, scheme, lossy)?;
         // Before the bytes are counted as written: the thread that finishes the shard enters these statistics into the
         // journal.
         timed(&mut self.stages.compute, || self.shared.recorder.add(tensor, scheme, &band, count, stored));
@@ -210,6 +215,31 @@ impl<'a> Worker<'a> {
             self.written(slot.shard, len as u64);
         }
         Ok(())
+    }
+
+    /// Ends the run at a granule that the scheme was to hold exactly, or counts it, as the scheme says.
+    fn judge_lossy(
+        &self,
+        segment: &Segment,
+        tensor: usize,
+        scheme: &dyn Scheme,
+        lossy: LossyGranules,
+    ) -> Result<(), RunError> {
+        let Some(first) = lossy.first else { return Ok(()) };
+        if scheme.on_lossy() == Some(OnLossy::Round) {
+            self.shared.recorder.lossy_granules.add(tensor, lossy);
+            return Ok(());
+        }
+        let [row, column] = first.place;
+        Err(RunError::Lossy {
+            tensor: self.shared.tensor_at(segment, 0),
+            path: self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf(),
+            granule: if matches!(scheme.weights().strategy, Strategy::Block(_)) { "block" } else { "row" },
+            row,
+            column,
+            exponents: first.exponents,
+            others: lossy.number - 1,
+        })
     }
 
     /// Reads the task's bytes into the input buffer, to the place for a write to offset `to`.
@@ -251,6 +281,22 @@ impl<'a> Worker<'a> {
     fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf();
         RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
+    }
+}
+
+/// Returns the granules of a band that a scheme was to hold exactly and did not, given what it stored; none of a scheme
+/// that rounds.
+fn lossy<'s>(
+    scheme: &dyn Scheme,
+    band: &Band<'_>,
+    stored: impl Iterator<Item = (&'s TensorSpec, &'s [u8])> + Clone,
+) -> LossyGranules {
+    let of = |role| stored.clone().find(|(spec, _)| spec.role == role);
+    match (scheme.on_lossy(), of(TensorRole::Codes), of(TensorRole::Scale)) {
+        (Some(_), Some((_, codes)), Some((spec, scales))) => {
+            lossy_granules(scheme.weights().strategy, spec, scales, codes, band)
+        }
+        _ => LossyGranules::default(),
     }
 }
 

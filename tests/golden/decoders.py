@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden vectors for decoding: stored weights of every layout, and what the tools that load them decode them to.
 
-    decoders.py           writes decoders/*.safetensors
+    decoders.py           writes decoders/*.safetensors and stacks/gpt_oss.safetensors
     decoders.py --check   compares them with what the installed tools decode to
 
 Each file holds the tensors of one module, `m.<parameter>`, what the reference makes of them, `decoded`, and in its metadata the
@@ -142,6 +142,48 @@ def modelopt():
     return config, tensors, decoded
 
 
+def gpt_oss():
+    """Experts of a layer as gpt-oss stores them, with every code under every scale that leaves BF16 finite; decoded as
+    transformers loads them without kernels for MXFP4."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    experts, hidden, inner = 2, 64, 96
+    tensors, decoded = {}, {}
+    for name, rows, columns in [("gate_up_proj", 2 * inner, hidden), ("down_proj", hidden, inner)]:
+        across = columns // 32
+        numbers = torch.arange(experts * rows * across).reshape(experts, rows, across)
+        scales = (numbers % 255).to(torch.uint8)
+        at = torch.arange(32)
+        codes = (numbers[..., None] * 7 + at * 5 + at // 16) % 16
+        # Under the two largest scales the larger codes are infinite.
+        largest = torch.where(scales == 254, 3, torch.where(scales == 253, 5, 7))[..., None]
+        codes = (codes & 8) | torch.minimum(codes & 7, largest)
+        tensors[f"{name}_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)
+        tensors[f"{name}_scales"] = scales
+        decoded[name] = convert_moe_packed_tensors(tensors[f"{name}_blocks"], scales)
+        assert decoded[name].isfinite().all() and decoded[name].shape == (experts, columns, rows)
+        tensors[f"{name}_bias"] = torch.arange(experts * rows).reshape(experts, rows).to(torch.bfloat16)
+    pairs = {(int(scale), int(nibble)) for name in ("gate_up_proj", "down_proj") for block, scale in zip(tensors[f"{name}_blocks"].reshape(-1, 16), tensors[f"{name}_scales"].reshape(-1)) for byte in block for nibble in (byte & 15, byte >> 4)}
+    assert len(pairs) == 253 * 16 + 12 + 8, len(pairs)
+    config = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
+    return config, tensors, decoded
+
+
+def stacks(check):
+    config, tensors, decoded = gpt_oss()
+    path = HERE.parent / "stacks" / "gpt_oss.safetensors"
+    if check:
+        with safe_open(path, "pt") as file:
+            for name, values in decoded.items():
+                before = file.get_tensor(f"decoded.{name}")
+                assert before.dtype == values.dtype and torch.equal(before.view(torch.uint8), values.view(torch.uint8)), name
+    else:
+        path.parent.mkdir(exist_ok=True)
+        stored = {f"m.{key}": value.contiguous() for key, value in tensors.items()}
+        metadata = {"quantization_config": json.dumps(config, sort_keys=True)}
+        save_file({**stored, **{f"decoded.{name}": values for name, values in decoded.items()}}, path, metadata)
+
+
 def main():
     check = "--check" in sys.argv
     HERE.mkdir(exist_ok=True)
@@ -155,6 +197,7 @@ def main():
             stored = {f"m.{key}": value.contiguous() for key, value in tensors.items()}
             metadata = {"quantization_config": json.dumps(config, sort_keys=True)}
             save_file({**stored, "decoded": decoded.contiguous()}, path, metadata)
+    stacks(check)
     print("checked" if check else "written", HERE)
 
 

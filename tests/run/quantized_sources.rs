@@ -133,6 +133,39 @@ fn what_is_decoded_can_be_quantized_again() {
     }
 }
 
+#[test]
+fn exponents_become_float_scales_without_loss() {
+    let vector = vectors().into_iter().find(|vector| vector.name == "fp8_e8m0").unwrap();
+    let scene = Scene::new();
+    let recipe = "format: compressed-tensors\nserving: warn\nrules:\n- {scheme: FP8_BLOCK, block_size: [1, 128], \
+                  scale_dtype: f32, scale_search: lossless, requantize: true, targets: Linear}\n";
+    // Under the least exponents BF16 has no bits for the least codes: what is decoded is rounded, and not lossless.
+    for (first, is_lossless) in [(0, false), (4, true)] {
+        let source = vector.checkpoint(&scene, &format!("source-{first}"), |tensors, _| {
+            for (parameter, of_row) in [("weight", 256), ("weight_scale_inv", 2)] {
+                let tensor = tensors.get_mut(&format!("{MODULE}.{parameter}")).unwrap();
+                tensor.shape[0] -= first;
+                tensor.bytes.drain(..first * of_row);
+            }
+        });
+        let name = format!("output-{first}");
+        let output = scene.apply(recipe, &source, &name, &[]);
+        let (passes, said) =
+            run(&["verify", scene.path(&name).to_str().unwrap(), "--source", source.to_str().unwrap()]);
+        assert!(passes && said.contains("proven"), "{said}");
+        assert_eq!(said.contains("1 quantized, lossless"), is_lossless, "{said}");
+        // Every block has the code of 448, so that codes stay and scales are the exponents' numbers.
+        let stored = |parameter: &str| &vector.stored.iter().find(|(name, _)| name == parameter).unwrap().1.bytes;
+        let codes = &output.tensor(&format!("{MODULE}.weight")).bytes;
+        let scales = &output.tensor(&format!("{MODULE}.weight_scale")).bytes;
+        assert!(codes[(4 - first) * 256..] == stored("weight")[4 * 256..]);
+        let expected = stored("weight_scale_inv")[4 * 2..]
+            .iter()
+            .flat_map(|byte| f32::from_bits(u32::from(*byte) << 23).to_le_bytes());
+        assert!(scales[(4 - first) * 8..].iter().copied().eq(expected));
+    }
+}
+
 /// The layouts whose bytes `format: compressed-tensors` holds, and those that `format: fp8` holds.
 #[test]
 fn bytes_pass_through_where_the_output_can_hold_them() {

@@ -4,7 +4,7 @@ use super::amax::{BlockAmaxes, first_non_finite, maximum};
 use super::division::Division;
 use super::e4m3;
 use super::element::{Bf16, Element, F16, F32};
-use super::scale;
+use super::scale::{self, ScaleChoice};
 use super::search::BySearch;
 use super::table::ByTable;
 use super::walk::{Caster, FoundNonFinite, Walk};
@@ -28,8 +28,7 @@ pub(crate) struct Cast {
     pub(crate) scale_dtype: SourceDtype,
     /// Rounds the quotient to the source dtype before it is rounded to E4M3.
     pub(crate) round_quotient: bool,
-    /// Searches for the scale of each channel or block that leaves the least squared error.
-    pub(crate) search: bool,
+    pub(crate) choice: ScaleChoice,
 }
 
 /// Casts a band to E4M3 and stores its scales; `scales` is empty where the band stores none (see [`Fp8Granularity::Tensor`]).
@@ -49,13 +48,13 @@ pub(crate) fn quantize(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &
 fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     let walk = Walk::<C>::of(band, cast.scale_dtype, weight, scales);
     let walked = match cast.granularity {
-        Fp8Granularity::Channel if cast.search => {
+        Fp8Granularity::Channel if cast.choice != ScaleChoice::Absmax => {
             let shape = [1, walk.columns];
-            band.simd.run(BySearch { walk, shape, groups_of_a_row: 1 })
+            band.simd.run(BySearch { walk, shape, groups_of_a_row: 1, choice: cast.choice })
         }
-        Fp8Granularity::Block(shape) if cast.search => {
+        Fp8Granularity::Block(shape) if cast.choice != ScaleChoice::Absmax => {
             let groups_of_a_row = walk.columns.div_ceil(shape[1]);
-            band.simd.run(BySearch { walk, shape, groups_of_a_row })
+            band.simd.run(BySearch { walk, shape, groups_of_a_row, choice: cast.choice })
         }
         Fp8Granularity::Tensor => {
             let amax = band.amax.expect("a band of a scheme with `AmaxScope::Tensor` comes with the maximum");

@@ -68,6 +68,7 @@ fn codes<E: Element, const ROUNDED: bool>(elements: &[E::Raw], scale: f32, out: 
 
 #[cfg(test)]
 mod tests {
+    use super::super::scale::ScaleChoice;
     use super::*;
     use crate::{Matrix, Simd};
 
@@ -79,7 +80,7 @@ mod tests {
             granularity: Fp8Granularity::Channel,
             scale_dtype: SourceDtype::F32,
             round_quotient: false,
-            search: false,
+            choice: ScaleChoice::Absmax,
         };
         let (mut codes, mut scale) = ([0xA5; 4], [0xA5; 4]);
         keep(cast, &band, &mut codes, &mut scale);

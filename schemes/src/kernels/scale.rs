@@ -4,6 +4,17 @@ use half::{bf16, f16};
 
 use crate::SourceDtype;
 
+/// The choice of the scale of each channel or block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScaleChoice {
+    /// The absolute maximum becomes the largest number.
+    Absmax,
+    /// The one of several that leaves the least squared error.
+    LeastError,
+    /// The least power of two under which nothing is clamped.
+    PowerOfTwo,
+}
+
 /// The scale that takes the absolute maximum `amax` of a group to `largest`, rounded to `dtype`.
 ///
 /// A quotient that rounds to zero (all weights zero, or nearly) is replaced by the machine epsilon of `dtype`, as

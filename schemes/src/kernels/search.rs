@@ -7,7 +7,8 @@
 use super::amax::maximum;
 use super::e4m3;
 use super::element::Element;
-use super::scale;
+use super::lossless;
+use super::scale::{self, ScaleChoice};
 use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
@@ -28,6 +29,7 @@ pub(super) struct BySearch<'a, C: Caster> {
     pub(super) walk: Walk<'a, C>,
     pub(super) shape: [usize; 2],
     pub(super) groups_of_a_row: usize,
+    pub(super) choice: ScaleChoice,
 }
 
 impl<C: Caster> Vectorized for BySearch<'_, C> {
@@ -35,14 +37,18 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
 
     #[inline(always)]
     fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
-        let Self { mut walk, shape: [height, width], groups_of_a_row } = self;
+        let Self { mut walk, shape: [height, width], groups_of_a_row, choice } = self;
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
             for index in 0..groups_of_a_row {
                 let first_column = index * width;
                 let rows = height.min(walk.rows - first_row);
                 let columns = width.min(walk.columns - first_column);
                 let group = SearchGroup { first_row, rows, first_column, columns };
-                let scale = group.least_error(&mut walk, simd)?;
+                let amax = group.amax(&walk)?;
+                let scale = match choice {
+                    ScaleChoice::PowerOfTwo => lossless::power_of_two(amax, walk.scale_dtype),
+                    ScaleChoice::Absmax | ScaleChoice::LeastError => group.least_error(amax, &mut walk, simd),
+                };
                 walk.store(row_of_groups * groups_of_a_row + index, scale);
                 group.cast(&mut walk, scale, simd);
             }
@@ -61,16 +67,21 @@ struct SearchGroup {
 }
 
 impl SearchGroup {
-    /// Returns the scale under which the codes are nearest to the elements; the first of those that are equally good.
+    /// Returns the absolute maximum.
     #[inline(always)]
-    fn least_error<C: Caster>(self, walk: &mut Walk<'_, C>, simd: Simd) -> Result<f32, FoundNonFinite> {
+    fn amax<C: Caster>(self, walk: &Walk<'_, C>) -> Result<f32, FoundNonFinite> {
         let rows = self.first_row..self.first_row + self.rows;
         let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
         let maximum = maxima.max().unwrap_or_default();
         if maximum >= C::Source::INFINITE {
             return Err(FoundNonFinite);
         }
-        let amax = C::Source::widen(maximum);
+        Ok(C::Source::widen(maximum))
+    }
+
+    /// Returns the scale under which the codes are nearest to the elements; the first of those that are equally good.
+    #[inline(always)]
+    fn least_error<C: Caster>(self, amax: f32, walk: &mut Walk<'_, C>, simd: Simd) -> f32 {
         let mut least = f64::INFINITY;
         let mut best = (1.0, scale::scale(amax, e4m3::MAX, walk.scale_dtype));
         for (offsets, unit) in [(COARSE, 1.0 / 16.0), (FINE, 1.0 / 64.0)] {
@@ -90,7 +101,7 @@ impl SearchGroup {
                 }
             }
         }
-        Ok(best.1)
+        best.1
     }
 
     #[inline(always)]

@@ -23,8 +23,14 @@ pub(super) fn check(
     let verdict = q4_values::qparams(weight, &scan(weight, reader.shards)?, reader.recorded, findings);
     let source = original.map(|original| original.dtype());
     let searched = reader.recorded.is_searched(&weight.name());
-    let rule = if searched { ScaleRule::Search } else { rule };
-    let comparison = WeightComparison { weight, book: weight.form.storage.codebook(), source, searched };
+    let lossless = reader.recorded.is_lossless(&weight.name());
+    let rule = match (searched, lossless) {
+        (true, _) => ScaleRule::Search,
+        (_, true) => ScaleRule::Lossless,
+        _ => rule,
+    };
+    let book = weight.form.storage.codebook();
+    let comparison = WeightComparison { weight, book, source, searched, lossless };
     let parts = pieces(weight.shape, weight.sides()[0])
         .into_par_iter()
         .map(|piece| {
@@ -32,10 +38,12 @@ pub(super) fn check(
             let PieceBuffers { scratch, codes, weights } = &mut *lent;
             let read = weight.read_codes(reader.shards, &piece, &mut scratch.bytes, codes)?;
             let qparams = weight.qparams(reader.shards, &piece.rows)?;
+            scratch.rounded = false;
             if let Some(original) = &original {
                 original.read_bytes(&piece, scratch, weights)?;
             }
-            let part = comparison.piece(&piece, &qparams, codes, weights);
+            let mut part = comparison.piece(&piece, &qparams, codes, weights);
+            part.is_source_rounded = scratch.rounded;
             meter.advance(read);
             Ok(part)
         })
@@ -54,6 +62,11 @@ pub(super) fn check(
     if original.is_some() {
         checked.action = CheckedAs::Quantized;
         checked.figures = Some(found.sums.figures());
+        // An error of NaN is none that is zero, and weights that are not finite are equal to nothing.
+        checked.lossless = found.sums.max_error == 0.0
+            && found.sums.error == 0.0
+            && found.nans.number == 0
+            && !found.is_source_rounded;
         checked.worst = found.verdict.worst(weight);
         // Damaged weights have their findings, and would count against the rule that the others follow.
         let is_damaged = match verdict {

@@ -40,8 +40,9 @@ pub(crate) fn power_of_two(byte: u8) -> f32 {
     if byte == 255 { f32::NAN } else { 2f64.powi(i32::from(byte) - 127) as f32 }
 }
 
-/// Rounds numbers to a dtype that [`widen`] reads and writes them as little-endian floats.
-pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) {
+/// Rounds numbers to a dtype that [`widen`] reads and writes them as little-endian floats. Returns whether one of them is
+/// another number then.
+pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) -> bool {
     out.clear();
     match dtype {
         Dtype::BF16 => out.extend(numbers.iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes())),
@@ -49,6 +50,7 @@ pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) {
         Dtype::F64 => out.extend(numbers.iter().flat_map(|&number| f64::from(number).to_le_bytes())),
         _ => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
     }
+    numbers.iter().fold(false, |any, &number| any | (round(number, dtype) != number))
 }
 
 /// Rounds to the nearest number of `dtype`, ties to even.

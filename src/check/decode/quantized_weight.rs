@@ -84,6 +84,8 @@ pub(crate) struct Scratch {
     pub(crate) bytes: Vec<u8>,
     codes: Vec<u8>,
     pub(crate) values: Vec<f32>,
+    /// Set by whoever rounds values to a dtype that does not hold all of them.
+    pub(crate) rounded: bool,
 }
 
 impl<'a> QuantizedWeight<'a> {

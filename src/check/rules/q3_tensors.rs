@@ -3,6 +3,7 @@
 pub(crate) mod auxiliary;
 pub(crate) mod scales;
 pub(crate) mod siblings;
+pub(crate) mod stacks;
 pub(crate) mod weights;
 
 use super::q1_config::UNKNOWN_METHOD;

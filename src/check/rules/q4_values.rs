@@ -2,11 +2,13 @@
 
 use safetensors::Dtype;
 
-use crate::decode::QuantizedWeight;
+use crate::decode::{QuantizedWeight, Shards, bad_scales};
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use crate::source::{Comparison, Occurrences, QparamsScan, RecordedActions, fused_layers};
+use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::models::Model;
+use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Zero and negative scales come from no rule: the reference puts an epsilon in place of a scale that underflows.
@@ -193,6 +195,25 @@ pub(crate) fn unexplained(weight: &QuantizedWeight<'_>, found: &Comparison, find
         let message = format!("{scales} of {name} {are} NaN or infinite where the source is finite");
         findings.push(Finding::new(&SCALE_VALUE, message).tensor(&weight.scale.name));
     }
+}
+
+/// Reports scales of stacks of experts that are NaN.
+pub(crate) fn stacks(
+    stacks: &[BlockStack<'_>],
+    shards: &Shards,
+    findings: &mut Vec<Finding>,
+) -> Result<(), SourceError> {
+    for stack in stacks {
+        let Some((number, first)) = bad_scales(stack, shards)? else { continue };
+        let message = format!(
+            "{} holds {} that {} NaN, the first at position {first}",
+            shown(&stack.scales.name),
+            count(number, "value"),
+            agree(number, "is", "are")
+        );
+        findings.push(Finding::new(&SCALE_VALUE, message).tensor(&stack.scales.name));
+    }
+    Ok(())
 }
 
 /// Reports fused layers whose parts do not share a global scale.

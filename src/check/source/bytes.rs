@@ -7,6 +7,9 @@ use crate::decode::{Meter, Scratch, Shards, pieces, ranges, width};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::source::SourceError;
 
+/// Rows of a stack that are decoded together: 256 bytes of each run of blocks.
+const COLUMN_ROWS: usize = 512;
+
 /// Finds the first byte in which a tensor differs from its original, which has the same dtype and shape.
 pub(crate) fn first_difference(
     ours: &Shards,
@@ -33,11 +36,14 @@ pub(crate) fn first_difference(
             let ([rows, columns], size) = match (original.shape(), width(original.dtype())) {
                 (&[rows, columns], Some(size)) => ([rows, columns], size),
                 (&[outputs], Some(size)) => ([1, outputs], size),
-                // Matrices of stacks, their biases and decoded weights are all of these kinds. One that is not was not compared, and
+                (&[experts, rows, columns], Some(size)) => ([experts * rows, columns], size),
+                // Matrices of stacks, their biases, decoded weights and stacks are all of these kinds. One that is not was not compared, and
                 // must not pass for the same.
                 _ => return Ok(Some(0)),
             };
-            pieces([rows, columns], 1)
+            // A decoded stack is read by columns, a run of its blocks for each.
+            let height = if original.shape().len() == 3 { COLUMN_ROWS } else { 1 };
+            pieces([rows, columns], height)
                 .into_par_iter()
                 .map_init(
                     || (Scratch::default(), Vec::new(), Vec::new()),

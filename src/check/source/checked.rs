@@ -24,6 +24,9 @@ pub struct CheckedTensor {
     /// The group with the lowest signal-to-noise ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst: Option<WorstBlock>,
+    /// Set where every value is equal to the source's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lossless: bool,
     #[serde(skip)]
     pub(crate) scales: ScaleCount,
     /// The largest magnitude of the source.
@@ -55,6 +58,6 @@ impl CheckedTensor {
     /// Returns a tensor without figures.
     pub(crate) fn plain(name: &str, action: CheckedAs, bytes: u64) -> Self {
         let (name, scales) = (name.to_owned(), ScaleCount::default());
-        Self { name, action, bytes, storage: None, figures: None, worst: None, scales, amax: 0.0 }
+        Self { name, action, bytes, storage: None, figures: None, worst: None, lossless: false, scales, amax: 0.0 }
     }
 }

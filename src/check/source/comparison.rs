@@ -29,6 +29,8 @@ pub(crate) struct WeightComparison<'a> {
     pub(crate) source: Option<Dtype>,
     /// Set where the scales were searched for by the squared error.
     pub(crate) searched: bool,
+    /// Set where the scales are the least powers of two that clamp nothing.
+    pub(crate) lossless: bool,
 }
 
 /// The result of a piece, or of all pieces together.
@@ -42,6 +44,8 @@ pub(crate) struct Comparison {
     /// Weights whose code is not the one that rounding gives.
     pub(crate) outside: Occurrences,
     pub(crate) verdict: GroupVerdict,
+    /// Set where the source's values were rounded before they were compared.
+    pub(crate) is_source_rounded: bool,
     /// Groups that another piece holds a part of, with their qparams.
     cut: BTreeMap<usize, (Qparams, GroupSums)>,
 }
@@ -134,8 +138,17 @@ impl WeightComparison<'_> {
         source: Dtype,
         verdict: &mut GroupVerdict,
     ) {
-        let is_found = || self.searched && self.is_found(piece, weights, index, qparams, group, source);
+        let is_found = || {
+            self.searched && self.is_found(piece, weights, index, qparams, group, source)
+                || self.is_least_power(qparams, group, source)
+        };
         verdict.add(self.weight, source, index, qparams, group, is_found);
+    }
+
+    /// Reports whether the scale of a group is the power of two that lossless scales are.
+    fn is_least_power(&self, qparams: Qparams, group: &GroupSums, source: Dtype) -> bool {
+        let rounding = self.weight.rounding(source);
+        self.lossless && self.weight.form.storage.is_least_power_of_two(qparams, group.extremes, rounding)
     }
 
     /// Reports whether a search comes to the qparams of a group that lies in the piece: they are among the
@@ -343,6 +356,7 @@ impl WeightComparison<'_> {
             whole.nans.merge(part.nans);
             whole.unexplained_nans.merge(part.unexplained_nans);
             whole.outside.merge(part.outside);
+            whole.is_source_rounded |= part.is_source_rounded;
             whole.verdict.merge(part.verdict);
             for (index, (qparams, group)) in part.cut {
                 whole.cut.entry(index).or_insert((qparams, GroupSums::default())).1.merge(&group);
@@ -352,7 +366,8 @@ impl WeightComparison<'_> {
             let mut verdict = GroupVerdict::default();
             for (index, (qparams, group)) in std::mem::take(&mut whole.cut) {
                 // The error under another scale needs all weights of a group at once, and these are gone.
-                verdict.add(self.weight, source, index, qparams, &group, || false);
+                verdict
+                    .add(self.weight, source, index, qparams, &group, || self.is_least_power(qparams, &group, source));
             }
             whole.verdict.merge(verdict);
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::original::ExpertSlice;
 use crate::decode::width;
+use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::models::catalogue::{KnownStack, StackLayout, StackNames};
 use qwen_fp8_checkpoint::models::{LayerKind, Model, is_down_projection, target_name};
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
@@ -22,14 +23,19 @@ struct Stack<'a> {
     names: StackNames,
     /// Set where the rows of a stored matrix are the columns of the projection, as in checkpoints on the hub.
     transposed: bool,
+    /// The blocks that the matrices are stored as, where they are.
+    blocks: Option<BlockStack<'a>>,
     /// The number of parts that the outputs of each expert are of.
     parts: usize,
     /// Experts, outputs of one projection, inputs; a bias has one input.
     sizes: [usize; 3],
 }
 
-/// Collects the stacks of a checkpoint whose layout is certain, by module of experts.
-pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<String, StackedExperts<'_>> {
+/// Collects the stacks of a checkpoint whose layout is certain, by module of experts; `blocks` are those in MXFP4.
+pub(super) fn stacked<'a>(
+    checkpoint: &'a Checkpoint,
+    blocks: &[BlockStack<'a>],
+) -> BTreeMap<String, StackedExperts<'a>> {
     let mut modules: BTreeMap<String, Vec<(&Tensor, &KnownStack, StackNames)>> = BTreeMap::new();
     let names: BTreeSet<&str> = checkpoint.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut uncertain = BTreeSet::new();
@@ -47,6 +53,10 @@ pub(super) fn stacked(checkpoint: &Checkpoint) -> BTreeMap<String, StackedExpert
         .into_iter()
         .filter_map(|(module, stacks)| Some((module, StackedExperts::of(stacks, &checkpoint.model)?)));
     let mut experts: BTreeMap<_, _> = certain.filter(|(_, experts)| experts.agrees(checkpoint)).collect();
+    for stack in blocks {
+        let Some(stack) = Stack::of_blocks(stack, &checkpoint.model) else { continue };
+        experts.entry(stack.names.experts.clone()).or_default().stacks.push(stack);
+    }
     for tensor in &checkpoint.tensors {
         let Some((known, names)) = checkpoint.model.stack_of_biases(&tensor.name) else { continue };
         let Some(stacks) = experts.get_mut(&names.experts) else { continue };
@@ -106,12 +116,20 @@ impl<'a> StackedExperts<'a> {
         let [experts, outputs, _] = stack.sizes;
         if tensor.shape == [experts, outputs * known.holds.len()] && width(tensor.dtype).is_some() {
             // A bias is a row whose columns are outputs, as a stored matrix of one input that is transposed.
-            self.stacks.push(Stack { tensor, known, names, transposed: true, parts: 1, sizes: [experts, outputs, 1] });
+            self.stacks.push(Stack {
+                tensor,
+                known,
+                names,
+                transposed: true,
+                blocks: None,
+                parts: 1,
+                sizes: [experts, outputs, 1],
+            });
         }
     }
 
     /// Returns the matrix or bias of an expert that has this name.
-    pub(super) fn slice(&self, expert: usize, name: &str) -> Option<ExpertSlice<'a>> {
+    pub(super) fn slice(&self, expert: usize, name: &str) -> Option<ExpertSlice<'_>> {
         self.stacks.iter().find_map(|stack| {
             let number = (0..stack.known.holds.len()).find(|number| stack.name(expert, *number) == name)?;
             stack.slice(expert, number)
@@ -139,7 +157,26 @@ impl<'a> Stack<'a> {
         let parts: usize = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();
         let is_whole = outputs.is_multiple_of(parts) && [experts, outputs, inputs].iter().all(|size| *size > 0);
         let sizes = [experts, outputs / held, inputs];
-        (is_whole && width(tensor.dtype).is_some()).then_some(Self { tensor, known, names, transposed, parts, sizes })
+        (is_whole && width(tensor.dtype).is_some()).then_some(Self {
+            tensor,
+            known,
+            names,
+            transposed,
+            blocks: None,
+            parts,
+            sizes,
+        })
+    }
+
+    /// Describes a stack of blocks, which lie along the inputs whatever the unquantized stack has for rows.
+    fn of_blocks(stack: &BlockStack<'a>, model: &'a Model) -> Option<Self> {
+        let (known, names) = model.stack(stack.name)?;
+        let (held, tensor) = (known.holds.len(), stack.blocks);
+        let parts = known.holds.iter().map(|projection| model.parts_of_fused(projection)).sum();
+        let sizes = [stack.experts, stack.outputs / held, stack.inputs];
+        let blocks = Some(stack.clone());
+        let whole = Self { tensor, known, names, transposed: false, blocks, parts, sizes };
+        stack.outputs.is_multiple_of(held).then_some(whole)
     }
 
     /// Returns the number of experts, and the hidden and the intermediate size that follow from the stack.
@@ -160,7 +197,7 @@ impl<'a> Stack<'a> {
         format!("{}.{parameter}", self.names.matrix(expert, &self.known.holds[number]))
     }
 
-    fn slice(&self, expert: usize, number: usize) -> Option<ExpertSlice<'a>> {
+    fn slice(&self, expert: usize, number: usize) -> Option<ExpertSlice<'_>> {
         let [experts, outputs, inputs] = self.sizes;
         let held = self.known.holds.len();
         let (first, step) = if self.known.interleaved { (number, held) } else { (number * outputs, 1) };
@@ -173,6 +210,7 @@ impl<'a> Stack<'a> {
             first,
             step,
             transposed: self.transposed,
+            blocks: self.blocks.as_ref(),
             shape: [outputs, inputs],
             rank: if self.is_bias() { 1 } else { 2 },
         })

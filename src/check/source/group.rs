@@ -51,6 +51,8 @@ pub(crate) enum ScaleRule {
     Majority,
     /// The absmax rule or a search for the least squared error, for every scale.
     Search,
+    /// The absmax rule or the least power of two that clamps nothing, for every scale.
+    Lossless,
     /// The absmax rule, for every scale.
     Absmax,
 }

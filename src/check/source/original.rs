@@ -2,8 +2,9 @@
 
 use safetensors::Dtype;
 
-use crate::decode::{Piece, QuantizedWeight, Scratch, Shards, narrow, widen, width};
+use crate::decode::{BlockBuffers, Piece, QuantizedWeight, Scratch, Shards, decode_row, narrow, widen, width};
 use qwen_fp8_checkpoint::Tensor;
+use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::source::SourceError;
 
 /// A tensor of the source, a matrix of a stacked one, or a quantized weight of the source, decoded.
@@ -16,7 +17,10 @@ pub(crate) struct Original<'a> {
 #[derive(Clone, Copy, Debug)]
 enum OriginalData<'a> {
     Stored(&'a Tensor),
-    Slice(ExpertSlice<'a>),
+    /// With the dtype of its elements, which blocks are decoded to.
+    Slice(ExpertSlice<'a>, Dtype),
+    /// A stack of experts in MXFP4, columns first, each product rounded to this dtype; and its shape.
+    DecodedStack(&'a BlockStack<'a>, Dtype, [usize; 3]),
     /// Each product of value and scale is rounded to this dtype.
     Decoded(&'a QuantizedWeight<'a>, Dtype),
 }
@@ -33,6 +37,8 @@ pub(crate) struct ExpertSlice<'a> {
     /// From one row of this matrix to its next, in rows of the stored one; in columns where that is transposed.
     pub(crate) step: usize,
     pub(crate) transposed: bool,
+    /// The stack's blocks, where it is stored as such.
+    pub(crate) blocks: Option<&'a BlockStack<'a>>,
     /// Rows and columns of this matrix.
     pub(crate) shape: [usize; 2],
     /// Dimensions of the tensor that it becomes: 1 of a bias, which is a matrix of one column here.
@@ -45,9 +51,16 @@ impl<'a> Original<'a> {
         Self { shards, data: OriginalData::Stored(tensor) }
     }
 
-    /// Returns the original that is a matrix of a stack.
-    pub(crate) fn slice(shards: &'a Shards, slice: ExpertSlice<'a>) -> Self {
-        Self { shards, data: OriginalData::Slice(slice) }
+    /// Returns the original that is a matrix of a stack, rounded to `dtype` where the stack is in MXFP4.
+    pub(crate) fn slice(shards: &'a Shards, slice: ExpertSlice<'a>, dtype: Dtype) -> Self {
+        let dtype = if slice.blocks.is_some() { dtype } else { slice.tensor.dtype };
+        Self { shards, data: OriginalData::Slice(slice, dtype) }
+    }
+
+    /// Returns the original that is a stack in MXFP4, decoded and rounded to `dtype`.
+    pub(crate) fn decoded_stack(shards: &'a Shards, stack: &'a BlockStack<'a>, dtype: Dtype) -> Self {
+        let shape = [stack.experts, stack.inputs, stack.outputs];
+        Self { shards, data: OriginalData::DecodedStack(stack, dtype, shape) }
     }
 
     /// Returns the original that is a quantized weight, decoded and rounded to `dtype`.
@@ -57,15 +70,18 @@ impl<'a> Original<'a> {
 
     pub(crate) fn dtype(&self) -> Dtype {
         match self.data {
-            OriginalData::Stored(tensor) | OriginalData::Slice(ExpertSlice { tensor, .. }) => tensor.dtype,
-            OriginalData::Decoded(_, dtype) => dtype,
+            OriginalData::Stored(tensor) => tensor.dtype,
+            OriginalData::Slice(_, dtype)
+            | OriginalData::Decoded(_, dtype)
+            | OriginalData::DecodedStack(_, dtype, _) => dtype,
         }
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
         match &self.data {
             OriginalData::Stored(tensor) => &tensor.shape,
-            OriginalData::Slice(slice) => &slice.shape[..slice.rank],
+            OriginalData::Slice(slice, _) => &slice.shape[..slice.rank],
+            OriginalData::DecodedStack(_, _, shape) => shape,
             OriginalData::Decoded(weight, _) => &weight.shape,
         }
     }
@@ -79,15 +95,15 @@ impl<'a> Original<'a> {
     pub(crate) fn as_stored(&self) -> Option<(&'a Shards, &'a Tensor)> {
         match self.data {
             OriginalData::Stored(tensor) => Some((self.shards, tensor)),
-            OriginalData::Slice(_) | OriginalData::Decoded(..) => None,
+            OriginalData::Slice(..) | OriginalData::Decoded(..) | OriginalData::DecodedStack(..) => None,
         }
     }
 
     /// Returns the stack, where the original is a matrix of one.
     pub(crate) fn stack(&self) -> Option<&'a Tensor> {
         match self.data {
-            OriginalData::Slice(slice) => Some(slice.tensor),
-            OriginalData::Stored(_) | OriginalData::Decoded(..) => None,
+            OriginalData::Slice(slice, _) => Some(slice.tensor),
+            OriginalData::Stored(_) | OriginalData::Decoded(..) | OriginalData::DecodedStack(..) => None,
         }
     }
 
@@ -95,7 +111,16 @@ impl<'a> Original<'a> {
     pub(crate) fn as_quantized(&self) -> Option<(&'a Shards, &'a QuantizedWeight<'a>)> {
         match self.data {
             OriginalData::Decoded(weight, _) => Some((self.shards, weight)),
-            OriginalData::Stored(_) | OriginalData::Slice(_) => None,
+            OriginalData::Stored(_) | OriginalData::Slice(..) | OriginalData::DecodedStack(..) => None,
+        }
+    }
+
+    /// Reports whether the original is quantized in the source, and decoded here.
+    pub(crate) fn is_decoded(&self) -> bool {
+        match self.data {
+            OriginalData::Stored(_) => false,
+            OriginalData::Slice(slice, _) => slice.blocks.is_some(),
+            OriginalData::Decoded(..) | OriginalData::DecodedStack(..) => true,
         }
     }
 
@@ -122,11 +147,27 @@ impl<'a> Original<'a> {
                 let columns = tensor.shape.last().copied().unwrap_or(1);
                 self.shards.read_piece(tensor, columns, size, piece, out)
             }
-            OriginalData::Slice(slice) => slice.read(self.shards, size, piece, &mut scratch.bytes, out),
+            OriginalData::Slice(slice, dtype) => match slice.blocks {
+                None => slice.read(self.shards, size, piece, &mut scratch.bytes, out),
+                Some(stack) => {
+                    let mut values = std::mem::take(&mut scratch.values);
+                    slice.decode(stack, self.shards, piece, &mut values)?;
+                    scratch.rounded |= narrow(dtype, &values, out);
+                    scratch.values = values;
+                    Ok(())
+                }
+            },
+            OriginalData::DecodedStack(stack, dtype, _) => {
+                let mut values = std::mem::take(&mut scratch.values);
+                decode_columns(stack, self.shards, piece, &mut values)?;
+                scratch.rounded |= narrow(dtype, &values, out);
+                scratch.values = values;
+                Ok(())
+            }
             OriginalData::Decoded(weight, dtype) => {
                 let mut values = std::mem::take(&mut scratch.values);
                 weight.decode(self.shards, piece, scratch, &mut values)?;
-                narrow(dtype, &values, out);
+                scratch.rounded |= narrow(dtype, &values, out);
                 scratch.values = values;
                 Ok(())
             }
@@ -134,7 +175,51 @@ impl<'a> Original<'a> {
     }
 }
 
+/// Decodes a piece of a stack whose rows, counted through all experts, are the columns of its blocks.
+fn decode_columns(
+    stack: &BlockStack<'_>,
+    shards: &Shards,
+    piece: &Piece,
+    out: &mut Vec<f32>,
+) -> Result<(), SourceError> {
+    let (mut buffers, mut column) = (BlockBuffers::default(), Vec::new());
+    let across = piece.columns.len();
+    out.clear();
+    out.resize(piece.rows.len() * across, 0.0);
+    let mut row = piece.rows.start;
+    while row < piece.rows.end {
+        let (expert, first) = (row / stack.inputs, row % stack.inputs);
+        let until = stack.inputs.min(first + piece.rows.end - row);
+        for (at, output) in piece.columns.clone().enumerate() {
+            column.clear();
+            let stored = expert * stack.outputs + output;
+            decode_row(stack, shards, stored, &(first..until), &mut buffers, &mut column)?;
+            let rows = out[(row - piece.rows.start) * across..].chunks_exact_mut(across);
+            rows.zip(&column).for_each(|(row, value)| row[at] = *value);
+        }
+        row += until - first;
+    }
+    Ok(())
+}
+
 impl ExpertSlice<'_> {
+    /// Decodes a piece of a matrix whose rows are rows of a stack of blocks.
+    fn decode(
+        &self,
+        stack: &BlockStack<'_>,
+        shards: &Shards,
+        piece: &Piece,
+        out: &mut Vec<f32>,
+    ) -> Result<(), SourceError> {
+        let mut buffers = BlockBuffers::default();
+        out.clear();
+        for row in piece.rows.clone() {
+            let stored = self.expert * self.stored[0] + self.first + row * self.step;
+            decode_row(stack, shards, stored, &piece.columns, &mut buffers, out)?;
+        }
+        Ok(())
+    }
+
     fn read(
         &self,
         shards: &Shards,

@@ -16,6 +16,8 @@ pub(crate) struct RecordedActions {
     unchanged: BTreeSet<String>,
     /// Weights whose scales were searched for by the squared error.
     searched: BTreeSet<String>,
+    /// Weights whose scales are the least powers of two that clamp nothing.
+    lossless: BTreeSet<String>,
     /// The source that the result was made from.
     source: Option<ManifestSource>,
     /// The tensors of the source, in order.
@@ -32,6 +34,9 @@ impl RecordedActions {
             recorded.tensors.insert(action.tensor.clone());
             if action.scale_search.as_deref() == Some("mse") {
                 recorded.searched.insert(action.tensor.clone());
+            }
+            if action.scale_search.as_deref() == Some("lossless") {
+                recorded.lossless.insert(action.tensor.clone());
             }
             if action.scheme.is_none() {
                 recorded.unchanged.insert(action.tensor.clone());
@@ -68,6 +73,11 @@ impl RecordedActions {
     /// Returns the source that the manifest names.
     pub(crate) fn source(&self) -> Option<&ManifestSource> {
         self.source.as_ref()
+    }
+
+    /// Reports whether the manifest says that the weight's scales are powers of two that hold it exactly.
+    pub(crate) fn is_lossless(&self, weight: &str) -> bool {
+        self.lossless.contains(weight)
     }
 
     /// Reports whether the manifest says that the weight's scales were searched for.

@@ -28,13 +28,6 @@ impl SourceGroups {
             Some("compressed-tensors") => compressed_tensors::read(&value)?,
             Some("modelopt" | "modelopt_fp4" | "modelopt_mixed") => modelopt::read(&value)?,
             // Where to turn instead, as far as there is a tool that writes what can be read.
-            Some("mxfp4") => {
-                return Err(
-                    "stacks of MXFP4 experts, as gpt-oss has them, cannot be read; transformers decodes them with \
-                            `Mxfp4Config(dequantize=True)`, and `save_pretrained` writes them unquantized"
-                        .to_owned(),
-                );
-            }
             Some("awq") => {
                 return Err(
                     "AWQ's order of codes cannot be read; `convert_checkpoint` of compressed-tensors 0.20 makes \
@@ -45,7 +38,7 @@ impl SourceGroups {
             other => {
                 let method = other.map_or_else(|| "no method".to_owned(), |method| shown(method).to_string());
                 return Err(format!(
-                    "it declares {method}; `fp8`, `mxfp8`, `compressed-tensors` and `modelopt` can be read"
+                    "it declares {method}; `fp8`, `mxfp8`, `mxfp4`, `compressed-tensors` and `modelopt` can be read"
                 ));
             }
         };

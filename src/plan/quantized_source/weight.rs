@@ -7,7 +7,7 @@ use qwen_fp8_schemes::{CodeFormat, Dtype, SourceDtype, Strategy, TensorRole, pac
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::plan::planned_input::{
-    CarriedForm, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
+    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
 };
 
 use super::layout::{ExtraRole, SourceLayout};
@@ -129,7 +129,7 @@ pub(super) fn weight(
             form.exponents = served.scales.is_none() && scales.dtype.bitsize() == 8 && !is_grouped(layout);
             form.powers_of_two |= form.exponents;
             match served.needs.iter().all(|need| has(need)) {
-                true => Ok(CarriedForm { form, parts, at_home: served.at_home }),
+                true => Ok(CarriedForm { form, parts, at_home: served.at_home, keeps_config: false }),
                 false => Err("its activations are static, and it has no scale of theirs"),
             }
         }
@@ -142,6 +142,7 @@ pub(super) fn weight(
         zeros,
         format: layout.format,
         granule,
+        rows: CodeRows::All,
         carried,
     };
     Ok(PlannedInput {

@@ -72,6 +72,16 @@ pub(crate) trait Storage: Debug + Send + Sync {
     fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
         false
     }
+
+    /// Reports whether the scale of a group is the least power of two under which none of its weights is clamped.
+    fn is_least_power_of_two(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        let (Qparams { scale, .. }, largest) = (qparams, f64::from(self.codebook().largest));
+        let least = if rounding.scale == Dtype::F16 { 2f32.powi(-24) } else { f32::MIN_POSITIVE };
+        let (amax, bound) = (f64::from(group.amax()), largest * f64::from(scale));
+        // A power of two has no bit of a mantissa; that of a subnormal number of F16 is none in F32.
+        let is_power = scale > 0.0 && scale.is_normal() && scale.to_bits() << 9 == 0;
+        is_power && amax <= bound && (amax > bound / 2.0 || scale == least)
+    }
 }
 
 /// The tensor that holds a weight's codes.

@@ -71,6 +71,10 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
                 "matches no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
                 "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
             ),
+            ScaleRule::Lossless => (
+                "is not the least power of two that clamps no weight",
+                "are not the least powers of two that clamp no weight",
+            ),
             ScaleRule::Absmax | ScaleRule::Majority => (
                 "is not the source's, though the codes are, and does not follow from the amax of its granule",
                 "are not the source's, though the codes are, and do not follow from the amax of their granules",
