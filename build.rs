@@ -19,8 +19,14 @@ fn main() {
 
 /// The commit of the sources with its date, marked where files differ from it; `None` outside of a repository.
 fn commit() -> Option<String> {
+    // Without optional locks git writes nothing; a refreshed index would be newer than this build, and have it made again.
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        let output = Command::new("git")
+            .arg("--no-optional-locks")
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     // Sources that were unpacked inside another repository have no commit of their own.
@@ -33,8 +39,12 @@ fn commit() -> Option<String> {
     for sources in ["src", "schemes", "models", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={sources}");
     }
-    for file in ["HEAD", "index", "logs/HEAD"] {
-        println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", file])?);
+    for file in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", file])?;
+        // Of a file that is not there cargo thinks that it changed, each time.
+        if std::path::Path::new(&path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
     }
     let commit = git(&["log", "-1", "--format=%h, %cs"])?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
