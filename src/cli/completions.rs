@@ -6,6 +6,7 @@ use clap_complete::env::Shells;
 
 use super::args::{Cli, CompletionsArgs, ManArgs};
 use super::error::CommandError;
+use super::next_steps::typed;
 use super::screen::Screen;
 use crate::checkpoint::text::shown_path;
 
@@ -36,10 +37,8 @@ pub(super) fn man(args: &ManArgs, screen: &Screen) -> Result<(), CommandError> {
     };
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), &args.directory).map_err(failed)?;
-    let page = args.directory.join(format!("{NAME}.1"));
-    screen.say(&format!(
-        "wrote the manual pages; `man -l {}` shows the first",
-        shown_path(&page).to_string().trim_matches('`')
-    ));
+    let show =
+        typed(&args.directory.join(format!("{NAME}.1"))).map(|page| format!("; `man -l {page}` shows the first"));
+    screen.say(&format!("wrote the manual pages{}", show.unwrap_or_default()));
     Ok(())
 }

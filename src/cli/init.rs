@@ -8,6 +8,7 @@ use std::path::Path;
 use super::args::{InitArgs, InitScheme};
 use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
+use super::next_steps::typed;
 use super::screen::Screen;
 use super::source::open_checkpoint;
 use crate::checkpoint::nearest_path::nearest_path;
@@ -66,8 +67,8 @@ fn without_folder(path: &Path) -> CommandError {
     let folder = path.parent().unwrap_or(Path::new(""));
     let near = nearest_path(folder, Path::is_dir).map(|near| near.join(path.file_name().unwrap_or_default()));
     let mut help: Vec<String> = near.map(|near| format!("did you mean {}?", shown_path(&near))).into_iter().collect();
-    let make = folder.to_string_lossy();
-    help.push(format!("make the folder first, with {}", shown(&format!("mkdir -p {make}"))));
+    let make = typed(folder).map(|folder| format!("mkdir -p {folder}"));
+    help.extend(make.map(|make| format!("make the folder first, with {}", shown(&make))));
     let text = format!("{} cannot be written: {} does not exist", shown_path(path), shown_path(folder));
     CommandError::Run(text).with_help(&help)
 }

@@ -33,7 +33,7 @@ fn command(plan: &Plan) -> Option<&'static str> {
 }
 
 /// Returns a path as a shell takes it; `None` where it is not text that can be typed.
-fn typed(path: &Path) -> Option<String> {
+pub(super) fn typed(path: &Path) -> Option<String> {
     let text = path.to_str().filter(|text| !text.chars().any(char::is_control))?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:=@%,".contains(c);
     // A path that begins with a hyphen would be taken for an option.

@@ -290,6 +290,8 @@ fn init_says_what_a_missing_folder_is() {
     let init = |path: &str| stderr(&desk.run(&["init", "models/Qwen3-VL-8B-Instruct", "--output", path]));
     assert_eq!(suggestion(&init("recipe/mine.yaml")), Some("recipes/mine.yaml"), "{}", init("recipe/mine.yaml"));
     assert!(init("elsewhere/mine.yaml").contains("with `mkdir -p elsewhere`"));
+    // The line can be typed as it stands.
+    assert!(init("else where/mine.yaml").contains("with `mkdir -p 'else where'`"), "{}", init("else where/mine.yaml"));
 }
 
 #[test]
