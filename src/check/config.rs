@@ -26,15 +26,6 @@ pub(crate) use ignore_list::{EntryReading, IgnoreEntry};
 pub(crate) use method::QuantMethod;
 pub(crate) use regex::ReferenceReading;
 
-/// The method of stacks of experts in MXFP4, which gpt-oss has.
-const STACKED_METHOD: &str = "mxfp4";
-
-/// Reports whether a config declares stacks of experts in MXFP4, and nothing else.
-pub(crate) fn declares_stacks(config: &Config) -> bool {
-    let value: Option<Value> = config.quantization_config().and_then(|text| serde_json::from_str(text).ok());
-    value.is_some_and(|value| value.get("quant_method").and_then(Value::as_str) == Some(STACKED_METHOD))
-}
-
 impl DeclaredConfig {
     /// Reads what a config declares; `None` where it declares nothing, or nothing that can be checked.
     pub(crate) fn read(config: &Config, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<Self> {
@@ -55,7 +46,7 @@ impl DeclaredConfig {
             Some("modelopt" | "modelopt_fp4" | "modelopt_mixed") => modelopt::read(&value, model, faults),
             Some("compressed-tensors") => compressed_tensors::read(&value, model, faults),
             // It declares stacks of experts and no module; their tensors tell.
-            Some(STACKED_METHOD) => None,
+            Some("mxfp4") => None,
             Some(other) => {
                 let message = format!("the quantization method {} is not checked", shown(other));
                 faults.push(ConfigFault::unchecked(message, "/quant_method"));

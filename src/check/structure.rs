@@ -3,11 +3,11 @@
 //! `lint`, `verify` and `diff` begin with it, and so does the opening of a source. No weight is read, and of other
 //! tensors only those that hold a number or two.
 
-use crate::config::{DeclaredConfig, declares_stacks};
+use crate::config::DeclaredConfig;
 use crate::decode::{QuantizedWeight, Shards, WeightState, modules};
 use crate::report::Finding;
 use crate::rules::{Subject, q0_container, q1_config, q2_ignore_list, q3_tensors};
-use qwen_fp8_checkpoint::experts::BlockStack;
+use qwen_fp8_checkpoint::experts::{BlockStack, declares_block_stacks};
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
@@ -68,7 +68,7 @@ pub(crate) fn check<'a>(
     }
     // Modules come in order of their names, and tensors are looked up by those of their codes.
     weights.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
-    let stacks = if declares_stacks(&checkpoint.config) {
+    let stacks = if declares_block_stacks(&checkpoint.config) {
         q3_tensors::stacks::check(checkpoint, &modules, findings)
     } else {
         Vec::new()

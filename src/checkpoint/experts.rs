@@ -16,7 +16,7 @@ use crate::models::catalogue::{KnownStack, StackNames};
 use crate::models::{LayerKind, Model};
 use crate::tensor::Tensor;
 
-pub use blocks::{BlockStack, BlocksError};
+pub use blocks::{BlockStack, BlocksError, declares_block_stacks};
 pub use error::ExpertsError;
 
 use error::MAX_MATRICES;

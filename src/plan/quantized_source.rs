@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Dtype, SourceDtype};
 
+use crate::checkpoint::experts::declares_block_stacks;
 use crate::checkpoint::models::is_beside_quantized_weight;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -44,7 +45,7 @@ impl QuantizedTensors {
     pub(super) fn find(checkpoint: &Checkpoint) -> Result<Self, String> {
         let dtype = checkpoint.config.float_dtype().and_then(|dtype| SourceDtype::try_from(dtype).ok());
         let dtype = dtype.unwrap_or(SourceDtype::Bf16);
-        if stacks::are_declared(checkpoint) {
+        if declares_block_stacks(&checkpoint.config) {
             let FoundStacks { weights, beside, decoded } = stacks::find(checkpoint, dtype)?;
             return Ok(Self { weights, beside, stacks: decoded });
         }

@@ -31,7 +31,7 @@ pub(super) fn width(input: &PlannedInput) -> usize {
 
 /// Returns the bytes of a row of values.
 pub(super) fn row_bytes(input: &PlannedInput) -> u64 {
-    (input.shape.last().copied().unwrap_or_default() * input.dtype.bitsize() / 8) as u64
+    (columns(input) * width(input)) as u64
 }
 
 /// Returns the rows and columns of a weight. All dimensions but the last one count as rows.

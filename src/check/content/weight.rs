@@ -22,15 +22,9 @@ pub(super) fn check(
 ) -> Result<CheckedTensor, SourceError> {
     let verdict = q4_values::qparams(weight, &scan(weight, reader.shards)?, reader.recorded, findings);
     let source = original.map(|original| original.dtype());
-    let searched = reader.recorded.is_searched(&weight.name());
-    let lossless = reader.recorded.is_lossless(&weight.name());
-    let rule = match (searched, lossless) {
-        (true, _) => ScaleRule::Search,
-        (_, true) => ScaleRule::Lossless,
-        _ => rule,
-    };
+    let rule = reader.recorded.scale_rule(&weight.name()).unwrap_or(rule);
     let book = weight.form.storage.codebook();
-    let comparison = WeightComparison { weight, book, source, searched, lossless };
+    let comparison = WeightComparison { weight, book, source, rule };
     let parts = pieces(weight.shape, weight.sides()[0])
         .into_par_iter()
         .map(|piece| {

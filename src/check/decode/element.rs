@@ -44,13 +44,22 @@ pub(crate) fn power_of_two(byte: u8) -> f32 {
 /// another number then.
 pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) -> bool {
     out.clear();
+    let mut changed = false;
     match dtype {
-        Dtype::BF16 => out.extend(numbers.iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes())),
-        Dtype::F16 => out.extend(numbers.iter().flat_map(|&number| f16::from_f32(number).to_le_bytes())),
+        Dtype::BF16 => out.extend(numbers.iter().flat_map(|&number| {
+            let rounded = bf16::from_f32(number);
+            changed |= rounded.to_f32() != number;
+            rounded.to_le_bytes()
+        })),
+        Dtype::F16 => out.extend(numbers.iter().flat_map(|&number| {
+            let rounded = f16::from_f32(number);
+            changed |= rounded.to_f32() != number;
+            rounded.to_le_bytes()
+        })),
         Dtype::F64 => out.extend(numbers.iter().flat_map(|&number| f64::from(number).to_le_bytes())),
         _ => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
     }
-    numbers.iter().fold(false, |any, &number| any | (round(number, dtype) != number))
+    changed
 }
 
 /// Rounds to the nearest number of `dtype`, ties to even.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
-use super::group::{GroupSums, GroupVerdict};
+use super::group::{GroupSums, GroupVerdict, ScaleRule};
 use super::occurrences::Occurrences;
 use super::stretch::{STRETCH, Stretch, StretchArrays};
 use crate::decode::{
@@ -27,10 +27,8 @@ pub(crate) struct WeightComparison<'a> {
     pub(crate) book: &'a Codebook,
     /// The dtype of the source; `None` where there is no source.
     pub(crate) source: Option<Dtype>,
-    /// Set where the scales were searched for by the squared error.
-    pub(crate) searched: bool,
-    /// Set where the scales are the least powers of two that clamp nothing.
-    pub(crate) lossless: bool,
+    /// The rule that the scales follow.
+    pub(crate) rule: ScaleRule,
 }
 
 /// The result of a piece, or of all pieces together.
@@ -139,7 +137,7 @@ impl WeightComparison<'_> {
         verdict: &mut GroupVerdict,
     ) {
         let is_found = || {
-            self.searched && self.is_found(piece, weights, index, qparams, group, source)
+            self.rule == ScaleRule::Search && self.is_found(piece, weights, index, qparams, group, source)
                 || self.is_least_power(qparams, group, source)
         };
         verdict.add(self.weight, source, index, qparams, group, is_found);
@@ -148,7 +146,8 @@ impl WeightComparison<'_> {
     /// Reports whether the scale of a group is the power of two that lossless scales are.
     fn is_least_power(&self, qparams: Qparams, group: &GroupSums, source: Dtype) -> bool {
         let rounding = self.weight.rounding(source);
-        self.lossless && self.weight.form.storage.is_least_power_of_two(qparams, group.extremes, rounding)
+        self.rule == ScaleRule::Lossless
+            && self.weight.form.storage.is_least_power_of_two(qparams, group.extremes, rounding)
     }
 
     /// Reports whether a search comes to the qparams of a group that lies in the piece: they are among the
@@ -240,7 +239,7 @@ impl WeightComparison<'_> {
             widen_into(dtype, stored, weights);
             let run = GroupRun { at: run.place(index * STRETCH), qparams: run.qparams, codes };
             // The error under a scale that was searched for is compared with that under another one, to the last bit.
-            let figures = if self.searched {
+            let figures = if self.rule == ScaleRule::Search {
                 None
             } else {
                 stretch.figures(self.book, run.qparams, Stretch { codes, weights, stored, dtype })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::group::ScaleRule;
 use qwen_fp8_checkpoint::manifest::{Manifest, ManifestSource};
 
 /// The manifest's word on tensors that are not what the rules expect; empty without a readable manifest.
@@ -14,10 +15,8 @@ pub(crate) struct RecordedActions {
     non_finite: BTreeMap<String, u64>,
     /// Tensors that no scheme changed.
     unchanged: BTreeSet<String>,
-    /// Weights whose scales were searched for by the squared error.
-    searched: BTreeSet<String>,
-    /// Weights whose scales are the least powers of two that clamp nothing.
-    lossless: BTreeSet<String>,
+    /// The rules of scales that do not follow the absolute maximum alone, by weight.
+    scale_rules: BTreeMap<String, ScaleRule>,
     /// The source that the result was made from.
     source: Option<ManifestSource>,
     /// The tensors of the source, in order.
@@ -32,12 +31,12 @@ impl RecordedActions {
         recorded.source = Some(manifest.source);
         for action in manifest.actions {
             recorded.tensors.insert(action.tensor.clone());
-            if action.scale_search.as_deref() == Some("mse") {
-                recorded.searched.insert(action.tensor.clone());
-            }
-            if action.scale_search.as_deref() == Some("lossless") {
-                recorded.lossless.insert(action.tensor.clone());
-            }
+            let rule = match action.scale_search.as_deref() {
+                Some("mse") => Some(ScaleRule::Search),
+                Some("lossless") => Some(ScaleRule::Lossless),
+                _ => None,
+            };
+            recorded.scale_rules.extend(rule.map(|rule| (action.tensor.clone(), rule)));
             if action.scheme.is_none() {
                 recorded.unchanged.insert(action.tensor.clone());
             }
@@ -75,13 +74,8 @@ impl RecordedActions {
         self.source.as_ref()
     }
 
-    /// Reports whether the manifest says that the weight's scales are powers of two that hold it exactly.
-    pub(crate) fn is_lossless(&self, weight: &str) -> bool {
-        self.lossless.contains(weight)
-    }
-
-    /// Reports whether the manifest says that the weight's scales were searched for.
-    pub(crate) fn is_searched(&self, weight: &str) -> bool {
-        self.searched.contains(weight)
+    /// Returns the rule of the weight's scales that the manifest names.
+    pub(crate) fn scale_rule(&self, weight: &str) -> Option<ScaleRule> {
+        self.scale_rules.get(weight).copied()
     }
 }

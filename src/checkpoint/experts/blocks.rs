@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::Dtype;
+use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
 use crate::models::Model;
 use crate::models::catalogue::StackLayout;
 use crate::tensor::Tensor;
@@ -17,6 +19,12 @@ const SCALES: &str = "_scales";
 /// Columns under a scale, and the bytes that hold them.
 const BLOCK_COLUMNS: usize = 32;
 const BLOCK_BYTES: usize = BLOCK_COLUMNS / 2;
+
+/// Reports whether a config declares stacks of experts in MXFP4, and nothing else.
+pub fn declares_block_stacks(config: &Config) -> bool {
+    let value: Option<Value> = config.quantization_config().and_then(|text| serde_json::from_str(text).ok());
+    value.is_some_and(|value| value.get("quant_method").and_then(Value::as_str) == Some("mxfp4"))
+}
 
 /// Reports whether a tensor has the name of the blocks or scales of a stack.
 pub(super) fn is_part(tensor: &str, stack: &str) -> bool {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use qwen_fp8_schemes::{CodeFormat, Dynamic, SourceDtype, TensorRole};
-use serde_json::Value;
 
 use crate::checkpoint::experts::{BlockStack, ExpertMatrix};
 use crate::checkpoint::text::shown;
@@ -16,12 +15,6 @@ use super::group::microscaled;
 
 /// Columns that share a scale.
 const GROUP: [usize; 2] = [1, 32];
-
-/// Reports whether the config declares stacks of MXFP4.
-pub(super) fn are_declared(checkpoint: &Checkpoint) -> bool {
-    let value: Option<Value> = checkpoint.config.quantization_config().and_then(|text| serde_json::from_str(text).ok());
-    value.is_some_and(|value| value.get("quant_method").and_then(Value::as_str) == Some("mxfp4"))
-}
 
 /// The stacks of a checkpoint, and what belongs to them, by number of the stored tensor.
 #[derive(Default)]
