@@ -14,7 +14,9 @@ mod init;
 mod inspect;
 mod interrupt;
 mod json;
+mod junit;
 mod lint;
+mod lock;
 mod manifest;
 mod models;
 mod next_steps;
@@ -26,6 +28,7 @@ mod screen;
 mod source;
 mod table;
 mod tensor_stats;
+mod test_recipes;
 mod timings;
 mod usage;
 mod validate;
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(args, &screen),
         Command::Explain(args) => explain::explain(args, &screen),
         Command::Validate(args) => validate::validate(args, &screen),
+        Command::Test(args) => test_recipes::test(args, &screen),
         Command::Schema(args) => outputs::schema(args, &screen),
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Models(args) => models::models(args, &screen),

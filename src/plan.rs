@@ -4,6 +4,7 @@
 
 mod alternatives;
 mod build;
+pub mod changes;
 pub mod expected;
 pub mod explain;
 mod fixes;
@@ -14,7 +15,9 @@ mod job;
 mod kept_config;
 mod kernels;
 mod known;
+pub mod lock;
 mod modules;
+pub mod name_ranges;
 mod non_finite;
 mod output;
 mod planned_input;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 mod json;
 mod quiet;
+mod recipe_tests;
 mod shell;
 mod size;
 mod width;

@@ -5,6 +5,7 @@ mod expected;
 mod families;
 mod init;
 mod known;
+mod lock;
 mod published;
 mod real_shapes;
 mod resolve;

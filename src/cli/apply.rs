@@ -12,6 +12,7 @@ use super::args::ApplyArgs;
 use super::error::CommandError;
 use super::interrupt::Interrupt;
 use super::json::JsonOutput;
+use super::lock;
 use super::manifest;
 use super::next_steps;
 use super::progress::ProgressReporter;
@@ -44,6 +45,9 @@ impl JsonOutput for ApplyOutput<'_> {
 pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandError> {
     let simd = simd(args.simd.as_deref())?;
     let plan = super::source::plan(&args.source, screen)?;
+    if let Some(file) = &args.locked.locked {
+        lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
+    }
     let output = output(args, &plan)?;
     let interrupt =
         Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")))?;

@@ -1,5 +1,8 @@
 //! The arguments of every command: clap's types and nothing else.
 
+mod locks;
+mod test_recipes;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +10,9 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter
 
 use super::completers;
 use crate::check::Threshold;
+
+pub(super) use locks::{LockedArgs, PlanLockArgs};
+pub(super) use test_recipes::TestArgs;
 
 /// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
 #[derive(Debug, Parser)]
@@ -71,6 +77,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Check recipes; no checkpoint is needed
     Validate(ValidateArgs),
+    /// Test recipes: what each expects of its plan, and the lock beside it
+    Test(TestArgs),
     /// Print the JSON Schema of recipes, for editors, or of a command's JSON, for programs
     Schema(SchemaArgs),
     /// List the schemes, or show one of them
@@ -162,6 +170,9 @@ pub(super) struct ApplyArgs {
     #[command(flatten)]
     pub(super) manifest: ManifestArgs,
 
+    #[command(flatten)]
+    pub(super) locked: LockedArgs,
+
     /// Show the times of the run and its slowest tensors
     #[arg(long)]
     pub(super) timings: bool,
@@ -205,6 +216,9 @@ pub(super) struct PlanArgs {
 
     #[command(flatten)]
     pub(super) manifest: ManifestArgs,
+
+    #[command(flatten)]
+    pub(super) lock: PlanLockArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -258,8 +272,11 @@ pub(super) enum OutputName {
     Lint,
     Models,
     Plan,
+    PlanDiff,
+    PlanLock,
     Schemes,
     SchemesTest,
+    Test,
     Validate,
     Verify,
 }

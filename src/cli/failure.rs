@@ -18,19 +18,20 @@ impl JsonOutput for FailureOutput {
     const TITLE: &'static str = "Failure of a command under `--json`";
 }
 
+/// What is wrong, where, and what to do.
 #[derive(Debug, Serialize, JsonSchema)]
-struct FailureBody {
+pub(super) struct FailureBody {
     kind: FailureKind,
     /// The exit code of the process.
     exit_code: u8,
     /// The fault in one line; of the first one where a recipe has several.
-    message: String,
+    pub(super) message: String,
     /// The places that are to blame, as far as they are known.
     places: Vec<FailurePlace>,
     /// The ways out, a line each.
-    help: Vec<String>,
+    pub(super) help: Vec<String>,
     /// Everything that is wrong with a recipe, and what it was warned of before the failure.
-    diagnostics: Vec<RecipeDiagnostic>,
+    pub(super) diagnostics: Vec<RecipeDiagnostic>,
 }
 
 /// What is at fault.
@@ -112,8 +113,8 @@ impl FailurePlace {
     }
 }
 
-impl FailureOutput {
-    /// The failure of a command that has shown these diagnostics.
+impl FailureBody {
+    /// The failure of what has shown these diagnostics.
     pub(super) fn new(failure: &CommandError, diagnostics: Vec<RecipeDiagnostic>) -> Self {
         let (bare, details) = failure.parts();
         let first = diagnostics.iter().find(|diagnostic| diagnostic.level == DiagnosticLevel::Error);
@@ -147,7 +148,14 @@ impl FailureOutput {
             let file = details.file.as_ref().map(|file| file.to_string_lossy().into_owned());
             places.extend(file.map(FailurePlace::of_file));
         }
-        Self { error: FailureBody { kind, exit_code: failure.exit_code(), message, places, help, diagnostics } }
+        Self { kind, exit_code: failure.exit_code(), message, places, help, diagnostics }
+    }
+}
+
+impl FailureOutput {
+    /// The failure of a command that has shown these diagnostics.
+    pub(super) fn new(failure: &CommandError, diagnostics: Vec<RecipeDiagnostic>) -> Self {
+        Self { error: FailureBody::new(failure, diagnostics) }
     }
 
     /// A command line that is wrong.

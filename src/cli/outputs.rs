@@ -9,13 +9,16 @@ use super::failure::FailureOutput;
 use super::inspect::InspectOutput;
 use super::json::schema_of;
 use super::lint::LintOutput;
+use super::lock;
 use super::models::ModelsOutput;
 use super::schemes::{SchemesOutput, SchemesTestOutput};
 use super::screen::Screen;
+use super::test_recipes::TestOutput;
 use super::validate::ValidateOutput;
 use super::verify::VerifyOutput;
 use crate::check::Difference;
 use crate::checkpoint::text::shown_path;
+use crate::plan::changes::Changes;
 use crate::plan::summary::Summary;
 use crate::recipe::recipe_schema;
 
@@ -33,8 +36,11 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Lint) => schema_of::<LintOutput>(),
         Some(OutputName::Models) => schema_of::<ModelsOutput>(),
         Some(OutputName::Plan) => schema_of::<Summary>(),
+        Some(OutputName::PlanDiff) => schema_of::<Changes>(),
+        Some(OutputName::PlanLock) => lock::schema(),
         Some(OutputName::Schemes) => schema_of::<SchemesOutput>(),
         Some(OutputName::SchemesTest) => schema_of::<SchemesTestOutput>(),
+        Some(OutputName::Test) => schema_of::<TestOutput>(),
         Some(OutputName::Validate) => schema_of::<ValidateOutput>(),
         Some(OutputName::Verify) => schema_of::<VerifyOutput<'_>>(),
     };

@@ -1,13 +1,17 @@
 //! `qwen-fp8 plan`: the plan to the byte, made without reading a weight.
 
+use std::path::Path;
+
 use super::args::PlanArgs;
 use super::error::CommandError;
 use super::json::JsonOutput;
+use super::lock;
 use super::manifest;
 use super::screen::Screen;
 use super::table::{Align, TextTable};
 use crate::checkpoint::manifest::MANIFEST_FILE;
-use crate::checkpoint::text::{count, exact, grouped, human, unquoted};
+use crate::checkpoint::text::{count, exact, grouped, human, shown_path, unquoted};
+use crate::plan::Plan;
 use crate::plan::summary::{Row, RowAction, Summary, TensorForm};
 use crate::plan::tensor_parallel::Alignment;
 use crate::recipe::NonFinitePolicy;
@@ -19,11 +23,31 @@ impl JsonOutput for Summary {
 
 pub(super) fn plan(args: &PlanArgs, screen: &Screen) -> Result<(), CommandError> {
     let plan = super::source::plan(&args.source, screen)?;
+    if let Some(other) = &args.lock.diff {
+        return diff(args, &plan, other, screen);
+    }
+    if let Some(file) = &args.lock.lock {
+        lock::write(&plan, &args.source.recipe, file.as_deref(), screen)?;
+    }
     let mut summary = Summary::of(&plan);
     if let Some(sha256) = manifest::wanted(&args.manifest) {
         summary = summary.with_manifest(manifest_size(&plan, sha256).map_err(|error| CommandError::run(&error))?);
     }
     if args.json { screen.json(&summary) } else { screen.report(&render(&summary)) }
+}
+
+/// Shows what another recipe, or a lock, decides otherwise.
+fn diff(args: &PlanArgs, plan: &Plan, other: &Path, screen: &Screen) -> Result<(), CommandError> {
+    let changes = lock::differences(plan, &args.source, other, screen)?;
+    if args.json {
+        return screen.json(&changes);
+    }
+    let of = count(plan.inputs.len(), "tensor");
+    let head = match changes.tensors() {
+        0 if changes.is_empty() => format!("the same is decided of all {of}\n"),
+        changed => format!("{changed} of {of} fare otherwise by {}\n\n", shown_path(other)),
+    };
+    screen.report(&(head + &lock::render(&changes, lock::most_names(screen))))
 }
 
 fn render(summary: &Summary) -> String {

@@ -44,7 +44,11 @@ pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
 
 /// Plans what the recipe does to the checkpoint, and shows warnings and notes.
 pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
-    let recipe = read_recipe(&source.recipe, screen)?;
+    plan_of(read_recipe(&source.recipe, screen)?, source, screen)
+}
+
+/// Plans what a recipe that was read already does, as [`plan`].
+pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
     let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
         return Err(CommandError::Input(
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::Dtype;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::build::Plan;
 use super::format;
@@ -72,7 +72,7 @@ pub struct Row {
 }
 
 /// The action for the inputs of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowAction {
     Quantize,
@@ -85,7 +85,7 @@ pub enum RowAction {
 }
 
 /// A tensor's name suffix, dtype and shape.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct TensorForm {
     pub suffix: String,
     pub dtype: String,
@@ -200,7 +200,8 @@ fn rows(plan: &Plan) -> Vec<Row> {
     rows.into_values().collect()
 }
 
-fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
+/// Returns the row of one input.
+pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
     let rule = plan.decisions[index].rule.map(|(rule, _)| &plan.recipe.rules[rule]);
     let action = match &plan.jobs[index] {
         Job::Quantize { .. } => RowAction::Quantize,

@@ -69,11 +69,14 @@ pub struct Expectations {
 }
 
 impl Expectations {
+    /// The number of things that are expected: each number, and each pattern.
+    pub fn len(&self) -> usize {
+        let counts = [&self.quantized, &self.copied, &self.passed_through, &self.dequantized, &self.output_at_most];
+        counts.into_iter().flatten().count() + self.unquantized_layers.len() + self.quantized_layers.len()
+    }
+
     /// Reports whether nothing is expected.
     pub fn is_empty(&self) -> bool {
-        let counts = [&self.quantized, &self.copied, &self.passed_through, &self.dequantized, &self.output_at_most];
-        counts.into_iter().all(Option::is_none)
-            && self.unquantized_layers.is_empty()
-            && self.quantized_layers.is_empty()
+        self.len() == 0
     }
 }

@@ -89,6 +89,36 @@ fn recipes_in_the_guides_are_valid() {
     assert!(recipes >= 3, "{recipes}");
 }
 
+/// Every command of the manual for agents, in its order, on the smallest model.
+#[test]
+fn commands_of_the_skill_run() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/skill/SKILL.md")).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(super::FIXTURE);
+    let folder = tempfile::tempdir().unwrap();
+    let console = blocks(&text, "console").concat();
+    let lines: Vec<&str> = console.lines().filter_map(|line| line.strip_prefix("$ qwen-fp8 ")).collect();
+    assert!(lines.len() >= 12, "{lines:?}");
+    for line in lines {
+        let words = line.split(' ').map(|word| if word == "MODEL" { model.to_str().unwrap() } else { word });
+        let output = super::command(&words.collect::<Vec<_>>())
+            .current_dir(&folder)
+            .env("XDG_DATA_HOME", folder.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let answer: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
+        assert!(line.starts_with("init") || answer.is_ok(), "{line}: {}", String::from_utf8_lossy(&output.stdout));
+        if line.starts_with("verify") {
+            assert_eq!(answer.unwrap()["verdict"], "proven");
+        }
+    }
+    // What it says of answers and of their codes is what they are.
+    for word in ["Q201", "Q202", "Q301"] {
+        let rules = super::run(&["lint", "--rules"]).stdout;
+        assert!(String::from_utf8(rules).unwrap().contains(word), "no rule is called {word}");
+    }
+}
+
 #[test]
 fn paths_in_the_guides_exist() {
     let path =

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 12] = [
+const SCHEMAS: [&str; 15] = [
     "apply",
     "diff",
     "error",
@@ -19,8 +19,11 @@ const SCHEMAS: [&str; 12] = [
     "lint",
     "models",
     "plan",
+    "plan-diff",
+    "plan-lock",
     "schemes",
     "schemes-test",
+    "test",
     "validate",
     "verify",
 ];
@@ -114,7 +117,7 @@ fn hold(schema: &Validator, value: &Value, line: &str) {
 fn every_output_follows_its_schema() {
     let folder = scene();
     let with = format!("--model {FIXTURE} --json");
-    let cases: [(&str, i32, String); 31] = [
+    let cases: [(&str, i32, String); 35] = [
         ("plan", 0, format!("plan @recipe.yaml {with}")),
         ("plan", 0, format!("plan @keep.yaml {with}")),
         ("plan", 0, format!("plan @warned.yaml {with}")),
@@ -146,6 +149,10 @@ fn every_output_follows_its_schema() {
         ("validate", 1, "validate @missing.yaml --format json".to_owned()),
         ("validate", 0, "validate @recipe.yaml --json --quiet".to_owned()),
         ("plan", 0, format!("plan @recipe.yaml --quiet {with}")),
+        ("plan-diff", 0, format!("plan @recipe.yaml --diff @keep.yaml {with}")),
+        ("plan-diff", 0, format!("plan @recipe.yaml --diff @warned.yaml {with}")),
+        ("test", 0, format!("test @recipe.yaml @warned.yaml {with}")),
+        ("test", 1, format!("test @recipe.yaml @bad.yaml {with}")),
     ];
     for (name, code, line) in cases {
         let (exit_code, value) = answer(&folder, &line);
