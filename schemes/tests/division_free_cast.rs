@@ -46,3 +46,13 @@ fn codes_equal_those_of_a_division_under_f32_scales_of_many_significands() {
         }
     }
 }
+
+/// What lets [`Weights::check`] divide positive weights only.
+#[test]
+fn the_rounding_of_the_other_crate_keeps_the_sign() {
+    use float8::F8E4M3;
+    use half::bf16;
+    for value in (0..0x7f80).map(|bits| bf16::from_bits(bits).to_f32().min(448.0)) {
+        assert_eq!(F8E4M3::from_f32(-value).to_bits(), F8E4M3::from_f32(value).to_bits() | 0x80, "{value}");
+    }
+}

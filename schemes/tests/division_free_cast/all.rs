@@ -31,6 +31,8 @@ pub(crate) enum Quotient {
 pub(crate) struct Weights {
     bytes: Vec<u8>,
     values: Vec<f32>,
+    /// The number of weights after which the same ones follow with the other sign; all of them where none do.
+    before_negatives: usize,
     source: Matrix,
     codes: Vec<u8>,
     expected: Vec<u8>,
@@ -39,7 +41,11 @@ pub(crate) struct Weights {
 impl Weights {
     /// All of them.
     pub(crate) fn all() -> Self {
-        Self::of((0..=u16::MAX).map(bf16::from_bits).filter(|value| value.is_finite()))
+        let weights = Self::of((0..=u16::MAX).map(bf16::from_bits).filter(|value| value.is_finite()));
+        let half = weights.values.len() / 2;
+        let (positive, negative) = weights.values.split_at(half);
+        assert!(positive.iter().zip(negative).all(|(a, b)| (-a).to_bits() == b.to_bits()));
+        Self { before_negatives: half, ..weights }
     }
 
     /// Those of an octave, up to one: every significand.
@@ -53,6 +59,7 @@ impl Weights {
             bytes: finite.iter().flat_map(|value| value.to_le_bytes()).collect(),
             values: finite.iter().map(|value| value.to_f32()).collect(),
             source: Matrix { dtype: SourceDtype::Bf16, rows: 1, columns: finite.len() },
+            before_negatives: finite.len(),
             codes: vec![0; finite.len()],
             expected: vec![0; finite.len()],
         }
@@ -71,10 +78,13 @@ impl Weights {
             }
             ScaleDtype::F32 => (amax / 448.0, &(amax / 448.0).to_le_bytes()),
         };
-        for (expected, value) in self.expected.iter_mut().zip(&self.values) {
-            let exact = value / scale;
-            let rounded = if *quotient == Quotient::Source { bf16::from_f32(exact).to_f32() } else { exact };
-            *expected = F8E4M3::from_f32(rounded.clamp(-448.0, 448.0)).to_bits();
+        // The sign goes through a division and a rounding to nearest as it is: the slow half of the work is done once.
+        let (positive, negative) = self.expected.split_at_mut(self.before_negatives);
+        for (expected, value) in positive.iter_mut().zip(&self.values) {
+            *expected = code(value / scale, *quotient);
+        }
+        for (expected, positive) in negative.iter_mut().zip(positive) {
+            *expected = *positive | 0x80;
         }
         for &simd in paths {
             let mut made = vec![0; stored.len()];
@@ -92,6 +102,12 @@ impl Weights {
         }
         self.codes.len() as u64 * paths.len() as u64
     }
+}
+
+/// The code of a quotient, rounded once or twice.
+fn code(exact: f32, quotient: Quotient) -> u8 {
+    let rounded = if quotient == Quotient::Source { bf16::from_f32(exact).to_f32() } else { exact };
+    F8E4M3::from_f32(rounded.clamp(-448.0, 448.0)).to_bits()
 }
 
 /// What the scale is rounded to.
