@@ -4,6 +4,7 @@
 
 mod alternatives;
 mod build;
+mod card;
 pub mod changes;
 pub mod expected;
 pub mod explain;
@@ -44,3 +45,18 @@ pub(crate) use fused::with_fused;
 pub(crate) use inputs::split_where_known;
 pub(crate) use serving::{AllModules, is_cut};
 pub(crate) use summary::numbers_starred;
+
+use crate::checkpoint::Checkpoint;
+use crate::recipe::Recipe;
+
+impl Plan {
+    /// Plans what `recipe` does to `checkpoint`.
+    ///
+    /// # Errors
+    /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
+    pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
+        let mut plan = Self::of_weights(recipe, checkpoint)?;
+        card::add(&mut plan);
+        Ok(plan)
+    }
+}

@@ -26,6 +26,7 @@ mod front_end;
 mod header;
 mod language;
 mod llmcompressor;
+mod model_card;
 mod native;
 mod nearest;
 mod patterns;
@@ -42,6 +43,7 @@ mod wording;
 pub use error::RecipeError;
 pub use expect::Expectations;
 pub use front::recipe_schema;
+pub use model_card::ModelCardOptions;
 pub use nearest::{near_words, nearest, nearest_names};
 pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
@@ -68,6 +70,8 @@ pub struct Recipe {
     pub experts: ExpertsPolicy,
     /// The rules in order of precedence: the first one that takes a tensor decides.
     pub rules: Vec<Rule>,
+    /// What the model card of the output says.
+    pub model_card: ModelCardOptions,
     /// What the plan must come to.
     pub expect: Expectations,
 }
@@ -118,6 +122,7 @@ impl Recipe {
                 serving: understood.header.serving,
                 on_nonfinite: understood.header.on_nonfinite,
                 experts: understood.header.experts,
+                model_card: understood.header.model_card,
                 rules: understood.rules,
                 expect: understood.expect,
             }),

@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub cut_to: Option<u64>,
     /// Files that belong to the model and are copied byte for byte.
     pub side_files: Vec<SideFile>,
+    /// The text of the model card, which is one of them; `None` where there is none that can be read as text.
+    pub card: Option<String>,
     /// Files that a run leaves out, each with the reason.
     pub left_out: Vec<(String, &'static str)>,
 }

@@ -349,6 +349,7 @@ mod tests {
             model: Model::default(),
             quantized: None,
             side_files: Vec::new(),
+            card: None,
             left_out: Vec::new(),
             cut_to: None,
         };

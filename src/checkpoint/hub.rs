@@ -62,6 +62,32 @@ pub fn parse_id(text: &str) -> Option<(&str, Option<&str>)> {
     (id.split('/').count() <= 2 && id.split('/').all(is_name)).then_some((id, revision))
 }
 
+/// The name of a model, as far as its directory tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelName {
+    /// The model id, or the name of the directory.
+    pub name: String,
+    /// The model id, where the directory is a snapshot of the Hugging Face cache.
+    pub id: Option<String>,
+    /// The commit of the snapshot.
+    pub revision: Option<String>,
+}
+
+/// Returns the name of the model in a directory.
+pub fn model_of(dir: &Path) -> ModelName {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    let mut names = dir.iter().rev().map(|name| name.to_string_lossy().into_owned());
+    let name = names.next().unwrap_or_default();
+    let (parent, repository) = (names.next(), names.next());
+    let id = repository.as_deref().and_then(|repository| repository.strip_prefix("models--"));
+    match id.map(|id| id.replace("--", "/")) {
+        Some(id) if parent.as_deref() == Some("snapshots") => {
+            ModelName { name: id.clone(), id: Some(id), revision: Some(name) }
+        }
+        _ => ModelName { name, id: None, revision: None },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

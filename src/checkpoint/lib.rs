@@ -15,6 +15,7 @@ pub mod hub;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+pub mod model_card;
 pub mod model_id;
 pub mod model_meant;
 pub mod models;

@@ -11,11 +11,12 @@ use crate::error::CheckpointError;
 use crate::header::{Header, HeaderError};
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
+use crate::model_card;
 use crate::model_meant::id_of_folder;
 use crate::models::{self, Layer, Model};
 use crate::quantized;
 use crate::shard::Shard;
-use crate::side_files::{self, Listed, Sorted};
+use crate::side_files::{self, Listed, SideFileError, Sorted};
 use crate::source::SourceFile;
 use crate::tensor::Tensor;
 use crate::text::Sample;
@@ -57,6 +58,8 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
     let Sorted { copied: side_files, left_out } =
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
+    let card =
+        model_card::read(&side_files).map_err(|error| CheckpointError::SideFile(SideFileError::Source(error)))?;
     let quantized = quantized::describe(&config, &tensors);
     Ok(Checkpoint {
         dir: dir.to_owned(),
@@ -67,6 +70,7 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
         quantized,
         cut_to: None,
         side_files,
+        card,
         left_out,
     })
 }

@@ -30,7 +30,7 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     /// The output's safetensors files.
     pub shards: Vec<ShardLayout>,
-    /// Output files other than shards and copies, in the order in which they are written: the index, then
+    /// Output files other than shards and copies, in the order in which they are written: the model card, the index, then
     /// `config.json`.
     pub documents: Vec<(String, Vec<u8>)>,
     /// The tensor parallel sizes, and which of them the result can be served with.
@@ -51,11 +51,11 @@ pub struct Refused {
 }
 
 impl Plan {
-    /// Plans what `recipe` does to `checkpoint`.
+    /// Plans what `recipe` does to the weights of `checkpoint` and to its config.
     ///
     /// # Errors
     /// All that is wrong: patterns that match nothing, tensors that cannot take their scheme, serving rules broken.
-    pub fn build(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
+    pub(super) fn of_weights(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
         let mut diagnostics = Vec::new();
         diagnostics.extend(non_finite::refusals(&recipe));
         let inputs = match inputs::prepare(&recipe, &checkpoint) {

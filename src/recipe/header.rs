@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::recipe::byte_size::ByteSize;
 use crate::recipe::expect::ExpectKeys;
+use crate::recipe::model_card::ModelCardOptions;
 use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::recipe::schema::{object_of, properties};
 
@@ -75,6 +76,12 @@ pub(super) struct RecipeHeader {
     #[serde(default)]
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,
+
+    /// The model card (`README.md`) of the output: the source's, with the metadata by which the Hugging Face hub knows a
+    /// quantized model, sizes, and the recipe.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "base_model": "Qwen/Qwen3-VL-8B-Instruct" }]))]
+    pub(super) model_card: ModelCardOptions,
 
     /// What the plan must come to: numbers of tensors, layers that are quantized and that are not, the largest output.
     /// `plan` and `apply` stop with an error where it is otherwise.

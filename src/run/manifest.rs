@@ -9,6 +9,7 @@ use qwen_fp8_schemes::Format;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::checksum::Crc64;
+use crate::checkpoint::hub::{ModelName, model_of};
 use crate::checkpoint::manifest::{
     ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestFile, ManifestRecipe, ManifestSource, NonFiniteRecord,
     OutputTensor, Tool,
@@ -62,7 +63,7 @@ pub(super) fn manifest(
     let copies = plan.checkpoint.side_files.iter().zip(side_files);
     let copies = copies.map(|(file, &sum)| plain(&file.name, file.stamp.size, sum));
     let documents = plan.documents.iter().map(|(name, bytes)| plain(name, bytes.len() as u64, Crc64::of(bytes)));
-    let (model, revision) = model_of(&plan.checkpoint.dir);
+    let ModelName { name: model, revision, .. } = model_of(&plan.checkpoint.dir);
     let inputs = identity.inputs().iter().map(|input| InputFile {
         name: input.name.clone(),
         size: input.size,
@@ -148,19 +149,6 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<Acti
         }
     };
     inputs.enumerate().map(action).collect()
-}
-
-/// Returns the model id and commit of a snapshot in the Hugging Face cache; the name of any other directory.
-fn model_of(dir: &Path) -> (String, Option<String>) {
-    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-    let mut names = dir.iter().rev().map(|name| name.to_string_lossy().into_owned());
-    let name = names.next().unwrap_or_default();
-    let (parent, repository) = (names.next(), names.next());
-    let id = repository.as_deref().and_then(|repository| repository.strip_prefix("models--"));
-    match id {
-        Some(id) if parent.as_deref() == Some("snapshots") => (id.replace("--", "/"), Some(name)),
-        _ => (name, None),
-    }
 }
 
 /// Returns the SHA-256 of each file, which must be unchanged where a stamp is given.

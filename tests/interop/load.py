@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 import torch  # noqa: E402
+from huggingface_hub import ModelCard  # noqa: E402
 from transformers import (  # noqa: E402
     AutoConfig,
     AutoModelForCausalLM,
@@ -39,6 +40,9 @@ WRITTEN_HERE = {
     "fp8 FP8_BLOCK": tool.recipe("fp8", tool.Rule("FP8_BLOCK")),
     "fp8 FP8_BLOCK scale f32": tool.recipe("fp8", tool.Rule("FP8_BLOCK", scale_dtype="f32")),
 }
+
+# A base model that the card names, since the sources here come from no hub.
+BASE = "org/base-model"
 
 DECODE = (RECIPES / "from_fp8" / "dequantize.yaml").read_text()
 
@@ -66,12 +70,27 @@ def main() -> int:
             for place, (name, recipe) in enumerate(recipes.items()):
                 output = Path(scratch) / f"{model.name}-{place}"
                 with report.case(f"{model.name:14} {name}") as faults:
-                    tool.apply(arguments.tool, recipe, model, output)
+                    with_base = f"{recipe}\nmodel_card:\n  base_model: {BASE}\n"
+                    tool.apply(arguments.tool, with_base, model, output)
+                    faults += card_faults(model, output)
                     faults += compare(model, output, searched="scale_search: mse" in recipe)
                     decoded = output.with_name(output.name + "-decoded")
                     tool.apply(arguments.tool, DECODE, output, decoded)
                     faults += decoded_faults(output, decoded)
     return report.close()
+
+
+def card_faults(source: Path, output: Path) -> list[str]:
+    """What huggingface_hub, which publishes model cards, does not find in the output's."""
+    card = ModelCard.load(output / "README.md")
+    wanted = {"base_model": BASE, "base_model_relation": "quantized"}
+    text = ""
+    if (source / "README.md").exists():
+        original = ModelCard.load(source / "README.md")
+        wanted = original.data.to_dict() | wanted
+        text = original.text.strip()
+    faults = [] if card.data.to_dict() == wanted else [f"the card has {card.data.to_dict()}, not {wanted}"]
+    return faults if card.text.strip().endswith(text) else [*faults, "the card has lost the source's text"]
 
 
 def compare(source: Path, output: Path, searched: bool) -> list[str]:

@@ -245,6 +245,7 @@ impl Fixture {
             tensors,
             config: Config::parse(br#"{"model_type": "qwen3"}"#).unwrap(),
             model: Default::default(),
+            card: None,
             side_files: vec![side_file(&source.join("tokenizer.json"))],
             left_out: Vec::new(),
             cut_to: None,
@@ -369,6 +370,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         serving: ServingPolicy::Enforce,
         on_nonfinite: NonFinitePolicy::Error,
         rules: schemes.into_iter().map(rule).collect(),
+        model_card: Default::default(),
         expect: qwen_fp8::recipe::Expectations::default(),
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::report::Severity::{Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::model_card::{MODEL_CARD, parts};
 use qwen_fp8_checkpoint::side_files::SideFile;
 use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
 use qwen_fp8_checkpoint::text::shown;
@@ -70,6 +71,9 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
             findings.push(if original.is_document() { finding.severity(Warning) } else { finding });
             continue;
         };
+        if original.name == MODEL_CARD && keeps_card(output, source) {
+            continue;
+        }
         if !is_same(copy, original)? {
             let message = format!("{} is not the same as in the source", shown(&original.name));
             let finding = Finding::new(&SIDE_FILE_DIFFERS, message).file(&original.name);
@@ -84,6 +88,14 @@ pub(crate) fn check(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec
         findings.push(Finding::new(&SIDE_FILE_ADDED, message).file(&file.name));
     }
     Ok(())
+}
+
+/// Reports whether the output's model card has the text of the source's after what was added to it.
+fn keeps_card(output: &Checkpoint, source: &Checkpoint) -> bool {
+    let text = |checkpoint: &Checkpoint| {
+        checkpoint.card.as_deref().map(|card| parts(card).1.trim_start_matches(['\r', '\n']).to_owned())
+    };
+    text(output).zip(text(source)).is_some_and(|(output, source)| output.ends_with(&source))
 }
 
 fn config(output: &Checkpoint, source: &Checkpoint, findings: &mut Vec<Finding>) {
