@@ -127,7 +127,11 @@ fn targets(model: &Model, inputs: &[PlannedInput], why: Why, modules: &[&str]) -
     match why {
         Why::Part(Part::Vision) => {
             let towers: BTreeSet<&str> = modules.iter().filter_map(|module| model.part_word(module)).collect();
-            towers.into_iter().map(|tower| format!("re:.*{tower}.*")).collect()
+            // A file may name a tower by more than a word of it.
+            let others: Vec<&str> =
+                modules.iter().copied().filter(|module| model.part_word(module).is_none()).collect();
+            let towers = towers.into_iter().map(|tower| format!("re:.*{tower}.*"));
+            towers.chain(patterns(&others, inputs)).collect()
         }
         Why::Part(Part::NextTokens) => {
             let parts: BTreeSet<&str> = modules.iter().filter_map(|module| models::mtp_part(module)).collect();

@@ -71,7 +71,8 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             };
             let message = format!("{} cannot load {what} for {}: {}", not.server, served.class(), not.because);
             let rule = &served.recipe.rules[module.rule];
-            diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(other) });
+            let help = not.instead.as_deref().unwrap_or(other);
+            diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(help) });
         }
     }
     diagnostics

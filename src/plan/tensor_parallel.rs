@@ -28,6 +28,8 @@ pub(super) struct Heads {
     mamba: Option<usize>,
     /// The groups that heads of Mamba share; vLLM splits them, or copies a single one.
     groups: Option<usize>,
+    /// The size of the state of a group of Mamba heads.
+    state: Option<usize>,
 }
 
 impl Heads {
@@ -36,7 +38,17 @@ impl Heads {
         let queries = number("num_attention_heads");
         let mamba = number("mamba_num_heads").or_else(|| number("mamba_n_heads"));
         let groups = number("mamba_n_groups").or_else(|| number("n_groups").filter(|_| mamba.is_some()));
-        Self { queries, keys: number("num_key_value_heads").or(queries), mamba, groups }
+        let state = number("ssm_state_size").or_else(|| number("mamba_d_state"));
+        Self { queries, keys: number("num_key_value_heads").or(queries), mamba, groups, state }
+    }
+
+    /// Returns the parts of Mamba 2's fused projection that a server splits each by itself: the inner size (twice), the
+    /// states of all groups (twice), the heads. `None` for another layer.
+    fn parts_of_mamba(self, module: &str, rows: usize) -> Option<[(&'static str, usize); 3]> {
+        let is_fused = module.ends_with(".mamba.in_proj") || module.ends_with(".mixer.in_proj");
+        let (heads, states) = (self.mamba.filter(|_| is_fused)?, self.groups?.checked_mul(self.state?)?);
+        let inner = rows.checked_sub(heads)?.checked_sub(states.checked_mul(2)?)? / 2;
+        Some([("inner rows", inner), ("rows of states", states), ("rows of heads", heads)])
     }
 
     /// Says why heads cannot be split over `size` GPUs, or `None` where they can.
@@ -78,6 +90,20 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -
         ParallelSplit::KeyRows => ("rows", rows, heads.keys.map_or(size, |keys| keys.min(size))),
         ParallelSplit::Replicated => return None,
     };
+    if let Strategy::Block([unit, _]) = strategy
+        && let Some(parts) = heads.parts_of_mamba(input.module(), rows).filter(|_| size > 1)
+    {
+        let module = shown(input.module());
+        if heads.groups == Some(1) {
+            return Some(format!(
+                "{module} has the states of one group, and vLLM copies no scales of blocks with them"
+            ));
+        }
+        // Each GPU has a share of every part, and vLLM wants whole blocks of each.
+        let (what, length) = parts.into_iter().find(|(_, length)| !(length / size).is_multiple_of(unit))?;
+        let share = length / size;
+        return Some(format!("{module} has {length} {what}, {share} for each of {size}: no multiple of {unit}"));
+    }
     let unit = match (split, strategy) {
         (ParallelSplit::Columns, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => {
             unit

@@ -315,3 +315,25 @@ fn stacks_that_fit_no_layout_are_lost() {
     }
     assert!(folder.tensor(&stack).shape.len() == 3);
 }
+
+/// Experts behind a projection of their own are wider than the model. Where a file says how they lie, nothing of
+/// config.json has to agree with it.
+#[test]
+fn wider_experts_are_proven_where_a_file_tells_their_layout() {
+    let shape = Shape { hidden: 512, inner: 96, transposed: false, named: false, told: true };
+    let root = tempfile::tempdir().unwrap();
+    for (class, is_told) in [("MuseSparkForConditionalGeneration", true), ("NonesuchForConditionalGeneration", false)] {
+        let dir = root.path().join(class);
+        source(shape, &dir);
+        let mut of_class = Folder::read(&dir);
+        of_class.config["architectures"] = json!([class]);
+        of_class.config["model_type"] = json!("nonesuch");
+        of_class.config["text_config"]["hidden_size"] = json!(256);
+        of_class.write(&dir);
+        let mut result = copies(shape);
+        result.config = of_class.config.clone();
+        let found = found(&result, &dir);
+        let is_lost = found.iter().any(|(code, name)| *code == "Q503" && name.ends_with("experts.gate_up_proj"));
+        assert_eq!((found.is_empty(), is_lost), (is_told, !is_told), "{class}: {found:?}");
+    }
+}

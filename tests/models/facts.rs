@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::config::Config;
-use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, families};
+use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, NotLoaded, families};
 use qwen_fp8::checkpoint::models::{LayerKind, Model, Part, layers_of_first_expert};
 use qwen_fp8::checkpoint::pattern::Pattern;
 use serde_json::{Value, json};
@@ -198,6 +198,45 @@ fn lists_hold_the_names_that_vllm_asks_for() {
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }
 
+/// What compressed-tensors looks up in the list is the name inside of transformers.
+#[test]
+fn lists_reach_the_names_inside_of_transformers() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        let patterns = facts.model.listed_patterns().map(|text| (text, Pattern::parse_upstream(text).unwrap()));
+        let patterns: Vec<(&str, Pattern)> = patterns.collect();
+        let takes = |pattern: &Pattern, module: &str| pattern.matches(module, LayerKind::Other).unwrap();
+        let kept = facts.value["tensors"].as_array().unwrap().iter().filter_map(|tensor| {
+            let name = name_of(tensor["form"].as_str()?.strip_suffix(".weight")?);
+            let is_linear = [&tensor["class"], &tensor["is"]].iter().any(|class| **class == "Linear");
+            let is_matrix = is_linear && tensor["shape"].as_array()?.len() == 2;
+            let layer = facts.model.layer(&format!("{name}.weight"), 2);
+            (is_matrix && !layer.is_quantizable()).then_some((name, &tensor["in_transformers"]))
+        });
+        let kept: Vec<(String, &Value)> = kept.collect();
+        for (module, inside) in &kept {
+            for inside in texts(inside).into_iter().chain(inside.as_str()).map(name_of) {
+                compared += 1;
+                let inside = inside.strip_suffix(".weight").unwrap_or(&inside);
+                if !patterns.iter().any(|(_, pattern)| takes(pattern, inside)) {
+                    wrong.push(format!("{}: no pattern reaches {module}, in transformers {inside}", facts.name));
+                }
+            }
+        }
+        // `lint` takes a pattern that reaches none of vLLM's names for a mistake.
+        let taken = |pattern: &Pattern| kept.iter().filter(|(name, _)| takes(pattern, name)).collect::<Vec<_>>();
+        for (text, pattern) in &patterns {
+            let mut taken = taken(pattern).into_iter().peekable();
+            let is_any = taken.peek().is_some();
+            if is_any && !taken.any(|(name, _)| takes(pattern, &facts.model.served_name(name))) {
+                wrong.push(format!("{}: {text} reaches the names on disk alone", facts.name));
+            }
+        }
+    }
+    assert!(compared > 200, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
 /// The shape of a tensor, and whether its class holds the matrices of experts.
 fn is_stack(tensor: &Value) -> bool {
     let class = tensor["class"].as_str().unwrap_or("");
@@ -342,7 +381,11 @@ fn families_that_nobody_has_loaded_say_so() {
         let is_loaded = |facts: &Value| facts["vllm"]["layers"].is_array() && facts["vllm"]["load_error"].is_null();
         let loaded: Vec<&str> =
             of_family.filter(|facts| is_loaded(facts)).filter_map(|facts| facts["model_type"].as_str()).collect();
-        if loaded.is_empty() != family.unproven.is_some() {
+        let refuses = |not: &NotLoaded| {
+            not.server.starts_with("vLLM") && not.layers.is_empty() && not.format.is_none() && not.scales.is_none()
+        };
+        // What vLLM refuses in every format needs no second word on it.
+        if loaded.is_empty() != (family.unproven.is_some() || family.not_loaded.iter().any(refuses)) {
             wrong.push(format!("{}: vLLM loaded {loaded:?}, and its file says {:?}", family.origin, family.unproven));
         }
     }

@@ -81,6 +81,19 @@ fn a_copy_of_the_folder_can_be_given_and_changed() {
     };
     let run = listed();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    // Each family once, from the file that counts.
+    let table = String::from_utf8_lossy(&run.stdout).into_owned();
+    let of = |what: &str| table.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((of("Qwen3ForCausalLM"), of(copy.path().to_str().unwrap())), (1, FILES.len() - 1), "{table}");
+    // One that the copy lacks is still the program's own.
+    let gone = copy.path().join("qwen3.yaml");
+    fs::rename(&gone, gone.with_extension("txt")).unwrap();
+    let table = String::from_utf8_lossy(&listed().stdout).into_owned();
+    assert!(
+        table.lines().any(|line| line.contains("Qwen3ForCausalLM") && line.contains("models/qwen3.yaml")),
+        "{table}"
+    );
+    fs::rename(gone.with_extension("txt"), gone).unwrap();
     // What holds for every model is no file of the user's: it would be read and mean nothing.
     let common = copy.path().join("common.yaml");
     fs::write(&common, "name: every model\nmay_lack: ['**.mlp.gate_proj']\n").unwrap();

@@ -98,7 +98,17 @@ HUB_KEYS = {
     },
     "qwen4_exp": {"vision_config": {"deepstack_visual_indexes": []}, "text_config": {"output_gate_type": "silu"}},
     "qwen4_exp_text": {"output_gate_type": "silu"},
-    "sarvam_mla": NOAUX,
+    "sarvam_mla": {"architectures": ["SarvamMLAForCausalLM"], **NOAUX},
+    "sarvam_moe": {
+        "architectures": ["SarvamMoEForCausalLM"],
+        "embedding_dropout": 0.0,
+        "output_dropout": 0.0,
+        "use_bias": False,
+        "use_rmsnorm": True,
+        "norm_head": False,
+        "score_function": "sigmoid",
+        "moe_router_enable_expert_bias": True,
+    },
     "step3p7": {"vision_config": {"output_dim": None, "width": 128, "layers": 2, "heads": 2}},
     "kimi_linear": {
         "mla_use_nope": True,

@@ -19,6 +19,7 @@ from forms import NUMBER, form, written
 from hf_facts import hub_layout, hub_names
 from hub import VARIANTS
 from published_hybrids import MODELS as HYBRIDS
+from published_latent import MODELS as LATENT
 from published_transformers import MODELS as TRANSFORMERS
 
 import tiny
@@ -27,7 +28,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 from transformers.core_model_loading import revert_weight_conversion
 
-MODELS = {**HYBRIDS, **TRANSFORMERS}
+MODELS = {**HYBRIDS, **LATENT, **TRANSFORMERS}
 SHAPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shapes")
 # Keys that say how many layers there are; those of towers, of which two stand for all.
 TOWER_LAYERS = {"depth", "vt_num_hidden_layers", "encoder_layers", "num_hidden_layers"}

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import traceback
+import types
 
 import vllm_setup as setup
 
@@ -14,6 +15,7 @@ from vllm.config import (
     DeviceConfig,
     LoadConfig,
     ModelConfig,
+    SpeculativeConfig,
     VllmConfig,
     set_current_vllm_config,
 )
@@ -50,6 +52,9 @@ MARK = -7.0e37
 def configured(folder, quantization=None, online=None, draft=None):
     """vLLM's configuration of a folder that has a config.json and nothing else; with `draft`, as of a draft model."""
     more = {"quantization": online} if online else {}
+    only_drafts = drafts_alone(folder)
+    if only_drafts:
+        draft = SpeculativeConfig.hf_config_override
     if model_alone(folder):
         more["runner"] = "pooling"
     if draft:
@@ -74,17 +79,47 @@ def configured(folder, quantization=None, online=None, draft=None):
         "compilation_config": CompilationConfig(mode=0),
     }
     try:
-        return VllmConfig(**common)
+        config = VllmConfig(**common)
     except Exception as error:
         if "prefix-caching" not in str(error):
             raise
-        return VllmConfig(**common, cache_config=CacheConfig(enable_prefix_caching=True))
+        config = VllmConfig(**common, cache_config=CacheConfig(enable_prefix_caching=True))
+    return speculative(config) if only_drafts else config
 
 
 def model_alone(folder):
     """A bare model, which only embeds."""
     with open(os.path.join(folder, "config.json")) as file:
         return (json.load(file).get("architectures") or [""])[0].endswith("Model")
+
+
+def drafts_alone(folder):
+    """A model that only drafts for another one."""
+    with open(os.path.join(folder, "config.json")) as file:
+        return json.load(file).get("model_type") in ("gemma4_assistant", "gemma4_unified_assistant")
+
+
+class Speculation(types.SimpleNamespace):
+    """A speculative configuration that answers None to what it was not told."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def speculative(config):
+    """A configuration of vLLM in which the model drafts for itself."""
+    model = config.model_config
+    speculation = Speculation(
+        draft_model_config=model,
+        target_model_config=model,
+        num_speculative_tokens=1,
+        method="mtp",
+        use_eagle=lambda: True,
+    )
+    object.__setattr__(config, "speculative_config", speculation)
+    return config
 
 
 def quantized_config(config, quantization):

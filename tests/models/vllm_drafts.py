@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 import traceback
-import types
 
 import vllm_setup  # noqa: F401
 from vllm.config import SpeculativeConfig
@@ -14,19 +13,10 @@ from vllm.model_executor.models.registry import _SPECULATIVE_DECODING_MODELS
 
 from draft_names import NEXT_LAYER, OWN_STACK, draft_tensors
 from forms import form, grouped
-from vllm_build import CHANNELS, FP8, built, configured, first_line, layers_of, loaded, where
+from vllm_build import CHANNELS, FP8, built, configured, first_line, layers_of, loaded, speculative, where
 
 # Tells how many draft layers there are; a model type reads one of them.
 COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
-
-
-class Speculation(types.SimpleNamespace):
-    """A speculative configuration that answers None to what it was not told."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
 
 
 def with_draft(raw):
@@ -48,20 +38,6 @@ def class_for(raw):
         config = SpeculativeConfig.hf_config_override(AutoConfig.from_pretrained(folder))
     found = (getattr(config, "architectures", None) or [None])[0]
     return found if found in _SPECULATIVE_DECODING_MODELS and found not in (raw.get("architectures") or []) else None
-
-
-def speculative(config):
-    """A configuration of vLLM in which the model drafts for itself."""
-    model = config.model_config
-    speculation = Speculation(
-        draft_model_config=model,
-        target_model_config=model,
-        num_speculative_tokens=1,
-        method="mtp",
-        use_eagle=lambda: True,
-    )
-    object.__setattr__(config, "speculative_config", speculation)
-    return config
 
 
 def drafts_of(folder):

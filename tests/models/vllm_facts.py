@@ -10,7 +10,7 @@ import sys
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from vllm_build import CHANNELS, FP8, built, configured, first_line, layers_of, loaded, where
+from vllm_build import CHANNELS, FP8, built, configured, drafts_alone, first_line, layers_of, loaded, where
 
 from vllm.model_executor.model_loader.utils import get_model_architecture
 from vllm.model_executor.models.registry import ModelRegistry
@@ -157,7 +157,7 @@ def facts(job):
     with open(os.path.join(folder, "config.json")) as file:
         architectures = json.load(file).get("architectures") or []
     out = {"class": None}
-    if not any(name in ModelRegistry.get_supported_archs() for name in architectures):
+    if not drafts_alone(folder) and not any(name in ModelRegistry.get_supported_archs() for name in architectures):
         # vLLM then tries the class of transformers.
         out["registered"] = False
     try:
@@ -187,7 +187,7 @@ def facts(job):
         out["list_error"] = first_line(error)
     found = loads(model, folder, out)
     out["layers"] = grouped(lines(builds, found, reach))
-    drafts = drafts_of(folder)
+    drafts = None if drafts_alone(folder) else drafts_of(folder)
     if drafts:
         out["draft"] = drafts
     return out

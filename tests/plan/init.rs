@@ -101,6 +101,21 @@ fn stacked_experts_are_split() {
 }
 
 #[test]
+fn a_tower_that_no_single_word_names_is_left_out_by_the_names_of_its_layers() {
+    let tower = |name: &str, layer: usize| format!("{name}.encoder.layers.{layer}.mlp.fc1.weight");
+    let names = [tower("image_tower", 0), tower("image_tower", 1), tower("video_tower", 0), tower("video_tower", 1)];
+    let shapes = names.iter().fold(shapes::small_text(), |shapes, name| shapes.with(name, &[128, 128]));
+    let shapes = shapes
+        .with_config("architectures", json!(["VideoLlavaForConditionalGeneration"]))
+        .with_config("model_type", "video_llava".into());
+    let drafted = init(&shapes, None);
+    assert!(drafted.contains(r"re:image_tower\.encoder\.layers\.\d+\.mlp\.fc1$"), "{drafted}");
+    let planned = plan(&drafted, &shapes);
+    let taken = quantized(&planned);
+    assert!(!taken.is_empty() && taken.iter().all(|name| !name.contains("_tower")), "{taken:?}");
+}
+
+#[test]
 fn rows_where_blocks_fit_little() {
     // The shapes of SmolLM-135M.
     let layers = (0..2).flat_map(|layer| {

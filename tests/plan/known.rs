@@ -249,3 +249,36 @@ fn what_transformers_alone_reads_wrong_is_a_note_with_the_way_out() {
     assert!(of(fp8, &shapes::deepseek::deepseek_v3()).unwrap().message.contains("end inside a block"));
     assert!(of(ROWS, &shapes::deepseek::deepseek_v3()).is_none());
 }
+
+#[test]
+fn what_leads_to_a_run_is_said_where_the_file_knows_it() {
+    let fused = [("model.layers.0.attention.query_key_value.weight", &[384, 128][..])];
+    let saved = class("Glm4MoeForCausalLM", "sarvam_moe", &fused);
+    for recipe in [BLOCKS, ROWS] {
+        let warnings = plan(recipe, &saved).warnings;
+        let about = |server: &str| warnings.iter().find(|warning| warning.message.starts_with(server)).unwrap();
+        assert!(about("vLLM 0.33").help[0].contains("write `SarvamMoEForCausalLM` under `architectures`"));
+        assert!(about("transformers 5.24").message.contains("leaves their scales behind"));
+        let published = class("SarvamMoEForCausalLM", "sarvam_moe", &fused);
+        let plan = plan(recipe, &published);
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        assert!(plan.notes[0].message.contains("leaves their scales behind"), "{:?}", plan.notes);
+    }
+    let muse = plan(BLOCKS, &class("MuseSparkForConditionalGeneration", "muse_spark", &[]));
+    assert!(muse.warnings[0].message.contains("NVFP4"), "{:?}", muse.warnings);
+    assert!(muse.warnings[0].help[0].contains("no recipe leads to a result that vLLM 0.33 loads"));
+}
+
+#[test]
+fn drafts_for_gemma_4_are_listed_as_vllm_asks_for_them() {
+    let more: &[(&str, &[usize])] = &[("pre_projection.weight", &[256, 256]), ("post_projection.weight", &[256, 256])];
+    let draft = class("Gemma4UnifiedAssistantForCausalLM", "gemma4_unified_assistant", more);
+    let kept = "rules:\n  - {scheme: PASSTHROUGH, targets: ['re:.*(post_projection|gate_proj|up_proj)']}\n  - {scheme: FP8_DYNAMIC, targets: Linear}\n";
+    let plan = plan(&format!("format: compressed-tensors\n{kept}"), &draft);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    let list = listed(&plan);
+    for name in ["draft_model.post_projection", "draft_model.layers.0.mlp.gate_up_proj"] {
+        assert!(list.contains(name), "{name}: {list:?}");
+    }
+    assert!(quantized(&plan).contains("pre_projection"));
+}

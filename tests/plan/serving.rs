@@ -532,3 +532,36 @@ fn layers_are_split_over_gpus_as_servers_split_them() {
     let found = fits(&wide, CHANNELS);
     assert_eq!(found[3].1.as_deref(), Some("`model.layers.1.mlp.down_proj` has 508 columns, no multiple of 8"));
 }
+
+/// Mamba 2's fused projection is split part by part: inner size, states and heads each have to be whole blocks.
+#[test]
+fn a_fused_projection_of_mamba_is_split_part_by_part() {
+    let mamba = |groups: u64, heads: u64| {
+        let rows = (2 * 2048 + 2 * groups * 256 + heads) as usize;
+        shapes::of_tensors([("backbone.layers.0.mixer.in_proj.weight", &[rows, 256][..])])
+            .with_config("architectures", json!(["NemotronHForCausalLM"]))
+            .with_config("model_type", "nemotron_h".into())
+            .with_config("tie_word_embeddings", true.into())
+            .with_config("num_attention_heads", 8.into())
+            .with_config("num_key_value_heads", 8.into())
+            .with_config("mamba_num_heads", heads.into())
+            .with_config("n_groups", groups.into())
+            .with_config("ssm_state_size", 256.into())
+    };
+    let misfits = |shapes: &Shapes, recipe: &str| -> Vec<Option<String>> {
+        plan(recipe, shapes).alignments.iter().take(3).map(|at| at.misfit.clone()).collect()
+    };
+    let heads = |parts: &str| Some(format!("`backbone.layers.0.mixer.in_proj` has {parts}: no multiple of 128"));
+    // Its 4096 + 1024 + 256 rows are whole blocks for each of four.
+    let found = misfits(&mamba(4, 256), &blocks("Linear"));
+    assert_eq!(found, [None, None, heads("256 rows of heads, 64 for each of 4")]);
+    assert_eq!(misfits(&mamba(4, 256), CHANNELS), [None, None, None]);
+    let found = misfits(&mamba(2, 512), &blocks("Linear"));
+    assert_eq!(found[..2], [None, None]);
+    assert_eq!(found[2].as_deref(), Some("2 groups of Mamba heads cannot be shared by 4 GPUs"));
+    // vLLM copies a single group to every GPU.
+    let found = misfits(&mamba(1, 512), &blocks("Linear"));
+    assert_eq!(found[0], None);
+    assert!(found[1].as_deref().unwrap().contains("the states of one group"), "{found:?}");
+    assert_eq!(misfits(&mamba(1, 512), CHANNELS), [None, None, None]);
+}

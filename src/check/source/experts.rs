@@ -52,7 +52,7 @@ pub(super) fn stacked<'a>(
     let certain = modules
         .into_iter()
         .filter_map(|(module, stacks)| Some((module, StackedExperts::of(stacks, &checkpoint.model)?)));
-    let mut experts: BTreeMap<_, _> = certain.filter(|(_, experts)| experts.agrees(checkpoint)).collect();
+    let mut experts: BTreeMap<_, _> = certain.filter(|(_, experts)| experts.is_certain(checkpoint)).collect();
     for stack in blocks {
         let Some(stack) = Stack::of_blocks(stack, &checkpoint.model) else { continue };
         experts.entry(stack.names.experts.clone()).or_default().stacks.push(stack);
@@ -101,8 +101,12 @@ impl<'a> StackedExperts<'a> {
         Some(Self { stacks })
     }
 
-    /// Reports whether config.json has the same sizes, or none.
-    fn agrees(&self, checkpoint: &Checkpoint) -> bool {
+    /// Reports whether nothing speaks against the layout: a family's file tells it, or config.json has these sizes or none.
+    fn is_certain(&self, checkpoint: &Checkpoint) -> bool {
+        // Experts may be wider than the model, where they stand behind a projection of their own.
+        if self.stacks.iter().all(|stack| stack.known.stored != StackLayout::ByShape) {
+            return true;
+        }
         let says = |key: &str, size: usize| checkpoint.config.text_number(key).is_none_or(|said| said == size as u64);
         self.stacks.first().is_some_and(|stack| {
             let [_, hidden, inner] = stack.of_experts();

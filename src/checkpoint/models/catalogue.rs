@@ -7,6 +7,7 @@ mod fused;
 mod name_pattern;
 mod stack;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -50,6 +51,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "biogpt",
     "bitnet",
     "blip_2",
+    "blt",
     "bloom",
     "chameleon",
     "clip",
@@ -62,6 +64,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "cohere_compass",
     "cohere_compass_text",
     "cosmos3_edge",
+    "ctrl",
     "cwm",
     "data2vec_text",
     "dbrx",
@@ -103,6 +106,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "gemma3_bare",
     "gemma3n",
     "gemma4",
+    "gemma4_assistant",
     "gemma4_unified",
     "gemma4_unified_text",
     "glm",
@@ -191,6 +195,7 @@ pub const FILES: &[(&str, &str)] = built_in![
     "mistral4",
     "mistral_bare",
     "mixtral",
+    "mllama",
     "modernbert",
     "modernbert_decoder",
     "molmo2",
@@ -200,6 +205,8 @@ pub const FILES: &[(&str, &str)] = built_in![
     "mpnet",
     "mpt",
     "muse_glimmer",
+    "muse_spark",
+    "musicflamingo",
     "nanochat",
     "nemotron",
     "nemotron_h",
@@ -239,6 +246,9 @@ pub const FILES: &[(&str, &str)] = built_in![
     "qwen3_vl_moe",
     "roberta",
     "roberta_prelayernorm",
+    "rwkv",
+    "sarvam_mla",
+    "sarvam_moe",
     "seed_oss",
     "smollm3",
     "smolvlm",
@@ -250,10 +260,13 @@ pub const FILES: &[(&str, &str)] = built_in![
     "t5",
     "unlimited_ocr",
     "vaultgemma",
+    "video_llava",
+    "vipllava",
     "voxtral",
     "whisper",
     "xglm",
     "xlm_roberta_xl",
+    "xlstm",
     "youtu",
     "zamba2",
     "zaya",
@@ -274,11 +287,14 @@ pub(super) fn common() -> &'static FamilyFile {
     COMMON_FACTS.get_or_init(|| named_file(COMMON).unwrap_or_else(|| unreachable!("{COMMON} is built in")))
 }
 
-/// Returns every family that is known: those of the user first, then those that are built in, in order of file name.
+/// Returns every family that is known: those of the user first, then those that are built in, in order of file name. A
+/// family that is built in is left out where files of the user name all of its classes and model types.
 pub fn families() -> Vec<FamilyFile> {
     let mut all = added::families();
-    let built_in = FILES.iter().filter(|(name, _)| *name != COMMON);
-    all.extend(built_in.filter_map(|(name, _)| named_file(name)));
+    let names = |family: &FamilyFile| family.architectures.iter().chain(&family.model_types).cloned().collect();
+    let named: BTreeSet<String> = all.iter().flat_map::<Vec<String>, _>(names).collect();
+    let built_in = FILES.iter().filter(|(name, _)| *name != COMMON).filter_map(|(name, text)| built_in(name, text));
+    all.extend(built_in.filter(|family| !names(family).iter().all(|name| named.contains(name))));
     all
 }
 
@@ -287,8 +303,12 @@ fn named_file(name: &str) -> Option<FamilyFile> {
     let is_named = |family: &FamilyFile| Path::new(&family.origin).file_stem().is_some_and(|stem| stem == name);
     added::families().into_iter().find(is_named).or_else(|| {
         let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
-        parse(&format!("models/{name}.yaml"), text).ok()
+        built_in(name, text)
     })
+}
+
+fn built_in(name: &str, text: &str) -> Option<FamilyFile> {
+    parse(&format!("models/{name}.yaml"), text).ok()
 }
 
 /// Returns the family of these classes, else of this model type, with those that it is like, nearest first.

@@ -230,6 +230,8 @@ pub struct NotLoaded {
     pub level: NotLoadedLevel,
     /// What happens.
     pub because: String,
+    /// What to do about it, where that is something else than another format or leaving the layers out.
+    pub instead: Option<String>,
 }
 
 impl NotLoaded {
