@@ -32,7 +32,8 @@ mod unproven;
 pub use build::{Plan, Refused};
 pub use job::{Decision, Job, Slot};
 pub use planned_input::{
-    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
+    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,
+    ZeroPointTensor,
 };
 pub use served_form::ServedForm;
 

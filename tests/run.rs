@@ -15,3 +15,4 @@ mod quantized_sources;
 mod resume;
 mod source_changes;
 mod stacks;
+mod transposed;

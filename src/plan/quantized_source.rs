@@ -1,13 +1,16 @@
 //! A checkpoint that is quantized already, as a source: the codes, scales and other tensors of each weight are one
 //! input of a plan.
 
+mod awq;
 mod compressed_tensors;
 mod fp8;
+mod gptq;
 mod group;
 mod groups;
 mod layout;
 mod modelopt;
 mod stacks;
+mod transposed;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,13 +88,13 @@ impl QuantizedTensors {
                 .to_owned());
         }
         // Tensors that nothing reads would be lost without a word: a KV cache's scales, those of another format.
-        match unclaimed.first() {
-            Some(left) if with_codes.contains(left.module()) => {
-                Err(format!("{} is not known beside a weight of its format", shown(&left.name)))
-            }
-            Some(left) => Err(format!("{} belongs to no quantized weight", shown(&left.name))),
-            None => Ok(Self { weights, beside, stacks: Vec::new() }),
-        }
+        let Some(left) = unclaimed.first() else { return Ok(Self { weights, beside, stacks: Vec::new() }) };
+        let name = shown(&left.name);
+        Err(match groups.codes_dtype(left.parameter()) {
+            Some(dtype) if dtype != left.dtype => format!("{name} is {}, not {dtype}", left.dtype),
+            _ if with_codes.contains(left.module()) => format!("{name} is not known beside a weight of its format"),
+            _ => format!("{name} belongs to no quantized weight"),
+        })
     }
 
     /// Reports whether this stored tensor belongs to a weight, and is no input of its own.

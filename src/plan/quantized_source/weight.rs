@@ -10,7 +10,8 @@ use crate::plan::planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
 };
 
-use super::layout::{ExtraRole, SourceLayout};
+use super::layout::{ExtraRole, ExtraTensor, SourceLayout};
+use super::transposed::{self, TransposedTensors};
 
 /// The tensors beside codes that no weight has claimed.
 pub(super) struct Beside<'a>(BTreeMap<&'a str, &'a Tensor>);
@@ -28,6 +29,33 @@ impl<'a> Beside<'a> {
     fn claim(&mut self, module: &str, parameter: &str) -> Option<&'a Tensor> {
         self.0.remove(format!("{module}.{parameter}").as_str())
     }
+
+    /// Takes the scales of a weight and what else its layout has.
+    fn of_weight<'l>(
+        &mut self,
+        codes: &Tensor,
+        layout: &'l SourceLayout,
+    ) -> Result<(&'a Tensor, Vec<(&'l ExtraTensor, &'a Tensor)>), String> {
+        let (name, module) = (shown(&codes.name), codes.module());
+        let missing = |parameter: &str| {
+            format!("{name} is {} and has no {}", layout.name, shown(&format!("{module}.{parameter}")))
+        };
+        let scales = layout.scales.iter().find_map(|scale| self.claim(module, scale));
+        let scales = scales.ok_or_else(|| missing(layout.scales[0]))?;
+        dtype_is(scales, layout.scale_dtypes)?;
+        let mut extras = Vec::new();
+        for extra in &layout.extras {
+            match self.claim(module, extra.stored) {
+                Some(tensor) => {
+                    dtype_is(tensor, extra.dtypes)?;
+                    extras.push((extra, tensor));
+                }
+                None if extra.required => return Err(missing(extra.stored)),
+                None => {}
+            }
+        }
+        Ok((scales, extras))
+    }
 }
 
 /// Returns the input that a tensor of codes becomes, together with what belongs to it.
@@ -43,25 +71,9 @@ pub(super) fn weight(
         return Err(format!("{name} is {} and has {} dimensions", layout.name, codes.shape.len()));
     };
     let module = codes.module();
-    let scales = layout.scales.iter().find_map(|scale| beside.claim(module, scale));
-    let scales = scales.ok_or_else(|| {
-        let missing = format!("{module}.{}", layout.scales[0]);
-        format!("{name} is {} and has no {}", layout.name, shown(&missing))
-    })?;
-    dtype_is(scales, layout.scale_dtypes)?;
-    let mut extras = Vec::new();
-    for extra in &layout.extras {
-        match beside.claim(module, extra.stored) {
-            Some(tensor) => {
-                dtype_is(tensor, extra.dtypes)?;
-                extras.push((extra, tensor));
-            }
-            None if extra.required => {
-                let missing = format!("{module}.{}", extra.stored);
-                return Err(format!("{name} is {} and has no {}", layout.name, shown(&missing)));
-            }
-            None => {}
-        }
+    let (scales, extras) = beside.of_weight(codes, layout)?;
+    if let Some(order) = layout.transposed {
+        return transposed::weight(checkpoint, layout, order, dtype, TransposedTensors { codes, scales, extras });
     }
     let said = extras.iter().find(|(extra, _)| extra.role == ExtraRole::Shape).map(|(_, tensor)| *tensor);
     let columns = columns(checkpoint, layout, codes, [rows, stored], scales, said)?;
@@ -101,6 +113,8 @@ pub(super) fn weight(
             }
             ExtraRole::Shape => vec![2],
             ExtraRole::Activations => vec![1],
+            // Only weights that are stored transposed have these.
+            ExtraRole::TransposedZeroPoints | ExtraRole::GroupsOfColumns => continue,
         };
         if tensor.shape != expected && squeezed(&tensor.shape) != squeezed(&expected) {
             return Err(format!("{} has shape {:?}, and {name} needs {expected:?}", shown(&tensor.name), tensor.shape));
@@ -143,6 +157,7 @@ pub(super) fn weight(
         format: layout.format,
         granule,
         rows: CodeRows::All,
+        transposed: None,
         carried,
     };
     Ok(PlannedInput {
@@ -160,12 +175,14 @@ fn is_grouped(layout: &SourceLayout) -> bool {
     matches!(layout.strategy, Strategy::Group(_) | Strategy::TensorGroup(_))
 }
 
-fn role_of(role: ExtraRole) -> TensorRole {
+pub(super) fn role_of(role: ExtraRole) -> TensorRole {
     match role {
         ExtraRole::GlobalDivides | ExtraRole::GlobalMultiplies => TensorRole::GlobalScale,
-        ExtraRole::ZeroPoints | ExtraRole::PackedZeroPoints(_) => TensorRole::ZeroPoint,
+        ExtraRole::ZeroPoints | ExtraRole::PackedZeroPoints(_) | ExtraRole::TransposedZeroPoints => {
+            TensorRole::ZeroPoint
+        }
         ExtraRole::Shape => TensorRole::Shape,
-        ExtraRole::Activations => TensorRole::Other,
+        ExtraRole::Activations | ExtraRole::GroupsOfColumns => TensorRole::Other,
     }
 }
 
