@@ -42,6 +42,9 @@ impl DeclaredConfig {
                 return None;
             }
         };
+        if let Some(conflict) = config.conflicting_declarations() {
+            faults.push(ConfigFault::invalid(conflict, "/quant_method"));
+        }
         let method = value.get("quant_method").and_then(Value::as_str);
         match method {
             Some("fp8") => fp8::read(&value, model, faults),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qwen_fp8_schemes::{Dtype, SourceDtype};
 
 use crate::checkpoint::experts::declares_block_stacks;
+use crate::checkpoint::hf_quant_config::HF_QUANT_CONFIG;
 use crate::checkpoint::models::is_beside_quantized_weight;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -83,9 +84,13 @@ impl QuantizedTensors {
             }
         }
         if weights.is_empty() && beside.is_empty() {
-            return Err("no weight is stored in the layout that it declares: if none is quantized, take \
-                        `quantization_config` out of `config.json`"
-                .to_owned());
+            let what = match checkpoint.config.declared_in() {
+                HF_QUANT_CONFIG => format!("`{HF_QUANT_CONFIG}` away"),
+                file => format!("`quantization_config` out of `{file}`"),
+            };
+            return Err(format!(
+                "no weight is stored in the layout that it declares: if none is quantized, take {what}"
+            ));
         }
         // Tensors that nothing reads would be lost without a word: a KV cache's scales, those of another format.
         let Some(left) = unclaimed.first() else { return Ok(Self { weights, beside, stacks: Vec::new() }) };

@@ -297,6 +297,52 @@ fn a_config_inside_text_config_is_read_and_taken_away() {
     }
 }
 
+#[test]
+fn a_declaration_of_modelopt_may_stand_in_a_file_of_its_own() {
+    let vector = vectors().into_iter().find(|vector| vector.name == "modelopt_nvfp4").unwrap();
+    let scene = Scene::new();
+    let source = vector.checkpoint(&scene, "source", |_, config| {
+        config.as_object_mut().unwrap().remove("quantization_config");
+    });
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("says how"), "{said}");
+    let file = source.join("hf_quant_config.json");
+    let declared = |algorithm: &str| {
+        let quantization = json!({ "quant_algo": algorithm, "kv_cache_quant_algo": null, "exclude_modules": [] });
+        json!({ "producer": { "name": "modelopt", "version": "0.47.0" }, "quantization": quantization }).to_string()
+    };
+    std::fs::write(&file, declared("NVFP4")).unwrap();
+    let output = scene.apply(DECODE, &source, "output", &[]);
+    assert!(*output.tensor(&format!("{MODULE}.weight")) == vector.decoded());
+    assert!(
+        output.config.get("quantization_config").is_none()
+            && !scene.path("output").join("hf_quant_config.json").exists()
+    );
+    let dirs = [scene.path("output"), source.clone()].map(|dir| dir.to_str().unwrap().to_owned());
+    let (passes, said) = run(&["verify", &dirs[0], "--source", &dirs[1]]);
+    assert!(passes && said.contains("proven"), "{said}");
+    let (passes, said) = run(&["lint", &dirs[1]]);
+    assert!(passes, "{said}");
+    // What is wrong with it is told of this file.
+    std::fs::write(&file, declared("NVFP9")).unwrap();
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("`hf_quant_config.json` says `NVFP9`"), "{said}");
+    let (_, said) = run(&["lint", &dirs[1]]);
+    assert!(said.contains("hf_quant_config.json `/quantization/quant_algo`"), "{said}");
+    std::fs::write(&file, "{").unwrap();
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("`hf_quant_config.json`: ") && said.contains("JSON"), "{said}");
+    // Two that differ.
+    let both = vector.checkpoint(&scene, "both", |_, _| {});
+    std::fs::write(both.join("hf_quant_config.json"), declared("FP8")).unwrap();
+    let said = scene.refused(DECODE, &both);
+    assert!(said.contains("`config.json` declares `NVFP4` and `hf_quant_config.json` `FP8`"), "{said}");
+    let (passes, said) = run(&["lint", both.to_str().unwrap()]);
+    assert!(!passes && said.contains("Q104") && said.contains("take away the one"), "{said}");
+    std::fs::write(both.join("hf_quant_config.json"), declared("nvfp4")).unwrap();
+    scene.apply(DECODE, &both, "same", &[]);
+}
+
 /// A change of a source that it can still be decoded after, and the rule of `lint` that tells of it.
 type Fault = (&'static str, &'static str, fn(&mut Tensors, &mut Value));
 

@@ -22,6 +22,9 @@ impl SourceGroups {
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self, String> {
         let text = checkpoint.config.quantization_config();
         let text = text.ok_or("neither the top level nor `text_config` of `config.json` says how")?;
+        if let Some(conflict) = checkpoint.config.conflicting_declarations() {
+            return Err(conflict);
+        }
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let groups = match value.get("quant_method").and_then(Value::as_str) {
             Some("fp8") => fp8::read(&value)?,
