@@ -4,6 +4,7 @@
 
 mod alternatives;
 mod build;
+mod carried_scales;
 pub mod expected;
 pub mod explain;
 mod fixes;
@@ -30,6 +31,7 @@ mod unmatched;
 mod unproven;
 
 pub use build::{Plan, Refused};
+pub use carried_scales::CarriedScales;
 pub use job::{Decision, Job, Slot};
 pub use planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,

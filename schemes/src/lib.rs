@@ -34,6 +34,7 @@ pub use kernels::{
     lossy_granules, non_finite, packed_down, packed_rows, scale_values, unpack_codes, unpack_zeros,
 };
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
+pub use passthrough::{CarriedGranularity, CarriedScaleDtype, PassthroughOptions};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
 pub use scheme::{

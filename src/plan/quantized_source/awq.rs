@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::checkpoint::text::shown;
 
 use super::group::SourceGroup;
-use super::layout::TransposedWords;
+use super::layout::TransposedLayout;
 use super::transposed::{TransposedMethod, group_strategy};
 
 /// Reads what the config declares; keys that are left out have AutoAWQ's defaults.
@@ -38,7 +38,7 @@ pub(super) fn read(value: &Value) -> Result<Vec<SourceGroup>, String> {
         bits: 4,
         is_symmetric: false,
         strategy: group_strategy(value, 128)?,
-        words: TransposedWords { order: WordOrder::Awq, zeros_less_one: false },
+        words: TransposedLayout { order: WordOrder::Awq, zeros_less_one: false },
         groups_of_columns: None,
     };
     Ok(vec![method.group()])

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::checkpoint::text::shown;
 
 use super::group::SourceGroup;
-use super::layout::TransposedWords;
+use super::layout::TransposedLayout;
 use super::transposed::{TransposedMethod, group_strategy};
 
 /// Reads what the config declares; keys that are left out have transformers' defaults.
@@ -51,7 +51,7 @@ pub(super) fn read(value: &Value) -> Result<Vec<SourceGroup>, String> {
         bits,
         is_symmetric: is("sym", true),
         strategy: group_strategy(value, 128)?,
-        words: TransposedWords { order: WordOrder::Gptq, zeros_less_one },
+        words: TransposedLayout { order: WordOrder::Gptq, zeros_less_one },
         groups_of_columns: Some(is("desc_act", false)),
     };
     Ok(vec![method.group()])

@@ -13,8 +13,7 @@ use crate::plan::planned_input::{
 use crate::plan::served_form::ServedForm;
 
 use super::group::SourceGroup;
-use super::layout::{ExtraRole, ExtraTensor, FLOAT_SCALES, ServedLayout, SourceLayout, TransposedWords};
-use super::weight::role_of;
+use super::layout::{ExtraRole, ExtraTensor, FLOAT_SCALES, ServedLayout, SourceLayout, TransposedLayout};
 
 /// The arguments of a method that stores weights so.
 pub(super) struct TransposedMethod {
@@ -23,7 +22,7 @@ pub(super) struct TransposedMethod {
     pub(super) bits: u32,
     pub(super) is_symmetric: bool,
     pub(super) strategy: Strategy,
-    pub(super) words: TransposedWords,
+    pub(super) words: TransposedLayout,
     /// Set where a tensor may tell the group of each column, and true where it must.
     pub(super) groups_of_columns: Option<bool>,
 }
@@ -93,7 +92,7 @@ pub(super) struct TransposedTensors<'l, 'a> {
 pub(super) fn weight(
     checkpoint: &Checkpoint,
     layout: &SourceLayout,
-    words: TransposedWords,
+    words: TransposedLayout,
     dtype: SourceDtype,
     TransposedTensors { codes, scales, extras }: TransposedTensors<'_, '_>,
 ) -> Result<PlannedInput, String> {
@@ -129,7 +128,7 @@ pub(super) fn weight(
         let part =
             |tensor: &Tensor, role, suffix| SourcePart { tensor: tensor.clone(), role, suffix, dtype: tensor.dtype };
         let mut parts = vec![part(codes, TensorRole::Codes, layout.codes), part(scales, TensorRole::Scale, "scales")];
-        parts.extend(extras.iter().map(|(extra, tensor)| part(tensor, role_of(extra.role), extra.served)));
+        parts.extend(extras.iter().map(|(extra, tensor)| part(tensor, extra.role.of_tensor(), extra.served)));
         CarriedForm { form: served.form.clone(), parts, at_home: None, keeps_config: true }
     });
     let source = QuantizedSource {

@@ -136,7 +136,7 @@ pub(super) fn weight(
                 part(scales, TensorRole::Scale, ("weight_scale", scale_dtype)),
             ];
             parts.extend(
-                extras.iter().map(|(extra, tensor)| part(tensor, role_of(extra.role), (extra.served, tensor.dtype))),
+                extras.iter().map(|(extra, tensor)| part(tensor, extra.role.of_tensor(), (extra.served, tensor.dtype))),
             );
             let mut form = served.form.clone();
             // Bytes are scales of blocks only as powers of two, whether the config says so or not.
@@ -173,17 +173,6 @@ pub(super) fn weight(
 
 fn is_grouped(layout: &SourceLayout) -> bool {
     matches!(layout.strategy, Strategy::Group(_) | Strategy::TensorGroup(_))
-}
-
-pub(super) fn role_of(role: ExtraRole) -> TensorRole {
-    match role {
-        ExtraRole::GlobalDivides | ExtraRole::GlobalMultiplies => TensorRole::GlobalScale,
-        ExtraRole::ZeroPoints | ExtraRole::PackedZeroPoints(_) | ExtraRole::TransposedZeroPoints => {
-            TensorRole::ZeroPoint
-        }
-        ExtraRole::Shape => TensorRole::Shape,
-        ExtraRole::Activations | ExtraRole::GroupsOfColumns => TensorRole::Other,
-    }
 }
 
 fn dtype_is(tensor: &Tensor, expected: &[Dtype]) -> Result<(), String> {
