@@ -18,7 +18,7 @@ fn blocks() -> Value {
 
 /// FP8 codes without NaN.
 fn codes(rows: usize, columns: usize) -> Tensor {
-    let bytes = (0..rows * columns).map(|at| ((at * 31 + at / columns) % 0x7F | at % 2 << 7) as u8).collect();
+    let bytes = (0..rows * columns).map(|at| (((at * 31 + at / columns) % 0x7F) | ((at % 2) << 7)) as u8).collect();
     Tensor { dtype: Dtype::F8_E4M3, shape: vec![rows, columns], bytes }
 }
 
@@ -116,8 +116,8 @@ fn one_scale_of_a_weight_is_repeated_for_its_rows() {
         let (passes, said) = run(&["lint", dir.to_str().unwrap()]);
         assert!(passes, "{said}");
         // One row under another scale.
-        let path = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-        let path = path.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).next().unwrap();
+        let mut paths = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let path = paths.find(|path| path.extension().is_some_and(|end| end == "safetensors")).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let scale = file.tensor(&format!("{Q}.weight_scale")).unwrap().data();

@@ -16,6 +16,9 @@ use super::transposed::{self, TransposedTensors};
 /// The tensors beside codes that no weight has claimed.
 pub(super) struct Beside<'a>(BTreeMap<&'a str, &'a Tensor>);
 
+/// The scales of a weight, and what else stands beside its codes.
+type Claimed<'l, 'a> = (&'a Tensor, Vec<(&'l ExtraTensor, &'a Tensor)>);
+
 impl<'a> Beside<'a> {
     pub(super) fn new(tensors: impl Iterator<Item = &'a Tensor>) -> Self {
         Self(tensors.map(|tensor| (tensor.name.as_str(), tensor)).collect())
@@ -31,11 +34,7 @@ impl<'a> Beside<'a> {
     }
 
     /// Takes the scales of a weight and what else its layout has.
-    fn of_weight<'l>(
-        &mut self,
-        codes: &Tensor,
-        layout: &'l SourceLayout,
-    ) -> Result<(&'a Tensor, Vec<(&'l ExtraTensor, &'a Tensor)>), String> {
+    fn of_weight<'l>(&mut self, codes: &Tensor, layout: &'l SourceLayout) -> Result<Claimed<'l, 'a>, String> {
         let (name, module) = (shown(&codes.name), codes.module());
         let missing = |parameter: &str| {
             format!("{name} is {} and has no {}", layout.name, shown(&format!("{module}.{parameter}")))
