@@ -5,6 +5,7 @@
 mod alternatives;
 mod build;
 mod card;
+mod carried_scales;
 pub mod changes;
 pub mod expected;
 pub mod explain;
@@ -34,9 +35,11 @@ mod unmatched;
 mod unproven;
 
 pub use build::{Plan, Refused};
+pub use carried_scales::CarriedScales;
 pub use job::{Decision, Job, Slot};
 pub use planned_input::{
-    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
+    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,
+    ZeroPointTensor,
 };
 pub use served_form::ServedForm;
 

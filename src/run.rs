@@ -67,6 +67,7 @@ mod stats;
 mod threads;
 mod timings;
 mod transpose;
+mod transposed_rows;
 mod work;
 mod worker;
 

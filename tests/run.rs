@@ -1,6 +1,7 @@
 //! A run writes what its plan says, or nothing.
 
 mod apply;
+mod carried_scales;
 mod cut_rows;
 mod experts;
 mod failures;
@@ -15,3 +16,4 @@ mod quantized_sources;
 mod resume;
 mod source_changes;
 mod stacks;
+mod transposed;

@@ -27,6 +27,7 @@ mod signed;
 mod stored_scales;
 mod table;
 mod thresholds;
+mod transposed;
 mod walk;
 
 pub use amax::{amax, non_finite};
@@ -42,3 +43,4 @@ pub(crate) use nvfp4::{NVFP4_GROUP, quantize_nvfp4};
 pub(crate) use pack::packed_bytes;
 pub(crate) use scale::ScaleChoice;
 pub use stored_scales::{GlobalFactor, packed_down, packed_rows, scale_values};
+pub use transposed::{WordOrder, WordStrip, unpack_codes, unpack_zeros};

@@ -30,10 +30,11 @@ pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
 pub use kernels::{
-    CodeFormat, GlobalFactor, StoredCodes, amax, cast_e4m3, decode, degenerate_scales, lossy_granules, non_finite,
-    packed_down, packed_rows, scale_values,
+    CodeFormat, GlobalFactor, StoredCodes, WordOrder, WordStrip, amax, cast_e4m3, decode, degenerate_scales,
+    lossy_granules, non_finite, packed_down, packed_rows, scale_values, unpack_codes, unpack_zeros,
 };
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
+pub use passthrough::{CarriedGranularity, CarriedScaleDtype, PassthroughOptions};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};
 pub use safetensors::Dtype;
 pub use scheme::{

@@ -4,15 +4,18 @@
 //! What is wrong with a config is a [`ConfigFault`]; which rule that breaks is for `rules/q1_config.rs` to say.
 
 mod arguments;
+mod awq;
 mod block;
 mod compressed_tensors;
 mod declared;
 mod fault;
 mod fp8;
+mod gptq;
 mod ignore_list;
 mod method;
 mod modelopt;
 mod regex;
+mod transposed;
 
 use serde_json::Value;
 
@@ -39,12 +42,17 @@ impl DeclaredConfig {
                 return None;
             }
         };
+        if let Some(conflict) = config.conflicting_declarations() {
+            faults.push(ConfigFault::invalid(conflict, "/quant_method"));
+        }
         let method = value.get("quant_method").and_then(Value::as_str);
         match method {
             Some("fp8") => fp8::read(&value, model, faults),
             Some("mxfp8") => fp8::read_mxfp8(&value, model, faults),
             Some("modelopt" | "modelopt_fp4" | "modelopt_mixed") => modelopt::read(&value, model, faults),
             Some("compressed-tensors") => compressed_tensors::read(&value, model, faults),
+            Some("awq") => awq::read(&value, model, faults),
+            Some("gptq") => gptq::read(&value, model, faults),
             // It declares stacks of experts and no module; their tensors tell.
             Some("mxfp4") => None,
             Some(other) => {

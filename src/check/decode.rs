@@ -14,6 +14,7 @@ mod packing;
 mod quantized_weight;
 mod shards;
 mod storage;
+mod transposed;
 
 pub(crate) use block_stack::{BLOCK_STACK, BlockBuffers, bad_scales, decode_row};
 pub(crate) use codebook::Codebook;
@@ -25,6 +26,6 @@ pub(crate) use modules::{Module, WeightState, modules};
 pub(crate) use quantized_weight::{QparamsRange, QuantizedWeight, Scratch, WeightForm};
 pub(crate) use shards::{Piece, Shards, pieces, ranges};
 pub(crate) use storage::{
-    AuxRole, AuxTensor, Extremes, OfficialForm, Qparams, Storage, Strategies, Symmetry, in_format, is_packed_codes,
-    official,
+    AuxRole, AuxTensor, Extremes, OfficialForm, Qparams, Storage, Strategies, Symmetry, TransposedStorage,
+    TransposedWords, in_format, is_packed_codes, official,
 };

@@ -18,6 +18,9 @@ pub const MAX_CONFIG: u64 = 64 << 20;
 /// The deepest nesting of arrays and objects that is read.
 const MAX_DEPTH: usize = 128;
 
+/// The name of the file.
+const CONFIG: &str = "config.json";
+
 /// The key that a quantized checkpoint adds.
 const QUANTIZATION_CONFIG: &str = "quantization_config";
 
@@ -28,6 +31,9 @@ const TEXT_CONFIG: &str = "text_config";
 #[derive(Clone, Debug)]
 pub struct Config {
     entries: Entries,
+    pub(super) declared_in: &'static str,
+    /// The declaration of a file that counts only where there is none here.
+    pub(super) beside: Option<Value>,
 }
 
 /// A reason to refuse a `config.json`.
@@ -124,6 +130,11 @@ impl Config {
             let text: IndexMap<String, &RawValue> = serde_json::from_str(self.get(TEXT_CONFIG)?).ok()?;
             Some(text.get(QUANTIZATION_CONFIG)?.get()).filter(|text| *text != "null")
         })
+    }
+
+    /// The file in which the quantization is declared, where it is.
+    pub fn declared_in(&self) -> &'static str {
+        self.declared_in
     }
 
     /// The keys that lead to `quantization_config`, as [`Config::quantization_config`] finds it.
@@ -229,7 +240,7 @@ impl<'de> Deserialize<'de> for Config {
                         }
                     };
                 }
-                Ok(Config { entries })
+                Ok(Config { entries, declared_in: CONFIG, beside: None })
             }
         }
 

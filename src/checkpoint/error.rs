@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
 use crate::header::{HeaderError, Impostor};
+use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::index::IndexError;
 use crate::layout::INDEX_FILE;
 use crate::side_files::SideFileError;
@@ -62,6 +63,8 @@ pub enum CheckpointError {
     Unlisted { tensors: Sample },
     #[error("the checkpoint holds no tensors")]
     NoTensors,
+    #[error("`hf_quant_config.json`: {0}")]
+    HfQuantConfig(ConfigError),
     #[error("`config.json`: {0}")]
     Config(ConfigError),
     #[error(transparent)]
@@ -92,6 +95,7 @@ impl CheckpointError {
             | Self::Source(error) => Some(error.path()),
             Self::Header { shard, .. } => Some(Path::new(shard)),
             Self::Config(_) => Some(Path::new("config.json")),
+            Self::HfQuantConfig(_) => Some(Path::new(HF_QUANT_CONFIG)),
             Self::Adapter { dir } | Self::MistralForm { dir, .. } => Some(dir),
             Self::Duplicates { .. } | Self::NoTensors | Self::SideFile(_) | Self::UnmergedLora { .. } => None,
         }

@@ -11,6 +11,7 @@ pub mod config;
 mod error;
 pub mod experts;
 pub mod header;
+pub mod hf_quant_config;
 pub mod hub;
 pub mod index;
 pub mod layout;

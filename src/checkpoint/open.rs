@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MAX_CONFIG};
 use crate::error::CheckpointError;
 use crate::header::{Header, HeaderError};
+use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
 use crate::model_card;
@@ -37,7 +38,12 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     refuse_other_forms(dir, &files)?;
     // The config comes before the headers: it is small, and a directory that is no model is refused by it at once.
     let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
-    let config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
+    let mut config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
+    if files.iter().any(|file| file.name == HF_QUANT_CONFIG) {
+        let text = SourceFile::open(&dir.join(HF_QUANT_CONFIG)).and_then(|file| file.read_small(MAX_CONFIG));
+        let text = text.map_err(CheckpointError::Source)?;
+        config.read_hf_quant_config(&text).map_err(CheckpointError::HfQuantConfig)?;
+    }
 
     let (mut shards, mut tensors) = (Vec::with_capacity(names.len()), Vec::new());
     for name in names {

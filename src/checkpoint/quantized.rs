@@ -4,6 +4,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::models::is_only_of_quantized_layers;
 use crate::tensor::Tensor;
 use crate::text::shown;
@@ -13,6 +14,10 @@ pub(super) fn describe(config: &Config, tensors: &[Tensor]) -> Option<String> {
     if let Some(text) = config.quantization_config() {
         let declared: Option<Value> = serde_json::from_str(text).ok();
         return Some(match declared.as_ref().and_then(|declared| declared.get("quant_method")?.as_str()) {
+            Some(method) if config.declared_in == HF_QUANT_CONFIG => {
+                let algorithm = declared.as_ref().and_then(|declared| declared.get("quant_algo")?.as_str());
+                format!("`{HF_QUANT_CONFIG}` says {}", shown(algorithm.unwrap_or(method)))
+            }
             Some(method) => format!("`quantization_config` in `config.json` says {}", shown(method)),
             None => "`config.json` has a `quantization_config`".to_owned(),
         });

@@ -100,9 +100,10 @@ fn failure(error: &RunError, interrupt: &Interrupt) -> CommandError {
         RunError::Cancelled => {
             CommandError::Interrupted("nothing was written under the output's name".to_owned(), interrupt.exit_code())
         }
-        RunError::NonFinite { .. } | RunError::InfiniteScale { .. } | RunError::Lossy { .. } => {
-            CommandError::input(error)
-        }
+        RunError::NonFinite { .. }
+        | RunError::InfiniteScale { .. }
+        | RunError::Lossy { .. }
+        | RunError::NoSuchGroup { .. } => CommandError::input(error),
         error => CommandError::run(error),
     }
 }

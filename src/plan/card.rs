@@ -16,6 +16,9 @@ use super::job::Job;
 /// The words that begin what is added, by which a card of ours is known.
 const ADDED: &str = "<!-- added by qwen-fp8; the card of the source follows -->";
 
+/// The most bytes of a recipe that the card shows; the manifest holds any.
+const MOST_OF_RECIPE: usize = 64 << 10;
+
 /// Puts the card among the plan's documents, in place of the source's. Where that one is no text, or its front matter is
 /// none, it stays a file that is copied.
 pub(super) fn add(plan: &mut Plan) {
@@ -65,12 +68,18 @@ fn done(plan: &Plan, base: Option<&str>) -> String {
     if copied > 0 {
         text.push_str(&format!("| {} | as they are | the same bytes |\n", count(copied, "other tensor")));
     }
+    text.push_str(
+        "\nvLLM and SGLang see in `config.json` how it is quantized:\n\n```console\nvllm serve PATH_OR_ID\n```\n",
+    );
     let recipe = plan.recipe_text();
+    if recipe.len() > MOST_OF_RECIPE {
+        return text;
+    }
     // A fence longer than any in it.
     let fence = "`".repeat(3.max(1 + recipe.split(|other| other != '`').map(str::len).max().unwrap_or_default()));
     let language = if plan.recipe.text.is_toml() { "toml" } else { "yaml" };
     text.push_str(&format!(
-        "\nvLLM and SGLang see in `config.json` how it is quantized:\n\n```console\nvllm serve PATH_OR_ID\n```\n\n<details>\n\
+        "\n<details>\n\
          <summary>The recipe</summary>\n\n{fence}{language}\n{}\n{fence}\n\n</details>\n",
         recipe.trim_end()
     ));

@@ -114,8 +114,11 @@ fn one(plan: &Plan, index: usize) -> Explanation {
                 .collect();
             format!("quantized by {}: {}", plan.recipe.rules[*rule].label, parts.join(", "))
         }
-        (Job::PassThrough { .. }, _) => {
+        (Job::PassThrough { scales, .. }, _) if scales.are_copied() => {
             format!("passed through unchanged: it is {} already, and its scales go with it", stored_as(input))
+        }
+        (Job::PassThrough { .. }, _) => {
+            format!("passed through: it is {} already, and its scales get another form", stored_as(input))
         }
         (Job::Dequantize { .. }, _) => format!("decoded from {} to {:?}", stored_as(input), input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),

@@ -2,6 +2,8 @@
 
 use qwen_fp8_schemes::TensorSpec;
 
+use super::carried_scales::CarriedScales;
+
 /// The rule that decided one input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -14,8 +16,9 @@ pub struct Decision {
 pub enum Job {
     /// Writes the values to this place as they are.
     Copy { to: Slot },
-    /// Writes the tensors of a quantized weight to these places as they are: codes, scales, and what else there is.
-    PassThrough { to: Vec<Slot> },
+    /// Writes the tensors of a quantized weight to these places: codes, scales, and what else there is. All stay as they
+    /// are, but for scales whose form a rule changes.
+    PassThrough { to: Vec<Slot>, scales: CarriedScales },
     /// Writes the decoded values of a quantized weight to this place.
     Dequantize { to: Slot },
     /// Writes these tensors by the scheme of this rule.
@@ -27,7 +30,7 @@ impl Job {
     pub fn slots(&self) -> Vec<Slot> {
         match self {
             Self::Copy { to } | Self::Dequantize { to } => vec![*to],
-            Self::PassThrough { to } => to.clone(),
+            Self::PassThrough { to, .. } => to.clone(),
             Self::Quantize { outputs, .. } => outputs.iter().map(|(_, slot)| *slot).collect(),
         }
     }

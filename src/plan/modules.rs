@@ -69,13 +69,13 @@ impl<'a> Modules<'a> {
                         target,
                     }));
                 }
-                (Job::PassThrough { .. }, Some((rule, target))) => {
+                (&Job::PassThrough { scales, .. }, Some((rule, target))) => {
                     let carried = input.quantized().and_then(|source| source.carried.as_ref().ok());
                     // The source's own config, which stays, speaks of them.
                     let carried = carried.filter(|carried| !carried.keeps_config);
                     quantized.extend(carried.map(|carried| Quantized {
                         input,
-                        form: shared(&mut carried_forms, &carried.form),
+                        form: shared(&mut carried_forms, &scales.served(&carried.form)),
                         scheme: None,
                         rule,
                         target,

@@ -8,9 +8,10 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::models::Model;
 use crate::checkpoint::text::{count, shown};
-use crate::recipe::Recipe;
 use crate::recipe::diagnostic::{Diagnostic, Level};
+use crate::recipe::{Recipe, Rule};
 
+use super::carried_scales::CarriedScales;
 use super::fixes;
 use super::format::WireFormat;
 use super::job::{Decision, Job, Slot};
@@ -78,7 +79,7 @@ pub(super) fn lay_out(
             let slot = |entry: &TensorEntry| Slot { shard, tensor: places[shard][entry.name.as_str()] };
             match origin {
                 Origin::Copied => Job::Copy { to: slot(&entries[0]) },
-                Origin::PassedThrough => Job::PassThrough { to: entries.iter().map(slot).collect() },
+                Origin::PassedThrough(scales) => Job::PassThrough { to: entries.iter().map(slot).collect(), scales },
                 Origin::Dequantized => Job::Dequantize { to: slot(&entries[0]) },
                 Origin::Quantized(rule, specs) => {
                     let outputs = specs.into_iter().zip(&entries).map(|(spec, entry)| (spec, slot(entry))).collect();
@@ -100,8 +101,8 @@ struct InputOutputs {
 enum Origin {
     /// One tensor, whose values are the input's.
     Copied,
-    /// Codes, then scales and the others, as a quantized source has them.
-    PassedThrough,
+    /// Codes, then scales and the others, as a quantized source has them, but for such scales.
+    PassedThrough(CarriedScales),
     /// One tensor, whose values are decoded from a quantized source.
     Dequantized,
     /// The outputs of this rule's scheme, one per tensor.
@@ -128,7 +129,7 @@ impl InputOutputs {
         let Some(scheme) = &rule.scheme else {
             return match input.quantized() {
                 Some(source) if matches!(rule.registration.make, Make::Keep) => {
-                    Self::pass_through(recipe, input, source, wire)
+                    Self::pass_through(recipe, rule, input, source, wire)
                 }
                 _ => Ok(Self::values(input)),
             };
@@ -155,6 +156,7 @@ impl InputOutputs {
     /// The tensors of a quantized source, under the names of the output's format.
     fn pass_through(
         recipe: &Recipe,
+        rule: &Rule,
         input: &PlannedInput,
         source: &QuantizedSource,
         wire: &dyn WireFormat,
@@ -163,6 +165,8 @@ impl InputOutputs {
             .carried
             .as_ref()
             .map_err(|reason| (Obstacle::Format, format!("it is {}, and {reason}", source.name)))?;
+        let scales = CarriedScales::of(rule, input, source).map_err(|reason| (Obstacle::Scales, reason))?;
+        let form = &scales.served(form);
         if !keeps_config {
             wire.admits(form).map_err(|refusal| (Obstacle::Format, refusal.reason))?;
         }
@@ -175,9 +179,10 @@ impl InputOutputs {
             } else {
                 (wire.suffix(form, *role, suffix), *dtype)
             };
-            TensorEntry { name: format!("{}.{suffix}", input.module()), dtype, shape: tensor.shape.clone() }
+            let (dtype, shape) = scales.form_of(part, dtype);
+            TensorEntry { name: format!("{}.{suffix}", input.module()), dtype, shape }
         };
-        Ok(Self { entries: parts.iter().map(entry).collect(), origin: Origin::PassedThrough })
+        Ok(Self { entries: parts.iter().map(entry).collect(), origin: Origin::PassedThrough(scales) })
     }
 
     fn bytes(&self) -> u64 {
@@ -192,6 +197,7 @@ enum Obstacle {
     Rank,
     Dtype,
     Scheme,
+    Scales,
     Format,
 }
 

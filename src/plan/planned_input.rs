@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qwen_fp8_schemes::{CodeFormat, Dtype, Format, TensorRole};
+use qwen_fp8_schemes::{CodeFormat, Dtype, Format, TensorRole, WordOrder};
 
 use crate::checkpoint::Tensor;
 use crate::checkpoint::experts::ElementSteps;
@@ -56,6 +56,8 @@ pub struct QuantizedSource {
     pub granule: [usize; 2],
     /// The rows of codes that hold the values.
     pub rows: CodeRows,
+    /// Set where all tensors hold the transposed weight, integers in words: AWQ's and GPTQ's.
+    pub transposed: Option<Transposed>,
     /// The form in which the output can hold the same bytes, or why it cannot.
     pub carried: Result<CarriedForm, &'static str>,
 }
@@ -71,6 +73,16 @@ pub enum CodeRows {
     Columns { of_matrix: usize },
 }
 
+/// The integers of a weight that is stored transposed.
+#[derive(Debug)]
+pub struct Transposed {
+    pub order: WordOrder,
+    /// Zero points are stored less one.
+    pub zeros_less_one: bool,
+    /// The group of each column, where the source says it: neighbours need not share one then.
+    pub groups: Option<Tensor>,
+}
+
 /// A scale above the scales of a weight.
 #[derive(Debug)]
 pub struct GlobalScale {
@@ -84,7 +96,7 @@ pub struct GlobalScale {
 #[derive(Debug)]
 pub struct ZeroPointTensor {
     pub tensor: Tensor,
-    /// The bits of each where they are packed down the rows; else each has a byte.
+    /// The bits of each where they are packed, down the rows unless the weight is transposed; else each has a byte.
     pub packed: Option<u32>,
 }
 
@@ -116,7 +128,8 @@ impl QuantizedSource {
     pub fn read(&self) -> impl Iterator<Item = &Tensor> {
         let global = self.global.as_ref().map(|global| &global.tensor);
         let zeros = self.zeros.as_ref().map(|zeros| &zeros.tensor);
-        [&self.codes, &self.scales].into_iter().chain(global).chain(zeros)
+        let groups = self.transposed.as_ref().and_then(|transposed| transposed.groups.as_ref());
+        [&self.codes, &self.scales].into_iter().chain(global).chain(zeros).chain(groups)
     }
 
     /// Bytes that the weight takes up of a stored tensor.

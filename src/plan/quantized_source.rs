@@ -1,13 +1,16 @@
 //! A checkpoint that is quantized already, as a source: the codes, scales and other tensors of each weight are one
 //! input of a plan.
 
+mod awq;
 mod compressed_tensors;
 mod fp8;
+mod gptq;
 mod group;
 mod groups;
 mod layout;
 mod modelopt;
 mod stacks;
+mod transposed;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qwen_fp8_schemes::{Dtype, SourceDtype};
 
 use crate::checkpoint::experts::declares_block_stacks;
+use crate::checkpoint::hf_quant_config::HF_QUANT_CONFIG;
 use crate::checkpoint::models::is_beside_quantized_weight;
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -80,18 +84,22 @@ impl QuantizedTensors {
             }
         }
         if weights.is_empty() && beside.is_empty() {
-            return Err("no weight is stored in the layout that it declares: if none is quantized, take \
-                        `quantization_config` out of `config.json`"
-                .to_owned());
+            let what = match checkpoint.config.declared_in() {
+                HF_QUANT_CONFIG => format!("`{HF_QUANT_CONFIG}` away"),
+                file => format!("`quantization_config` out of `{file}`"),
+            };
+            return Err(format!(
+                "no weight is stored in the layout that it declares: if none is quantized, take {what}"
+            ));
         }
         // Tensors that nothing reads would be lost without a word: a KV cache's scales, those of another format.
-        match unclaimed.first() {
-            Some(left) if with_codes.contains(left.module()) => {
-                Err(format!("{} is not known beside a weight of its format", shown(&left.name)))
-            }
-            Some(left) => Err(format!("{} belongs to no quantized weight", shown(&left.name))),
-            None => Ok(Self { weights, beside, stacks: Vec::new() }),
-        }
+        let Some(left) = unclaimed.first() else { return Ok(Self { weights, beside, stacks: Vec::new() }) };
+        let name = shown(&left.name);
+        Err(match groups.codes_dtype(left.parameter()) {
+            Some(dtype) if dtype != left.dtype => format!("{name} is {}, not {dtype}", left.dtype),
+            _ if with_codes.contains(left.module()) => format!("{name} is not known beside a weight of its format"),
+            _ => format!("{name} belongs to no quantized weight"),
+        })
     }
 
     /// Reports whether this stored tensor belongs to a weight, and is no input of its own.

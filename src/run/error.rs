@@ -105,6 +105,14 @@ pub enum RunError {
         others: u64,
     },
 
+    /// The groups of columns are told by a tensor of the source.
+    #[error(
+        "{} puts column {column} into group {group}, and there are {groups}, from 0 on: {}",
+        shown(tensor),
+        shown_path(path)
+    )]
+    NoSuchGroup { tensor: String, path: PathBuf, column: usize, group: i32, groups: usize },
+
     /// A file of the source is gone, was replaced or cannot be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -150,6 +158,7 @@ impl RunError {
             Self::NonFinite { .. }
                 | Self::InfiniteScale { .. }
                 | Self::Lossy { .. }
+                | Self::NoSuchGroup { .. }
                 | Self::Inconsistent { .. }
                 | Self::SelfCheck { .. }
                 | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
@@ -174,6 +183,7 @@ impl RunError {
             | Self::NonFinite { path, .. }
             | Self::InfiniteScale { path, .. }
             | Self::Lossy { path, .. }
+            | Self::NoSuchGroup { path, .. }
             | Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::SelfCheck { path, .. }
@@ -213,6 +223,9 @@ impl RunError {
                 "`on_lossy: round` rounds such weights as other schemes do, and counts them",
                 "scales for fewer weights span less: a smaller `block_size`, or `MXFP8`",
             ],
+            Self::NoSuchGroup { .. } => {
+                &["such a file is damaged: check whether it is the one that its publisher offers"]
+            }
             Self::NonFinite { .. } => &[
                 "such a weight is damaged: check whether the file is the one that its publisher offers",
                 "`on_nonfinite: keep` in a recipe of FP8 schemes lets it into the output",

@@ -209,8 +209,9 @@ fn plan_digest(plan: &Plan) -> String {
                 digest.field(b"dequantize");
                 [to.shard, to.tensor].into_iter().for_each(|number| digest.number(number as u64));
             }
-            Job::PassThrough { to } => {
+            Job::PassThrough { to, scales } => {
                 digest.field(b"pass through");
+                digest.field(format!("{scales:?}").as_bytes());
                 to.iter().flat_map(|slot| [slot.shard, slot.tensor]).for_each(|number| digest.number(number as u64));
             }
             Job::Quantize { rule, outputs } => {

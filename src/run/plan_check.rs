@@ -34,12 +34,12 @@ pub(super) fn check_slots(plan: &Plan) -> Result<(), RunError> {
         };
         match job {
             Job::Copy { to } | Job::Dequantize { to } => take(to, input.len)?,
-            Job::PassThrough { to } => {
+            Job::PassThrough { to, scales } => {
                 let carried = carried(input)?;
                 if carried.parts.len() != to.len() {
                     return Err(RunError::inconsistent(&input.name, "it has not one place per tensor"));
                 }
-                carried.parts.iter().zip(to).try_for_each(|(part, slot)| take(slot, part.tensor.len))?;
+                carried.parts.iter().zip(to).try_for_each(|(part, slot)| take(slot, scales.bytes_of(part)))?;
             }
             Job::Quantize { outputs, .. } if outputs.is_empty() || outputs.len() > MAX_OUTPUTS => {
                 return Err(RunError::inconsistent(&input.name, "its scheme writes no tensor, or more than eight"));

@@ -5,7 +5,6 @@ use std::os::unix::fs::FileExt;
 
 use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
 
-use crate::checkpoint::Tensor;
 use crate::checkpoint::experts::ElementSteps;
 use crate::plan::{CodeRows, InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
 use crate::run::buffer::Buffer;
@@ -14,6 +13,7 @@ use crate::run::planned::{columns, width};
 use crate::run::sources::{OpenShard, Sources};
 use crate::run::stack_rows::{self, StackRows};
 use crate::run::transpose::{SPARSE, STRIP_BYTES, Strip, transpose};
+use crate::run::transposed_rows::{self, TransposedRows};
 
 /// The runs of bytes that hold the wanted rows, one for each row or one for each column.
 struct Runs {
@@ -71,8 +71,11 @@ pub(super) fn scratch(input: &PlannedInput, rows: usize) -> usize {
     match &input.data {
         InputData::Stored { .. } => 0,
         InputData::Strided { steps, .. } => Runs::of(input, *steps, rows).scratch(),
-        InputData::Quantized(source) if source.rows == CodeRows::All => rows * source.format.row_bytes(columns(input)),
-        InputData::Quantized(source) => stack_rows::scratch(input, source, rows),
+        InputData::Quantized(source) => match (&source.transposed, source.rows) {
+            (Some(transposed), _) => transposed_rows::scratch(input, source, transposed, rows),
+            (None, CodeRows::All) => rows * source.format.row_bytes(columns(input)),
+            (None, _) => stack_rows::scratch(input, source, rows),
+        },
     }
 }
 
@@ -116,12 +119,13 @@ impl RowReader {
                 let read = self.strided(&source, &runs, first, out);
                 read.map_err(|error| sources.error(*shard, &input.name, error))
             }
-            InputData::Quantized(source) if source.rows == CodeRows::All => {
-                self.quantized(sources, input, source, first_row, out)
-            }
-            InputData::Quantized(source) => {
-                StackRows { sources, input, source }.read(first_row, out, &mut self.scratch)
-            }
+            InputData::Quantized(source) => match (&source.transposed, source.rows) {
+                (Some(transposed), _) => {
+                    TransposedRows { sources, input, source, transposed }.read(first_row, out, &mut self.scratch)
+                }
+                (None, CodeRows::All) => self.quantized(sources, input, source, first_row, out),
+                (None, _) => StackRows { sources, input, source }.read(first_row, out, &mut self.scratch),
+            },
         }
     }
 
@@ -180,7 +184,7 @@ impl RowReader {
         let factor = match global {
             None => None,
             Some(global) => {
-                read += read_part(sources, input, &global.tensor, 0, 4, &mut self.bytes)?;
+                read += sources.read_part(&input.name, &global.tensor, 0, 4, &mut self.bytes)?;
                 let factor = self.bytes.first_chunk().map_or(f32::NAN, |raw| f32::from_le_bytes(*raw));
                 Some(if global.divides { GlobalFactor::Divides(factor) } else { GlobalFactor::Multiplies(factor) })
             }
@@ -190,21 +194,26 @@ impl RowReader {
         let touched = first_row / height..(first_row + rows).div_ceil(height);
         let bytes = scales.dtype.bitsize() / 8;
         let (from, len) = (touched.start * across * bytes, touched.len() * across * bytes);
-        read += read_part(sources, input, scales, from, len, &mut self.bytes)?;
+        read += sources.read_part(&input.name, scales, from, len, &mut self.bytes)?;
         self.scales.clear();
         scale_values(scales.dtype, &self.bytes, factor, &mut self.scales);
         self.zeros.clear();
         match zeros {
             None => {}
             Some(ZeroPointTensor { tensor, packed: None }) => {
-                read +=
-                    read_part(sources, input, tensor, touched.start * across, touched.len() * across, &mut self.bytes)?;
+                read += sources.read_part(
+                    &input.name,
+                    tensor,
+                    touched.start * across,
+                    touched.len() * across,
+                    &mut self.bytes,
+                )?;
                 self.zeros.extend(self.bytes.iter().map(|byte| f32::from(byte.cast_signed())));
             }
             Some(ZeroPointTensor { tensor, packed: Some(bits) }) => {
                 let words = packed_rows(&touched, *bits);
                 let (from, len) = (words.start * across * 4, words.len() * across * 4);
-                read += read_part(sources, input, tensor, from, len, &mut self.bytes)?;
+                read += sources.read_part(&input.name, tensor, from, len, &mut self.bytes)?;
                 packed_down(&self.bytes, &touched, across, *bits, &mut self.zeros);
             }
         }
@@ -216,25 +225,11 @@ impl RowReader {
             group: *granule,
             scales: &self.scales,
             zeros: &self.zeros,
+            groups_of_columns: &[],
         };
         decode(codes, dtype, out);
         Ok(read as u64)
     }
-}
-
-/// Reads a part of a tensor beside codes, and returns its length.
-fn read_part(
-    sources: &Sources<'_>,
-    input: &PlannedInput,
-    tensor: &Tensor,
-    from: usize,
-    len: usize,
-    bytes: &mut Vec<u8>,
-) -> Result<usize, RunError> {
-    bytes.resize(len, 0);
-    let read = sources.get(tensor.shard)?.buffered().read_exact_at(bytes, tensor.offset + from as u64);
-    read.map_err(|error| sources.error(tensor.shard, &input.name, error))?;
-    Ok(len)
 }
 
 #[cfg(test)]

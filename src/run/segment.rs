@@ -1,9 +1,9 @@
 //! Segments of the work: runs of bytes with one source, one destination and one treatment, cut into tasks.
 
-use qwen_fp8_schemes::{AmaxScope, Matrix};
+use qwen_fp8_schemes::{AmaxScope, Dtype, Matrix, TensorRole};
 
 use crate::checkpoint::Tensor;
-use crate::plan::{InputData, Job, Plan, Slot, SourcePart};
+use crate::plan::{CarriedScales, InputData, Job, Plan, Slot, SourcePart};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
 use crate::run::planned::{carried, matrix, offset_of, row_bytes, rows, scheme};
@@ -39,6 +39,8 @@ pub(super) enum SegmentSource {
 pub(super) enum SegmentKind {
     /// Tensors that are neighbours in the source and in the output, copied as one.
     Copy { to_shard: usize, to: u64 },
+    /// Scales of a weight that passes through, which are written in another form.
+    Scales { dtype: Dtype, scales: CarriedScales, to_shard: usize, to: u64 },
     /// Decoding of a weight that is quantized in the source.
     Dequantize { matrix: Matrix, to_shard: usize, to: u64 },
     /// The first pass over a weight whose scheme needs its absolute maximum.
@@ -132,11 +134,20 @@ impl Segment {
 
     /// Returns the bytes that a worker's buffers for the output of a task must hold, one per output of the scheme.
     pub(super) fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
+        if let SegmentKind::Scales { dtype, scales, .. } = self.kind {
+            return vec![scales_len(dtype, scales, self.task_bytes.min(self.len)) as usize];
+        }
         let SegmentKind::Quantize { matrix, .. } = self.kind else { return Vec::new() };
         let Job::Quantize { outputs, .. } = &plan.jobs[self.inputs[0]] else { return Vec::new() };
         let rows = rows(matrix, 0, self.task_bytes).1.min(matrix.rows);
         outputs.iter().map(|(spec, _)| spec.band_range(0, rows).len()).collect()
     }
+}
+
+/// Returns the bytes that so many bytes of stored scales become.
+pub(super) fn scales_len(dtype: Dtype, scales: CarriedScales, stored: u64) -> u64 {
+    let width = (dtype.bitsize() as u64 / 8).max(1);
+    stored / width * if scales.floats { 4 } else { width } * scales.repeated.unwrap_or(1) as u64
 }
 
 /// Returns the pass that finds the absolute maximum of a weight, before the segment that quantizes it.
@@ -147,13 +158,16 @@ pub(super) fn first_pass(quantize: Segment) -> Option<Segment> {
 
 /// Returns the work for one input, in the order of the source.
 pub(super) fn segments_of(plan: &Plan, index: usize, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
-    let Job::PassThrough { to } = &plan.jobs[index] else {
+    let Job::PassThrough { to, scales } = &plan.jobs[index] else {
         return Ok(vec![segment(plan, index, task_bytes)?]);
     };
     let passed = |(at, (part, to)): (usize, (&SourcePart, &Slot))| {
         let Tensor { shard, offset, len, .. } = part.tensor;
         // The input is counted once, with its codes.
         let inputs = if at == 0 { vec![index] } else { Vec::new() };
+        if part.role == TensorRole::Scale && !scales.are_copied() {
+            return self::scales(plan, &part.tensor, *scales, *to);
+        }
         copy(plan, inputs, (shard, offset, len), *to, task_bytes)
     };
     Ok(carried(&plan.inputs[index])?.parts.iter().zip(to).enumerate().map(passed).collect())
@@ -193,6 +207,16 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             Ok(Segment { tasks: segment.tasks.max(writes.into()), ..segment })
         }
     }
+}
+
+/// Bytes of stored scales in a task: a whole number of scales in every dtype.
+const SCALES: u64 = 64 << 10;
+
+/// Returns the writing of scales in another form.
+fn scales(plan: &Plan, tensor: &Tensor, scales: CarriedScales, to: Slot) -> Segment {
+    let kind = SegmentKind::Scales { dtype: tensor.dtype, scales, to_shard: to.shard, to: offset_of(plan, to) };
+    let source = SegmentSource::Bytes { shard: tensor.shard, offset: tensor.offset };
+    Segment { kind, inputs: Vec::new(), source, len: tensor.len, task_bytes: SCALES, skew: 0, tasks: 0 }.counted()
 }
 
 /// Returns a copy of stored bytes, given by shard, offset and length.

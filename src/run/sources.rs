@@ -12,7 +12,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::checkpoint::source::SourceError;
-use crate::checkpoint::{Shard, ShardFile};
+use crate::checkpoint::{Shard, ShardFile, Tensor};
 use crate::run::buffer::{ALIGN, Buffer};
 use crate::run::error::RunError;
 use crate::run::open_files::OpenFiles;
@@ -55,6 +55,22 @@ impl<'a> Sources<'a> {
         let file = self.get(shard)?;
         self.open.close(shard);
         Ok(file.shard.check_unchanged()?)
+    }
+
+    /// Reads a part of a tensor beside codes, through the page cache, and returns its length; `input` is what it is read
+    /// for.
+    pub(super) fn read_part(
+        &self,
+        input: &str,
+        tensor: &Tensor,
+        from: usize,
+        len: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<usize, RunError> {
+        bytes.resize(len, 0);
+        let read = self.get(tensor.shard)?.buffered().read_exact_at(bytes, tensor.offset + from as u64);
+        read.map_err(|error| self.error(tensor.shard, input, error))?;
+        Ok(len)
     }
 
     /// Turns a failed read of a shard into the error of a run, by the tensor that was wanted.

@@ -197,6 +197,7 @@ impl StackRows<'_> {
             group: *granule,
             scales: &numbers,
             zeros: &[],
+            groups_of_columns: &[],
         };
         decode(stored, dtype, values);
         Ok((read, values))

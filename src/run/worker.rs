@@ -5,17 +5,17 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use qwen_fp8_schemes::{
-    AmaxScope, Band, Extent, LossyGranules, MAX_OUTPUTS, Matrix, NonFinite, OnLossy, Scheme, Strategy, TensorRole,
-    TensorSpec, amax, lossy_granules, non_finite,
+    AmaxScope, Band, Dtype, Extent, LossyGranules, MAX_OUTPUTS, Matrix, NonFinite, OnLossy, Scheme, Strategy,
+    TensorRole, TensorSpec, amax, lossy_granules, non_finite, scale_values,
 };
 
-use crate::plan::Job;
+use crate::plan::{CarriedScales, Job};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::planned::{self, offset_of, row_bytes};
 use crate::run::row_reader::RowReader;
 use crate::run::scales::first_infinite;
-use crate::run::segment::{Segment, SegmentKind, SegmentSource};
+use crate::run::segment::{Segment, SegmentKind, SegmentSource, scales_len};
 use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, timed};
 use crate::run::work::Task;
@@ -81,6 +81,10 @@ impl<'a> Worker<'a> {
         let segment = &self.shared.work.segments[task.segment];
         match segment.kind {
             SegmentKind::Copy { to_shard, to } => self.copy(task, segment, None, to_shard, to + task.start),
+            SegmentKind::Scales { dtype, scales, to_shard, to } => {
+                let to = to + scales_len(dtype, scales, task.start);
+                self.scales(task, segment, (dtype, scales), to_shard, to)
+            }
             SegmentKind::Dequantize { matrix, to_shard, to } => {
                 self.copy(task, segment, Some(matrix), to_shard, to + task.start)
             }
@@ -110,6 +114,42 @@ impl<'a> Worker<'a> {
         timed(&mut self.stages.write, || output.write_at(bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
+        Ok(())
+    }
+
+    /// Writes the scales of the task in another form to offset `to` of a shard.
+    fn scales(
+        &mut self,
+        task: &Task,
+        segment: &Segment,
+        (dtype, scales): (Dtype, CarriedScales),
+        to_shard: usize,
+        to: u64,
+    ) -> Result<(), RunError> {
+        let output = self.shared.outputs.get(to_shard)?;
+        self.read(segment, task, segment.alignment() + task.start)?;
+        let stored = self.input.filled(segment.alignment() + task.start, task.len as usize);
+        let len = scales_len(dtype, scales, task.len);
+        let out = self.outputs[0].at_offset(to, len as usize);
+        if scales.floats {
+            let mut numbers = Vec::new();
+            scale_values(dtype, stored, None, &mut numbers);
+            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+            out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = byte);
+        } else {
+            out[..stored.len()].copy_from_slice(stored);
+        }
+        if let Some(rows) = scales.repeated {
+            // The single scale stands at the front.
+            let width = out.len().checked_div(rows).unwrap_or(0);
+            (1..rows).for_each(|row| out.copy_within(..width, row * width));
+        }
+        let bytes = self.outputs[0].filled(to, len as usize);
+        timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
+        let _turn = timed(&mut self.stages.queue, || output.turn());
+        timed(&mut self.stages.write, || output.write_at(bytes, to))
+            .map_err(|error| self.write_error(segment, task, to_shard, error))?;
+        self.written(to_shard, len);
         Ok(())
     }
 

@@ -184,10 +184,10 @@ def stacks(check):
         save_file({**stored, **{f"decoded.{name}": values for name, values in decoded.items()}}, path, metadata)
 
 
-def main():
-    check = "--check" in sys.argv
+def keep(vectors, check):
+    """Writes vectors, or compares what they decode to."""
     HERE.mkdir(exist_ok=True)
-    for name, config, tensors, decoded in vectors():
+    for name, config, tensors, decoded in vectors:
         path = HERE / f"{name}.safetensors"
         if check:
             with safe_open(path, "pt") as file:
@@ -197,8 +197,13 @@ def main():
             stored = {f"m.{key}": value.contiguous() for key, value in tensors.items()}
             metadata = {"quantization_config": json.dumps(config, sort_keys=True)}
             save_file({**stored, "decoded": decoded.contiguous()}, path, metadata)
-    stacks(check)
     print("checked" if check else "written", HERE)
+
+
+def main():
+    check = "--check" in sys.argv
+    keep(vectors(), check)
+    stacks(check)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ fn readable() -> Fixture {
         for job in &mut fixture.plan.jobs {
             let slots: Vec<_> = match job {
                 Job::Copy { to } | Job::Dequantize { to } => vec![to],
-                Job::PassThrough { to } => to.iter_mut().collect(),
+                Job::PassThrough { to, .. } => to.iter_mut().collect(),
                 Job::Quantize { outputs, .. } => outputs.iter_mut().map(|(_, slot)| slot).collect(),
             };
             for slot in slots {

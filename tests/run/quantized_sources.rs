@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use crate::support::random::{Random, Scene, Tensor, Tensors};
 
-const MODULE: &str = "model.layers.0.mlp.down_proj";
-const DECODE: &str = "rules:\n- {scheme: DEQUANTIZE, targets: Linear}\n";
+pub(super) const MODULE: &str = "model.layers.0.mlp.down_proj";
+pub(super) const DECODE: &str = "rules:\n- {scheme: DEQUANTIZE, targets: Linear}\n";
 
 /// Stored tensors of a module and what a reference tool decodes them to; `tests/golden/decoders.py` makes them.
-struct Vector {
-    name: String,
-    config: Value,
-    stored: Vec<(String, Tensor)>,
-    decoded: Tensor,
+pub(super) struct Vector {
+    pub(super) name: String,
+    pub(super) config: Value,
+    pub(super) stored: Vec<(String, Tensor)>,
+    pub(super) decoded: Tensor,
 }
 
-fn vectors() -> Vec<Vector> {
+pub(super) fn vectors() -> Vec<Vector> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -46,7 +46,7 @@ fn read(path: &Path) -> Vector {
 }
 
 /// Runs the program; whether it succeeds, and what it prints.
-fn run(arguments: &[&str]) -> (bool, String) {
+pub(super) fn run(arguments: &[&str]) -> (bool, String) {
     let done = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).output().unwrap();
     (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
@@ -68,7 +68,12 @@ impl Vector {
         decoded
     }
 
-    fn checkpoint(&self, scene: &Scene, name: &str, change: impl FnOnce(&mut Tensors, &mut Value)) -> PathBuf {
+    pub(super) fn checkpoint(
+        &self,
+        scene: &Scene,
+        name: &str,
+        change: impl FnOnce(&mut Tensors, &mut Value),
+    ) -> PathBuf {
         let mut tensors = Tensors::new();
         for (parameter, tensor) in &self.stored {
             tensors.insert(format!("{MODULE}.{parameter}"), tensor.clone());
@@ -77,7 +82,8 @@ impl Vector {
         // A norm whose factor has the name of DeepSeek-V4's scales.
         tensors.insert("model.norm.scale".to_owned(), random.tensor(&[8]));
         tensors.insert("model.embed_tokens.weight".to_owned(), random.tensor(&[4, 8]));
-        let mut config = json!({ "torch_dtype": "bfloat16", "quantization_config": self.config });
+        let dtype = if self.decoded.dtype == safetensors::Dtype::F16 { "float16" } else { "bfloat16" };
+        let mut config = json!({ "torch_dtype": dtype, "quantization_config": self.config });
         change(&mut tensors, &mut config);
         scene.checkpoint(name, &[tensors], config)
     }
@@ -86,7 +92,7 @@ impl Vector {
 #[test]
 fn every_layout_decodes_to_the_bytes_of_the_reference_and_is_proven() {
     let vectors = vectors();
-    assert!(vectors.len() >= 38, "{}", vectors.len());
+    assert!(vectors.len() >= 50, "{}", vectors.len());
     for vector in vectors {
         let (scene, name) = (Scene::new(), &vector.name);
         let source = vector.checkpoint(&scene, "source", |_, _| {});
@@ -177,6 +183,8 @@ fn bytes_pass_through_where_the_output_can_hold_them() {
                 format!("format: {format}\nserving: warn\nrules:\n- {{scheme: PASSTHROUGH, targets: Linear}}\n");
             let holds = match (format, name) {
                 ("fp8", "fp8_static") => true,
+                // With the source's own config.
+                (_, name) if name.starts_with("awq") || name.starts_with("gptq") => true,
                 // Blocks of 1 x 128 are of these tests alone.
                 ("fp8", _) | (_, "modelopt_nvfp4") => false,
                 (_, name) => !name.contains("e8m0"),
@@ -215,6 +223,11 @@ fn a_tensor_that_is_lost_or_misshapen_is_refused_by_name() {
         ("ct_nvfp4", "weight_global_scale", &["is NVFP4 and has no", "weight_global_scale"]),
         ("ct_int4_group_asym", "weight_zero_point", &["has no", "weight_zero_point"]),
         ("ct_int3_channel_sym", "weight_shape", &["has no", "weight_shape"]),
+        ("awq_bf16", "qzeros", &["is AWQ and has no", "qzeros"]),
+        ("awq_f16", "scales", &["is AWQ and has no", "scales"]),
+        ("gptq_int4_f16", "qzeros", &["is GPTQ and has no", "qzeros"]),
+        ("gptq_int8_order_v2", "g_idx", &["is GPTQ and has no", "g_idx"]),
+        ("gptq_int2_f16", "scales", &["is GPTQ and has no", "scales"]),
     ];
     for (name, parameter, words) in LOST {
         let vector = vectors().into_iter().find(|vector| vector.name == *name).unwrap();
@@ -282,6 +295,52 @@ fn a_config_inside_text_config_is_read_and_taken_away() {
         let (passes, said) = run(&["verify", dir.to_str().unwrap(), "--source", nested.to_str().unwrap()]);
         assert!(passes, "{name}: {said}");
     }
+}
+
+#[test]
+fn a_declaration_of_modelopt_may_stand_in_a_file_of_its_own() {
+    let vector = vectors().into_iter().find(|vector| vector.name == "modelopt_nvfp4").unwrap();
+    let scene = Scene::new();
+    let source = vector.checkpoint(&scene, "source", |_, config| {
+        config.as_object_mut().unwrap().remove("quantization_config");
+    });
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("says how"), "{said}");
+    let file = source.join("hf_quant_config.json");
+    let declared = |algorithm: &str| {
+        let quantization = json!({ "quant_algo": algorithm, "kv_cache_quant_algo": null, "exclude_modules": [] });
+        json!({ "producer": { "name": "modelopt", "version": "0.47.0" }, "quantization": quantization }).to_string()
+    };
+    std::fs::write(&file, declared("NVFP4")).unwrap();
+    let output = scene.apply(DECODE, &source, "output", &[]);
+    assert!(*output.tensor(&format!("{MODULE}.weight")) == vector.decoded());
+    assert!(
+        output.config.get("quantization_config").is_none()
+            && !scene.path("output").join("hf_quant_config.json").exists()
+    );
+    let dirs = [scene.path("output"), source.clone()].map(|dir| dir.to_str().unwrap().to_owned());
+    let (passes, said) = run(&["verify", &dirs[0], "--source", &dirs[1]]);
+    assert!(passes && said.contains("proven"), "{said}");
+    let (passes, said) = run(&["lint", &dirs[1]]);
+    assert!(passes, "{said}");
+    // What is wrong with it is told of this file.
+    std::fs::write(&file, declared("NVFP9")).unwrap();
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("`hf_quant_config.json` says `NVFP9`"), "{said}");
+    let (_, said) = run(&["lint", &dirs[1]]);
+    assert!(said.contains("hf_quant_config.json `/quantization/quant_algo`"), "{said}");
+    std::fs::write(&file, "{").unwrap();
+    let said = scene.refused(DECODE, &source);
+    assert!(said.contains("`hf_quant_config.json`: ") && said.contains("JSON"), "{said}");
+    // Two that differ.
+    let both = vector.checkpoint(&scene, "both", |_, _| {});
+    std::fs::write(both.join("hf_quant_config.json"), declared("FP8")).unwrap();
+    let said = scene.refused(DECODE, &both);
+    assert!(said.contains("`config.json` declares `NVFP4` and `hf_quant_config.json` `FP8`"), "{said}");
+    let (passes, said) = run(&["lint", both.to_str().unwrap()]);
+    assert!(!passes && said.contains("Q104") && said.contains("take away the one"), "{said}");
+    std::fs::write(both.join("hf_quant_config.json"), declared("nvfp4")).unwrap();
+    scene.apply(DECODE, &both, "same", &[]);
 }
 
 /// A change of a source that it can still be decoded after, and the rule of `lint` that tells of it.

@@ -55,6 +55,8 @@ pub struct StoredCodes<'a> {
     pub scales: &'a [f32],
     /// The zero points of these groups; empty where all are zero.
     pub zeros: &'a [f32],
+    /// The group of each column, below the number of groups in a row; empty where neighbours share one.
+    pub groups_of_columns: &'a [u32],
 }
 
 /// Decodes to little-endian numbers of `dtype`: the code less its zero point, times the scale, in F32, rounded once;
@@ -125,15 +127,24 @@ fn table<const WIDTH: usize>(scale: f32, narrow: impl Fn(f32) -> [u8; WIDTH]) ->
 
 /// Decodes each code by itself, which `value` reads from the bytes of a row.
 fn one_by_one<const WIDTH: usize>(
-    StoredCodes { format, codes, columns, first_row, group: [height, width], scales, zeros }: StoredCodes<'_>,
+    stored: StoredCodes<'_>,
     out: &mut [[u8; WIDTH]],
     narrow: impl Fn(f32) -> [u8; WIDTH],
     value: impl Fn(&[u8], usize) -> f32,
 ) {
+    let StoredCodes { format, codes, columns, first_row, scales, zeros, groups_of_columns, .. } = stored;
+    let [height, width] = stored.group;
     let across = columns.div_ceil(width);
     let rows = codes.chunks_exact(format.row_bytes(columns)).zip(out.chunks_exact_mut(columns));
     for (row, (codes, out)) in rows.enumerate() {
         let groups = ((first_row + row) / height - first_row / height) * across;
+        if !groups_of_columns.is_empty() {
+            for ((column, out), &group) in out.iter_mut().enumerate().zip(groups_of_columns) {
+                let at = groups + group as usize;
+                *out = narrow((value(codes, column) - zeros.get(at).copied().unwrap_or(0.0)) * scales[at]);
+            }
+            continue;
+        }
         for (index, out) in out.chunks_mut(width).enumerate() {
             let (scale, zero) = (scales[groups + index], zeros.get(groups + index).copied().unwrap_or(0.0));
             for (column, out) in out.iter_mut().enumerate() {
@@ -182,7 +193,17 @@ mod tests {
 
     fn e4m3(codes: &[u8], columns: usize) -> StoredCodes<'_> {
         let group = [1, columns];
-        StoredCodes { format: CodeFormat::E4m3, codes, columns, first_row: 0, group, scales: &[], zeros: &[] }
+        let (format, scales, zeros) = (CodeFormat::E4m3, &[], &[]);
+        StoredCodes { format, codes, columns, first_row: 0, group, scales, zeros, groups_of_columns: &[] }
+    }
+
+    #[test]
+    fn columns_may_have_their_groups_in_any_order() {
+        let bytes = [1u8, 2, 3, 4, 5, 6, 7, 8];
+        let (scales, zeros, groups_of_columns) = (&[1.0, 10.0, 0.5, 2.0], &[0.0, 1.0, 0.0, -1.0], &[1, 0, 0, 1]);
+        let format = CodeFormat::Integer;
+        let stored = StoredCodes { format, group: [1, 2], scales, zeros, groups_of_columns, ..e4m3(&bytes, 4) };
+        assert_eq!(decoded(stored), [0.0, 2.0, 3.0, 30.0, 12.0, 3.0, 3.5, 18.0]);
     }
 
     #[test]

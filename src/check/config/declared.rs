@@ -68,7 +68,7 @@ impl DeclaredConfig {
         // vLLM passes a quantization to linear classes alone. A head is one of them only for compressed-tensors, and
         // only under a target that names it, and for ModelOpt; `fp8` never builds a quantized head.
         let is_linear = matches!(kind, LayerKind::Linear | LayerKind::Router | LayerKind::Experts);
-        let by_name = matches!(self.method, QuantMethod::CompressedTensors | QuantMethod::ModelOpt);
+        let by_name = matches!(self.method, QuantMethod::CompressedTensors | QuantMethod::ModelOpt | QuantMethod::Gptq);
         let is_head = kind == LayerKind::LmHead && by_name;
         let is_never_asked = self.model.part(module) == Some(Part::Unquantized);
         if !is_linear && !is_head || is_never_asked {

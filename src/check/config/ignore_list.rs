@@ -85,9 +85,15 @@ impl IgnoreList {
                 // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
                 // module. A regex is not mapped: it sees the names that vLLM uses.
                 (_, false) => EntryReading::Name(model.served_name(text).into_owned()),
-                (QuantMethod::Fp8 | QuantMethod::Mxfp8 | QuantMethod::ModelOpt, true) => {
-                    EntryReading::RegexAsName(Pattern::parse_upstream(text).ok())
-                }
+                // AWQ and GPTQ have no list of this kind.
+                (
+                    QuantMethod::Fp8
+                    | QuantMethod::Mxfp8
+                    | QuantMethod::ModelOpt
+                    | QuantMethod::Awq
+                    | QuantMethod::Gptq,
+                    true,
+                ) => EntryReading::RegexAsName(Pattern::parse_upstream(text).ok()),
                 (QuantMethod::CompressedTensors, true) => match regex(text) {
                     Ok(regex) => EntryReading::Regex(regex),
                     Err(reason) => {

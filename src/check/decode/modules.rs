@@ -59,8 +59,8 @@ pub(crate) fn modules(checkpoint: &Checkpoint) -> Vec<Module<'_>> {
         .map(Tensor::module)
         .collect();
     for tensor in &checkpoint.tensors {
-        // DeepSeek-V4 calls a scale so, and others the factor of a norm.
-        let is_scale = tensor.parameter() == "scale" && with_codes.contains(tensor.module());
+        // DeepSeek-V4, AWQ and GPTQ call scales so, and others the factor of a norm.
+        let is_scale = matches!(tensor.parameter(), "scale" | "scales") && with_codes.contains(tensor.module());
         let owner = if is_scale { Some((tensor.module(), false)) } else { owner(tensor, &checkpoint.model) };
         let Some((owner, is_weight)) = owner else { continue };
         // All stacks of a layer's experts are one module to a server and to lists, whether their layout is known or not.

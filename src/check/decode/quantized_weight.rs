@@ -59,10 +59,10 @@ pub(crate) struct QuantizedWeight<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QparamsRange {
     /// Index of the first group.
-    first: usize,
-    scales: Vec<f32>,
+    pub(super) first: usize,
+    pub(super) scales: Vec<f32>,
     /// Empty where the storage form has no zero points.
-    zeros: Vec<f32>,
+    pub(super) zeros: Vec<f32>,
 }
 
 impl QparamsRange {
@@ -121,8 +121,12 @@ impl<'a> QuantizedWeight<'a> {
 
     /// Returns the tensor of the global scale, where the storage form has one.
     pub(crate) fn global_scale(&self) -> Option<&'a Tensor> {
-        let is_global = |(auxiliary, _): &&(AuxTensor, &'a Tensor)| auxiliary.role == AuxRole::GlobalScale;
-        self.auxiliary.iter().find(is_global).map(|(_, tensor)| *tensor)
+        self.beside_with(|role| role == AuxRole::GlobalScale)
+    }
+
+    /// Returns the auxiliary tensor with such a role.
+    pub(super) fn beside_with(&self, is: impl Fn(AuxRole) -> bool) -> Option<&'a Tensor> {
+        self.auxiliary.iter().find(|(auxiliary, _)| is(auxiliary.role)).map(|(_, tensor)| *tensor)
     }
 
     /// Returns the dtypes between weights of this dtype and their qparams.
@@ -138,6 +142,9 @@ impl<'a> QuantizedWeight<'a> {
         bytes: &mut Vec<u8>,
         codes: &mut Vec<u8>,
     ) -> Result<u64, SourceError> {
+        if let Some(transposed) = self.form.storage.transposed() {
+            return transposed.read_codes(self.codes, shards, piece, bytes, codes);
+        }
         let packing = self.form.storage.codes().packing;
         let (stride, columns) = (packing.bytes(self.shape[1]), piece.columns.len());
         // A piece is whole rows, or begins at a multiple of 2^18 columns, where a word begins too.
@@ -159,6 +166,9 @@ impl<'a> QuantizedWeight<'a> {
 
     /// Reads the qparams of all groups that these rows touch.
     pub(crate) fn qparams(&self, shards: &Shards, rows: &Range<usize>) -> Result<QparamsRange, SourceError> {
+        if let Some(transposed) = self.form.storage.transposed() {
+            return transposed.qparams(self, shards, rows);
+        }
         let (touched, across) = (self.form.granularity.touched(self.shape, rows), self.across());
         let groups = touched.start * across..touched.end * across;
         let mut bytes = Vec::new();
@@ -169,6 +179,8 @@ impl<'a> QuantizedWeight<'a> {
         for (auxiliary, tensor) in &self.auxiliary {
             match auxiliary.role {
                 AuxRole::WeightShape | AuxRole::GlobalScale => {}
+                // Only weights that are stored transposed have these.
+                AuxRole::TransposedZeroPoints { .. } | AuxRole::GroupsOfColumns { .. } => {}
                 AuxRole::ZeroPoints => {
                     shards.read(tensor, groups.start as u64, groups.len(), &mut bytes)?;
                     qparams.zeros.extend(bytes.iter().map(|byte| f32::from(byte.cast_signed())));
@@ -203,6 +215,15 @@ impl<'a> QuantizedWeight<'a> {
         let qparams = self.qparams(shards, &piece.rows)?;
         let (book, [height, width], across) = (self.form.storage.codebook(), self.sides(), self.across());
         out.clear();
+        if let Some(groups) = self.groups_of_columns(shards)? {
+            for (row, codes) in piece.rows.clone().zip(codes.chunks(piece.columns.len().max(1))) {
+                out.extend(codes.iter().zip(&groups[piece.columns.clone()]).map(|(&code, &group)| {
+                    let Qparams { scale, zero } = qparams.of(row / height * across + group as usize);
+                    (book.value[usize::from(code)] - zero) * scale
+                }));
+            }
+            return Ok(());
+        }
         for (row, mut codes) in piece.rows.clone().zip(codes.chunks(piece.columns.len().max(1))) {
             let mut column = piece.columns.start;
             while !codes.is_empty() {

@@ -12,6 +12,8 @@ mod integers;
 mod microscaled;
 mod nvfp4;
 mod qparams;
+mod transposed;
+mod words;
 
 use std::sync::LazyLock;
 
@@ -22,6 +24,7 @@ pub(crate) use declaration::{Strategies, Symmetry};
 use form::StorageForms;
 pub(crate) use form::{CodesTensor, Storage};
 pub(crate) use qparams::{Extremes, Qparams, Rounding};
+pub(crate) use words::{TransposedStorage, TransposedWords};
 
 /// The files of this folder that hold storage forms, each by the function that lists its forms.
 const FILES: &[fn() -> StorageForms] = &[fp8::forms, integers::forms, microscaled::forms, nvfp4::forms];
@@ -45,6 +48,8 @@ pub(crate) enum OfficialForm {
     Mxfp4,
     /// NVFP4 of ModelOpt.
     Nvfp4,
+    /// AWQ or GPTQ.
+    Transposed(TransposedStorage),
 }
 
 /// Returns such a form.
@@ -59,13 +64,17 @@ pub(crate) fn official(form: OfficialForm) -> &'static dyn Storage {
         OfficialForm::Mxfp8 => &MicroscaledStorage { element: MicroscaledElement::E4M3, names: NAMES },
         OfficialForm::Mxfp4 => &MicroscaledStorage { element: MicroscaledElement::E2M1, names: NAMES },
         OfficialForm::Nvfp4 => &Nvfp4Storage { by: Nvfp4Maker::ModelOpt },
+        OfficialForm::Transposed(form) => transposed::known(form),
     }
 }
 
 /// Every form, that of the table and the others.
 fn all_forms() -> impl Iterator<Item = &'static dyn Storage> {
-    use OfficialForm::{Fp8, Fp8PowersOfTwo, Mxfp4, Mxfp8, Nvfp4};
-    FORMS.iter().map(|form| &**form).chain([Fp8, Fp8PowersOfTwo, Mxfp8, Mxfp4, Nvfp4].map(official))
+    use OfficialForm::{Fp8, Fp8PowersOfTwo, Mxfp4, Mxfp8, Nvfp4, Transposed};
+    // The names of AWQ's tensors are among GPTQ's, whatever the bits are.
+    let words = TransposedWords::Columns { less_one: true, ordered: true };
+    let gptq = Transposed(TransposedStorage { bits: 4, words });
+    FORMS.iter().map(|form| &**form).chain([Fp8, Fp8PowersOfTwo, Mxfp8, Mxfp4, Nvfp4, gptq].map(official))
 }
 
 /// Lists the forms that a compressed-tensors config calls by this format.
@@ -113,8 +122,8 @@ static AUXILIARY: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
             let scales = form.scale_suffixes().iter().copied();
             auxiliary.chain(scales).chain([form.codes().suffix]).collect::<Vec<_>>()
         })
-        // Norms have a `scale` too: it belongs to a weight where codes stand beside it.
-        .filter(|name| !matches!(*name, "weight" | "scale"))
+        // Norms have a `scale` too, and others `scales`: they belong to a weight where codes stand beside them.
+        .filter(|name| !matches!(*name, "weight" | "scale" | "scales"))
         .collect();
     names.sort_unstable();
     names.dedup();

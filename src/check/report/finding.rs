@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{LintRule, Severity};
 use qwen_fp8_checkpoint::Checkpoint;
+use qwen_fp8_checkpoint::hf_quant_config::HF_QUANT_CONFIG;
 use qwen_fp8_checkpoint::text::shown;
 
 /// A rule that a checkpoint breaks, and where.
@@ -111,6 +112,14 @@ impl Location {
 pub(crate) fn locate(findings: &mut [Finding], checkpoint: &Checkpoint) {
     let shards: BTreeMap<&str, usize> =
         checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shard)).collect();
+    if checkpoint.config.declared_in() == HF_QUANT_CONFIG {
+        for place in findings.iter_mut().map(|finding| &mut finding.place) {
+            let below = place.pointer.as_ref().and_then(|pointer| pointer.strip_prefix("/quantization_config"));
+            if let Some(below) = below.map(|below| format!("/quantization{below}")) {
+                (place.pointer, place.file) = (Some(below), Some(HF_QUANT_CONFIG.to_owned()));
+            }
+        }
+    }
     if let [outer, _] = checkpoint.config.quantization_path() {
         let pointers = findings.iter_mut().filter_map(|finding| finding.place.pointer.as_mut());
         for pointer in pointers.filter(|pointer| pointer.starts_with("/quantization_config")) {

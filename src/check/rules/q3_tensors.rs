@@ -4,6 +4,7 @@ pub(crate) mod auxiliary;
 pub(crate) mod scales;
 pub(crate) mod siblings;
 pub(crate) mod stacks;
+pub(crate) mod transposed;
 pub(crate) mod weights;
 
 use super::q1_config::UNKNOWN_METHOD;
@@ -71,7 +72,10 @@ fn weight<'a>(
     let activations = scales::of_activations(module, codes, declared, findings);
     let (Some(scale), Some(auxiliary)) = (scale, auxiliary) else { return Ok(None) };
     // All of these are asked, so that one fault does not hide the next.
-    let mut sound = scales::shape(scale, form.granularity, shape, findings);
+    let mut sound = match form.storage.transposed() {
+        Some(_) => transposed::scales(scale, form.granularity, shape, findings),
+        None => scales::shape(scale, form.granularity, shape, findings),
+    };
     sound &= scales::dtype(scale, form, findings);
     sound &= auxiliary::fit(&auxiliary, form.granularity, shape, findings);
     if !sound {
@@ -81,5 +85,5 @@ fn weight<'a>(
     if let Some(tensor) = weight.global_scale() {
         weight.global = subject.shards.number(tensor)?;
     }
-    Ok(Some(weight))
+    Ok(transposed::groups(&weight, subject.shards, findings)?.then_some(weight))
 }

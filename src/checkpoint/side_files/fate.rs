@@ -1,6 +1,7 @@
 //! What becomes of a file beside the weights, decided from its name.
 
 use super::listed::Listed;
+use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::layout::INDEX_FILE;
 
 /// The file in which sentence-transformers lists the modules of a model and their folders.
@@ -19,7 +20,7 @@ pub(super) enum Fate {
 /// The fate of a file of the checkpoint's directory itself.
 pub(super) fn in_checkpoint(file: &Listed) -> Fate {
     let lower = file.name.to_lowercase();
-    if file.name == "config.json" || file.name == INDEX_FILE {
+    if ["config.json", HF_QUANT_CONFIG, INDEX_FILE].contains(&file.name.as_str()) {
         return Fate::Replace;
     }
     if let Some(fate) = of_any(file, &lower) {

@@ -22,7 +22,9 @@ impl WireFormat for CompressedTensors {
     fn admits(&self, form: &ServedForm) -> Result<(), Refusal> {
         if form.exponents {
             return Err(Refusal {
-                reason: "compressed-tensors has float scales for blocks, and these are exponents (E8M0)".to_owned(),
+                reason: "compressed-tensors has float scales for blocks, and these are exponents (E8M0): `scale_dtype: f32` on the \
+                         rule writes them as the powers of two that they are"
+                    .to_owned(),
                 help: "use `format: fp8`, which holds them as they are, or `requantize: true`",
             });
         }

@@ -114,6 +114,7 @@ fn plain(name: &'static str, codes: &'static str, codes_dtype: Dtype, format: Co
         scale_dtypes: FLOAT_SCALES,
         strategy: Strategy::Tensor,
         extras: Vec::new(),
+        transposed: None,
         served: Err(""),
     }
 }

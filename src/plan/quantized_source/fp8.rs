@@ -65,6 +65,7 @@ pub(super) fn read(value: &Value) -> Result<Vec<SourceGroup>, String> {
         scale_dtypes: FP8_SCALES,
         strategy,
         extras: if is_static { ACTIVATIONS.to_vec() } else { Vec::new() },
+        transposed: None,
         served: Ok(served),
     };
     // The experts of DeepSeek-V4 are E2M1, two codes in a byte that calls itself an integer.
@@ -94,6 +95,7 @@ pub(super) fn mxfp8_layout(quantizes_activations: bool) -> SourceLayout {
         scale_dtypes: EXPONENT_SCALES,
         strategy: Strategy::Group(32),
         extras: Vec::new(),
+        transposed: None,
         served: Ok(ServedLayout {
             form: ServedForm {
                 weights: microscaled(8, Dynamic::Static),
@@ -121,6 +123,7 @@ pub(super) fn mxfp4(codes: &'static str) -> SourceLayout {
         scale_dtypes: EXPONENT_SCALES,
         strategy: Strategy::Group(32),
         extras: Vec::new(),
+        transposed: None,
         served: Ok(ServedLayout {
             form: ServedForm {
                 weights: microscaled(4, Dynamic::Static),

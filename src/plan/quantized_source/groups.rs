@@ -1,5 +1,6 @@
 //! The groups of layers that `quantization_config` of a quantized checkpoint declares.
 
+use qwen_fp8_schemes::Dtype;
 use serde_json::Value;
 
 use crate::checkpoint::models::Model;
@@ -8,7 +9,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 
 use super::group::SourceGroup;
 use super::layout::SourceLayout;
-use super::{compressed_tensors, fp8, modelopt};
+use super::{awq, compressed_tensors, fp8, gptq, modelopt};
 
 /// The groups of layers of a quantized source; the first that takes a layer decides.
 pub(super) struct SourceGroups(pub(super) Vec<SourceGroup>);
@@ -21,24 +22,22 @@ impl SourceGroups {
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self, String> {
         let text = checkpoint.config.quantization_config();
         let text = text.ok_or("neither the top level nor `text_config` of `config.json` says how")?;
+        if let Some(conflict) = checkpoint.config.conflicting_declarations() {
+            return Err(conflict);
+        }
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let groups = match value.get("quant_method").and_then(Value::as_str) {
             Some("fp8") => fp8::read(&value)?,
             Some("mxfp8") => fp8::mxfp8(&value)?,
             Some("compressed-tensors") => compressed_tensors::read(&value)?,
             Some("modelopt" | "modelopt_fp4" | "modelopt_mixed") => modelopt::read(&value)?,
-            // Where to turn instead, as far as there is a tool that writes what can be read.
-            Some("awq") => {
-                return Err(
-                    "AWQ's order of codes cannot be read; `convert_checkpoint` of compressed-tensors 0.20 makes \
-                            `pack-quantized` of it with `AutoAWQConverter`, and that can"
-                        .to_owned(),
-                );
-            }
+            Some("awq") => awq::read(&value)?,
+            Some("gptq") => gptq::read(&value)?,
             other => {
                 let method = other.map_or_else(|| "no method".to_owned(), |method| shown(method).to_string());
                 return Err(format!(
-                    "it declares {method}; `fp8`, `mxfp8`, `mxfp4`, `compressed-tensors` and `modelopt` can be read"
+                    "it declares {method}; `fp8`, `mxfp8`, `mxfp4`, `compressed-tensors`, `modelopt`, `awq` and `gptq` \
+                     can be read"
                 ));
             }
         };
@@ -52,6 +51,13 @@ impl SourceGroups {
             tensor.parameter() == *codes && tensor.dtype == *codes_dtype && group.takes(model, tensor)
         };
         self.0.iter().find(holds).map(|group| &group.layout)
+    }
+
+    /// Returns the dtype of codes with this parameter name, where they have one of their own.
+    pub(super) fn codes_dtype(&self, parameter: &str) -> Option<Dtype> {
+        let layouts = self.0.iter().map(|group| &group.layout);
+        let mut named = layouts.filter(|layout| layout.codes == parameter && parameter != "weight");
+        named.next().map(|layout| layout.codes_dtype)
     }
 
     /// Returns the reason for which a tensor that must hold codes has no layout.

@@ -1,6 +1,6 @@
 //! The layout of a quantized weight in a source: the names and dtypes of its tensors, and their meaning.
 
-use qwen_fp8_schemes::{CodeFormat, Dtype, Format, Strategy};
+use qwen_fp8_schemes::{CodeFormat, Dtype, Format, Strategy, TensorRole, WordOrder};
 
 use crate::plan::served_form::ServedForm;
 
@@ -28,6 +28,8 @@ pub(super) struct SourceLayout {
     pub(super) strategy: Strategy,
     /// The tensors beside codes and scales.
     pub(super) extras: Vec<ExtraTensor>,
+    /// The order of codes in words, where all tensors hold the transposed weight.
+    pub(super) transposed: Option<TransposedLayout>,
     /// The layout that servers read the tensors in, or why none of ours is.
     pub(super) served: Result<ServedLayout, &'static str>,
 }
@@ -60,6 +62,30 @@ pub(super) enum ExtraRole {
     Shape,
     /// A scale of activations, which decoding does not need.
     Activations,
+    /// Zero points of a weight that is stored transposed, packed along its rows.
+    TransposedZeroPoints,
+    /// The group of each column.
+    GroupsOfColumns,
+}
+
+impl ExtraRole {
+    /// Returns the role that such a tensor has in an output.
+    pub(super) fn of_tensor(self) -> TensorRole {
+        match self {
+            Self::GlobalDivides | Self::GlobalMultiplies => TensorRole::GlobalScale,
+            Self::ZeroPoints | Self::PackedZeroPoints(_) | Self::TransposedZeroPoints => TensorRole::ZeroPoint,
+            Self::Shape => TensorRole::Shape,
+            Self::Activations | Self::GroupsOfColumns => TensorRole::Other,
+        }
+    }
+}
+
+/// The words of a weight that is stored transposed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TransposedLayout {
+    pub(super) order: WordOrder,
+    /// Zero points are stored less one.
+    pub(super) zeros_less_one: bool,
 }
 
 /// A layout of the output that holds the source's bytes.

@@ -44,6 +44,7 @@ fn nvfp4() -> SourceLayout {
         scale_dtypes: &[Dtype::F8_E4M3],
         strategy: Strategy::TensorGroup(16),
         extras: vec![global, activations],
+        transposed: None,
         served: Err("compressed-tensors stores the reciprocal of its global scale, which F32 cannot hold exactly"),
     }
 }
@@ -59,6 +60,7 @@ fn fp8() -> SourceLayout {
         scale_dtypes: FLOAT_SCALES,
         strategy: Strategy::Tensor,
         extras: vec![ACTIVATIONS[1]],
+        transposed: None,
         served: Ok(ServedLayout {
             form: ServedForm {
                 weights: float8(Strategy::Tensor, Dynamic::Static),

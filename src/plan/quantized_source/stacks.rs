@@ -86,6 +86,7 @@ fn source(
         format: CodeFormat::E2m1,
         granule: GROUP,
         rows,
+        transposed: None,
         carried,
     }
 }

@@ -10,10 +10,14 @@ use crate::plan::planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
 };
 
-use super::layout::{ExtraRole, SourceLayout};
+use super::layout::{ExtraRole, ExtraTensor, SourceLayout};
+use super::transposed::{self, TransposedTensors};
 
 /// The tensors beside codes that no weight has claimed.
 pub(super) struct Beside<'a>(BTreeMap<&'a str, &'a Tensor>);
+
+/// The scales of a weight, and what else stands beside its codes.
+type Claimed<'l, 'a> = (&'a Tensor, Vec<(&'l ExtraTensor, &'a Tensor)>);
 
 impl<'a> Beside<'a> {
     pub(super) fn new(tensors: impl Iterator<Item = &'a Tensor>) -> Self {
@@ -27,6 +31,29 @@ impl<'a> Beside<'a> {
 
     fn claim(&mut self, module: &str, parameter: &str) -> Option<&'a Tensor> {
         self.0.remove(format!("{module}.{parameter}").as_str())
+    }
+
+    /// Takes the scales of a weight and what else its layout has.
+    fn of_weight<'l>(&mut self, codes: &Tensor, layout: &'l SourceLayout) -> Result<Claimed<'l, 'a>, String> {
+        let (name, module) = (shown(&codes.name), codes.module());
+        let missing = |parameter: &str| {
+            format!("{name} is {} and has no {}", layout.name, shown(&format!("{module}.{parameter}")))
+        };
+        let scales = layout.scales.iter().find_map(|scale| self.claim(module, scale));
+        let scales = scales.ok_or_else(|| missing(layout.scales[0]))?;
+        dtype_is(scales, layout.scale_dtypes)?;
+        let mut extras = Vec::new();
+        for extra in &layout.extras {
+            match self.claim(module, extra.stored) {
+                Some(tensor) => {
+                    dtype_is(tensor, extra.dtypes)?;
+                    extras.push((extra, tensor));
+                }
+                None if extra.required => return Err(missing(extra.stored)),
+                None => {}
+            }
+        }
+        Ok((scales, extras))
     }
 }
 
@@ -43,25 +70,9 @@ pub(super) fn weight(
         return Err(format!("{name} is {} and has {} dimensions", layout.name, codes.shape.len()));
     };
     let module = codes.module();
-    let scales = layout.scales.iter().find_map(|scale| beside.claim(module, scale));
-    let scales = scales.ok_or_else(|| {
-        let missing = format!("{module}.{}", layout.scales[0]);
-        format!("{name} is {} and has no {}", layout.name, shown(&missing))
-    })?;
-    dtype_is(scales, layout.scale_dtypes)?;
-    let mut extras = Vec::new();
-    for extra in &layout.extras {
-        match beside.claim(module, extra.stored) {
-            Some(tensor) => {
-                dtype_is(tensor, extra.dtypes)?;
-                extras.push((extra, tensor));
-            }
-            None if extra.required => {
-                let missing = format!("{module}.{}", extra.stored);
-                return Err(format!("{name} is {} and has no {}", layout.name, shown(&missing)));
-            }
-            None => {}
-        }
+    let (scales, extras) = beside.of_weight(codes, layout)?;
+    if let Some(order) = layout.transposed {
+        return transposed::weight(checkpoint, layout, order, dtype, TransposedTensors { codes, scales, extras });
     }
     let said = extras.iter().find(|(extra, _)| extra.role == ExtraRole::Shape).map(|(_, tensor)| *tensor);
     let columns = columns(checkpoint, layout, codes, [rows, stored], scales, said)?;
@@ -101,6 +112,8 @@ pub(super) fn weight(
             }
             ExtraRole::Shape => vec![2],
             ExtraRole::Activations => vec![1],
+            // Only weights that are stored transposed have these.
+            ExtraRole::TransposedZeroPoints | ExtraRole::GroupsOfColumns => continue,
         };
         if tensor.shape != expected && squeezed(&tensor.shape) != squeezed(&expected) {
             return Err(format!("{} has shape {:?}, and {name} needs {expected:?}", shown(&tensor.name), tensor.shape));
@@ -122,7 +135,7 @@ pub(super) fn weight(
                 part(scales, TensorRole::Scale, ("weight_scale", scale_dtype)),
             ];
             parts.extend(
-                extras.iter().map(|(extra, tensor)| part(tensor, role_of(extra.role), (extra.served, tensor.dtype))),
+                extras.iter().map(|(extra, tensor)| part(tensor, extra.role.of_tensor(), (extra.served, tensor.dtype))),
             );
             let mut form = served.form.clone();
             // Bytes are scales of blocks only as powers of two, whether the config says so or not.
@@ -143,6 +156,7 @@ pub(super) fn weight(
         format: layout.format,
         granule,
         rows: CodeRows::All,
+        transposed: None,
         carried,
     };
     Ok(PlannedInput {
@@ -158,15 +172,6 @@ pub(super) fn weight(
 
 fn is_grouped(layout: &SourceLayout) -> bool {
     matches!(layout.strategy, Strategy::Group(_) | Strategy::TensorGroup(_))
-}
-
-fn role_of(role: ExtraRole) -> TensorRole {
-    match role {
-        ExtraRole::GlobalDivides | ExtraRole::GlobalMultiplies => TensorRole::GlobalScale,
-        ExtraRole::ZeroPoints | ExtraRole::PackedZeroPoints(_) => TensorRole::ZeroPoint,
-        ExtraRole::Shape => TensorRole::Shape,
-        ExtraRole::Activations => TensorRole::Other,
-    }
 }
 
 fn dtype_is(tensor: &Tensor, expected: &[Dtype]) -> Result<(), String> {

@@ -25,12 +25,21 @@ pub(crate) enum AuxRole {
     ZeroPoints,
     /// Zero points of this many bits, packed into words down the rows of groups.
     PackedZeroPoints { bits: u32 },
+    /// Zero points of this many bits of a weight that is stored transposed, packed along its rows.
+    TransposedZeroPoints { bits: u32 },
+    /// The number of the group of each column, which is required where neighbours need not share one.
+    GroupsOfColumns { required: bool },
 }
 
 impl AuxTensor {
     /// Reports whether a tensor of this shape is one of a single number, which may be written without a dimension.
     pub(crate) fn is_scalar(self, shape: &[usize]) -> bool {
         self.role == AuxRole::GlobalScale && shape.is_empty()
+    }
+
+    /// Reports whether a weight may lack the tensor.
+    pub(crate) fn is_optional(self) -> bool {
+        self.role == AuxRole::GroupsOfColumns { required: false }
     }
 
     /// Returns the tensor's shape beside a weight of this shape; `None` where groups do not fit the weight.
@@ -45,6 +54,12 @@ impl AuxTensor {
                 shape[0] = words(shape[0], bits);
                 Some(shape)
             }
+            AuxRole::TransposedZeroPoints { bits } => {
+                let [rows, columns] = weight;
+                let groups = granularity.scales([1, columns])?.into_iter().product();
+                Some(vec![groups, words(rows, bits)])
+            }
+            AuxRole::GroupsOfColumns { .. } => Some(vec![weight[1]]),
         }
     }
 }

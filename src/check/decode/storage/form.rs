@@ -7,6 +7,7 @@ use safetensors::Dtype;
 use super::auxiliary::AuxTensor;
 use super::declaration::Declaration;
 use super::qparams::{Extremes, Qparams, Rounding};
+use super::words::TransposedStorage;
 use crate::decode::codebook::Codebook;
 use crate::decode::element::widen;
 use crate::decode::packing::Packing;
@@ -43,6 +44,11 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// The tensors beside codes and scales.
     fn auxiliary(&self) -> Vec<AuxTensor> {
         Vec::new()
+    }
+
+    /// Returns the form where all tensors hold the transposed weight.
+    fn transposed(&self) -> Option<TransposedStorage> {
+        None
     }
 
     /// Appends the values of stored scales, divided by the global scale where the form has one.

@@ -45,17 +45,18 @@ pub(super) fn find<'a>(
     findings: &mut Vec<Finding>,
 ) -> Option<Vec<(AuxTensor, &'a Tensor)>> {
     let expected = form.storage.auxiliary();
-    let mut found = Vec::new();
+    let (mut found, mut sound) = (Vec::new(), true);
     for &auxiliary in &expected {
         let tensor = module.auxiliary(auxiliary.suffix);
-        if tensor.is_none() {
+        if tensor.is_none() && !auxiliary.is_optional() {
+            sound = false;
             let message =
                 format!("{} is {} and has no `{}`", shown(&codes.name), form.storage.name(), auxiliary.suffix);
             findings.push(Finding::new(&NO_PART, message).tensor(&codes.name));
         }
         found.extend(tensor.map(|tensor| (auxiliary, tensor)));
     }
-    (found.len() == expected.len()).then_some(found)
+    sound.then_some(found)
 }
 
 /// Checks that each tensor has the dtype and shape that go with a weight of this shape.
@@ -97,6 +98,13 @@ pub(super) fn weight_shape(
 ) -> Result<Option<[usize; 2]>, SourceError> {
     let codes = form.storage.codes();
     let [rows, packed] = stored;
+    if let Some(transposed) = form.storage.transposed() {
+        let [rows, columns] = transposed.shape(stored);
+        // The last word of a row may be filled in part, and then the groups of columns alone say by how much.
+        let said = module.auxiliary("g_idx").and_then(|tensor| tensor.shape.first().copied());
+        let said = said.filter(|&said| said < columns && transposed.stored_rows(said) == stored[0]);
+        return Ok(Some([rows, said.unwrap_or(columns)]));
+    }
     // Nobody's word is needed where the codes tell.
     if let Some(columns) = codes.packing.columns(packed) {
         return Ok(Some([rows, columns]));

@@ -3,6 +3,7 @@
 use crate::decode::{QuantizedWeight, WeightState};
 use crate::report::Severity::Error;
 use crate::report::{Finding, LintRule};
+use crate::rules::q1_config::UNKNOWN_METHOD;
 use crate::source::Original;
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::text::shown;
@@ -75,6 +76,13 @@ pub(crate) fn changed_form(tensor: &Tensor, shape: &[usize], original: &Original
         format!("{name} is {} {shape:?}, and in the source {dtype} {before:?}", tensor.dtype)
     };
     Finding::new(&CHANGED_FORM, message).tensor(&tensor.name)
+}
+
+/// Returns the finding for a weight whose scales were fitted to data, and are not the source's own.
+pub(crate) fn fitted(weight: &QuantizedWeight<'_>) -> Finding {
+    let (name, form) = (shown(&weight.codes.name), weight.form.storage.name());
+    let message = format!("{name} is {form}, which is proven only where the source has the same codes and scales");
+    Finding::new(&UNKNOWN_METHOD, message).tensor(&weight.codes.name)
 }
 
 /// Returns the finding for a weight that passed through, according to the manifest, and has another form than the
