@@ -23,6 +23,7 @@ mod requantized;
 pub mod resolve;
 mod served;
 mod served_form;
+mod served_weights;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
@@ -35,6 +36,7 @@ pub use planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, ZeroPointTensor,
 };
 pub use served_form::ServedForm;
+pub use served_weights::ServedWeights;
 
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::with_fused;
