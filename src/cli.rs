@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod failure;
 mod findings;
+mod fit;
 mod init;
 mod inspect;
 mod interrupt;
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
         Command::Plan(args) => plan::plan(args, &screen),
+        Command::Fit(args) => fit::fit(args, &screen),
         Command::Explain(args) => explain::explain(args, &screen),
         Command::Validate(args) => validate::validate(args, &screen),
         Command::Test(args) => test_recipes::test(args, &screen),

@@ -28,6 +28,7 @@ mod requantized;
 pub mod resolve;
 mod served;
 mod served_form;
+mod served_weights;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
@@ -42,6 +43,7 @@ pub use planned_input::{
     ZeroPointTensor,
 };
 pub use served_form::ServedForm;
+pub use served_weights::ServedWeights;
 
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::with_fused;

@@ -426,3 +426,31 @@ fn fail_if_says_where_it_measured_nothing() {
     assert_eq!(json(&["--fail-if", "sqnr<30dB"])["fail_if_tensors"], 0);
     assert_eq!(json(&[]).get("fail_if_tensors"), None);
 }
+
+#[test]
+fn fit_says_how_to_serve() {
+    let folder = Folder::new(BLOCKS);
+    assert_seen!("fit", folder.run(&format!("fit @recipe.yaml --model {FIXTURE} --vram 2GiB --context 128")));
+    assert_seen!("fit_not", folder.run(&format!("fit {FIXTURE} --vram 512MiB --context 100000 --concurrency 1000")));
+    assert_seen!("fit_gpus", folder.run(&format!("fit {FIXTURE} --vram 2GiB --tensor-parallel 3")));
+}
+
+#[test]
+fn fit_names_what_was_meant() {
+    let folder = Folder::new(BLOCKS);
+    for (line, said) in [
+        ("fit @recipe.yaml", "--vram <SIZE>"),
+        ("fit tests/fixtures/tiny-qwen3-v --vram 16GiB", "did you mean `tests/fixtures/tiny-qwen3-vl`?"),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram 16", "did you mean 16GiB?"),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram 16gigs", "did you mean 16GB?"),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram -1", "-1"),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram 16GiB --tensor-parallel 0", "0 is not in 1..=1024"),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram 16GiB --context 0", "0 is not in 1.."),
+        ("fit tests/fixtures/tiny-qwen3-vl --vram 16GiB --model x", "goes with a recipe"),
+    ] {
+        let seen = folder.run(line);
+        assert!(seen.contains(said) && !seen.contains("exit code 0"), "{line}: {seen}");
+    }
+    let seen = folder.run(&format!("fit {FIXTURE} --vram 16GB"));
+    assert!(seen.contains("exit code 0") && seen.contains("sold with 16 GB has 16GiB"), "{seen}");
+}

@@ -1,6 +1,9 @@
 //! The arguments of every command: clap's types and nothing else.
 
+mod checks;
+mod fit;
 mod locks;
+mod recipes;
 mod test_recipes;
 
 use std::path::PathBuf;
@@ -9,9 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter};
 
 use super::completers;
-use crate::check::Threshold;
 
-pub(super) use locks::{LockedArgs, PlanLockArgs};
+pub(super) use checks::{DiffArgs, FormatArgs, LintArgs, ReportFormat, VerifyArgs};
+pub(super) use fit::{CacheDtypeName, FitArgs};
+pub(super) use recipes::{ApplyArgs, ExplainArgs, ManifestArgs, PlanArgs, Sha256Files, SourceArgs, ValidateArgs};
 pub(super) use test_recipes::TestArgs;
 
 /// Turns a BF16 Hugging Face checkpoint into an FP8 one that vLLM serves.
@@ -37,7 +41,7 @@ const VERSION: &str = concat!(
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
-                          to prove, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
+                          to prove, 5 `fit` found that it does not fit, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {
@@ -73,6 +77,8 @@ pub(super) enum Command {
     Apply(ApplyArgs),
     /// Show the plan of a recipe for a checkpoint; only headers are read
     Plan(PlanArgs),
+    /// Say whether a model fits GPUs of a size, and the line that serves it there
+    Fit(FitArgs),
     /// Show which rule decided a tensor, and why the others did not
     Explain(ExplainArgs),
     /// Check recipes; no checkpoint is needed
@@ -123,133 +129,6 @@ pub(super) enum InitScheme {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct SourceArgs {
-    /// The recipe: a .yaml, .yml or .toml file, or `-` for standard input
-    #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completers::recipes()))]
-    pub(super) recipe: PathBuf,
-
-    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
-    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) model: Option<String>,
-
-    /// Take only the first layers, for a small model to try out; config.json is adjusted [default: 2]
-    #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
-    pub(super) smoke: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ApplyArgs {
-    #[command(flatten)]
-    pub(super) source: SourceArgs,
-
-    /// The directory to write, instead of the recipe's `output`; it must not exist yet, or be empty
-    #[arg(short, long, value_name = "DIR")]
-    pub(super) output: Option<PathBuf>,
-
-    /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(super) threads: Option<u16>,
-
-    /// Memory for buffers over all threads, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = crate::checkpoint::text::parse)]
-    pub(super) max_memory: Option<u64>,
-
-    /// The instruction set: portable, avx2, avx512, neon [default: the best this machine has]
-    #[arg(long, value_name = "SET", env = "QWEN_FP8_SIMD")]
-    #[arg(add = ArgValueCandidates::new(completers::instruction_sets))]
-    pub(super) simd: Option<String>,
-
-    /// Resume an interrupted run of the same job, if there is one; this is the default
-    #[arg(long, conflicts_with = "restart")]
-    pub(super) resume: bool,
-
-    /// Discard the finished shards of an interrupted run and start from the beginning
-    #[arg(long)]
-    pub(super) restart: bool,
-
-    #[command(flatten)]
-    pub(super) manifest: ManifestArgs,
-
-    #[command(flatten)]
-    pub(super) locked: LockedArgs,
-
-    /// Show the times of the run and its slowest tensors
-    #[arg(long)]
-    pub(super) timings: bool,
-
-    /// Print the run's report as JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ManifestArgs {
-    /// Do not write qwen-fp8-manifest.json
-    #[arg(long)]
-    pub(super) no_manifest: bool,
-
-    /// Put SHA-256 sums of the output's files, the source's, or both into the manifest; `apply` reads the files again
-    /// for it [default: output]
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FILES",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "output",
-        conflicts_with = "no_manifest"
-    )]
-    pub(super) sha256: Option<Sha256Files>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Sha256Files {
-    Output,
-    Source,
-    All,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PlanArgs {
-    #[command(flatten)]
-    pub(super) source: SourceArgs,
-
-    #[command(flatten)]
-    pub(super) manifest: ManifestArgs,
-
-    #[command(flatten)]
-    pub(super) lock: PlanLockArgs,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExplainArgs {
-    #[command(flatten)]
-    pub(super) source: SourceArgs,
-
-    /// The tensor or module, by its full name
-    #[arg(value_name = "NAME")]
-    pub(super) name: String,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ValidateArgs {
-    /// The recipes to check; `-` is standard input
-    #[arg(value_name = "RECIPE", required = true, add = ArgValueCompleter::new(completers::recipes()))]
-    pub(super) recipes: Vec<PathBuf>,
-
-    #[command(flatten)]
-    pub(super) format: FormatArgs,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
     /// The output whose schema to print; `error` is what any command prints as JSON where it fails [default: recipes]
     #[arg(long, value_enum, value_name = "NAME")]
@@ -268,6 +147,7 @@ pub(super) enum OutputName {
     Diff,
     Error,
     Explain,
+    Fit,
     Inspect,
     Lint,
     Models,
@@ -347,101 +227,6 @@ pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct VerifyArgs {
-    /// The output to verify: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "OUTPUT", add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) output: String,
-
-    /// The source of OUTPUT, with which every tensor is compared [default: the one that the manifest names, in the
-    /// Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
-    #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) source: Option<String>,
-
-    /// Do not look for the source: structure and values are enough, and the exit code is 0 where they are sound
-    #[arg(long, conflicts_with = "source")]
-    pub(super) no_source: bool,
-
-    /// Fail with exit code 1 unless every quantized tensor was proven against the source
-    #[arg(long, conflicts_with = "no_source")]
-    pub(super) require_source: bool,
-
-    /// Fail if a tensor is beyond a bound, such as sqnr<30dB, cosine<0.999, saturated>0.1%;
-    /// also relative_error, max_error, flushed. May be repeated
-    #[arg(long, value_name = "EXPR", conflicts_with = "no_source")]
-    pub(super) fail_if: Vec<Threshold>,
-
-    /// Also compare every file and tensor with the checksums in the manifest
-    #[arg(long)]
-    pub(super) manifest: bool,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct LintArgs {
-    /// The checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
-    #[arg(add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) model: Option<String>,
-
-    #[command(flatten)]
-    pub(super) format: FormatArgs,
-
-    /// List the rules instead; in a file or a pipe the table is in Markdown
-    #[arg(long, conflicts_with_all = ["model", "format", "json"])]
-    pub(super) rules: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FormatArgs {
-    /// The output format
-    #[arg(long, value_enum, default_value = "text")]
-    format: ReportFormat,
-
-    /// Print JSON, as `--format json` does
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ReportFormat {
-    Text,
-    Json,
-    Sarif,
-}
-
-impl FormatArgs {
-    pub(super) fn format(&self) -> ReportFormat {
-        if self.json { ReportFormat::Json } else { self.format }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DiffArgs {
-    /// The first checkpoint: a directory, or a model id of the Hugging Face cache
-    #[arg(value_name = "A", add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) a: String,
-
-    /// The second checkpoint
-    #[arg(value_name = "B", add = ArgValueCompleter::new(completers::checkpoints))]
-    pub(super) b: String,
-
-    /// The number of tensors to show, the most changed first
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(super) top: usize,
-
-    /// Exit with 1 if they differ
-    #[arg(long)]
-    pub(super) exit_code: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -16,8 +16,8 @@ pub(super) enum CommandError {
     Input(String),
     /// The recipe or the checkpoint is at fault, and everything has been reported already.
     Reported,
-    /// The verdict of a proof, which has been reported already, is none of success; the exit code tells it.
-    Unproven(u8),
+    /// The verdict, which has been reported already, is none of success; the exit code tells it.
+    Verdict(u8),
     /// A word of the command line means nothing.
     Usage(String),
     /// The run failed: files, memory, the machine.
@@ -81,7 +81,7 @@ impl CommandError {
         match self {
             Self::Input(_) | Self::Reported => 1,
             Self::Run(_) | Self::Usage(_) => 2,
-            Self::Interrupted(_, code) | Self::Unproven(code) => *code,
+            Self::Interrupted(_, code) | Self::Verdict(code) => *code,
             Self::Detailed(bare, _) => bare.exit_code(),
         }
     }

@@ -18,6 +18,7 @@ use super::validate::ValidateOutput;
 use super::verify::VerifyOutput;
 use crate::check::Difference;
 use crate::checkpoint::text::shown_path;
+use crate::fit::Fit;
 use crate::plan::changes::Changes;
 use crate::plan::summary::Summary;
 use crate::recipe::recipe_schema;
@@ -32,6 +33,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Diff) => schema_of::<Difference>(),
         Some(OutputName::Error) => schema_of::<FailureOutput>(),
         Some(OutputName::Explain) => schema_of::<ExplainOutput>(),
+        Some(OutputName::Fit) => schema_of::<Fit>(),
         Some(OutputName::Inspect) => schema_of::<InspectOutput>(),
         Some(OutputName::Lint) => schema_of::<LintOutput>(),
         Some(OutputName::Models) => schema_of::<ModelsOutput>(),

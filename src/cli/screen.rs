@@ -177,7 +177,7 @@ impl Screen {
     pub(super) fn failure(&self, failure: &CommandError) {
         let (bare, details) = failure.parts();
         let (word, text) = match bare {
-            CommandError::Reported | CommandError::Unproven(_) | CommandError::Detailed(..) => return,
+            CommandError::Reported | CommandError::Verdict(_) | CommandError::Detailed(..) => return,
             CommandError::Input(text) | CommandError::Usage(text) | CommandError::Run(text) => ("error", text),
             CommandError::Interrupted(text, _) => ("interrupted", text),
         };

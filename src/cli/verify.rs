@@ -102,8 +102,8 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
             Err(CommandError::Input(format!("`--require-source` wants a proof, and {found}: {why}")))
         }
         Verdict::StructureOnly if args.no_source => Ok(()),
-        Verdict::PartlyProven | Verdict::StructureOnly => Err(CommandError::Unproven(NOT_ALL_PROVEN)),
-        Verdict::NothingToProve => Err(CommandError::Unproven(NOTHING_TO_PROVE)),
+        Verdict::PartlyProven | Verdict::StructureOnly => Err(CommandError::Verdict(NOT_ALL_PROVEN)),
+        Verdict::NothingToProve => Err(CommandError::Verdict(NOTHING_TO_PROVE)),
         Verdict::AtFault => Err(CommandError::Reported),
     }
 }

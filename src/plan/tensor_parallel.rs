@@ -72,12 +72,16 @@ pub(super) fn alignments<'a>(
     quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)> + Clone,
     heads: Heads,
 ) -> Vec<Alignment> {
-    let misfit = |size| {
-        heads
-            .misfit(size)
-            .or_else(|| quantized.clone().find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
-    };
-    SIZES.iter().map(|&size| Alignment { size, misfit: misfit(size) }).collect()
+    SIZES.iter().map(|&size| Alignment { size, misfit: misfit_of(quantized.clone(), heads, size) }).collect()
+}
+
+/// Says why `quantized` cannot be served over `size` GPUs, or `None` where it can.
+pub(super) fn misfit_of<'a>(
+    mut quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)>,
+    heads: Heads,
+    size: usize,
+) -> Option<String> {
+    heads.misfit(size).or_else(|| quantized.find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
 }
 
 /// Says why a weight cannot be split over `size` GPUs, or `None` where it can.

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 15] = [
+const SCHEMAS: [&str; 16] = [
     "apply",
     "diff",
     "error",
     "explain",
+    "fit",
     "inspect",
     "lint",
     "models",
@@ -117,7 +118,7 @@ fn hold(schema: &Validator, value: &Value, line: &str) {
 fn every_output_follows_its_schema() {
     let folder = scene();
     let with = format!("--model {FIXTURE} --json");
-    let cases: [(&str, i32, String); 35] = [
+    let cases: [(&str, i32, String); 37] = [
         ("plan", 0, format!("plan @recipe.yaml {with}")),
         ("plan", 0, format!("plan @keep.yaml {with}")),
         ("plan", 0, format!("plan @warned.yaml {with}")),
@@ -134,6 +135,8 @@ fn every_output_follows_its_schema() {
         ("lint", 0, "lint @out --json".to_owned()),
         ("lint", 0, "lint @out --format json".to_owned()),
         ("lint", 1, "lint @spoilt --format=json".to_owned()),
+        ("fit", 0, format!("fit @recipe.yaml --model {FIXTURE} --vram 2GiB --json")),
+        ("fit", 5, format!("fit {FIXTURE} --vram 512MiB --concurrency 100000 --json")),
         ("inspect", 0, format!("inspect {FIXTURE} --json")),
         ("inspect", 0, "inspect @out --json".to_owned()),
         ("diff", 0, format!("diff {FIXTURE} @out --json")),

@@ -1,6 +1,7 @@
 //! The catalogue of models: a file per family under `models/`, built into the binary.
 
 mod added;
+mod cache;
 mod family;
 mod family_text;
 mod fused;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub use cache::KnownCache;
 pub use family::{
     AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded, NotLoadedLevel,
     ServedPrefix,

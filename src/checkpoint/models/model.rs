@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
+
 use super::catalogue::{
     self, AskedName, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded,
     NotLoadedLevel, StackNames,
@@ -264,6 +266,36 @@ impl Model {
     /// The reason why nobody has seen vLLM load the family, `None` where somebody has, or where the family is not known.
     pub fn unproven(&self) -> Option<&str> {
         self.families.first()?.unproven.as_deref()
+    }
+
+    /// Reports whether vLLM gives every GPU all of the module, as the files say.
+    pub fn is_replicated(&self, module: &str) -> bool {
+        self.files().any(|file| file.replicated.iter().any(|pattern| pattern.matches(module)))
+    }
+
+    /// The value of config.json that vLLM takes for the size of the cache where the file has none.
+    pub fn cache_default(&self, key: &str) -> Option<&Value> {
+        self.files().find_map(|file| file.cache.defaults.get(key))
+    }
+
+    /// Reports whether vLLM keeps keys and values of attention that has latents.
+    pub fn cache_keeps_keys(&self) -> bool {
+        self.files().any(|file| file.cache.keeps_keys)
+    }
+
+    /// Reports whether the size of the family's cache was compared with vLLM's own, unless the family is not known.
+    pub fn is_cache_compared(&self) -> bool {
+        self.families.first().is_none_or(|file| !file.cache.not_compared && file.unproven.is_none())
+    }
+
+    /// The kind of all layers where config.json lists none, in the words of its `layer_types`.
+    pub fn cache_of_every_layer(&self) -> Option<&str> {
+        self.files().find_map(|file| file.cache.every_layer.as_deref())
+    }
+
+    /// The reason why it is not known how vLLM sizes the cache, `None` where it is, or where the family is not known.
+    pub fn cache_not_known(&self) -> Option<&str> {
+        self.files().find_map(|file| file.cache.not_known.as_deref())
     }
 
     /// The files that speak of this model, nearest first.

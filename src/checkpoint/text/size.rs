@@ -12,6 +12,20 @@ pub fn human(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }
 
+/// `14.72 GiB`, or `16 GiB`: a size of memory, in the units in which GPUs have it.
+pub fn memory(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x10_0000 => (1_u64 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => (1 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    if bytes.is_multiple_of(unit) {
+        format!("{} {name}", grouped(bytes / unit))
+    } else {
+        format!("{:.2} {name}", bytes as f64 / unit as f64)
+    }
+}
+
 /// `10.59 GB (10,589,327,840 bytes)`: for a size of which every byte counts.
 pub fn exact(bytes: u64) -> String {
     match bytes {
@@ -99,6 +113,10 @@ mod tests {
         assert_eq!(human(999), "999 B");
         assert_eq!(human(10_589_327_840), "10.59 GB");
         assert_eq!(human(999_999), "1.00 MB");
+        assert_eq!(
+            [memory(16 << 30), memory(15 << 29), memory(5 << 18), memory(1 << 14)],
+            ["16 GiB", "7.50 GiB", "1.25 MiB", "16 KiB"]
+        );
         assert_eq!(grouped(1_002), "1,002");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(10_589_327_840), "10,589,327,840");

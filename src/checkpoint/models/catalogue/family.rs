@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::cache::KnownCache;
 use super::fused::KnownFused;
 use super::name_pattern::NamePattern;
 use super::stack::KnownStack;
@@ -77,6 +78,12 @@ pub struct FamilyFile {
     /// Keys of config.json by which a server knows how some layers are stored.
     #[serde(default)]
     pub config_keys: Vec<ConfigKey>,
+    /// Layers of which vLLM gives every GPU all, though the names of others like them are split.
+    #[serde(default)]
+    pub replicated: Vec<NamePattern>,
+    /// The cache that vLLM keeps for each request, where config.json does not tell all of it.
+    #[serde(default)]
+    pub cache: KnownCache,
 }
 
 /// A key of config.json that the output has where some layers are quantized to FP8.

@@ -1,0 +1,97 @@
+//! The kernels of vLLM that each generation of GPUs runs for the weights of a model.
+
+use qwen_fp8_schemes::{NumberKind, Strategy};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::plan::ServedForm;
+
+/// A generation of GPUs, and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GpuKernels {
+    pub generation: &'static str,
+    /// Compute capability: `8.9`.
+    pub capability: &'static str,
+    /// Cards that people have: `RTX 40, L4, L40S`.
+    pub cards: &'static str,
+    /// What vLLM runs for the quantized layers, or for all where none is.
+    pub runs: &'static str,
+}
+
+const GENERATIONS: [(&str, &str, &str); 6] = [
+    ("Turing", "7.5", "RTX 20, T4"),
+    ("Ampere", "8.0, 8.6", "RTX 30, A10, A100"),
+    ("Ada", "8.9", "RTX 40, L4, L40S"),
+    ("Hopper", "9.0", "H100, H200"),
+    ("Blackwell", "10.0", "B200, B300"),
+    ("Blackwell", "12.0", "RTX 50, RTX PRO 6000"),
+];
+
+const MARLIN: &str = "Marlin: weights are decoded, 16-bit arithmetic";
+const FP8: &str = "CUTLASS: FP8 arithmetic";
+const NONE: &str = "no kernel: vLLM refuses it";
+
+/// Returns what each generation runs for weights of these forms; for the first that is slowest where there are several.
+pub(super) fn of_forms(forms: &[ServedForm]) -> Vec<GpuKernels> {
+    let rows: Vec<[&'static str; 6]> =
+        if forms.is_empty() { vec![UNQUANTIZED] } else { forms.iter().map(of_form).collect() };
+    let worst = |at: usize| rows.iter().map(|row| row[at]).min_by_key(|runs| rank(runs)).unwrap_or(NONE);
+    let kernels = GENERATIONS.iter().enumerate().map(|(at, &(generation, capability, cards))| GpuKernels {
+        generation,
+        capability,
+        cards,
+        runs: worst(at),
+    });
+    kernels.collect()
+}
+
+const UNQUANTIZED: [&str; 6] = [
+    "16-bit arithmetic, in F16 alone: add `--dtype half`",
+    "16-bit arithmetic",
+    "16-bit arithmetic",
+    "16-bit arithmetic",
+    "16-bit arithmetic",
+    "16-bit arithmetic",
+];
+
+/// What stands first is chosen where layers differ.
+fn rank(runs: &str) -> usize {
+    [NONE, MARLIN].iter().position(|slow| *slow == runs).unwrap_or(2)
+}
+
+// What vLLM 0.33 chooses by capability: `model_executor/layers/quantization/` (get_min_capability of each scheme) and
+// `kernels/linear/`; the schemes' own words are in `qwen-fp8 schemes NAME`.
+fn of_form(form: &ServedForm) -> [&'static str; 6] {
+    let weights = &form.weights;
+    let quantizes_inputs = form.inputs.is_some();
+    match (weights.kind, weights.num_bits, weights.strategy) {
+        (NumberKind::Float, 8, _) if !quantizes_inputs => [MARLIN; 6],
+        (NumberKind::Float, 8, Strategy::Block(_)) => [
+            MARLIN,
+            MARLIN,
+            MARLIN,
+            "DeepGEMM or CUTLASS: FP8 arithmetic by blocks",
+            "DeepGEMM or CUTLASS: FP8 arithmetic by blocks",
+            "CUTLASS: FP8 arithmetic by blocks",
+        ],
+        (NumberKind::Float, 8, Strategy::Group(_)) => {
+            [MARLIN, MARLIN, MARLIN, MARLIN, "FlashInfer: MXFP8 arithmetic", "FlashInfer: MXFP8 arithmetic"]
+        }
+        (NumberKind::Float, 8, _) => [MARLIN, MARLIN, FP8, FP8, FP8, FP8],
+        (NumberKind::Float, _, _) if !quantizes_inputs => [NONE, MARLIN, MARLIN, MARLIN, MARLIN, MARLIN],
+        (NumberKind::Float, _, _) => [
+            NONE,
+            MARLIN,
+            MARLIN,
+            MARLIN,
+            "FlashInfer or CUTLASS: FP4 arithmetic",
+            "FlashInfer or CUTLASS: FP4 arithmetic",
+        ],
+        (NumberKind::Int, 8, Strategy::Channel | Strategy::Tensor) if quantizes_inputs => {
+            const INT8: &str = "CUTLASS: INT8 arithmetic";
+            [INT8, INT8, INT8, INT8, NONE, NONE]
+        }
+        (NumberKind::Int, _, _) if weights.symmetric => [MARLIN; 6],
+        (NumberKind::Int, _, _) => [NONE, MARLIN, MARLIN, MARLIN, MARLIN, MARLIN],
+    }
+}

@@ -1,0 +1,68 @@
+//! The quantized weights that a server is to load: those that a plan writes, or those of a finished checkpoint.
+
+use qwen_fp8_schemes::Strategy;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::Config;
+
+use super::build::Plan;
+use super::modules::Modules;
+use super::planned_input::PlannedInput;
+use super::quantized_source::QuantizedTensors;
+use super::served_form::ServedForm;
+use super::tensor_parallel::{Heads, misfit_of};
+
+/// The forms of quantized weights, and whether so many GPUs can share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedWeights {
+    /// Each form once, in the order of the first weight that has it; empty where none is quantized.
+    pub forms: Vec<ServedForm>,
+    /// The reason why `gpus` GPUs cannot share the model, `None` where they can.
+    pub misfit: Option<String>,
+}
+
+impl ServedWeights {
+    /// Returns what the output of a plan holds.
+    pub fn of_plan(plan: &Plan, gpus: usize) -> Self {
+        let modules = Modules::of(&plan.recipe, &plan.checkpoint.model, &plan.inputs, &plan.decisions, &plan.jobs);
+        let quantized = modules.quantized.iter().map(|module| (module.input, &*module.form));
+        Self::of(quantized, &plan.checkpoint.config, gpus)
+    }
+
+    /// Returns what a checkpoint holds.
+    ///
+    /// # Errors
+    /// It is quantized in a way that is not known here.
+    pub fn of_checkpoint(checkpoint: &Checkpoint, gpus: usize) -> Result<Self, String> {
+        let quantized = match &checkpoint.quantized {
+            Some(_) => QuantizedTensors::find(checkpoint)?,
+            None => QuantizedTensors::default(),
+        };
+        let carried = quantized.weights.values().filter_map(|input| {
+            let carried = input.quantized()?.carried.as_ref().ok()?;
+            Some((input, &carried.form))
+        });
+        Ok(Self::of(carried, &checkpoint.config, gpus))
+    }
+
+    /// Returns what can be told of a checkpoint whose quantization is not known: how heads are shared.
+    pub fn unknown(config: &Config, gpus: usize) -> Self {
+        Self::of(std::iter::empty(), config, gpus)
+    }
+
+    fn of<'a>(
+        quantized: impl Iterator<Item = (&'a PlannedInput, &'a ServedForm)> + Clone,
+        config: &Config,
+        gpus: usize,
+    ) -> Self {
+        let mut forms: Vec<ServedForm> = Vec::new();
+        for (_, form) in quantized.clone() {
+            if !forms.contains(form) {
+                forms.push(form.clone());
+            }
+        }
+        let split = quantized
+            .map(|(input, form): (_, &ServedForm)| -> (&PlannedInput, Strategy) { (input, form.weights.strategy) });
+        Self { forms, misfit: misfit_of(split, Heads::of(config), gpus) }
+    }
+}

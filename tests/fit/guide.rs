@@ -1,0 +1,75 @@
+//! The guide's own case, README's "Serving it on a 16 GB card", and what is said where nothing fits.
+
+use std::path::Path;
+
+use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::fit::{CacheDtype, Fit, FitRequest, FitSubject};
+use qwen_fp8::plan::Plan;
+use qwen_fp8::recipe::Recipe;
+
+use crate::support::shapes::{self, Shapes};
+
+const CARD: FitRequest =
+    FitRequest { vram: 16 << 30, gpus: 1, context: None, concurrency: None, cache_dtype: CacheDtype::Auto };
+
+fn of_source(shapes: &Shapes, request: FitRequest) -> Fit {
+    let checkpoint = Checkpoint::open(shapes.write_single().path()).unwrap();
+    Fit::of(&FitSubject::of_checkpoint(&checkpoint, request.gpus), &request, "MODEL")
+}
+
+fn of_fp8(shapes: &Shapes, request: FitRequest) -> Fit {
+    let recipe = Recipe::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/fp8_dynamic.yaml")).unwrap();
+    let plan = Plan::build(recipe, Checkpoint::open(shapes.write_single().path()).unwrap()).unwrap();
+    Fit::of(&FitSubject::of_plan(&plan, request.gpus), &request, "MODEL")
+}
+
+#[test]
+fn the_8b_model_in_fp8_fits_a_card_of_16_gb() {
+    let fit = of_fp8(&shapes::qwen3_vl_8b(), FitRequest { context: Some(2048), ..CARD });
+    assert!(fit.fits && fit.requests >= 4, "{fit:#?}");
+    assert_eq!((fit.weights.per_gpu, fit.weights.all), (10_589_327_840, 10_589_327_840));
+    // A token takes 144 KiB: keys and values of 8 heads of 128 in 36 layers.
+    let cache = fit.cache.unwrap();
+    assert_eq!(cache.bytes_per_block, 16 * 144 * 1024);
+    assert_eq!(cache.bytes_per_request, 2048 * 144 * 1024);
+    // The line that README has.
+    let readme = FitRequest { context: Some(16384), concurrency: Some(1), ..CARD };
+    assert!(of_fp8(&shapes::qwen3_vl_8b(), readme).fits);
+    let words = fit.serve[0].words.join(" ");
+    assert!(words.starts_with("vllm serve MODEL --max-model-len 2048 --max-num-seqs "), "{words}");
+    assert!(words.contains("--gpu-memory-utilization 0.92 --limit-mm-per-prompt '{\"image\": "), "{words}");
+}
+
+#[test]
+fn the_8b_model_in_bf16_does_not_and_fp8_is_named() {
+    let fit = of_source(&shapes::qwen3_vl_8b(), FitRequest { context: Some(2048), ..CARD });
+    assert!(!fit.fits && fit.serve.is_empty());
+    assert!(fit.budget.missing > 0);
+    let remedies = fit.remedies.join("\n");
+    for expected in ["quantize it: in FP8", "more GPUs: `--tensor-parallel 2`", "there are cards of 24 GiB"] {
+        assert!(remedies.contains(expected), "{remedies}");
+    }
+    // The remedies hold.
+    assert!(of_source(&shapes::qwen3_vl_8b(), FitRequest { vram: 24 << 30, context: Some(2048), ..CARD }).fits);
+    assert!(of_source(&shapes::qwen3_vl_8b(), FitRequest { gpus: 2, context: Some(2048), ..CARD }).fits);
+}
+
+#[test]
+fn too_much_context_names_what_fits() {
+    let asked = FitRequest { context: Some(200_000), concurrency: Some(2), ..CARD };
+    let fit = of_fp8(&shapes::qwen3_vl_8b(), asked);
+    assert!(!fit.fits && fit.budget.missing == 0);
+    let context = fit.remedies.iter().find_map(|line| line.split("`--context ").nth(1)?.split('`').next());
+    let context = context.unwrap().parse().unwrap();
+    assert!(of_fp8(&shapes::qwen3_vl_8b(), FitRequest { context: Some(context), ..asked }).fits);
+    assert!(!of_fp8(&shapes::qwen3_vl_8b(), FitRequest { context: Some(context + 16), ..asked }).fits);
+    assert!(fit.remedies.iter().any(|line| line.contains("`--kv-cache-dtype fp8`")), "{:?}", fit.remedies);
+}
+
+#[test]
+fn gpus_that_cannot_share_a_model_are_named() {
+    let fit = of_fp8(&shapes::qwen3_vl_8b(), FitRequest { gpus: 3, ..CARD });
+    assert!(!fit.fits);
+    assert_eq!(fit.misfit.as_deref(), Some("32 attention heads cannot be shared by 3 GPUs"));
+    assert_eq!(fit.cache_not_known, None);
+}
