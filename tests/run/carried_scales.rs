@@ -91,17 +91,18 @@ fn one_scale_of_a_weight_is_repeated_for_its_rows() {
     let config = json!({ "quant_method": "fp8", "activation_scheme": "static", "weight_block_size": null });
     let source =
         scene.checkpoint("source", &[tensors], json!({ "torch_dtype": "bfloat16", "quantization_config": config }));
-    for dtype in ["", ", scale_dtype: f32"] {
-        let rule = format!("{{scheme: PASSTHROUGH, targets: Linear, granularity: channel{dtype}}}");
-        let name = format!("output{}", dtype.len());
-        let output = scene.apply(&format!("format: compressed-tensors\nrules:\n- {rule}\n"), &source, &name, &[]);
+    let plain = "format: compressed-tensors\nrules:\n- {scheme: PASSTHROUGH, targets: Linear, granularity: channel}\n";
+    // The ready recipe asks for F32 too.
+    for (name, recipe) in [("plain", plain), ("ready", include_str!("../../recipes/from_fp8/tensors_to_channels.yaml"))]
+    {
+        let output = scene.apply(recipe, &source, name, &[]);
         for (part, number) in [("q_proj", 0.5f32), ("k_proj", 0.0078125), ("v_proj", 2.0)] {
             let module = Q.replace("q_proj", part);
             assert!(output.tensor(&format!("{module}.weight")).bytes == codes(64, 32).bytes);
             let scale = output.tensor(&format!("{module}.weight_scale"));
             assert_eq!(scale.shape, [64, 1]);
             let bytes = number.to_bits().to_le_bytes();
-            let each = if dtype.is_empty() { &bytes[2..] } else { &bytes[..] };
+            let each = if name == "plain" { &bytes[2..] } else { &bytes[..] };
             assert!(scale.bytes == each.repeat(64), "{part}");
             assert!(output.tensor(&format!("{module}.input_scale")).bytes == scalar(0.25).bytes);
         }
@@ -110,7 +111,7 @@ fn one_scale_of_a_weight_is_repeated_for_its_rows() {
             (&group["weights"]["strategy"], &group["input_activations"]["strategy"]),
             (&json!("channel"), &json!("tensor"))
         );
-        let dir = scene.path(&name);
+        let dir = scene.path(name);
         let (passes, said) = verified(&dir, &source);
         assert!(passes && said.contains("3 passed through"), "{said}");
         let (passes, said) = run(&["lint", dir.to_str().unwrap()]);
