@@ -42,6 +42,9 @@ pub struct TensorChange {
     pub after: Option<Treatment>,
 }
 
+/// What became of a tensor, and what becomes of it; `None` where it is not there.
+type BeforeAndAfter<'a> = (Option<&'a Treatment>, Option<&'a Treatment>);
+
 impl Changes {
     /// Compares two plans.
     ///
@@ -50,16 +53,16 @@ impl Changes {
     pub fn between(before: &PlanLock, after: &PlanLock) -> Result<Self, LockError> {
         let (was, is) = (before.by_name()?, after.by_name()?);
         let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-        let mut alike: BTreeMap<String, (Option<&Treatment>, Option<&Treatment>, Vec<&str>)> = BTreeMap::new();
+        let mut alike: BTreeMap<String, (BeforeAndAfter<'_>, Vec<&str>)> = BTreeMap::new();
         for name in names {
             let (before, after) = (was.get(name).copied(), is.get(name).copied());
             if before != after {
                 // Treatments hold JSON, which has no order; those of the same text are equal.
-                let change = alike.entry(format!("{before:?} {after:?}")).or_insert((before, after, Vec::new()));
-                change.2.push(name);
+                let change = alike.entry(format!("{before:?} {after:?}")).or_insert(((before, after), Vec::new()));
+                change.1.push(name);
             }
         }
-        let tensors = alike.into_values().map(|(before, after, names)| TensorChange {
+        let tensors = alike.into_values().map(|((before, after), names)| TensorChange {
             count: names.len(),
             names: compressed(names),
             before: before.cloned(),
