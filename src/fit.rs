@@ -5,6 +5,7 @@
 mod answer;
 mod budget;
 mod cache;
+mod context;
 mod error;
 mod figures;
 mod kernels;
@@ -41,8 +42,7 @@ impl Fit {
         let figures = ConfigFigures::of(subject.config, subject.model);
         let sight = Sight::of(subject);
         let weights = WeightBytes::of(subject, request.gpus);
-        let model_context =
-            figures.number(&["max_position_embeddings", "n_positions", "max_seq_len", "seq_length"]).ok().flatten();
+        let model_context = context::of_model(&figures);
         let pool = pool_for(subject, request, request.cache_dtype);
         let sized = |requests| budget::budget(&figures, sight.as_ref(), request, weights.per_gpu, requests);
         let most = budget::most_requests(request.vram);
@@ -81,6 +81,7 @@ impl Fit {
                 fit.fits = fit.budget.missing == 0 && fit.budget.cache > 0;
             }
         }
+        fit.fits &= !fit.is_beyond_model();
         fit.notes = remedies::notes(subject, request, &fit, sight.as_ref());
         if fit.fits {
             let (context, requests) = (fit.context, fit.requests);
@@ -89,6 +90,11 @@ impl Fit {
             fit.remedies = remedies::remedies(subject, request, &fit);
         }
         fit
+    }
+
+    /// Reports whether the context is longer than what the model has, with which vLLM does not start.
+    pub fn is_beyond_model(&self) -> bool {
+        self.model_context.is_some_and(|most| self.context > most)
     }
 
     /// Fills in context and requests.

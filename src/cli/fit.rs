@@ -142,6 +142,12 @@ fn verdict(fit: &Fit) -> String {
     if fit.fits {
         let tokens = format!("{} tokens of context", grouped(fit.context));
         text.push_str(&format!("  {tokens}, {} at once\n", count(requests, "request")));
+    } else if let Some(most) = fit.model_context.filter(|_| fit.is_beyond_model()) {
+        text.push_str(&format!(
+            "  {} tokens of context are more than the {} that the model has: vLLM does not start\n",
+            grouped(fit.context),
+            grouped(most)
+        ));
     } else if fit.budget.missing > 0 {
         text.push_str(&format!("  {} more are needed before the first token\n", memory(fit.budget.missing)));
     } else {

@@ -35,12 +35,6 @@ pub(super) fn notes(subject: &FitSubject<'_>, request: &FitRequest, fit: &Fit, s
     if let Some(why) = &subject.unknown_form {
         notes.push(format!("it is not known which kernels its quantization takes: {why}"));
     }
-    if let Some(most) = fit.model_context.filter(|most| request.context.is_some_and(|context| context > *most)) {
-        notes.push(format!(
-            "config.json ends at {} tokens: vLLM refuses a longer `--max-model-len` unless `rope_scaling` reaches further",
-            grouped(most)
-        ));
-    }
     notes.push(format!(
         "vLLM gets 92 % of {} and computes {} tokens in a step; nothing else runs on the GPU",
         memory(request.vram),
@@ -75,6 +69,14 @@ pub(super) fn remedies(subject: &FitSubject<'_>, request: &FitRequest, fit: &Fit
     let mut remedies = Vec::new();
     if subject.served.misfit.is_some() {
         remedies.push("take a number of GPUs that shares it evenly: `qwen-fp8 plan` says which".to_owned());
+        return remedies;
+    }
+    if let Some(most) = fit.model_context.filter(|_| fit.is_beyond_model()) {
+        remedies.push(format!(
+            "less context: config.json ends at {} tokens (`--context {most}`); only positions that are scaled there \
+             (`rope_scaling`) reach further",
+            grouped(most)
+        ));
         return remedies;
     }
     if let Some(cache) = &fit.cache
