@@ -67,6 +67,21 @@ fn too_much_context_names_what_fits() {
 }
 
 #[test]
+fn more_context_than_the_model_has_does_not_fit() {
+    let mut shapes = shapes::qwen3_vl_2b();
+    shapes.config["text_config"]["max_position_embeddings"] = 8192.into();
+    let of = |shapes: &Shapes, context| of_fp8(shapes, FitRequest { context: Some(context), ..CARD });
+    assert!(of(&shapes, 8192).fits);
+    let fit = of(&shapes, 8193);
+    assert!(!fit.fits && fit.serve.is_empty() && fit.remedies[0].contains("`--context 8192`"), "{fit:#?}");
+    // Scaled positions reach further where the factor is not in the number already.
+    for (kind, most) in [("linear", 16384), ("yarn", 8192)] {
+        shapes.config["text_config"]["rope_parameters"] = serde_json::json!({ "rope_type": kind, "factor": 2.0 });
+        assert_eq!(of(&shapes, 1024).model_context, Some(most), "{kind}");
+    }
+}
+
+#[test]
 fn gpus_that_cannot_share_a_model_are_named() {
     let fit = of_fp8(&shapes::qwen3_vl_8b(), FitRequest { gpus: 3, ..CARD });
     assert!(!fit.fits);
