@@ -1,22 +1,18 @@
 //! What a shell completes beside commands and options: recipes, checkpoints, families, schemes, instruction sets.
 
 use std::ffi::OsStr;
-use std::path::Path;
 
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::model_meant::cached_ids;
 use crate::checkpoint::models::catalogue::families;
+use crate::recipe::RecipeText;
 use crate::schemes::{Simd, registered};
 
 /// Completes recipes: files in YAML or TOML, and the directories on the way to them.
 pub(super) fn recipes() -> PathCompleter {
-    let is_recipe = |path: &Path| {
-        let ending = path.extension().and_then(OsStr::to_str);
-        path.is_dir() || ending.is_some_and(|ending| ["yaml", "yml", "toml"].contains(&ending))
-    };
-    PathCompleter::any().filter(is_recipe).stdio()
+    PathCompleter::any().filter(|path| path.is_dir() || RecipeText::is_by_ending(path)).stdio()
 }
 
 /// Completes checkpoints: directories, and the ids of the Hugging Face cache.

@@ -13,6 +13,7 @@ use super::source::{open_checkpoint, plan};
 use super::table::{Align, TextTable};
 use crate::checkpoint::text::{count, exact, grouped, memory, unquoted};
 use crate::fit::{CacheDtype, CacheFit, Fit, FitRequest, FitSubject};
+use crate::recipe::RecipeText;
 
 /// The exit code where it does not fit.
 const DOES_NOT_FIT: u8 = 5;
@@ -69,8 +70,7 @@ pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
 /// Reports whether a recipe is meant: standard input, or a file by its ending or because it is one.
 fn is_recipe(subject: &str) -> bool {
     let path = Path::new(subject);
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    subject == "-" || path.is_file() || ending.is_some_and(|ending| matches!(ending, "yaml" | "yml" | "toml"))
+    subject == "-" || path.is_file() || RecipeText::is_by_ending(path)
 }
 
 /// A path as a shell takes it.

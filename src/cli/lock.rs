@@ -13,7 +13,7 @@ use crate::checkpoint::text::{count, shown_path, unquoted};
 use crate::plan::Plan;
 use crate::plan::changes::{Changes, SettingChange, TensorChange};
 use crate::plan::lock::{PlanLock, Treatment};
-use crate::plan::summary::{RowAction, TensorForm};
+use crate::plan::summary::TensorForm;
 
 impl JsonOutput for Changes {
     const TITLE: &'static str = "Output of `qwen-fp8 plan --diff OTHER --json`";
@@ -179,12 +179,7 @@ fn render_change(change: &TensorChange, most: usize) -> String {
 
 /// `quantize by FP8_DYNAMIC {"block_size":128}: BF16 [96, 64] → F8E4M3 [96, 64], weight_scale_inv BF16 [1, 1]`.
 fn treatment_text(treatment: &Treatment) -> String {
-    let action = match treatment.action {
-        RowAction::Quantize => "quantize",
-        RowAction::PassThrough => "pass through",
-        RowAction::Dequantize => "dequantize",
-        RowAction::Copy => "copy",
-    };
+    let action = treatment.action.word();
     let scheme = treatment.scheme.as_ref().map_or_else(String::new, |scheme| {
         let options = if scheme.options.is_empty() {
             String::new()

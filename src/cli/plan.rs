@@ -90,12 +90,7 @@ fn section(rows: &[Row]) -> String {
     let tensors = rows.iter().map(|row| row.count).sum();
     let bytes = |of: fn(&Row) -> u64| human(rows.iter().map(of).sum());
     let rule = first.rule.as_ref().map_or_else(|| "no rule takes it".to_owned(), |rule| unquoted(rule).to_string());
-    let word = match first.action {
-        RowAction::Quantize => "quantize",
-        RowAction::PassThrough => "pass through",
-        RowAction::Dequantize => "dequantize",
-        RowAction::Copy => "copy",
-    };
+    let word = first.action.word();
     let size = match first.action {
         RowAction::Quantize | RowAction::Dequantize => {
             format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes))

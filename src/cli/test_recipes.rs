@@ -16,6 +16,7 @@ use super::lock;
 use super::screen::Screen;
 use crate::checkpoint::text::{count, shown_path};
 use crate::plan::Plan;
+use crate::recipe::RecipeText;
 
 /// The results, in the order in which the recipes were tested.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -113,11 +114,10 @@ fn add_folder(folder: &Path, recipes: &mut Vec<PathBuf>) -> Result<(), CommandEr
     }
     entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     for (path, kind) in entries {
-        let ending = path.extension().and_then(|ending| ending.to_str());
         // A link to a directory may lead around in a circle.
         if kind.is_dir() {
             add_folder(&path, recipes)?;
-        } else if ending.is_some_and(|ending| ["yaml", "yml", "toml"].contains(&ending)) {
+        } else if RecipeText::is_by_ending(&path) {
             recipes.push(path);
         }
     }

@@ -84,6 +84,18 @@ pub enum RowAction {
     Copy,
 }
 
+impl RowAction {
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quantize => "quantize",
+            Self::PassThrough => "pass through",
+            Self::Dequantize => "dequantize",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 /// A tensor's name suffix, dtype and shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct TensorForm {

@@ -13,6 +13,11 @@ pub struct RecipeText {
 }
 
 impl RecipeText {
+    /// Reports whether the ending of a path is that of recipes.
+    pub fn is_by_ending(path: &Path) -> bool {
+        path.extension().is_some_and(|ending| ["yaml", "yml", "toml"].iter().any(|known| ending == *known))
+    }
+
     /// Takes a text as the content of `path`, and drops a byte order mark.
     pub fn new(path: &Path, text: impl Into<String>) -> Self {
         let mut text = text.into();
