@@ -24,6 +24,7 @@ mod next_steps;
 mod outputs;
 mod plan;
 mod progress;
+mod proof;
 mod schemes;
 mod screen;
 mod source;

@@ -4,7 +4,7 @@
 
 mod alternatives;
 mod build;
-mod card;
+pub mod card;
 mod carried_scales;
 pub mod changes;
 pub mod expected;

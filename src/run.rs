@@ -5,12 +5,14 @@
 //! workers. All files go into a staging directory beside the output, `config.json` last; they are made durable, and the
 //! directory is renamed. A journal there lists the finished shards, from which the same command resumes after any end.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::checkpoint::checksum::Crc64;
-use crate::checkpoint::manifest::MANIFEST_FILE;
+use crate::checkpoint::manifest::{MANIFEST_FILE, Manifest};
+use crate::checkpoint::model_card::MODEL_CARD;
 use crate::plan::{Job, Plan};
 use crate::run::checksums::Checksums;
 use crate::run::crew::Outcome;
@@ -29,6 +31,7 @@ pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::RunOptions;
+pub use proof::{Proof, Unpublished};
 pub use report::RunReport;
 pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 pub use timings::{Bound, Shares, TensorTime};
@@ -52,6 +55,7 @@ mod options;
 mod outputs;
 mod plan_check;
 mod planned;
+mod proof;
 mod recorder;
 mod report;
 mod resume;
@@ -217,11 +221,11 @@ impl StagedRun<'_> {
         let side_files: Vec<Crc64> = side_files
             .map(|file| files::copy_side_file(file, &staging.dir, options.cancel))
             .collect::<Result<_, _>>()?;
+        let mut manifest = None;
         if options.manifest {
-            let mut manifest =
-                manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
+            let mut made = manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
             manifest::add_sha256(
-                &mut manifest,
+                &mut made,
                 options.sha256,
                 plan,
                 &staging.dir,
@@ -229,15 +233,39 @@ impl StagedRun<'_> {
                 options.cancel,
                 observer,
             )?;
-            let text = manifest.text();
+            let text = made.text();
             bytes += text.len() as u64;
             files::write_document(&staging.dir, MANIFEST_FILE, text.as_bytes())?;
+            manifest = Some(made);
         }
         for (name, bytes) in &plan.documents {
             files::write_document(&staging.dir, name, bytes)?;
         }
+        if let Some(proof) = options.proof
+            && let Some(card) =
+                proof.judge(&staging.dir).map_err(|refusal| RunError::refused(refusal, &destination.path))?
+        {
+            bytes = replace_card(&staging.dir, card.as_bytes(), manifest.as_mut(), bytes)?;
+        }
         if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
     }
+}
+
+/// Puts `card` in place of the model card in `dir`, and its checksums into the manifest. Returns the bytes of the output,
+/// which were `bytes` before.
+fn replace_card(dir: &Path, card: &[u8], manifest: Option<&mut Manifest>, bytes: u64) -> Result<u64, RunError> {
+    let path = dir.join(MODEL_CARD);
+    let before = fs::metadata(&path).map_err(RunError::file("read", &path))?.len();
+    files::write_document(dir, MODEL_CARD, card)?;
+    let mut bytes = bytes - before + card.len() as u64;
+    if let Some(manifest) = manifest {
+        bytes -= manifest.text().len() as u64;
+        manifest::update(manifest, MODEL_CARD, card);
+        let text = manifest.text();
+        bytes += text.len() as u64;
+        files::write_document(dir, MANIFEST_FILE, text.as_bytes())?;
+    }
+    Ok(bytes)
 }
 
 /// Returns the bytes of the shards that are finished.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod json;
+mod proof;
 mod quiet;
 mod recipe_tests;
 mod shell;

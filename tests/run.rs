@@ -12,6 +12,7 @@ mod manifest;
 mod mxfp4_stacks;
 mod nonfinite;
 mod output;
+mod proof;
 mod quantized_sources;
 mod resume;
 mod source_changes;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use crate::decode::{BLOCK_STACK, Meter, QuantizedWeight, Shards};
+use crate::open::CheckError;
 use crate::report::Finding;
 use crate::rules::q4_values;
 use crate::rules::q5_source::{reference, tensors};
@@ -51,12 +52,12 @@ impl<'a> ContentPass<'a> {
     /// Reads every tensor that can be judged, and returns the tensors with their figures.
     ///
     /// # Errors
-    /// A file cannot be read, or changed meanwhile.
+    /// A file cannot be read, or changed meanwhile; [`CheckError::Cancelled`].
     pub(crate) fn check(
         &self,
         progress: &dyn ProgressSink,
         findings: &mut Vec<Finding>,
-    ) -> Result<Vec<CheckedTensor>, SourceError> {
+    ) -> Result<Vec<CheckedTensor>, CheckError> {
         let reader = OutputReader { shards: self.shards, recorded: self.recorded, buffers: BufferPool::default() };
         let tensors = sorted(self.output);
         let what = if self.source.is_some() { "comparing with the source" } else { "decoding" };
@@ -65,6 +66,9 @@ impl<'a> ContentPass<'a> {
         let checked: Vec<_> = tensors
             .par_iter()
             .map(|tensor| {
+                if progress.is_cancelled() {
+                    return Err(CheckError::Cancelled);
+                }
                 let mut findings = Vec::new();
                 let meter = Meter::new(progress, self.bytes_to_read(tensor));
                 let checked = match (self.structure.weight(tensor), self.source) {
@@ -85,7 +89,7 @@ impl<'a> ContentPass<'a> {
                 };
                 Ok((checked, findings))
             })
-            .collect::<Result<_, SourceError>>()?;
+            .collect::<Result<_, CheckError>>()?;
         let mut results = Vec::new();
         for (checked, found) in checked {
             results.extend(checked);

@@ -29,6 +29,8 @@ pub enum CheckError {
     Layers(#[from] SmokeError),
     #[error("{} is its own source, which would prove nothing", shown_path(.0))]
     OwnSource(PathBuf),
+    #[error("interrupted")]
+    Cancelled,
 }
 
 /// Opens a checkpoint that is to be judged; `None`, with a finding, where it is too faulty to be opened.

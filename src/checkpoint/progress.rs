@@ -7,6 +7,11 @@ pub trait ProgressSink: Sync {
 
     /// This many more bytes have been dealt with.
     fn advanced(&self, _bytes: u64) {}
+
+    /// Reports whether the user wants the work to end before it is done.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Ignores all reports.

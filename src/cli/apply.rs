@@ -16,9 +16,11 @@ use super::lock;
 use super::manifest;
 use super::next_steps;
 use super::progress::ProgressReporter;
+use super::proof::ProofBeforePublishing;
 use super::screen::Screen;
 use super::tensor_stats;
 use super::timings;
+use crate::check::Verification;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
@@ -36,6 +38,10 @@ pub(super) struct ApplyOutput<'a> {
     source: String,
     #[serde(flatten)]
     report: &'a RunReport,
+    /// What the comparison with the source found before the output was published, as `verify --json` prints it; absent
+    /// where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification: Option<&'a Verification>,
 }
 
 impl JsonOutput for ApplyOutput<'_> {
@@ -61,15 +67,22 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     options.sha256 = sha256.unwrap_or_default();
     say_side_files(&plan, screen);
     let progress = ProgressReporter::of_run(screen);
+    let proof = ProofBeforePublishing::new(&plan, &output, screen, &progress, &interrupt.cancel);
+    if wants_proof(args, &plan)? {
+        options.proof = Some(&proof);
+    }
     let report = run(&plan, &output, &options, &progress)
         .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
+    let verification = proof.outcome();
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
     tensor_stats::say(&report, screen);
     if args.timings {
         screen.say(timings::render(&report).trim_end());
     }
-    if let Some(lines) = next_steps::lines(&plan, &output, options.manifest) {
+    // Nothing says which layers of the source a smoke model without a manifest has.
+    let can_prove = verification.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
+    if let Some(lines) = next_steps::lines(&plan, &output, can_prove) {
         screen.say_unbroken(&lines);
     }
     if !args.json {
@@ -77,7 +90,20 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (recipe, source) = (text(&plan.recipe.text.path), text(&plan.checkpoint.dir));
-    screen.json(&ApplyOutput { output: text(&output), recipe, source, report: &report })
+    let (output, verification) = (text(&output), verification.as_ref());
+    screen.json(&ApplyOutput { output, recipe, source, report: &report, verification })
+}
+
+/// Reports whether the output is to be proven before it is published: by request, or by what the recipe expects.
+fn wants_proof(args: &ApplyArgs, plan: &Plan) -> Result<bool, CommandError> {
+    if plan.recipe.expect.sqnr_at_least.is_none() {
+        return Ok(args.verify);
+    }
+    if args.manifest.no_manifest {
+        let message = "what the recipe expects with `sqnr_at_least` is measured with the help of the manifest";
+        return Err(CommandError::Input(message.to_owned()).with_help(&["leave out `--no-manifest`".to_owned()]));
+    }
+    Ok(true)
 }
 
 /// Names the files that are left out, and the code that is copied.
@@ -103,7 +129,8 @@ fn failure(error: &RunError, interrupt: &Interrupt) -> CommandError {
         RunError::NonFinite { .. }
         | RunError::InfiniteScale { .. }
         | RunError::Lossy { .. }
-        | RunError::NoSuchGroup { .. } => CommandError::input(error),
+        | RunError::NoSuchGroup { .. }
+        | RunError::Refused { .. } => CommandError::input(error),
         error => CommandError::run(error),
     }
 }

@@ -15,7 +15,9 @@ impl From<CheckError> for CommandError {
             CheckError::OwnSource(_) => {
                 Self::run(&error).with_help(&["say with `--source` what the output was made from".to_owned()])
             }
-            CheckError::Read(_) | CheckError::QuantizedSource(_) | CheckError::Layers(_) => Self::run(&error),
+            CheckError::Read(_) | CheckError::QuantizedSource(_) | CheckError::Layers(_) | CheckError::Cancelled => {
+                Self::run(&error)
+            }
         }
     }
 }

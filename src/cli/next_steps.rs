@@ -11,13 +11,12 @@ const COMMANDS: [(&str, &str); 2] =
 /// Returns the lines to type after this output was written; `None` where a path cannot be typed, or where nothing of the
 /// output is quantized.
 ///
-/// A smoke model without a `manifest` has no line that proves it: nothing would say which layers of the source it has.
-pub(super) fn lines(plan: &Plan, output: &Path, manifest: bool) -> Option<String> {
+/// A line that proves it is among them where it `can_prove` anything.
+pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<String> {
     if plan.jobs.iter().all(|job| matches!(job, Job::Copy { .. })) {
         return None;
     }
     let (output, source) = (typed(output)?, typed(&plan.checkpoint.dir)?);
-    let can_prove = manifest || plan.checkpoint.cut_to.is_none();
     let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}"));
     let serve = command(plan).map(|serve| format!("to serve it:  {serve} {output}"));
     let lines: Vec<String> = verify.into_iter().chain(serve).collect();

@@ -191,7 +191,7 @@ fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless
 }
 
 /// The verdict, what it was found against, and how many tensors were judged in which way.
-fn proof(verification: &Verification) -> String {
+pub(super) fn proof(verification: &Verification) -> String {
     let against = match (&verification.source, verification.source_layers) {
         (None, _) => String::new(),
         (Some(source), None) => format!(" against {}", shown_path(source)),

@@ -31,23 +31,43 @@ pub(super) fn add(plan: &mut Plan) {
     if is_there && source.is_none() {
         return;
     }
-    let Some(card) = card(plan, options, source.unwrap_or_default()) else { return };
+    let Some(card) = card(plan, options, source.unwrap_or_default(), &[]) else { return };
     plan.checkpoint.side_files.retain(|file| file.name != MODEL_CARD);
     // Before the files that make an output loadable.
     plan.documents.insert(0, (MODEL_CARD.to_owned(), card.into_bytes()));
 }
 
-fn card(plan: &Plan, options: &ModelCardOptions, source: &str) -> Option<String> {
+/// The quality of the quantized layers of one kind, as it was measured.
+#[derive(Clone, Debug)]
+pub struct LayerQuality {
+    /// The last part of the modules' names, such as `q_proj`.
+    pub kind: String,
+    pub weights: u64,
+    /// The lowest signal-to-quantization-noise ratio of a weight in decibels; `None` where none has noise.
+    pub min_sqnr_db: Option<f64>,
+    /// The lowest cosine between a decoded weight and its source.
+    pub min_cosine: Option<f64>,
+}
+
+/// Returns the card of the plan with a table of what was measured; `None` where the output has no card of ours, or where
+/// nothing was measured.
+pub fn with_quality(plan: &Plan, quality: &[LayerQuality]) -> Option<String> {
+    let has_card = plan.documents.iter().any(|(name, _)| name == MODEL_CARD);
+    let source = plan.checkpoint.card.as_deref().unwrap_or_default();
+    if has_card && !quality.is_empty() { card(plan, &plan.recipe.model_card, source, quality) } else { None }
+}
+
+fn card(plan: &Plan, options: &ModelCardOptions, source: &str, quality: &[LayerQuality]) -> Option<String> {
     let (matter, text) = parts(source);
     let id = model_of(&plan.checkpoint.dir).id;
     let base = options.base_model.as_deref().or(id.as_deref());
     let matter = front_matter::with(matter.unwrap_or_default(), base, options.quantized_by.as_deref())?;
     let front = if matter.is_empty() { String::new() } else { format!("---\n{matter}---\n\n") };
-    Some(format!("{front}{ADDED}\n\n{}\n{}", done(plan, base), text.trim_start_matches(['\r', '\n'])))
+    Some(format!("{front}{ADDED}\n\n{}\n{}", done(plan, base, quality), text.trim_start_matches(['\r', '\n'])))
 }
 
 /// What was done to the weights, how large they are, how to serve them, and the recipe.
-fn done(plan: &Plan, base: Option<&str>) -> String {
+fn done(plan: &Plan, base: Option<&str>, quality: &[LayerQuality]) -> String {
     let from = base.map_or_else(String::new, |base| format!(" from `{base}`"));
     let tensors = plan.shards.iter().flat_map(|shard| &shard.tensors);
     let mut text = format!(
@@ -68,6 +88,7 @@ fn done(plan: &Plan, base: Option<&str>) -> String {
     if copied > 0 {
         text.push_str(&format!("| {} | as they are | the same bytes |\n", count(copied, "other tensor")));
     }
+    text.push_str(&measured(quality));
     text.push_str(
         "\nvLLM and SGLang see in `config.json` how it is quantized:\n\n```console\nvllm serve PATH_OR_ID\n```\n",
     );
@@ -84,6 +105,25 @@ fn done(plan: &Plan, base: Option<&str>) -> String {
         recipe.trim_end()
     ));
     text
+}
+
+/// The table of what was measured, with what its figures are.
+fn measured(quality: &[LayerQuality]) -> String {
+    if quality.is_empty() {
+        return String::new();
+    }
+    let rows = quality.iter().map(|layers| {
+        let sqnr = layers.min_sqnr_db.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"));
+        let cosine = layers.min_cosine.map_or_else(String::new, |cosine| format!("{cosine:.6}"));
+        // A name of the checkpoint: a bar or a backtick would end the cell or the code.
+        let kind: String = layers.kind.chars().filter(|c| !"|`".contains(*c) && !c.is_control()).collect();
+        format!("| `{kind}` | {} | {sqnr} | {cosine} |\n", layers.weights)
+    });
+    format!(
+        "\nThe decoded weights against those of the source, the worst weight of each kind of layer (signal-to-quantization-noise \
+         ratio, and the cosine between both):\n\n| layers | weights | least SQNR | least cosine |\n|---|---|---|---|\n{}",
+        rows.collect::<String>()
+    )
 }
 
 /// The rules that quantize, each with the number of its weights.

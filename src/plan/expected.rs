@@ -41,9 +41,41 @@ pub fn check(plan: &Plan) -> Vec<Diagnostic> {
         let message = format!("the output would have {is}, and the recipe expects {most_expected} at most");
         diagnostics.push(Diagnostic::error(message).at(most.span.clone()));
     }
+    if let Some(least) = expected.sqnr_at_least.as_ref().filter(|_| summary.quantized_tensors == 0) {
+        let message = "no tensor would be quantized, so that there is no signal-to-noise ratio to expect";
+        diagnostics.push(Diagnostic::error(message).at(least.span.clone()));
+    }
     diagnostics.extend(expected.unquantized_layers.iter().filter_map(|pattern| layers(plan, pattern, false)));
     diagnostics.extend(expected.quantized_layers.iter().filter_map(|pattern| layers(plan, pattern, true)));
     diagnostics
+}
+
+/// Reports quantized weights whose signal-to-noise ratio is below what the recipe expects. `measured` are the weights, each
+/// with its ratio in decibels; `None` for one without noise.
+pub fn quality<'a>(plan: &Plan, measured: impl Iterator<Item = (&'a str, Option<f64>)>) -> Option<Diagnostic> {
+    let least = plan.recipe.expect.sqnr_at_least.as_ref()?;
+    let mut any = false;
+    let mut below: Vec<(&str, f64)> = measured
+        .inspect(|_| any = true)
+        .filter_map(|(name, sqnr)| Some((name, sqnr?)))
+        .filter(|(_, sqnr)| !(*sqnr >= least.value))
+        .collect();
+    below.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    let diagnostic = |message: String| Some(Diagnostic::error(message).at(least.span.clone()));
+    let Some((worst, sqnr)) = below.first() else {
+        // An expectation that was held against nothing would come true whatever was written.
+        let message = "the recipe expects a signal-to-noise ratio, and no tensor has one that can be measured";
+        return if any { None } else { diagnostic(message.to_owned()) };
+    };
+    let others = match below.len() - 1 {
+        0 => String::new(),
+        others => format!("; {others} more have less than that"),
+    };
+    let expects = least.value;
+    let worst = shown(worst);
+    diagnostic(format!("{worst} has {sqnr:.2} dB, and the recipe expects {expects} dB at least{others}")).map(
+        |diagnostic| diagnostic.help("a smaller group or block, more bits, or `ignore:` for such layers raises it"),
+    )
 }
 
 /// Reports the layers of a pattern that are quantized, or are not, against what is expected.

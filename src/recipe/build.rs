@@ -103,15 +103,15 @@ impl Builder<'_> {
 
     /// What the recipe expects of its plan; patterns that are none are reported.
     fn expectations(&mut self, keys: &ExpectKeys, dialect: Dialect) -> Expectations {
-        let located = |key: &str, value: Option<u64>| {
-            value.map(|value| Located { value, span: self.document.spans.value(&format!("/expect/{key}")) })
-        };
+        let span = |key: &str| self.document.spans.value(&format!("/expect/{key}"));
+        let located = |key: &str, value: Option<u64>| value.map(|value| Located { value, span: span(key) });
         Expectations {
             quantized: located("quantized", keys.quantized),
             copied: located("copied", keys.copied),
             passed_through: located("passed_through", keys.passed_through),
             dequantized: located("dequantized", keys.dequantized),
             output_at_most: located("output_at_most", keys.output_at_most.map(|size| size.0)),
+            sqnr_at_least: keys.sqnr_at_least.map(|value| Located { value, span: span("sqnr_at_least") }),
             unquantized_layers: self.patterns(&keys.unquantized_layers, "/expect/unquantized_layers", dialect),
             quantized_layers: self.patterns(&keys.quantized_layers, "/expect/quantized_layers", dialect),
         }

@@ -47,6 +47,12 @@ pub(super) struct ExpectKeys {
     #[serde(default)]
     #[schemars(with = "ByteSize")]
     pub(super) output_at_most: Option<ByteSize>,
+
+    /// The least signal-to-quantization-noise ratio of a quantized weight, in decibels. Only `apply` can measure it: it
+    /// then compares the finished output with the source before it publishes it, as `apply --verify` does.
+    #[serde(default)]
+    #[schemars(with = "f64", range(min = 0, max = 300), extend("examples" = [25, 30]))]
+    pub(super) sqnr_at_least: Option<f64>,
 }
 
 /// What a recipe expects of its plan.
@@ -66,13 +72,16 @@ pub struct Expectations {
     pub quantized_layers: Vec<Located<Pattern>>,
     /// The most bytes of the output.
     pub output_at_most: Option<Located<u64>>,
+    /// The least signal-to-quantization-noise ratio of a quantized weight, in decibels.
+    pub sqnr_at_least: Option<Located<f64>>,
 }
 
 impl Expectations {
     /// The number of things that are expected: each number, and each pattern.
     pub fn len(&self) -> usize {
         let counts = [&self.quantized, &self.copied, &self.passed_through, &self.dequantized, &self.output_at_most];
-        counts.into_iter().flatten().count() + self.unquantized_layers.len() + self.quantized_layers.len()
+        let patterns = self.unquantized_layers.len() + self.quantized_layers.len();
+        counts.into_iter().flatten().count() + patterns + usize::from(self.sqnr_at_least.is_some())
     }
 
     /// Reports whether nothing is expected.

@@ -7,6 +7,7 @@ use qwen_fp8_schemes::NonFinite;
 
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
+use crate::run::proof::Unpublished;
 
 /// Reason why a run ended without a checkpoint. Nothing is then left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +128,12 @@ pub enum RunError {
     #[error("{} was not written as planned: {what}", shown_path(path))]
     SelfCheck { path: PathBuf, what: String },
 
+    #[error("{} is not published: {why}", shown_path(output))]
+    Refused { output: PathBuf, why: String },
+
+    #[error("{} is not published, since it could not be proven: {why}", shown_path(output))]
+    Unjudged { output: PathBuf, why: String },
+
     #[error("cannot {action} {}", shown_path(path))]
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -161,6 +168,7 @@ impl RunError {
                 | Self::NoSuchGroup { .. }
                 | Self::Inconsistent { .. }
                 | Self::SelfCheck { .. }
+                | Self::Refused { .. }
                 | Self::Source(SourceError::Changed { .. } | SourceError::TooLarge { .. })
         )
     }
@@ -175,6 +183,8 @@ impl RunError {
             | Self::OutputInSource { output: path, .. }
             | Self::SourceInOutput { output: path, .. }
             | Self::Locked { output: path, .. }
+            | Self::Refused { output: path, .. }
+            | Self::Unjudged { output: path, .. }
             | Self::Different { staging: path, .. }
             | Self::NotOurs { path }
             | Self::OtherUsers { path, .. }
@@ -240,6 +250,16 @@ impl RunError {
             _ => &[],
         };
         lines.iter().map(|&line| line.to_owned()).collect()
+    }
+
+    /// Returns the error of a proof that does not let the output be published.
+    pub(super) fn refused(refusal: Unpublished, output: &Path) -> Self {
+        let output = output.to_path_buf();
+        match refusal {
+            Unpublished::AtFault(why) => Self::Refused { output, why },
+            Unpublished::Unjudged(why) => Self::Unjudged { output, why },
+            Unpublished::Cancelled => Self::Cancelled,
+        }
     }
 
     /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at

@@ -127,6 +127,15 @@ pub(super) fn add_sha256(
     Ok(())
 }
 
+/// Corrects the checksums of the file `name`, which now holds `bytes`.
+pub(super) fn update(manifest: &mut Manifest, name: &str, bytes: &[u8]) {
+    for file in manifest.files.iter_mut().filter(|file| file.name == name) {
+        file.size = bytes.len() as u64;
+        file.crc64nvme = Crc64::of(bytes);
+        file.sha256 = file.sha256.is_some().then(|| sha256(bytes));
+    }
+}
+
 /// Returns what happened to each input, and by which rule.
 fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<ActionRecord> {
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();

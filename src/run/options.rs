@@ -7,8 +7,9 @@ use std::thread;
 use qwen_fp8_schemes::Simd;
 
 use crate::run::manifest::Sha256Of;
+use crate::run::proof::Proof;
 
-/// Settings of a run. None of them changes a byte of the output, except for its manifest.
+/// Settings of a run. None of them changes a byte of the output, except for its manifest and its model card.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions<'a> {
     /// Number of workers; `None` starts one per processor.
@@ -27,6 +28,8 @@ pub struct RunOptions<'a> {
     pub manifest: bool,
     /// Files whose SHA-256 goes into the manifest.
     pub sha256: Sha256Of,
+    /// Judges the output before it is published; it needs the manifest.
+    pub proof: Option<&'a dyn Proof>,
 }
 
 impl<'a> RunOptions<'a> {
@@ -42,6 +45,7 @@ impl<'a> RunOptions<'a> {
             restart: false,
             manifest: true,
             sha256: Sha256Of::default(),
+            proof: None,
         }
     }
 

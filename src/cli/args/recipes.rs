@@ -60,6 +60,11 @@ pub(in crate::cli) struct ApplyArgs {
     #[command(flatten)]
     pub(in crate::cli) locked: LockedArgs,
 
+    /// Compare the output with the source, as `verify` does, before it gets its name: what is at fault is not published.
+    /// The model card gets a table of the quality
+    #[arg(long, conflicts_with = "no_manifest")]
+    pub(in crate::cli) verify: bool,
+
     /// Show the times of the run and its slowest tensors
     #[arg(long)]
     pub(in crate::cli) timings: bool,
