@@ -5,6 +5,7 @@ mod args;
 mod completers;
 mod completions;
 mod diff;
+mod doctor;
 mod editor_schema;
 mod error;
 mod explain;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
         return failed(&failure, &screen);
     }
     let done = match &cli.command {
+        Command::Doctor(args) => doctor::doctor(args, &screen),
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
         Command::Plan(args) => plan::plan(args, &screen),

@@ -66,6 +66,7 @@ impl<'a> ContentPass<'a> {
             .par_iter()
             .map(|tensor| {
                 let mut findings = Vec::new();
+                progress.at(&tensor.name);
                 let meter = Meter::new(progress, self.bytes_to_read(tensor));
                 let checked = match (self.structure.weight(tensor), self.source) {
                     (Some(weight), None) => {

@@ -1,6 +1,7 @@
 //! The arguments of every command: clap's types and nothing else.
 
 mod checks;
+mod doctor;
 mod fit;
 mod locks;
 mod recipes;
@@ -14,6 +15,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter
 use super::completers;
 
 pub(super) use checks::{DiffArgs, FormatArgs, LintArgs, ReportFormat, VerifyArgs};
+pub(super) use doctor::DoctorArgs;
 pub(super) use fit::{CacheDtypeName, FitArgs};
 pub(super) use recipes::{ApplyArgs, ExplainArgs, ManifestArgs, PlanArgs, Sha256Files, SourceArgs, ValidateArgs};
 pub(super) use test_recipes::TestArgs;
@@ -39,7 +41,7 @@ const VERSION: &str = concat!(
     env!("QWEN_FP8_FEATURES")
 );
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, or `doctor` found a problem, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
                           to prove, 5 `fit` found that it does not fit, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
@@ -71,6 +73,8 @@ pub(super) enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Look over the machine, and with a recipe its source and the output's place, before a run
+    Doctor(DoctorArgs),
     /// Write a first recipe for a checkpoint, with comments on its layers
     Init(InitArgs),
     /// Quantize a checkpoint by a recipe
@@ -145,6 +149,7 @@ pub(super) struct SchemaArgs {
 pub(super) enum OutputName {
     Apply,
     Diff,
+    Doctor,
     Error,
     Explain,
     Fit,

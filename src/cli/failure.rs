@@ -27,7 +27,7 @@ pub(super) struct FailureBody {
     /// The fault in one line; of the first one where a recipe has several.
     pub(super) message: String,
     /// The places that are to blame, as far as they are known.
-    places: Vec<FailurePlace>,
+    pub(super) places: Vec<FailurePlace>,
     /// The ways out, a line each.
     pub(super) help: Vec<String>,
     /// Everything that is wrong with a recipe, and what it was warned of before the failure.

@@ -18,6 +18,7 @@ use super::validate::ValidateOutput;
 use super::verify::VerifyOutput;
 use crate::check::Difference;
 use crate::checkpoint::text::shown_path;
+use crate::doctor::Checklist;
 use crate::fit::Fit;
 use crate::plan::changes::Changes;
 use crate::plan::summary::Summary;
@@ -31,6 +32,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         None => recipe_schema(),
         Some(OutputName::Apply) => schema_of::<ApplyOutput<'_>>(),
         Some(OutputName::Diff) => schema_of::<Difference>(),
+        Some(OutputName::Doctor) => schema_of::<Checklist>(),
         Some(OutputName::Error) => schema_of::<FailureOutput>(),
         Some(OutputName::Explain) => schema_of::<ExplainOutput>(),
         Some(OutputName::Fit) => schema_of::<Fit>(),

@@ -49,7 +49,16 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
 
 /// Plans what a recipe that was read already does, as [`plan`].
 pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
-    let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
+    let mut checkpoint = checkpoint_of(&recipe, source.model.as_deref())?;
+    if let Some(layers) = source.smoke {
+        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
+    }
+    planned(recipe, checkpoint, screen)
+}
+
+/// Opens the checkpoint that a recipe is for: `model`, or the recipe's own.
+pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>) -> Result<Checkpoint, CommandError> {
+    let Some(model) = model.or(recipe.model.as_deref()) else {
         return Err(CommandError::Input(
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
@@ -57,10 +66,11 @@ pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> R
     if let Some(folder) = &recipe.models {
         add_models(Path::new(folder))?;
     }
-    let mut checkpoint = open_checkpoint(model)?;
-    if let Some(layers) = source.smoke {
-        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
-    }
+    open_checkpoint(model)
+}
+
+/// Plans a recipe for a checkpoint that is open, and shows warnings and notes.
+pub(super) fn planned(recipe: Recipe, checkpoint: Checkpoint, screen: &Screen) -> Result<Plan, CommandError> {
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
             screen.diagnostics(&plan.warnings, &plan.recipe.text);
