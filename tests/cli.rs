@@ -2,6 +2,7 @@
 
 mod advice;
 mod docs;
+mod events;
 
 use std::fs;
 use std::path::Path;

@@ -59,6 +59,11 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", add = ArgValueCompleter::new(PathCompleter::dir()))]
     pub(super) models: Option<PathBuf>,
 
+    /// Write the progress as events, a line of JSON each, into this file, or to standard error with `-`; `schema --output
+    /// events` describes them
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
+
     /// Use colour in messages; `auto` does on a terminal
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(super) color: ColorWhen,
@@ -151,6 +156,7 @@ pub(super) enum OutputName {
     Diff,
     Doctor,
     Error,
+    Events,
     Explain,
     Fit,
     Inspect,

@@ -153,6 +153,12 @@ impl FailureBody {
 }
 
 impl FailureOutput {
+    /// The message; `None` of a verdict, which is an answer.
+    pub(super) fn message(&self, failure: &CommandError) -> Option<&str> {
+        let is_verdict = matches!(failure.parts().0, CommandError::Verdict(_));
+        (!is_verdict).then_some(&self.error.message)
+    }
+
     /// The failure of a command that has shown these diagnostics.
     pub(super) fn new(failure: &CommandError, diagnostics: Vec<RecipeDiagnostic>) -> Self {
         Self { error: FailureBody::new(failure, diagnostics) }

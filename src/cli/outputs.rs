@@ -4,6 +4,7 @@ use super::apply::ApplyOutput;
 use super::args::{OutputName, SchemaArgs};
 use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
+use super::events;
 use super::explain::ExplainOutput;
 use super::failure::FailureOutput;
 use super::inspect::InspectOutput;
@@ -34,6 +35,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Diff) => schema_of::<Difference>(),
         Some(OutputName::Doctor) => schema_of::<Checklist>(),
         Some(OutputName::Error) => schema_of::<FailureOutput>(),
+        Some(OutputName::Events) => events::schema(),
         Some(OutputName::Explain) => schema_of::<ExplainOutput>(),
         Some(OutputName::Fit) => schema_of::<Fit>(),
         Some(OutputName::Inspect) => schema_of::<InspectOutput>(),
