@@ -27,6 +27,7 @@ mod outputs;
 mod pace;
 mod plan;
 mod progress;
+mod recipe_schema;
 mod schemes;
 mod screen;
 mod source;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 mod json;
 mod quiet;
 mod recipe_tests;
+mod schemas;
 mod shell;
 mod size;
 mod width;

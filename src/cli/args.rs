@@ -147,6 +147,25 @@ pub(super) struct SchemaArgs {
     /// recipe needs for it
     #[arg(long, conflicts_with = "output")]
     pub(super) install: bool,
+
+    /// Write the schema of recipes beside this recipe instead, and print the first line that it needs for it
+    #[arg(long = "for", value_name = "RECIPE", conflicts_with_all = ["output", "install"])]
+    #[arg(add = ArgValueCompleter::new(completers::recipes()))]
+    pub(super) recipe: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) for_recipe: SchemaForArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaForArgs {
+    /// The file to write the schema into [default: recipe.schema.json beside the recipe]
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    pub(super) to: Option<PathBuf>,
+
+    /// Put the line into the recipe, unless it names a schema
+    #[arg(long, requires = "recipe")]
+    pub(super) add: bool,
 }
 
 /// The outputs that have a schema: a command's, or that of every failure.

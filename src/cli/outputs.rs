@@ -12,6 +12,7 @@ use super::json::schema_of;
 use super::lint::LintOutput;
 use super::lock;
 use super::models::ModelsOutput;
+use super::recipe_schema;
 use super::schemes::{SchemesOutput, SchemesTestOutput};
 use super::screen::Screen;
 use super::test_recipes::TestOutput;
@@ -23,14 +24,17 @@ use crate::doctor::Checklist;
 use crate::fit::Fit;
 use crate::plan::changes::Changes;
 use crate::plan::summary::Summary;
-use crate::recipe::recipe_schema;
+use crate::recipe;
 
 pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandError> {
     if args.install {
         return install(screen);
     }
+    if let Some(recipe) = &args.recipe {
+        return recipe_schema::write_for(recipe, &args.for_recipe, screen);
+    }
     let schema = match args.output {
-        None => recipe_schema(),
+        None => recipe::recipe_schema(),
         Some(OutputName::Apply) => schema_of::<ApplyOutput<'_>>(),
         Some(OutputName::Diff) => schema_of::<Difference>(),
         Some(OutputName::Doctor) => schema_of::<Checklist>(),
