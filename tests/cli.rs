@@ -3,6 +3,7 @@
 mod advice;
 mod docs;
 mod events;
+mod headers;
 
 use std::fs;
 use std::path::Path;

@@ -178,6 +178,7 @@ pub(super) enum OutputName {
     Events,
     Explain,
     Fit,
+    Headers,
     Inspect,
     Lint,
     Models,
@@ -257,6 +258,11 @@ pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
+
+    /// Print its headers and config as a .json file that `--model` takes in its place, to plan and test recipes without
+    /// the weights
+    #[arg(long, conflicts_with = "json")]
+    pub(super) headers: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -39,7 +39,7 @@ pub(super) fn doctor(args: &DoctorArgs, screen: &Screen) -> Result<(), CommandEr
     let examined = examine(args, screen, &mut lines);
     if let Some(source) = &examined.source {
         lines.extend(Mount::read(&source.dir).map(|mount| source_place(&source.dir, &mount, is_wsl)));
-        lines.push(reading(source, threads));
+        lines.extend((!source.headers_only).then(|| reading(source, threads)));
     }
     if let Some(output) = &examined.output {
         lines.extend(place(output, examined.plan.as_ref(), is_wsl));
@@ -135,6 +135,13 @@ fn source_line(source: &Checkpoint) -> ChecklistLine {
             || name.starts_with("vocab")
             || name.contains("tiktoken")
     });
+    if source.headers_only {
+        return ChecklistLine::note(
+            SUBJECT,
+            format!("{of}; headers alone, without weights"),
+            "`--model DIR` names the checkpoint itself",
+        );
+    }
     if has_words {
         ChecklistLine::ok(SUBJECT, format!("{of}; complete: every shard is there and as long as its header says"))
     } else {

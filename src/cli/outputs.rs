@@ -19,6 +19,7 @@ use super::test_recipes::TestOutput;
 use super::validate::ValidateOutput;
 use super::verify::VerifyOutput;
 use crate::check::Difference;
+use crate::checkpoint::HeadersFile;
 use crate::checkpoint::text::shown_path;
 use crate::doctor::Checklist;
 use crate::fit::Fit;
@@ -42,6 +43,7 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
         Some(OutputName::Events) => events::schema(),
         Some(OutputName::Explain) => schema_of::<ExplainOutput>(),
         Some(OutputName::Fit) => schema_of::<Fit>(),
+        Some(OutputName::Headers) => schemars::schema_for!(HeadersFile).to_value(),
         Some(OutputName::Inspect) => schema_of::<InspectOutput>(),
         Some(OutputName::Lint) => schema_of::<LintOutput>(),
         Some(OutputName::Models) => schema_of::<ModelsOutput>(),

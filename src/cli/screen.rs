@@ -103,6 +103,14 @@ impl Screen {
         self.write_document(document)
     }
 
+    /// Writes JSON in a layout of its own to stdout.
+    ///
+    /// # Errors
+    /// As [`Screen::data`].
+    pub(super) fn json_text(&self, json: &str) -> Result<(), CommandError> {
+        self.data(&harmless(json))
+    }
+
     fn write_document(&self, document: &impl serde::Serialize) -> Result<(), CommandError> {
         let text = serde_json::to_string_pretty(document).map_err(|error| CommandError::run(&error))?;
         self.data(&format!("{}\n", harmless(&text)))

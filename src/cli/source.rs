@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::model_id::resolve;
 use crate::checkpoint::models::catalogue::add_folder;
+use crate::checkpoint::{Checkpoint, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
 
@@ -35,8 +35,12 @@ pub(super) fn checkpoint_dir(model: &str) -> Result<PathBuf, CommandError> {
     resolve(model, &HubEnvironment::of_process()).map_err(|error| CommandError::run(&error).with_help(&error.help()))
 }
 
-/// Opens the checkpoint that `model`, a path or a model id, names.
+/// Opens the checkpoint that `model`, a path or a model id, names, or the headers of one in a file.
 pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
+    if is_headers_file(Path::new(model)) {
+        return Checkpoint::of_headers(Path::new(model))
+            .map_err(|error| CommandError::input(&error).with_help(&error.help()));
+    }
     let dir = resolve(model, &HubEnvironment::of_process())
         .map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
     Checkpoint::open(&dir).map_err(|error| CommandError::input(&error).with_help(&error.help()))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 18] = [
+const SCHEMAS: [&str; 19] = [
     "apply",
     "diff",
     "doctor",
@@ -18,6 +18,7 @@ const SCHEMAS: [&str; 18] = [
     "events",
     "explain",
     "fit",
+    "headers",
     "inspect",
     "lint",
     "models",
