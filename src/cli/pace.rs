@@ -77,7 +77,7 @@ mod tests {
             " 20 %  3.50 GB of 17.50 GB  350.00 MB/s  40 s left  layers.3.mlp"
         );
         assert_eq!(pace(0, 10).line(""), "  0 %  0 B of 17.50 GB");
-        assert_eq!(pace(17_500_000_000, 0).line(""), "100 %  17.50 GB of 17.50 GB  17500.00 TB/s  0 s left");
+        assert_eq!(pace(17_500_000_000, 50).line(""), "100 %  17.50 GB of 17.50 GB  350.00 MB/s  0 s left");
         let nothing = Pace { done: 0, total: 0, elapsed: Duration::ZERO };
         assert_eq!((nothing.left(), nothing.line("")), (None, "  0 %  0 B of 0 B".to_owned()));
     }
