@@ -22,7 +22,7 @@ use crate::doctor::{
 use crate::fit::FitSubject;
 use crate::plan::Plan;
 use crate::plan::summary::Summary;
-use crate::run::{MEMORY_OF_A_RUN, Sha256Of, manifest_size};
+use crate::run::{MEMORY_OF_A_RUN, Sha256Of, bytes_left_by, manifest_size};
 
 /// The exit code where there is a problem.
 const PROBLEM: u8 = 1;
@@ -174,7 +174,7 @@ fn reading(source: &Checkpoint, threads: usize) -> ChecklistLine {
 /// Looks at the place of the output.
 fn place(output: &Path, plan: Option<&Plan>, is_wsl: bool) -> Vec<ChecklistLine> {
     let files = plan.map(files_of);
-    match OutputPlace::read(output, files.as_deref()) {
+    match OutputPlace::read(output, files.as_deref(), bytes_left_by(output)) {
         Ok(place) => place.lines(is_wsl),
         Err(error) => {
             let fact = format!("the free space for {} is not known: {error}", shown_path(output));

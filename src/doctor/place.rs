@@ -51,6 +51,8 @@ pub struct OutputPlace<'a> {
     pub path: &'a Path,
     /// Bytes that are free on its file system.
     pub free: u64,
+    /// Bytes that an interrupted run takes there, which the next one reuses or frees.
+    pub left: u64,
     /// Bytes of all of its files; `None` where there is no plan.
     pub needed: Option<u64>,
     /// Bytes of its largest file.
@@ -61,11 +63,12 @@ pub struct OutputPlace<'a> {
 }
 
 impl<'a> OutputPlace<'a> {
-    /// Reads what there is to know of the place of a path; `files` are the sizes of all files of the output.
+    /// Reads what there is to know of the place of a path; `files` are the sizes of all files of the output,
+    /// `left` what an interrupted run takes there.
     ///
     /// # Errors
     /// The file system does not say how much is free.
-    pub fn read(path: &'a Path, files: Option<&[u64]>) -> io::Result<Self> {
+    pub fn read(path: &'a Path, files: Option<&[u64]>, left: u64) -> io::Result<Self> {
         let absolute = std::path::absolute(path)?;
         // The folder that is to hold the output may be missing too: what is there tells the file system.
         let there = absolute.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
@@ -74,6 +77,7 @@ impl<'a> OutputPlace<'a> {
         Ok(Self {
             path,
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            left,
             needed: files.map(|files| files.iter().sum()),
             largest: files.and_then(|files| files.iter().max().copied()).unwrap_or(0),
             mount: Mount::read(there),
@@ -128,10 +132,15 @@ impl<'a> OutputPlace<'a> {
         let Some(needed) = self.needed else {
             return ChecklistLine::ok(SUBJECT, format!("{} free for an output", human(self.free)));
         };
-        let [needs, free] = apart(needed, self.free);
-        let fact = format!("the output takes {needs}, and {free} are free for {}", shown_path(self.path));
-        if needed > self.free {
-            let missing = human(needed - self.free);
+        let room = self.free.saturating_add(self.left);
+        let [needs, free] = apart(needed, room);
+        let with = match self.left {
+            0 => String::new(),
+            left => format!(", with the {} that an interrupted run takes", human(left)),
+        };
+        let fact = format!("the output takes {needs}, and {free} are free for {}{with}", shown_path(self.path));
+        if needed > room {
+            let missing = human(needed - room);
             ChecklistLine::problem(
                 SUBJECT,
                 fact,

@@ -6,6 +6,7 @@ use std::path::Path;
 use qwen_fp8::checkpoint::Shard;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::doctor::{FileSystemClass, Judgement, Mount, OutputPlace, PageCache, ReadSample, source_place};
+use qwen_fp8::run::bytes_left_by;
 
 use super::{advised, read};
 
@@ -75,7 +76,8 @@ fn a_source_on_a_disk_of_windows_is_said_to_be_slow() {
 
 fn place(path: &str, free: u64, needed: u64, largest: u64) -> Vec<String> {
     let mount = Some(mount(path));
-    let place = OutputPlace { path: Path::new(path), free, needed: Some(needed), largest, mount, is_taken: false };
+    let place =
+        OutputPlace { path: Path::new(path), free, left: 0, needed: Some(needed), largest, mount, is_taken: false };
     let lines = place.lines(true);
     advised(&lines);
     read(&lines)
@@ -109,19 +111,35 @@ fn an_output_needs_room_and_a_disk_that_takes_its_files() {
 }
 
 #[test]
+fn what_an_interrupted_run_takes_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    assert_eq!(bytes_left_by(&path), 0);
+    fs::create_dir_all(dir.path().join(".out.partial/checkpoint")).unwrap();
+    fs::write(dir.path().join(".out.partial/checkpoint/model.safetensors"), vec![1; 100_000]).unwrap();
+    let left = bytes_left_by(&path);
+    assert!((100_000..1_000_000).contains(&left), "{left}");
+    let place =
+        |left| OutputPlace { free: 0, needed: Some(90_000), ..OutputPlace::read(&path, Some(&[1]), left).unwrap() };
+    assert_eq!(place(0).lines(false)[0].judgement, Judgement::Problem);
+    let line = &place(left).lines(false)[0];
+    assert!(line.judgement == Judgement::Ok && line.fact.ends_with("that an interrupted run takes"), "{line:?}");
+}
+
+#[test]
 fn a_place_is_read_where_its_folder_is_still_to_be_made() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/out");
-    let read = OutputPlace::read(&path, Some(&[3, 7, 5])).unwrap();
+    let read = OutputPlace::read(&path, Some(&[3, 7, 5]), 0).unwrap();
     assert_eq!((read.needed, read.largest, read.is_taken), (Some(15), 7, false));
     assert!(read.free > 0 && read.mount.is_some());
     fs::create_dir_all(&path).unwrap();
-    assert!(!OutputPlace::read(&path, Some(&[1])).unwrap().is_taken);
+    assert!(!OutputPlace::read(&path, Some(&[1]), 0).unwrap().is_taken);
     fs::write(path.join("x"), "").unwrap();
-    let taken = OutputPlace::read(&path, Some(&[1])).unwrap().lines(false);
+    let taken = OutputPlace::read(&path, Some(&[1]), 0).unwrap().lines(false);
     assert!(taken.iter().any(|line| line.judgement == Judgement::Problem && line.fact.ends_with("is there already")));
     // Without a plan there is nothing that it could stand in the way of.
-    assert!(!OutputPlace::read(&path, None).unwrap().is_taken);
+    assert!(!OutputPlace::read(&path, None, 0).unwrap().is_taken);
 }
 
 #[test]
