@@ -21,15 +21,9 @@ fn events(text: &str) -> Vec<Value> {
     parsed.collect()
 }
 
-/// The words of a line in which `@name` is a file of the folder.
-fn words(folder: &Folder, line: &str) -> Vec<String> {
-    let file = |word: &str| word.strip_prefix('@').map(|name| folder.path(name));
-    line.split(' ').map(|word| file(word).unwrap_or_else(|| word.to_owned())).collect()
-}
-
 /// Runs a line; the exit code, and its events in a file of the folder.
 fn told(folder: &Folder, line: &str) -> (i32, Vec<Value>) {
-    let line = words(folder, &format!("{line} --events @events.jsonl"));
+    let line = folder.words(&format!("{line} --events @events.jsonl"));
     let output = run(&line.iter().map(String::as_str).collect::<Vec<_>>());
     (output.status.code().unwrap(), events(&fs::read_to_string(folder.path("events.jsonl")).unwrap()))
 }
@@ -121,7 +115,7 @@ fn a_failure_is_the_last_event() {
 #[test]
 fn standard_error_is_for_people_or_for_events() {
     let folder = Folder::new(BLOCKS);
-    let line = words(&folder, &format!("apply @recipe.yaml --model {FIXTURE} --output @out --events -"));
+    let line = folder.words(&format!("apply @recipe.yaml --model {FIXTURE} --output @out --events -"));
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
     let is_event = |line: &&str| line.starts_with('{');
     let piped = String::from_utf8(run(&line).stderr).unwrap();
@@ -166,10 +160,10 @@ fn a_bar_fits_terminals_of_any_width() {
     let folder = Folder::new(BLOCKS);
     for columns in [20, 40, 60, 80, 200] {
         let _ = fs::remove_dir_all(folder.path("out"));
-        let line = words(&folder, &format!("apply @recipe.yaml --model {FIXTURE} --output @out --threads 1"));
+        let line = folder.words(&format!("apply @recipe.yaml --model {FIXTURE} --output @out --threads 1"));
         let mut apply = command(&line.iter().map(String::as_str).collect::<Vec<_>>());
         let bars = drawn(&shown_in_terminal(&mut apply, columns, false));
-        let line = words(&folder, &format!("verify @out --source {FIXTURE}"));
+        let line = folder.words(&format!("verify @out --source {FIXTURE}"));
         let mut verify = command(&line.iter().map(String::as_str).collect::<Vec<_>>());
         let checks = drawn(&shown_in_terminal(&mut verify, columns, false));
         assert!(!bars.is_empty() && !checks.is_empty(), "{columns}");
@@ -185,7 +179,7 @@ fn a_bar_fits_terminals_of_any_width() {
 #[test]
 fn the_log_of_a_short_run_has_no_progress() {
     let folder = Folder::new(BLOCKS);
-    let line = words(&folder, &format!("apply @recipe.yaml --model {FIXTURE} --output @out"));
+    let line = folder.words(&format!("apply @recipe.yaml --model {FIXTURE} --output @out"));
     let said = String::from_utf8(run(&line.iter().map(String::as_str).collect::<Vec<_>>()).stderr).unwrap();
     assert!(!said.contains(" % ") && !said.contains("left") && !said.contains('\r'), "{said}");
 }

@@ -21,11 +21,7 @@ fn scene(model: &str) -> Folder {
 
 /// Runs a line in which `@name` is a file of the folder; exit code, stdout and stderr.
 fn done(folder: &Folder, line: &str) -> (i32, String, String) {
-    let words = line.split(' ').map(|word| match word.strip_prefix('@') {
-        Some(name) => folder.path(name),
-        None => word.to_owned(),
-    });
-    let words: Vec<String> = words.collect();
+    let words = folder.words(line);
     let output = run(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

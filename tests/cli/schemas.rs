@@ -12,11 +12,7 @@ use super::{BLOCKS, Folder, run};
 const YAML: &str = "# yaml-language-server: $schema=./recipe.schema.json";
 
 fn schema_for(folder: &Folder, line: &str) -> Output {
-    let words = line.split(' ').map(|word| match word.strip_prefix('@') {
-        Some(name) => folder.path(name),
-        None => word.to_owned(),
-    });
-    let words: Vec<String> = words.collect();
+    let words = folder.words(line);
     run(&[&["schema", "--for"], &words.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat())
 }
 
