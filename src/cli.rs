@@ -5,8 +5,10 @@ mod args;
 mod completers;
 mod completions;
 mod diff;
+mod doctor;
 mod editor_schema;
 mod error;
+mod events;
 mod explain;
 mod failure;
 mod findings;
@@ -22,9 +24,11 @@ mod manifest;
 mod models;
 mod next_steps;
 mod outputs;
+mod pace;
 mod plan;
 mod progress;
 mod proof;
+mod recipe_schema;
 mod schemes;
 mod screen;
 mod source;
@@ -41,14 +45,16 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use error::CommandError;
+use events::{Event, EventLog};
 use failure::FailureOutput;
 use screen::Screen;
 
 use crate::check::on_all_processors;
+use crate::checkpoint::text::shown_path;
 
 /// Runs the command line of this process.
 ///
@@ -57,11 +63,18 @@ pub fn main() -> ExitCode {
     completions::answer();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = usage::asks_for_json(&arguments);
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(&arguments).and_then(|mut matches| {
+        let name = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((name, Cli::from_arg_matches_mut(&mut matches)?))
+    });
+    let (name, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage::report(&error, &Screen::plain(json)),
     };
-    let screen = Arc::new(Screen::new(&cli.global, json));
+    let screen = match screen(&cli, &name, json) {
+        Ok(screen) => screen,
+        Err(failure) => return failed(&failure, &Screen::plain(json)),
+    };
     if !matches!(cli.command, Command::Apply(_)) {
         // Without a handler the system ends the command, which is as good but for the last word.
         let _ = interrupt::end_in_order(&screen);
@@ -72,6 +85,7 @@ pub fn main() -> ExitCode {
         return failed(&failure, &screen);
     }
     let done = match &cli.command {
+        Command::Doctor(args) => doctor::doctor(args, &screen),
         Command::Init(args) => init::init(args, &screen),
         Command::Apply(args) => apply::apply(args, &screen),
         Command::Plan(args) => plan::plan(args, &screen),
@@ -90,13 +104,30 @@ pub fn main() -> ExitCode {
         Command::Man(args) => completions::man(args, &screen),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            screen.event(&Event::Ended { exit_code: 0, error: None });
+            ExitCode::SUCCESS
+        }
         Err(failure) => failed(&failure, &screen),
     }
 }
 
+/// The screen of a command, whose first event is written.
+fn screen(cli: &Cli, name: &str, json: bool) -> Result<Arc<Screen>, CommandError> {
+    let log = cli.global.events.as_ref().map(|path| {
+        EventLog::open(path).map_err(|error| {
+            CommandError::Run(format!("the events cannot be written to {}: {error}", shown_path(path)))
+        })
+    });
+    let screen = Screen::new(&cli.global, log.transpose()?, json);
+    screen.event(&Event::Started { schema_version: json::SCHEMA_VERSION, command: name });
+    Ok(Arc::new(screen))
+}
+
 fn failed(failure: &CommandError, screen: &Screen) -> ExitCode {
     screen.failure(failure);
-    screen.failure_as_json(&FailureOutput::new(failure, screen.take_diagnostics()));
+    let output = FailureOutput::new(failure, screen.take_diagnostics());
+    screen.failure_as_json(&output);
+    screen.event(&Event::Ended { exit_code: failure.exit_code(), error: output.message(failure) });
     ExitCode::from(failure.exit_code())
 }

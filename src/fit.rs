@@ -92,6 +92,11 @@ impl Fit {
         fit
     }
 
+    /// What vLLM runs for the weights on a GPU of this compute capability; `None` where it has no kernels for such a GPU.
+    pub fn runs_on(&self, major: u32, minor: u32) -> Option<&'static str> {
+        self.kernels.get(kernels::row_of(major, minor)?).map(|kernels| kernels.runs)
+    }
+
     /// Reports whether the context is longer than what the model has, with which vLLM does not start.
     pub fn is_beyond_model(&self) -> bool {
         self.model_context.is_some_and(|most| self.context > most)

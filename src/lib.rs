@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+pub mod doctor;
 pub mod fit;
 pub mod init;
 pub mod plan;

@@ -76,13 +76,23 @@ pub struct Recipe {
     pub expect: Expectations,
 }
 
+impl RecipeText {
+    /// Reads the recipe file at `path`, whatever it says.
+    ///
+    /// # Errors
+    /// The file cannot be read as text.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        file::read(path).map_err(|diagnostic| RecipeError::of_file(path, diagnostic))
+    }
+}
+
 impl Recipe {
     /// Reads and understands the recipe file at `path`.
     ///
     /// # Errors
     /// The file cannot be read, or is no valid recipe; the error has every diagnostic.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        Self::of_file(path, file::read(path))
+        Self::parse(RecipeText::read(path)?)
     }
 
     /// Reads and understands a recipe from a stream such as standard input, which messages call [`STDIN`].
@@ -90,14 +100,7 @@ impl Recipe {
     /// # Errors
     /// The stream cannot be read, or holds no valid recipe; the error has every diagnostic.
     pub fn read_stream(stream: impl Read) -> Result<Self, RecipeError> {
-        Self::of_file(Path::new(STDIN), file::read_stream(stream))
-    }
-
-    fn of_file(path: &Path, read: Result<RecipeText, Diagnostic>) -> Result<Self, RecipeError> {
-        match read {
-            Ok(text) => Self::parse(text),
-            Err(diagnostic) => Err(RecipeError::new(RecipeText::new(path, String::new()), vec![diagnostic])),
-        }
+        Self::parse(file::read_stream(stream).map_err(|diagnostic| RecipeError::of_file(Path::new(STDIN), diagnostic))?)
     }
 
     /// Understands a text; the extension of its path says whether it is YAML or TOML, the text itself where it is from

@@ -30,9 +30,10 @@ pub use error::RunError;
 pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
-pub use options::RunOptions;
+pub use options::{MEMORY_OF_A_RUN, RunOptions};
 pub use proof::{Proof, Unpublished};
 pub use report::RunReport;
+pub use staging::bytes_left_by;
 pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 pub use timings::{Bound, Shares, TensorTime};
 

@@ -2,6 +2,8 @@
 
 mod advice;
 mod docs;
+mod events;
+mod headers;
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +16,7 @@ mod json;
 mod proof;
 mod quiet;
 mod recipe_tests;
+mod schemas;
 mod shell;
 mod size;
 mod width;
@@ -59,12 +62,15 @@ impl Folder {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
+    /// The words of a line in which `@name` is a file of this folder.
+    fn words(&self, line: &str) -> Vec<String> {
+        let file = |word: &str| word.strip_prefix('@').map(|name| self.path(name));
+        line.split(' ').map(|word| file(word).unwrap_or_else(|| word.to_owned())).collect()
+    }
+
     /// Runs a command in which `@name` is a file of this folder; the text shows it so.
     fn run(&self, line: &str) -> String {
-        let arguments: Vec<String> = line
-            .split(' ')
-            .map(|word| word.strip_prefix('@').map_or_else(|| word.to_owned(), |name| self.path(name)))
-            .collect();
+        let arguments = self.words(line);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.seen(line, &mut command(&arguments))
     }

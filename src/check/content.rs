@@ -70,6 +70,7 @@ impl<'a> ContentPass<'a> {
                     return Err(CheckError::Cancelled);
                 }
                 let mut findings = Vec::new();
+                progress.at(&tensor.name);
                 let meter = Meter::new(progress, self.bytes_to_read(tensor));
                 let checked = match (self.structure.weight(tensor), self.source) {
                     (Some(weight), None) => {

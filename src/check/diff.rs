@@ -68,6 +68,7 @@ pub fn diff(a: &Path, b: &Path, progress: &dyn ProgressSink) -> Result<Differenc
     let pairs = pairs::pair(&logical_a, &logical_b, &side_a, &side_b, progress)?;
     progress.reading("comparing", pairs.both.iter().map(|(a, b)| a.bytes() + b.bytes()).sum());
     let compare = |(a, b): &(LogicalTensor<'_>, LogicalTensor<'_>)| {
+        progress.at(&a.name);
         let meter = Meter::new(progress, a.bytes() + b.bytes());
         tensor::compare(&side_a, a, &side_b, b, &meter)
     };

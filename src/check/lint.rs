@@ -31,6 +31,7 @@ pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, Che
         .weights
         .par_iter()
         .map(|weight| {
+            progress.at(&weight.scale.name);
             let mut findings = Vec::new();
             let scan = scan(weight, &shards)?;
             q4_values::qparams(weight, &scan, &recorded, &mut findings);

@@ -25,6 +25,8 @@ pub struct Checkpoint {
     /// The sign that the checkpoint is quantized already, such as ``tensor `a.weight` is F8_E4M3``; `None` where it is
     /// not.
     pub quantized: Option<String>,
+    /// Set where it was made of headers, without a file of weights.
+    pub headers_only: bool,
     /// Number of layers that it was cut to; `None` where it is whole.
     pub cut_to: Option<u64>,
     /// Files that belong to the model and are copied byte for byte.
@@ -41,6 +43,9 @@ impl Checkpoint {
     /// # Errors
     /// Its shard cannot be read, or changed since it was opened.
     pub fn integers(&self, tensor: &Tensor) -> Result<Vec<i64>, SourceError> {
+        if self.headers_only {
+            return Err(SourceError::HeadersOnly { path: self.dir.clone() });
+        }
         let mut bytes = vec![0; tensor.len.min(8 * 8) as usize];
         self.shards[tensor.shard].open()?.read_exact_at(&mut bytes, tensor.offset)?;
         Ok(bytes.as_chunks().0.iter().map(|&raw| i64::from_le_bytes(raw)).collect())

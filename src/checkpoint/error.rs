@@ -11,7 +11,7 @@ use crate::layout::INDEX_FILE;
 use crate::side_files::SideFileError;
 use crate::source::SourceError;
 use crate::text::os_hints;
-use crate::text::{Sample, shown, shown_path};
+use crate::text::{Sample, sentence, shown, shown_path};
 
 /// A reason for which a directory is refused as a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,8 @@ pub enum CheckpointError {
     NoIndex { dir: PathBuf, files: Sample },
     #[error("{} holds both `model.safetensors` and `{INDEX_FILE}`, which does not name it", shown_path(dir))]
     SingleAndIndex { dir: PathBuf },
+    #[error("{} is no file of headers: {}", shown_path(path), sentence(reason))]
+    NoHeaders { path: PathBuf, reason: String },
     #[error("`{INDEX_FILE}`: {0}")]
     Index(IndexError),
     #[error("`{INDEX_FILE}` names {} that {} missing: {shards}", shards.count("shard"), if shards.is_one() { "is" } else { "are" })]
@@ -85,6 +87,7 @@ impl CheckpointError {
             | Self::OtherWeights { dir, .. }
             | Self::NoIndex { dir, .. }
             | Self::SingleAndIndex { dir } => Some(dir),
+            Self::NoHeaders { path, .. } => Some(path),
             Self::Index(_)
             | Self::MissingShards { .. }
             | Self::WrongShard { .. }
@@ -111,6 +114,7 @@ impl CheckpointError {
                 return meant.iter().map(|meant| format!("did you mean {}?", shown(meant))).collect();
             }
             Self::OtherWeights { .. } => CONVERT,
+            Self::NoHeaders { .. } => "`qwen-fp8 inspect DIR --headers` writes one of a checkpoint",
             Self::Adapter { .. } => {
                 "merge it into its base model first (PEFT: `model.merge_and_unload()`, then `save_pretrained`); `adapter_config.json` names the base"
             }

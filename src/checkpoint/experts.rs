@@ -352,6 +352,7 @@ mod tests {
             card: None,
             left_out: Vec::new(),
             cut_to: None,
+            headers_only: false,
         };
         let one = checkpoint(1);
         let stacks = one.expert_stacks().unwrap();

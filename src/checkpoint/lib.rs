@@ -11,6 +11,7 @@ pub mod config;
 mod error;
 pub mod experts;
 pub mod header;
+mod headers_file;
 pub mod hf_quant_config;
 pub mod hub;
 pub mod index;
@@ -35,6 +36,7 @@ pub mod text;
 
 pub use checkpoint::Checkpoint;
 pub use error::CheckpointError;
+pub use headers_file::{HeadersFile, ShardHeader, SideFileSize, TensorHeader, is_headers_file};
 pub use shard::{Shard, ShardFile};
 pub use summary::KindSummary;
 pub use tensor::Tensor;

@@ -187,6 +187,7 @@ impl Manifest {
         let bytes = self.files.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.size));
         progress.reading("comparing with the checksums of the manifest", bytes);
         for file in &self.files {
+            progress.at(&file.name);
             found.extend(file.check(dir, progress));
         }
         let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());

@@ -17,7 +17,7 @@ use crate::model_meant::id_of_folder;
 use crate::models::{self, Layer, Model};
 use crate::quantized;
 use crate::shard::Shard;
-use crate::side_files::{self, Listed, SideFileError, Sorted};
+use crate::side_files::{self, Listed, SideFile, SideFileError, Sorted};
 use crate::source::SourceFile;
 use crate::tensor::Tensor;
 use crate::text::Sample;
@@ -49,36 +49,65 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     for name in names {
         read_shard(dir, name, &mut shards, &mut tensors)?;
     }
-    check_unique(&shards, &tensors)?;
-    if let Some(index) = &index {
-        check_index(index, &shards, &tensors)?;
-    }
-    if tensors.is_empty() {
-        return Err(CheckpointError::NoTensors);
-    }
-    refuse_unmerged_lora(&config, &tensors)?;
-    let model = Model::of(&config, tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.len())));
-    for tensor in &mut tensors {
-        tensor.layer = model.layer(&tensor.name, tensor.shape.len());
-    }
+    check(&config, &shards, &tensors, index.as_ref())?;
     let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
     let Sorted { copied: side_files, left_out } =
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
     let card =
         model_card::read(&side_files).map_err(|error| CheckpointError::SideFile(SideFileError::Source(error)))?;
+    let parts = CheckpointParts { shards, tensors, config, side_files, card, left_out, headers_only: false };
+    Ok(put_together(dir, parts))
+}
+
+/// All that was read of a checkpoint.
+pub(super) struct CheckpointParts {
+    pub(super) shards: Vec<Shard>,
+    pub(super) tensors: Vec<Tensor>,
+    pub(super) config: Config,
+    pub(super) side_files: Vec<SideFile>,
+    pub(super) card: Option<String>,
+    pub(super) left_out: Vec<(String, &'static str)>,
+    pub(super) headers_only: bool,
+}
+
+/// Holds config, headers and index against each other.
+pub(super) fn check(
+    config: &Config,
+    shards: &[Shard],
+    tensors: &[Tensor],
+    index: Option<&Index>,
+) -> Result<(), CheckpointError> {
+    check_unique(shards, tensors)?;
+    if let Some(index) = index {
+        check_index(index, shards, tensors)?;
+    }
+    if tensors.is_empty() {
+        return Err(CheckpointError::NoTensors);
+    }
+    refuse_unmerged_lora(config, tensors)
+}
+
+/// Makes the checkpoint of parts that were checked.
+pub(super) fn put_together(dir: &Path, parts: CheckpointParts) -> Checkpoint {
+    let CheckpointParts { shards, mut tensors, config, side_files, card, left_out, headers_only } = parts;
+    let model = Model::of(&config, tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.len())));
+    for tensor in &mut tensors {
+        tensor.layer = model.layer(&tensor.name, tensor.shape.len());
+    }
     let quantized = quantized::describe(&config, &tensors);
-    Ok(Checkpoint {
+    Checkpoint {
         dir: dir.to_owned(),
         shards,
         tensors,
         config,
         model,
         quantized,
+        headers_only,
         cut_to: None,
         side_files,
         card,
         left_out,
-    })
+    }
 }
 
 fn list(dir: &Path) -> Result<Vec<Listed>, CheckpointError> {
@@ -195,8 +224,14 @@ fn read_shard(
         HeaderError::Source(error) => CheckpointError::Source(error),
         error => CheckpointError::Header { shard: name.clone(), error },
     })?;
-    let shard = shards.len();
-    tensors.extend(header.tensors.into_iter().map(|tensor| Tensor {
+    tensors.extend(tensors_of(header, shards.len()));
+    shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
+    Ok(())
+}
+
+/// The tensors of a header of the shard with this number.
+pub(super) fn tensors_of(header: Header, shard: usize) -> Vec<Tensor> {
+    let tensors = header.tensors.into_iter().map(|tensor| Tensor {
         name: tensor.name,
         dtype: tensor.dtype,
         shape: tensor.shape,
@@ -205,9 +240,8 @@ fn read_shard(
         offset: header.data_start + tensor.begin,
         len: tensor.end - tensor.begin,
         layer: Layer::default(),
-    }));
-    shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
-    Ok(())
+    });
+    tensors.collect()
 }
 
 /// No tensor may be in two shards: which one is loaded would depend on the reader.

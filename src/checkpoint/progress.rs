@@ -5,6 +5,9 @@ pub trait ProgressSink: Sync {
     /// Work begins that will read this many bytes; `what` says what for, such as `comparing with the source`.
     fn reading(&self, _what: &'static str, _bytes: u64) {}
 
+    /// The work comes to this tensor or file.
+    fn at(&self, _name: &str) {}
+
     /// This many more bytes have been dealt with.
     fn advanced(&self, _bytes: u64) {}
 

@@ -45,6 +45,8 @@ pub enum SourceError {
     TooLarge { path: PathBuf, size: u64, limit: u64 },
     #[error("{} changed while it was being read: {what}", shown_path(path))]
     Changed { path: PathBuf, what: &'static str },
+    #[error("{} holds headers alone, and data is asked for", shown_path(path))]
+    HeadersOnly { path: PathBuf },
     #[error("{} cannot be read: {error}", shown_path(path))]
     Io { path: PathBuf, error: io::Error },
 }
@@ -59,6 +61,7 @@ impl SourceError {
             | Self::NotRegular { path, .. }
             | Self::TooLarge { path, .. }
             | Self::Changed { path, .. }
+            | Self::HeadersOnly { path }
             | Self::Io { path, .. } => path,
         }
     }
@@ -70,6 +73,7 @@ impl SourceError {
             Self::Changed { .. } => {
                 Some("wait until nothing writes to the checkpoint, and give the same command again")
             }
+            Self::HeadersOnly { .. } => Some("give the checkpoint itself: some of its layout stands in its data"),
             Self::Io { error, .. } => os_hints::for_reading(error),
             _ => None,
         }

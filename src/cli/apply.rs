@@ -51,6 +51,12 @@ impl JsonOutput for ApplyOutput<'_> {
 pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandError> {
     let simd = simd(args.simd.as_deref())?;
     let plan = super::source::plan(&args.source, screen)?;
+    if plan.checkpoint.headers_only {
+        let message =
+            format!("{} holds headers alone: there are no weights to quantize", shown_path(&plan.checkpoint.dir));
+        let help = "`--model DIR` names the checkpoint itself; `plan` and `test` need no more than headers";
+        return Err(CommandError::Input(message).with_help(&[help.to_owned()]));
+    }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }

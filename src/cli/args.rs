@@ -1,6 +1,7 @@
 //! The arguments of every command: clap's types and nothing else.
 
 mod checks;
+mod doctor;
 mod fit;
 mod locks;
 mod recipes;
@@ -14,6 +15,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter
 use super::completers;
 
 pub(super) use checks::{DiffArgs, FormatArgs, LintArgs, ReportFormat, VerifyArgs};
+pub(super) use doctor::DoctorArgs;
 pub(super) use fit::{CacheDtypeName, FitArgs};
 pub(super) use recipes::{ApplyArgs, ExplainArgs, ManifestArgs, PlanArgs, Sha256Files, SourceArgs, ValidateArgs};
 pub(super) use test_recipes::TestArgs;
@@ -39,7 +41,7 @@ const VERSION: &str = concat!(
     env!("QWEN_FP8_FEATURES")
 );
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, 2 the run failed or the command \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, or `doctor` found a problem, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
                           to prove, 5 `fit` found that it does not fit, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
@@ -57,6 +59,11 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", add = ArgValueCompleter::new(PathCompleter::dir()))]
     pub(super) models: Option<PathBuf>,
 
+    /// Write the progress as events, a line of JSON each, into this file, or to standard error with `-`; `schema --output
+    /// events` describes them
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
+
     /// Use colour in messages; `auto` does on a terminal
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(super) color: ColorWhen,
@@ -71,6 +78,8 @@ pub(super) enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Look over the machine, and with a recipe its source and the output's place, before a run
+    Doctor(DoctorArgs),
     /// Write a first recipe for a checkpoint, with comments on its layers
     Init(InitArgs),
     /// Quantize a checkpoint by a recipe
@@ -138,6 +147,25 @@ pub(super) struct SchemaArgs {
     /// recipe needs for it
     #[arg(long, conflicts_with = "output")]
     pub(super) install: bool,
+
+    /// Write the schema of recipes beside this recipe instead, and print the first line that it needs for it
+    #[arg(long = "for", value_name = "RECIPE", conflicts_with_all = ["output", "install"])]
+    #[arg(add = ArgValueCompleter::new(completers::recipes()))]
+    pub(super) recipe: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) for_recipe: SchemaForArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaForArgs {
+    /// The file to write the schema into [default: recipe.schema.json beside the recipe]
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    pub(super) to: Option<PathBuf>,
+
+    /// Put the line into the recipe, unless it names a schema
+    #[arg(long, requires = "recipe")]
+    pub(super) add: bool,
 }
 
 /// The outputs that have a schema: a command's, or that of every failure.
@@ -145,9 +173,12 @@ pub(super) struct SchemaArgs {
 pub(super) enum OutputName {
     Apply,
     Diff,
+    Doctor,
     Error,
+    Events,
     Explain,
     Fit,
+    Headers,
     Inspect,
     Lint,
     Models,
@@ -227,6 +258,11 @@ pub(super) struct InspectArgs {
     /// The checkpoint: a directory, or a model id of the Hugging Face cache
     #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
+
+    /// Print its headers and config as a .json file that `--model` takes in its place, to plan and test recipes without
+    /// the weights
+    #[arg(long, conflicts_with = "json")]
+    pub(super) headers: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -27,7 +27,7 @@ impl EditorSchema {
         }
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         match self {
             Self::Recipe => format!("{:#}\n", recipe_schema()),
             Self::Model => format!("{:#}\n", schemars::schema_for!(FamilyFile).to_value()),

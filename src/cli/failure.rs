@@ -27,7 +27,7 @@ pub(super) struct FailureBody {
     /// The fault in one line; of the first one where a recipe has several.
     pub(super) message: String,
     /// The places that are to blame, as far as they are known.
-    places: Vec<FailurePlace>,
+    pub(super) places: Vec<FailurePlace>,
     /// The ways out, a line each.
     pub(super) help: Vec<String>,
     /// Everything that is wrong with a recipe, and what it was warned of before the failure.
@@ -153,6 +153,12 @@ impl FailureBody {
 }
 
 impl FailureOutput {
+    /// The message; `None` of a verdict, which is an answer.
+    pub(super) fn message(&self, failure: &CommandError) -> Option<&str> {
+        let is_verdict = matches!(failure.parts().0, CommandError::Verdict(_));
+        (!is_verdict).then_some(&self.error.message)
+    }
+
     /// The failure of a command that has shown these diagnostics.
     pub(super) fn new(failure: &CommandError, diagnostics: Vec<RecipeDiagnostic>) -> Self {
         Self { error: FailureBody::new(failure, diagnostics) }

@@ -11,6 +11,7 @@ use super::next_steps::typed;
 use super::screen::Screen;
 use super::source::{open_checkpoint, plan};
 use super::table::{Align, TextTable};
+use crate::checkpoint::is_headers_file;
 use crate::checkpoint::text::{count, exact, grouped, memory, unquoted};
 use crate::fit::{CacheDtype, CacheFit, Fit, FitRequest, FitSubject};
 use crate::recipe::RecipeText;
@@ -70,7 +71,7 @@ pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
 /// Reports whether a recipe is meant: standard input, or a file by its ending or because it is one.
 fn is_recipe(subject: &str) -> bool {
     let path = Path::new(subject);
-    subject == "-" || path.is_file() || RecipeText::is_by_ending(path)
+    subject == "-" || path.is_file() && !is_headers_file(path) || RecipeText::is_by_ending(path)
 }
 
 /// A path as a shell takes it.

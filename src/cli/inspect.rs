@@ -11,7 +11,7 @@ use super::source::open_checkpoint;
 use super::table::{Align, TextTable};
 
 use crate::checkpoint::text::{count, grouped, human, unquoted};
-use crate::checkpoint::{Checkpoint, KindSummary};
+use crate::checkpoint::{Checkpoint, HeadersFile, KindSummary};
 
 /// The content of a checkpoint.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -84,6 +84,11 @@ impl InspectedKind {
 
 pub(super) fn inspect(args: &InspectArgs, screen: &Screen) -> Result<(), CommandError> {
     let checkpoint = open_checkpoint(&args.model)?;
+    if args.headers {
+        let headers =
+            HeadersFile::of(&checkpoint).map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
+        return screen.json_text(&headers.text().map_err(|error| CommandError::run(&error))?);
+    }
     let kinds = checkpoint.by_layer_kind();
     let bytes: u64 = checkpoint.tensors.iter().map(|tensor| tensor.len).sum();
     if args.json {

@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 use super::error::CommandError;
+use super::events::Event;
 use super::failure::FailureOutput;
 use super::screen::Screen;
 
@@ -61,13 +62,14 @@ impl Interrupt {
     }
 }
 
-/// Lets the first signal end a command that writes no files: a program that reads its JSON gets the failure, and a bar
+/// Lets the first signal end a command that writes no files: a program that reads its JSON gets the failure, one that
+/// reads its events the last of them, and a bar
 /// goes from the terminal. Where there is neither, the system ends the command, as it does with a second signal.
 ///
 /// # Errors
 /// The system takes no handler, or has no thread to spare.
 pub(super) fn end_in_order(screen: &Arc<Screen>) -> io::Result<()> {
-    if !screen.answers_in_json() && !io::stderr().is_terminal() {
+    if !screen.answers_in_json() && !io::stderr().is_terminal() && screen.events().is_none() {
         return Ok(());
     }
     let interrupt = Interrupt { cancel: Arc::default(), signal: Arc::default() };
@@ -91,7 +93,9 @@ pub(super) fn end_in_order(screen: &Arc<Screen>) -> io::Result<()> {
 fn end(screen: &Screen, interrupt: &Interrupt) {
     let code = interrupt.exit_code();
     let failure = CommandError::Interrupted("a signal ended the command before it had a result".to_owned(), code);
-    screen.last_answer_as_json(&FailureOutput::new(&failure, screen.take_diagnostics()));
+    let output = FailureOutput::new(&failure, screen.take_diagnostics());
+    screen.last_answer_as_json(&output);
+    screen.event(&Event::Ended { exit_code: code, error: output.message(&failure) });
     screen.clear();
     if screen.answers_in_json() {
         // The code that the answer names.

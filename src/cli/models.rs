@@ -181,6 +181,12 @@ fn described(family: &FamilyFile) -> String {
     if !family.next_tokens.promised_by.is_empty() {
         line(format!("config.json counts such layers by {}", unquoted(&family.next_tokens.promised_by.join(", "))));
     }
+    if let Some(since) = &family.since {
+        let versions = [("transformers", &since.transformers), ("vLLM", &since.vllm)];
+        let known = versions.iter().filter_map(|(name, version)| Some(format!("{name} {}", version.as_ref()?)));
+        let known = unquoted(&known.collect::<Vec<_>>().join(" and ")).to_string();
+        line(format!("known since {known} ({})", unquoted(&since.source)));
+    }
     if let Some(why) = &family.unproven {
         line(format!("nobody has seen vLLM load it: {}", unquoted(why)));
     }

@@ -30,7 +30,9 @@ pub(super) fn plan(args: &PlanArgs, screen: &Screen) -> Result<(), CommandError>
         lock::write(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
     let mut summary = Summary::of(&plan);
-    if let Some(sha256) = manifest::wanted(&args.manifest) {
+    if plan.checkpoint.headers_only {
+        screen.say("note: of headers alone, the manifest is not counted");
+    } else if let Some(sha256) = manifest::wanted(&args.manifest) {
         summary = summary.with_manifest(manifest_size(&plan, sha256).map_err(|error| CommandError::run(&error))?);
     }
     if args.json { screen.json(&summary) } else { screen.report(&render(&summary)) }

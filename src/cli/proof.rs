@@ -40,6 +40,10 @@ impl ProgressSink for CancelledProgress<'_> {
         ProgressSink::advanced(self.progress, bytes);
     }
 
+    fn at(&self, name: &str) {
+        ProgressSink::at(self.progress, name);
+    }
+
     fn is_cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
     }

@@ -1,13 +1,14 @@
 //! The two output streams: data goes to stdout, everything else to stderr, and nothing panics when either is gone.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::args::{ColorWhen, GlobalArgs};
 use super::error::CommandError;
+use super::events::{Event, EventLog};
 use super::failure::{FailureOutput, RecipeDiagnostic};
 use super::json::{JsonOutput, Versioned};
 use super::wrap::{broken, fitted, width_of_stderr, wrapped};
@@ -28,6 +29,8 @@ pub(super) struct Screen {
     bar: Mutex<Option<ProgressBar>>,
     /// The diagnostics that were shown and not taken yet.
     diagnostics: Mutex<Vec<RecipeDiagnostic>>,
+    /// The place of events for programs, where they are asked for.
+    events: Option<Arc<EventLog>>,
 }
 
 /// The one object of JSON that a program reads from stdout.
@@ -41,7 +44,7 @@ enum Answer {
 }
 
 impl Screen {
-    pub(super) fn new(global: &GlobalArgs, json: bool) -> Self {
+    pub(super) fn new(global: &GlobalArgs, events: Option<EventLog>, json: bool) -> Self {
         let color = match global.color {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
@@ -50,13 +53,14 @@ impl Screen {
                     && io::stderr().is_terminal()
             }
         };
-        Self { quiet: global.quiet, verbose: global.verbose, color, ..Self::plain(json) }
+        let events = events.map(Arc::new);
+        Self { quiet: global.quiet, verbose: global.verbose, color, events, ..Self::plain(json) }
     }
 
     /// The screen of a command line that could not be understood.
     pub(super) fn plain(json: bool) -> Self {
         let (answer, bar, diagnostics) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { quiet: false, verbose: false, color: false, json, answer, bar, diagnostics }
+        Self { quiet: false, verbose: false, color: false, json, answer, bar, diagnostics, events: None }
     }
 
     /// Writes what the command makes to stdout, as it is and whatever the verbosity.
@@ -99,6 +103,14 @@ impl Screen {
         self.write_document(document)
     }
 
+    /// Writes JSON in a layout of its own to stdout.
+    ///
+    /// # Errors
+    /// As [`Screen::data`].
+    pub(super) fn json_text(&self, json: &str) -> Result<(), CommandError> {
+        self.data(&harmless(json))
+    }
+
     fn write_document(&self, document: &impl serde::Serialize) -> Result<(), CommandError> {
         let text = serde_json::to_string_pretty(document).map_err(|error| CommandError::run(&error))?;
         self.data(&format!("{}\n", harmless(&text)))
@@ -120,6 +132,18 @@ impl Screen {
     /// Reports whether a program reads stdout.
     pub(super) fn answers_in_json(&self) -> bool {
         self.json
+    }
+
+    /// The place of events for programs.
+    pub(super) fn events(&self) -> Option<Arc<EventLog>> {
+        self.events.clone()
+    }
+
+    /// Writes an event, where they are asked for.
+    pub(super) fn event(&self, event: &Event<'_>) {
+        if let Some(events) = &self.events {
+            events.write(event);
+        }
     }
 
     /// Remembers a bar, to clear it where a signal ends the process.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::model_id::resolve;
 use crate::checkpoint::models::catalogue::add_folder;
+use crate::checkpoint::{Checkpoint, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
 
@@ -35,8 +35,12 @@ pub(super) fn checkpoint_dir(model: &str) -> Result<PathBuf, CommandError> {
     resolve(model, &HubEnvironment::of_process()).map_err(|error| CommandError::run(&error).with_help(&error.help()))
 }
 
-/// Opens the checkpoint that `model`, a path or a model id, names.
+/// Opens the checkpoint that `model`, a path or a model id, names, or the headers of one in a file.
 pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
+    if is_headers_file(Path::new(model)) {
+        return Checkpoint::of_headers(Path::new(model))
+            .map_err(|error| CommandError::input(&error).with_help(&error.help()));
+    }
     let dir = resolve(model, &HubEnvironment::of_process())
         .map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
     Checkpoint::open(&dir).map_err(|error| CommandError::input(&error).with_help(&error.help()))
@@ -49,7 +53,16 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
 
 /// Plans what a recipe that was read already does, as [`plan`].
 pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
-    let Some(model) = source.model.as_ref().or(recipe.model.as_ref()) else {
+    let mut checkpoint = checkpoint_of(&recipe, source.model.as_deref())?;
+    if let Some(layers) = source.smoke {
+        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
+    }
+    planned(recipe, checkpoint, screen)
+}
+
+/// Opens the checkpoint that a recipe is for: `model`, or the recipe's own.
+pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>) -> Result<Checkpoint, CommandError> {
+    let Some(model) = model.or(recipe.model.as_deref()) else {
         return Err(CommandError::Input(
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
@@ -57,10 +70,11 @@ pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> R
     if let Some(folder) = &recipe.models {
         add_models(Path::new(folder))?;
     }
-    let mut checkpoint = open_checkpoint(model)?;
-    if let Some(layers) = source.smoke {
-        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
-    }
+    open_checkpoint(model)
+}
+
+/// Plans a recipe for a checkpoint that is open, and shows warnings and notes.
+pub(super) fn planned(recipe: Recipe, checkpoint: Checkpoint, screen: &Screen) -> Result<Plan, CommandError> {
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
             screen.diagnostics(&plan.warnings, &plan.recipe.text);

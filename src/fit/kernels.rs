@@ -27,6 +27,24 @@ const GENERATIONS: [(&str, &str, &str); 6] = [
     ("Blackwell", "12.0", "RTX 50, RTX PRO 6000"),
 ];
 
+impl GpuKernels {
+    /// The generation of a GPU by its compute capability; `None` for those that vLLM has no kernels for.
+    pub fn generation(major: u32, minor: u32) -> Option<&'static str> {
+        row_of(major, minor).map(|row| GENERATIONS[row].0)
+    }
+}
+
+/// The row of [`GENERATIONS`] for a compute capability: the last one that is not beyond it.
+pub(super) fn row_of(major: u32, minor: u32) -> Option<usize> {
+    let first = |capabilities: &str| -> Option<(u32, u32)> {
+        let (major, minor) = capabilities.split(", ").next()?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    GENERATIONS
+        .iter()
+        .rposition(|(_, capabilities, _)| first(capabilities).is_some_and(|first| first <= (major, minor)))
+}
+
 const MARLIN: &str = "Marlin: weights are decoded, 16-bit arithmetic";
 const FP8: &str = "CUTLASS: FP8 arithmetic";
 const NONE: &str = "no kernel: vLLM refuses it";

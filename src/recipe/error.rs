@@ -1,5 +1,7 @@
 //! Everything that is wrong with a recipe, as one error.
 
+use std::path::Path;
+
 use crate::recipe::diagnostic::{self, Diagnostic};
 use crate::recipe::text::RecipeText;
 
@@ -16,6 +18,11 @@ pub struct RecipeError {
 const MAX_DIAGNOSTICS: usize = 50;
 
 impl RecipeError {
+    /// The error of a file whose text cannot be had.
+    pub(super) fn of_file(path: &Path, diagnostic: Diagnostic) -> Self {
+        Self::new(RecipeText::new(path, String::new()), vec![diagnostic])
+    }
+
     /// Puts the diagnostics into the order of the text, once each, as many as help.
     pub(super) fn new(text: RecipeText, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| (span.start, span.end)));

@@ -1,6 +1,6 @@
 //! The place of the output, with every check of it that can be made before a byte is written.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -55,11 +55,7 @@ impl Destination {
     /// Returns the path of `.<name>.<suffix>` beside the output, on the same file system so that a rename can publish
     /// it.
     pub(super) fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(".");
-        name.push(suffix);
-        self.parent.join(name)
+        self.parent.join(beside_name(&self.name, suffix))
     }
 
     /// Checks that nothing bears the output's name, except for an empty directory that can make way.
@@ -156,6 +152,15 @@ impl Destination {
         }
         Ok(())
     }
+}
+
+/// Returns `.<name>.<suffix>`.
+pub(super) fn beside_name(name: &OsStr, suffix: &str) -> OsString {
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".");
+    beside.push(suffix);
+    beside
 }
 
 /// Checks that the source does not lie inside the output.

@@ -33,6 +33,9 @@ pub trait Observer: Sync {
     /// Another `bytes` of what was announced last have been dealt with.
     fn advanced(&self, _bytes: u64) {}
 
+    /// Work on a source tensor begins, or on the first of several that are copied as one.
+    fn tensor_begun(&self, _name: &str) {}
+
     /// A source tensor is done.
     fn tensor_finished(&self, _tensor: &TensorTime) {}
 

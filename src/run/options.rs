@@ -32,12 +32,15 @@ pub struct RunOptions<'a> {
     pub proof: Option<&'a dyn Proof>,
 }
 
+/// Bytes that the whole process of a run with the default options stays below, the promise of docs/performance.md.
+pub const MEMORY_OF_A_RUN: u64 = 256 << 20;
+
 impl<'a> RunOptions<'a> {
     /// Returns the defaults: all processors, the fastest kernels, and direct I/O.
     pub fn new(cancel: &'a AtomicBool) -> Self {
         Self {
             threads: None,
-            // Keeps the whole process well under 256 MiB, the promise of docs/performance.md.
+            // Keeps the whole process well under `MEMORY_OF_A_RUN`.
             max_memory: 160 << 20,
             simd: Simd::detect(),
             cancel,

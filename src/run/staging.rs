@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 
 use crate::checkpoint::layout::INDEX_FILE;
 use crate::checkpoint::source::entries;
-use crate::run::destination::Destination;
+use crate::run::destination::{Destination, beside_name};
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::identity::Identity;
@@ -41,6 +41,15 @@ pub(super) struct Staging {
     pub(super) journal: Journal,
     /// Set when no other run can use what the directory holds.
     spent: bool,
+}
+
+/// Returns the bytes that an interrupted run of this output takes on the disk, which the next one reuses or frees.
+pub fn bytes_left_by(output: &Path) -> u64 {
+    let Some(name) = output.file_name() else { return 0 };
+    let staging = output.with_file_name(beside_name(name, "partial")).join(CHECKPOINT);
+    let files = entries(&staging).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
+    // Blocks of 512 bytes, whatever the file system's own are: a file may be reserved and not written, or the reverse.
+    files.map(|found| found.blocks().saturating_mul(512)).sum()
 }
 
 impl Staging {

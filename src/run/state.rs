@@ -130,7 +130,12 @@ impl<'a> RunState<'a> {
 
     /// Starts the clock of the task's segment.
     pub(super) fn begin(&self, task: &Task) {
-        self.progress[task.segment].started.get_or_init(Instant::now);
+        self.progress[task.segment].started.get_or_init(|| {
+            if let Some(&first) = self.work.segments[task.segment].inputs.first() {
+                self.observer.tensor_begun(&self.plan.inputs[first].name);
+            }
+            Instant::now()
+        });
     }
 
     /// Records that a task has succeeded.

@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 16] = [
+const SCHEMAS: [&str; 19] = [
     "apply",
     "diff",
+    "doctor",
     "error",
+    "events",
     "explain",
     "fit",
+    "headers",
     "inspect",
     "lint",
     "models",
@@ -35,7 +38,7 @@ fn checked_in(name: &str) -> Value {
 }
 
 /// The schema, which allows no key that it does not name: what programs may not count on is not promised either.
-fn validator(name: &str) -> Validator {
+pub(super) fn validator(name: &str) -> Validator {
     fn close(schema: &mut Value) {
         match schema {
             Value::Object(object) => {

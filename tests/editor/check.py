@@ -210,7 +210,7 @@ def check_models(yaml):
 
 
 def check_written(yaml, linters, program, elsewhere):
-    """What `init` and `schema --install` write finds its schema from anywhere, under a path with a blank in it."""
+    """What `init` and `schema` write for editors finds its schema from anywhere, under a path with a blank in it."""
     data = elsewhere / "data of mine"
     environment = {**os.environ, "XDG_DATA_HOME": str(data)}
 
@@ -240,6 +240,25 @@ def check_written(yaml, linters, program, elsewhere):
             path.write_text(f"{line}\n{text}")
             code, said = lint(linter, path)
             assert code == expected and (code == 0 or "FP8_DYNAMI" in said), (linter, name, said)
+
+    theirs = elsewhere / "a repository of theirs"
+    theirs.mkdir()
+    for ending in ["yaml", "toml"]:
+        path = theirs / f"recipe.{ending}"
+        path.write_text((RECIPES / f"fp8_dynamic.{ending}").read_text())
+        run("schema", "--for", str(path), "--add")
+        right = path.read_text()
+        assert "./recipe.schema.json" in right.splitlines()[0], right
+        for text, is_right in [(right, True), (right.replace("FP8_DYNAMIC", "FP8_DYNAMI"), False)]:
+            if ending == "yaml":
+                found = yaml.complaints_about(theirs / f"unsaved-{is_right}.yaml", text)
+                assert (found == []) == is_right, (text, found)
+                continue
+            path.write_text(text)
+            for linter in linters:
+                code, said = lint(linter, path)
+                assert code == (0 if is_right else 1), (linter, said)
+                assert is_right or "FP8_DYNAMI" in said, (linter, said)
 
 
 def main():

@@ -197,7 +197,8 @@ fn a_signal_answers_whoever_reads_the_json_of_a_check() {
             let (_kept, writer) = io::pipe().unwrap();
             fill(&writer);
             let heard = ["--default-signal=HUP,INT,TERM", "./qwen-fp8"];
-            let mut command = ground.user("env", &[&heard[..], check, &["-v", "--json"]].concat());
+            let mut command =
+                ground.user("env", &[&heard[..], check, &["-v", "--json", "--events", "home/events"]].concat());
             let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
             while !listens(&child) {
                 assert!(child.try_wait().unwrap().is_none(), "{check:?} ended");
@@ -211,6 +212,9 @@ fn a_signal_answers_whoever_reads_the_json_of_a_check() {
             let error = &answer["error"];
             assert_eq!((&error["kind"], &error["exit_code"]), (&"interrupted".into(), &code.into()), "{answer}");
             assert_eq!(answer["schema_version"], 1);
+            let events = fs::read_to_string(ground.at("home/events")).unwrap();
+            let ended: serde_json::Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+            assert_eq!((&ended["event"], &ended["exit_code"]), (&"ended".into(), &code.into()), "{events}");
         }
     }
 }

@@ -249,6 +249,7 @@ impl Fixture {
             side_files: vec![side_file(&source.join("tokenizer.json"))],
             left_out: Vec::new(),
             cut_to: None,
+            headers_only: false,
             quantized: None,
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);

@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 
 pub use cache::KnownCache;
 pub use family::{
-    AskedName, ConfigKey, FamilyFile, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded, NotLoadedLevel,
-    ServedPrefix,
+    AskedName, ConfigKey, FamilyFile, FirstVersions, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded,
+    NotLoadedLevel, ServedPrefix,
 };
 pub use family_text::{FamilyError, parse};
 pub use fused::KnownFused;

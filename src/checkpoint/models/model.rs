@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::catalogue::{
-    self, AskedName, ConfigKey, FamilyFile, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat, NotLoaded,
-    NotLoadedLevel, StackNames,
+    self, AskedName, ConfigKey, FamilyFile, FirstVersions, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat,
+    NotLoaded, NotLoadedLevel, StackNames,
 };
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
@@ -70,6 +70,11 @@ impl Model {
     /// The files that say what is known, nearest first.
     pub fn families(&self) -> &[FamilyFile] {
         &self.families
+    }
+
+    /// The first versions of servers that know the family, by the nearest file that says it.
+    pub fn first_versions(&self) -> Option<&FirstVersions> {
+        self.families.iter().find_map(|file| file.since.as_ref())
     }
 
     /// The layer that the tensor of this name and rank belongs to.

@@ -75,6 +75,8 @@ pub struct FamilyFile {
     /// The reason why nobody has seen vLLM load the family: what lists hold for it then follows from names alone, and `plan`
     /// says so. A file of your own says that you have, by leaving it out.
     pub unproven: Option<String>,
+    /// The first versions of transformers and vLLM that know the family, for `doctor`.
+    pub since: Option<FirstVersions>,
     /// Keys of config.json by which a server knows how some layers are stored.
     #[serde(default)]
     pub config_keys: Vec<ConfigKey>,
@@ -84,6 +86,18 @@ pub struct FamilyFile {
     /// The cache that vLLM keeps for each request, where config.json does not tell all of it.
     #[serde(default)]
     pub cache: KnownCache,
+}
+
+/// The first versions that know a family.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstVersions {
+    /// The first transformers: `4.57.0`.
+    pub transformers: Option<String>,
+    /// The first vLLM: `0.11.0`.
+    pub vllm: Option<String>,
+    /// The origin of these versions: `the model card of Qwen3-VL-8B-Instruct`.
+    pub source: String,
 }
 
 /// A key of config.json that the output has where some layers are quantized to FP8.
