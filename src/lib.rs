@@ -10,6 +10,7 @@ pub mod fit;
 pub mod init;
 pub mod plan;
 pub mod recipe;
+pub mod report;
 pub mod run;
 
 pub use cli::main;

@@ -13,5 +13,6 @@ mod machine;
 mod models;
 mod plan;
 mod recipe;
+mod report;
 mod run;
 mod support;
