@@ -5,6 +5,7 @@
 mod file;
 mod markup;
 mod page;
+mod run;
 mod size;
 
 use std::fs;

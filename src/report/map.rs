@@ -64,10 +64,11 @@ fn legend(steps: &ErrorSteps) -> String {
     )
 }
 
-/// The colour of a step: the strongest of all is that of the worst, however few steps there are.
+/// The colour of a step: the more steps there are, the stronger is that of the worst.
 fn colour(steps: &ErrorSteps, step: usize) -> usize {
     match steps.number {
-        1 => 1,
+        1 | 2 => 1 + 2 * step,
+        3 => 2 * step,
         number => step * (super::steps::COLOURS - 1) / (number - 1),
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn worst(verification: &Verification, distributions: &[Distribution])
                 ("cosine", Number),
                 ("saturated", Number),
                 ("flushed to 0", Number),
-                ("worst block", Text),
+                ("worst block", CellSide::Prose),
             ],
         );
         for tensor in tensors.iter().take(LISTED) {

@@ -19,7 +19,11 @@ impl ErrorSteps {
         let finite = ratios.filter(|ratio| ratio.is_finite());
         let range = finite.map(|ratio| (ratio, ratio)).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
         let (least, greatest) = range?;
-        // Narrower steps would colour what nobody can tell apart.
+        // Narrower steps would colour what nobody can tell apart, and so would an edge between two ratios that hardly differ.
+        if greatest - least < 0.5 {
+            let top = (greatest * 10.0).floor() / 10.0 + 0.1;
+            return Some(Self { top, width: top - (least * 10.0).floor() / 10.0, number: 1 });
+        }
         const WIDTHS: [f64; 8] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
         let steps = |width: f64| ((greatest / width).floor() + 1.0 - (least / width).floor()) as usize;
         let width = WIDTHS.into_iter().find(|width| steps(*width) <= COLOURS).unwrap_or(100.0);
@@ -48,7 +52,8 @@ mod tests {
     #[test]
     fn ratios_that_differ_little_share_a_step_and_all_have_one() {
         let steps = ErrorSteps::of([31.5, 31.6, 31.74].into_iter()).unwrap();
-        assert_eq!((steps.number, steps.describe(0)), (1, "31.5–32.0".to_owned()));
+        assert_eq!((steps.number, steps.describe(0)), (1, "31.5–31.8".to_owned()));
+        assert_eq!(ErrorSteps::of([31.499, 31.501].into_iter()).unwrap().describe(0), "31.4–31.6");
         let steps = ErrorSteps::of([12.0, 31.5, f64::INFINITY, 44.9].into_iter()).unwrap();
         let found = [44.9, 40.0, 39.9, 31.5, 12.0].map(|ratio| steps.describe(steps.step(ratio)));
         assert_eq!(found, ["40–45", "40–45", "35–40", "30–35", "10–15"]);

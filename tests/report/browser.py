@@ -143,6 +143,9 @@ def main():
                         page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
                         page.screenshot(path=options.shots / f"{path.stem}-{name}-{scheme}.png", full_page=True)
                     if name == "wide" and scheme == "dark":
+                        page.emulate_media(media="print")
+                        low = page.evaluate(PICTURE_CONTRAST)
+                        faults.check(not low, where, f"text in printed pictures of too little contrast: {low}")
                         printed = page.pdf(format="A4", margin={side: "15mm" for side in ("top", "bottom", "left", "right")})
                         faults.check(printed.startswith(b"%PDF"), where, "it cannot be printed")
                         if options.shots:
