@@ -1,7 +1,7 @@
 //! A report: one page of HTML that says what a result is, how far it is from its source, and how it was made.
 //!
 //! The page is complete in itself: no script, no picture and no font from elsewhere, so that it can be read without a
-//! network, mailed and printed. All that comes from a checkpoint goes through [`markup::escaped`].
+//! network, mailed and printed. All that comes from a checkpoint is escaped by `markup`.
 
 mod content;
 mod faults;

@@ -10,6 +10,7 @@ use super::next_steps;
 use super::screen::Screen;
 use crate::check::{self, Verification};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::hub::model_of;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::progress::ProgressSink;
 use crate::checkpoint::text::{human, shown_path};
@@ -93,6 +94,7 @@ impl ReportFile {
         let commit = env!("QWEN_FP8_COMMIT");
         let commit = if commit == "unknown" { String::new() } else { format!(" ({commit})") };
         let report = Report {
+            name: model_of(&verification.output).name,
             program: format!("{}{commit}", env!("CARGO_PKG_VERSION")),
             written: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             verification,
@@ -122,6 +124,8 @@ impl ReportFile {
         name.push(self.path.file_name().unwrap_or_default());
         name.push(format!(".{}.partial", std::process::id()));
         let partial = self.path.with_file_name(name);
+        // Left by a process of the same number that was killed, which containers have again and again.
+        let _ = fs::remove_file(&partial);
         let written = File::create_new(&partial)
             .and_then(|mut file| file.write_all(page))
             .and_then(|()| fs::rename(&partial, &self.path));

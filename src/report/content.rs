@@ -18,6 +18,8 @@ pub const DRAWN: usize = 6;
 /// All that a page tells. What is not known is left out of it.
 #[derive(Debug)]
 pub struct Report<'a> {
+    /// The name of the result: a model id, or that of its directory.
+    pub name: String,
     /// The version of the program, with its commit where that is known.
     pub program: String,
     /// The time at which it was written, for people.

@@ -8,9 +8,7 @@ const STYLE: &str = include_str!("style.css");
 
 /// Returns the page around its sections.
 pub(super) fn page(report: &Report<'_>, verdict: &str, sections: &[Section]) -> String {
-    let output = &report.verification.output;
-    let name = output.file_name().unwrap_or(output.as_os_str()).to_string_lossy();
-    let name = escaped(&name);
+    let name = escaped(&report.name);
     let contents: String = sections
         .iter()
         .map(|section| format!("<li><a href=\"#{}\">{}</a></li>\n", section.id, section.title))

@@ -68,7 +68,7 @@ fn why(layer: Layer) -> &'static str {
         LayerKind::Embedding | LayerKind::PositionEmbedding => "rows are looked up and not multiplied",
         LayerKind::LmHead => "its error goes into every token; a rule has to name it",
         LayerKind::Router => "a small error would pick other experts; a rule has to name it",
-        LayerKind::Conv => "servers have no quantized convolutions",
+        LayerKind::Conv => "a convolution; schemes take matrices",
         LayerKind::Other => "no linear layer",
     }
 }

@@ -143,12 +143,12 @@ pub(super) fn decibels(sqnr: Option<f64>) -> String {
     sqnr.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"))
 }
 
-/// A share of a whole in percent, with as many digits as tell it from none.
+/// A share of a whole in percent, with as many digits as tell it from none, and never broken.
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {
-        percent if percent == 0.0 || percent.abs() >= 10.0 => format!("{percent:.0} %"),
-        percent if percent.abs() >= 0.1 => format!("{percent:.1} %"),
-        percent => format!("{percent:.3} %"),
+        percent if percent == 0.0 || percent.abs() >= 10.0 => format!("{percent:.0}\u{a0}%"),
+        percent if percent.abs() >= 0.1 => format!("{percent:.1}\u{a0}%"),
+        percent => format!("{percent:.3}\u{a0}%"),
     }
 }
 
@@ -172,6 +172,6 @@ mod tests {
     #[test]
     fn shares_have_digits_that_tell_them_from_none() {
         let all = [0.0, 0.000_04, 0.004, 0.48, 1.0].map(percent);
-        assert_eq!(all, ["0 %", "0.004 %", "0.4 %", "48 %", "100 %"]);
+        assert_eq!(all, ["0 %", "0.004 %", "0.4 %", "48 %", "100 %"].map(|text| text.replace(' ', "\u{a0}")));
     }
 }

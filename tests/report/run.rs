@@ -42,6 +42,7 @@ fn a_run_adds_its_plan_its_times_and_what_it_left_out() {
     let distributions = distributions(&verification, DRAWN, &()).unwrap();
     let (opened, manifest) = (Checkpoint::open(&output).unwrap(), Manifest::read(&output).unwrap());
     let page = Report {
+        name: "Tiny-FP8".to_owned(),
         program: "0.0.0".to_owned(),
         written: "today".to_owned(),
         verification: &verification,

@@ -48,6 +48,7 @@ fn verification(tensors: Vec<CheckedTensor>) -> Verification {
 fn html(verification: &Verification) -> String {
     let machine = Machine::default();
     let report = Report {
+        name: "Tiny-FP8".to_owned(),
         program: "0.0.0".to_owned(),
         written: "today".to_owned(),
         verification,
@@ -87,6 +88,24 @@ fn seventy_thousand_experts_make_a_page_of_three_megabytes_at_most() {
     // Every layer and projection has its cell, all experts together.
     assert_eq!(page.matches("<g class=\"e").count(), 92 * 7);
     assert!(page.contains(", 256 tensors; "));
+}
+
+#[test]
+fn each_stack_of_layers_has_a_map_and_a_lossless_weight_is_exact() {
+    let names = ["model.layers.0.mlp.up_proj", "mtp.layers.0.mlp.up_proj", "model.visual.blocks.0.attn.qkv", "lm_head"];
+    let mut tensors: Vec<CheckedTensor> = names.iter().map(|name| measured(format!("{name}.weight"), 3)).collect();
+    let mut exact = measured("model.layers.1.mlp.up_proj.weight".to_owned(), 3);
+    exact.figures = exact.figures.map(|figures| Figures { sqnr_db: None, ..figures });
+    tensors.push(exact);
+    tensors.push(CheckedTensor::plain("model.layers.2.mlp.up_proj.weight", CheckedAs::Copied, 5));
+    let page = html(&verification(tensors));
+    Markup::read(&page).check();
+    for stack in ["model.layers", "mtp.layers", "model.visual.blocks"] {
+        assert!(page.contains(&format!("<h3><code>{stack}</code></h3>")), "{stack}");
+    }
+    let cells =
+        ["<g class=\"e1 t1\">", "<g class=\"exact\">", "<g class=\"same\">"].map(|cell| page.matches(cell).count());
+    assert_eq!(cells, [3, 1, 1]);
 }
 
 #[test]

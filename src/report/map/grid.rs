@@ -69,7 +69,8 @@ pub(super) fn grids(verification: &Verification) -> (Vec<StackGrid<'_>>, usize) 
         quantized.insert((stack, projection.clone()));
         stacks.entry(stack).or_default().entry((projection, layer)).or_default().faulty = Some(name);
     }
-    stacks.retain(|stack, _| quantized.iter().any(|(other, _)| other == stack));
+    let with_codes: BTreeSet<&str> = quantized.iter().map(|(stack, _)| *stack).collect();
+    stacks.retain(|stack, _| with_codes.contains(stack));
     let more = stacks.len().saturating_sub(MOST_STACKS);
     let most = MOST_CELLS / stacks.len().clamp(1, MOST_STACKS);
     let mut grids = Vec::new();
