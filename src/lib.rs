@@ -11,6 +11,7 @@ pub mod fit;
 pub mod init;
 pub mod plan;
 pub mod recipe;
+pub mod report;
 pub mod run;
 
 pub use cli::main;

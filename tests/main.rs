@@ -14,5 +14,6 @@ mod machine;
 mod models;
 mod plan;
 mod recipe;
+mod report;
 mod run;
 mod support;

@@ -11,7 +11,7 @@
 //! | `source` | the source behind a result, and the comparison with it |
 //! | `rules` | a file per family of codes: each rule's texts and check |
 //! | `structure`, `content` | the two passes over a checkpoint, which call the rules |
-//! | `verify`, `lint`, `diff` | what the program offers |
+//! | `verify`, `lint`, `diff`, `distribution` | what the program offers |
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod config;
 mod content;
 mod decode;
 mod diff;
+mod distribution;
 mod lint;
 mod open;
 mod pool;
@@ -32,6 +33,7 @@ pub use diff::{
     ConfigDifference, DescribedTensor, Difference, KindDifference, LayerDifference, Renamed, StoredAs,
     TensorDifference, diff,
 };
+pub use distribution::{Distribution, Histogram, distributions};
 pub use lint::{lint, sarif};
 pub use open::CheckError;
 pub use pool::on_all_processors;

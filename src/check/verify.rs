@@ -44,6 +44,16 @@ pub struct Verification {
     pub tensors: Vec<CheckedTensor>,
 }
 
+impl Verification {
+    /// Returns the tensors that were measured, the lowest signal-to-noise ratio first and those without noise last.
+    pub fn noisiest(&self) -> Vec<&CheckedTensor> {
+        let noise = |tensor: &&CheckedTensor| tensor.figures.and_then(|it| it.sqnr_db).unwrap_or(f64::INFINITY);
+        let mut tensors: Vec<_> = self.tensors.iter().filter(|tensor| tensor.figures.is_some()).collect();
+        tensors.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
+        tensors
+    }
+}
+
 /// Verifies the result in `output`, against the checkpoint in `source` where that is given.
 ///
 /// # Errors

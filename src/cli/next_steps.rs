@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::plan::{Job, Plan};
+use crate::schemes::Registration;
 
 /// Servers by the name that schemes give them, and the command before the output's path.
 const COMMANDS: [(&str, &str); 2] =
@@ -26,9 +27,21 @@ pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<Strin
 /// Returns the command of the first server that has kernels for all that the rules wrote.
 fn command(plan: &Plan) -> Option<&'static str> {
     let used = plan.decisions.iter().filter_map(|decision| decision.rule);
-    let schemes: Vec<_> = used.map(|(rule, _)| plan.recipe.rules[rule].registration.servers.servers).collect();
-    let serves = |server: &&str| schemes.iter().all(|servers| servers.contains(server));
-    COMMANDS.iter().find(|(server, _)| serves(server)).map(|(_, command)| *command)
+    let schemes: Vec<_> = used.map(|(rule, _)| plan.recipe.rules[rule].registration).collect();
+    commands(&schemes).next().map(|(_, command)| command)
+}
+
+/// Returns the servers that have kernels for all of these schemes, each with its command.
+fn commands(schemes: &[&Registration]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let serves = |server: &&str| schemes.iter().all(|scheme| scheme.servers.servers.contains(server));
+    COMMANDS.into_iter().filter(move |(server, _)| serves(server))
+}
+
+/// Returns the line of every server that has kernels for all of these schemes, after its name; none where the path of the
+/// output cannot be typed.
+pub(super) fn serve_lines(schemes: &[&Registration], output: &Path) -> Vec<(&'static str, String)> {
+    let Some(output) = typed(output) else { return Vec::new() };
+    commands(schemes).map(|(server, command)| (server, format!("{command} {output}"))).collect()
 }
 
 /// Returns a path as a shell takes it; `None` where it is not text that can be typed.

@@ -1,6 +1,7 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use super::error::CommandError;
 use super::findings::{fail_on_errors, render, report, verdict};
 use super::json::JsonOutput;
 use super::progress::ProgressReporter;
+use super::report::{Proven, ReportFile};
 use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
@@ -55,6 +57,8 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     let manifest = args.manifest.then(|| Manifest::read(&output)).transpose();
     let manifest = manifest.map_err(|error| CommandError::input(&error))?;
     let source = source(args, &output, screen)?;
+    let report_file = report_file(args, &output, source.as_ref().ok().map(|(dir, _)| dir.as_path()))?;
+    let began = Instant::now();
     let progress = ProgressReporter::of_check(screen);
     let dir = source.as_ref().ok().map(|(dir, _)| dir.as_path());
     let mut verification = check::verify(&output, dir, &args.fail_if, &progress).map_err(|error| {
@@ -70,6 +74,11 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     }
     // Whatever came of the comparison: checksums that were asked for are compared, or the command says so.
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
+    let seconds = began.elapsed().as_secs_f64();
+    let checksums = mismatches.as_deref();
+    let proven = Proven { verification: &verification, seconds, checksums, run: None };
+    // Written whatever the verdict is, and its failure told last: the verdict is worth more.
+    let written = report_file.as_ref().map(|file| file.write(&proven, &progress).map(|bytes| (file, bytes)));
     drop(progress);
     let measured = verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).count();
     let fail_if_tensors = (!args.fail_if.is_empty()).then_some(measured);
@@ -85,6 +94,9 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
         if screen.quiet {
             screen.data(&faults(&verification, mismatches.as_deref(), args.no_source))?;
         }
+    }
+    if let Some((file, bytes)) = written.transpose()? {
+        file.say(bytes, screen);
     }
     fail_on_errors(&verification.findings)?;
     if mismatches.is_some_and(|mismatches| !mismatches.is_empty()) {
@@ -106,6 +118,12 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
         Verdict::NothingToProve => Err(CommandError::Verdict(NOTHING_TO_PROVE)),
         Verdict::AtFault => Err(CommandError::Reported),
     }
+}
+
+/// The file of the page, where one was asked for.
+fn report_file(args: &VerifyArgs, output: &Path, source: Option<&Path>) -> Result<Option<ReportFile>, CommandError> {
+    let checkpoints: Vec<&Path> = [output].into_iter().chain(source).collect();
+    args.report.as_deref().map(|path| ReportFile::new(path, &checkpoints)).transpose()
 }
 
 /// The directory of the source and whether the manifest names it, or why there is none.
@@ -169,7 +187,8 @@ fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless
     if !verification.kinds.is_empty() {
         sections.push(kinds(verification));
     }
-    let noisiest = noisiest(verification, verbose);
+    let mut noisiest = verification.noisiest();
+    noisiest.truncate(if verbose { usize::MAX } else { SHOWN });
     if !noisiest.is_empty() {
         sections.push(tensors(&noisiest));
     }
@@ -216,7 +235,7 @@ pub(super) fn proof(verification: &Verification) -> String {
         .map(|(as_, _, number)| match lossless {
             1.. if as_ == CheckedAs::Quantized && lossless == number => format!("{number} quantized, lossless"),
             1.. if as_ == CheckedAs::Quantized => format!("{number} quantized, {lossless} of them lossless"),
-            _ => format!("{number} {}", action(as_)),
+            _ => format!("{number} {}", as_.name()),
         })
         .collect();
     let bytes: u64 = verification.tensors.iter().map(|tensor| tensor.bytes).sum();
@@ -240,7 +259,7 @@ fn kinds(verification: &Verification) -> String {
         let figure = |text: String| if has_figures { text } else { String::new() };
         table.row([
             kind.kind.escape_debug().to_string(),
-            action(kind.action).to_owned(),
+            kind.action.name().to_owned(),
             kind.tensors.to_string(),
             grouped(kind.bytes),
             figure(decibels(kind.min_sqnr_db)),
@@ -251,14 +270,6 @@ fn kinds(verification: &Verification) -> String {
         ]);
     }
     table.render()
-}
-
-fn noisiest(verification: &Verification, verbose: bool) -> Vec<&CheckedTensor> {
-    let noise = |tensor: &&CheckedTensor| tensor.figures.and_then(|figures| figures.sqnr_db).unwrap_or(f64::INFINITY);
-    let mut tensors: Vec<_> = verification.tensors.iter().filter(|tensor| tensor.figures.is_some()).collect();
-    tensors.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
-    tensors.truncate(if verbose { usize::MAX } else { SHOWN });
-    tensors
 }
 
 fn tensors(tensors: &[&CheckedTensor]) -> String {
@@ -288,17 +299,6 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
         ]);
     }
     table.render()
-}
-
-fn action(action: CheckedAs) -> &'static str {
-    match action {
-        CheckedAs::Copied => "copied",
-        CheckedAs::PassedThrough => "passed through",
-        CheckedAs::Dequantized => "dequantized",
-        CheckedAs::Quantized => "quantized",
-        CheckedAs::Decoded => "decoded",
-        CheckedAs::Unread => "not read",
-    }
 }
 
 fn decibels(sqnr: Option<f64>) -> String {

@@ -54,9 +54,23 @@ pub enum CheckedAs {
     Unread,
 }
 
+impl CheckedAs {
+    /// Returns the word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::PassedThrough => "passed through",
+            Self::Dequantized => "dequantized",
+            Self::Quantized => "quantized",
+            Self::Decoded => "decoded",
+            Self::Unread => "not read",
+        }
+    }
+}
+
 impl CheckedTensor {
     /// Returns a tensor without figures.
-    pub(crate) fn plain(name: &str, action: CheckedAs, bytes: u64) -> Self {
+    pub fn plain(name: &str, action: CheckedAs, bytes: u64) -> Self {
         let (name, scales) = (name.to_owned(), ScaleCount::default());
         Self { name, action, bytes, storage: None, figures: None, worst: None, lossless: false, scales, amax: 0.0 }
     }

@@ -1,6 +1,8 @@
 //! The arguments of commands that judge checkpoints.
 
-use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::check::Threshold;
@@ -33,6 +35,10 @@ pub(in crate::cli) struct VerifyArgs {
     /// Also compare every file and tensor with the checksums in the manifest
     #[arg(long)]
     pub(in crate::cli) manifest: bool,
+
+    /// Also write a page of HTML with the verdict, a map of the errors and what was done; it needs nothing else to be read
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) report: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
