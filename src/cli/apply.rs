@@ -16,7 +16,8 @@ use super::lock;
 use super::manifest;
 use super::next_steps;
 use super::progress::ProgressReporter;
-use super::proof::ProofBeforePublishing;
+use super::proof::{CancelledProgress, ProofBeforePublishing};
+use super::report::ReportFile;
 use super::screen::Screen;
 use super::tensor_stats;
 use super::timings;
@@ -25,6 +26,7 @@ use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
+use crate::plan::summary::Summary;
 use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run};
 
 /// The outcome of a run, and what it was made from.
@@ -71,15 +73,26 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let sha256 = manifest::wanted(&args.manifest);
     options.manifest = sha256.is_some();
     options.sha256 = sha256.unwrap_or_default();
+    // Looked at before the work, which may take an hour.
+    let page =
+        args.report.as_deref().map(|file| ReportFile::new(file, &[&plan.checkpoint.dir, &output])).transpose()?;
     say_side_files(&plan, screen);
     let progress = ProgressReporter::of_run(screen);
-    let proof = ProofBeforePublishing::new(&plan, &output, screen, &progress, &interrupt.cancel);
+    let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };
+    let proof = ProofBeforePublishing::new(&plan, &output, screen, cancellable, page.as_ref());
     if wants_proof(args, &plan)? {
         options.proof = Some(&proof);
     }
     let report = run(&plan, &output, &options, &progress)
         .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
-    let verification = proof.outcome();
+    let proven = proof.outcome();
+    let page = match (page, &proven) {
+        (Some(page), Some(proven)) => {
+            let run = Some((&Summary::of(&plan), &report));
+            Some(page.write(&proven.page(&output, run), &progress).map(|bytes| (page, bytes)))
+        }
+        _ => None,
+    };
     drop(progress);
     screen.say(&summary(&plan, &output, &report));
     tensor_stats::say(&report, screen);
@@ -87,23 +100,27 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         screen.say(timings::render(&report).trim_end());
     }
     // Nothing says which layers of the source a smoke model without a manifest has.
-    let can_prove = verification.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
+    let can_prove = proven.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
     if let Some(lines) = next_steps::lines(&plan, &output, can_prove) {
         screen.say_unbroken(&lines);
+    }
+    // The output is there, whatever becomes of the page.
+    if let Some((page, bytes)) = page.transpose()? {
+        page.say(bytes, screen);
     }
     if !args.json {
         return Ok(());
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (recipe, source) = (text(&plan.recipe.text.path), text(&plan.checkpoint.dir));
-    let (output, verification) = (text(&output), verification.as_ref());
+    let (output, verification) = (text(&output), proven.as_ref().map(|proven| &proven.verification));
     screen.json(&ApplyOutput { output, recipe, source, report: &report, verification })
 }
 
 /// Reports whether the output is to be proven before it is published: by request, or by what the recipe expects.
 fn wants_proof(args: &ApplyArgs, plan: &Plan) -> Result<bool, CommandError> {
     if plan.recipe.expect.sqnr_at_least.is_none() {
-        return Ok(args.verify);
+        return Ok(args.verify || args.report.is_some());
     }
     if args.manifest.no_manifest {
         let message = "what the recipe expects with `sqnr_at_least` is measured with the help of the manifest";

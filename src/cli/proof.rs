@@ -4,17 +4,20 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::findings::render;
 use super::progress::ProgressReporter;
+use super::report::{Proven, ReportFile};
 use super::screen::Screen;
 use super::verify::proof;
 use crate::check::{self, CheckError, CheckedAs, Severity, Verification};
 use crate::checkpoint::progress::ProgressSink;
 use crate::checkpoint::text::{count, shown_path};
 use crate::plan::card::{self, LayerQuality};
+use crate::plan::summary::Summary;
 use crate::plan::{Plan, expected};
-use crate::run::{Proof, Unpublished};
+use crate::run::{Proof, RunReport, Unpublished};
 
 /// Compares the output with the source while it still lies in the staging directory.
 pub(super) struct ProofBeforePublishing<'a> {
@@ -22,13 +25,29 @@ pub(super) struct ProofBeforePublishing<'a> {
     output: &'a Path,
     screen: &'a Screen,
     progress: CancelledProgress<'a>,
-    outcome: Mutex<Option<Verification>>,
+    /// The page that is written of what is refused; that of a published output waits for the numbers of the run.
+    page: Option<&'a ReportFile>,
+    outcome: Mutex<Option<ProvenOutput>>,
+}
+
+/// The outcome of a proof, and its time.
+pub(super) struct ProvenOutput {
+    pub(super) verification: Verification,
+    seconds: f64,
+}
+
+impl ProvenOutput {
+    /// Returns what a page tells of the result that is, or was to be, `output`.
+    pub(super) fn page<'b>(&'b self, output: &'b Path, run: Option<(&'b Summary, &'b RunReport)>) -> Proven<'b> {
+        Proven { verification: &self.verification, output, seconds: self.seconds, checksums: None, run }
+    }
 }
 
 /// The progress of a check that a signal ends.
-struct CancelledProgress<'a> {
-    progress: &'a ProgressReporter,
-    cancel: &'a AtomicBool,
+pub(super) struct CancelledProgress<'a> {
+    pub(super) progress: &'a ProgressReporter,
+    /// Becomes true with the signal.
+    pub(super) cancel: &'a AtomicBool,
 }
 
 impl ProgressSink for CancelledProgress<'_> {
@@ -50,20 +69,19 @@ impl ProgressSink for CancelledProgress<'_> {
 }
 
 impl<'a> ProofBeforePublishing<'a> {
-    /// Prepares the proof of what `plan` writes to `output`; it ends soon after `cancel` becomes true.
+    /// Prepares the proof of what `plan` writes to `output`.
     pub(super) fn new(
         plan: &'a Plan,
         output: &'a Path,
         screen: &'a Screen,
-        progress: &'a ProgressReporter,
-        cancel: &'a AtomicBool,
+        progress: CancelledProgress<'a>,
+        page: Option<&'a ReportFile>,
     ) -> Self {
-        let progress = CancelledProgress { progress, cancel };
-        Self { plan, output, screen, progress, outcome: Mutex::default() }
+        Self { plan, output, screen, progress, page, outcome: Mutex::default() }
     }
 
     /// Returns what the proof found; `None` where it was not reached.
-    pub(super) fn outcome(self) -> Option<Verification> {
+    pub(super) fn outcome(self) -> Option<ProvenOutput> {
         self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,20 +105,26 @@ impl<'a> ProofBeforePublishing<'a> {
 
 impl Proof for ProofBeforePublishing<'_> {
     fn judge(&self, dir: &Path) -> Result<Option<String>, Unpublished> {
+        let began = Instant::now();
         let verification = check::verify(dir, Some(&self.plan.checkpoint.dir), &[], &self.progress);
-        let mut verification = verification.map_err(|error| match error {
+        let verification = verification.map_err(|error| match error {
             CheckError::Cancelled => Unpublished::Cancelled,
             error => Unpublished::Unjudged(error.to_string()),
         })?;
-        // It lies there when anybody reads this.
-        verification.output = self.output.to_owned();
-        let fault = self.fault(&verification);
-        let card = card::with_quality(self.plan, &quality(&verification));
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(verification);
-        match fault {
-            Some(why) => Err(Unpublished::AtFault(why)),
-            None => Ok(card),
+        let mut proven = ProvenOutput { verification, seconds: began.elapsed().as_secs_f64() };
+        if let Some(why) = self.fault(&proven.verification) {
+            match self.page.map(|page| (page, page.write(&proven.page(self.output, None), &self.progress))) {
+                Some((page, Ok(bytes))) => page.say(bytes, self.screen),
+                Some((_, Err(error))) => self.screen.failure(&error),
+                None => {}
+            }
+            return Err(Unpublished::AtFault(why));
         }
+        let card = card::with_quality(self.plan, &quality(&proven.verification));
+        // It lies there when anybody reads this.
+        proven.verification.output = self.output.to_owned();
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(proven);
+        Ok(card)
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct ReportFile {
 /// The outcome that a page is about.
 pub(super) struct Proven<'a> {
     pub(super) verification: &'a Verification,
+    /// The name that the result has, or was to get.
+    pub(super) output: &'a Path,
     pub(super) seconds: f64,
     pub(super) checksums: Option<&'a [Mismatch]>,
     /// The plan and the numbers of the run, where the result was made just now.
@@ -90,11 +92,11 @@ impl ReportFile {
         };
         let manifest = Manifest::read(&verification.output).ok();
         let machine = machine::this();
-        let serve = serve(manifest.as_ref(), &verification.output);
+        let serve = serve(manifest.as_ref(), proven.output);
         let commit = env!("QWEN_FP8_COMMIT");
         let commit = if commit == "unknown" { String::new() } else { format!(" ({commit})") };
         let report = Report {
-            name: model_of(&verification.output).name,
+            name: model_of(proven.output).name,
             program: format!("{}{commit}", env!("CARGO_PKG_VERSION")),
             written: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             verification,

@@ -76,7 +76,7 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
     let seconds = began.elapsed().as_secs_f64();
     let checksums = mismatches.as_deref();
-    let proven = Proven { verification: &verification, seconds, checksums, run: None };
+    let proven = Proven { verification: &verification, output: &output, seconds, checksums, run: None };
     // Written whatever the verdict is, and its failure told last: the verdict is worth more.
     let written = report_file.as_ref().map(|file| file.write(&proven, &progress).map(|bytes| (file, bytes)));
     drop(progress);

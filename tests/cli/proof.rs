@@ -120,3 +120,32 @@ fn a_smoke_model_is_proven_against_the_layers_that_it_has() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("proven against the first layer of"), "{said}");
 }
+
+#[test]
+fn a_page_tells_of_what_was_published_and_of_what_was_not() {
+    let folder = Folder::new(BLOCKS);
+    let page = folder.path("page.html");
+    let (code, _, said) = applied(&folder, &["--report", &page]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("proven against") && said.contains("wrote the report"), "{said}");
+    let html = fs::read_to_string(&page).unwrap();
+    // The numbers of the run and the decisions of its plan, which `verify` alone does not know.
+    for part in ["<h2>Timings</h2>", "Tensors and what was done to them", "<svg"] {
+        assert!(html.contains(part), "{part}");
+    }
+
+    let folder = expecting("33");
+    let page = folder.path("page.html");
+    let (code, _, said) = applied(&folder, &["--report", &page]);
+    assert_eq!(code, Some(1), "{said}");
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(html.contains("<svg") && !html.contains("<h2>Timings</h2>"));
+    assert!(!html.contains(".partial"), "the page names a directory that is gone");
+    assert_only(&folder, &["page.html"]);
+
+    // Refused before any work, as a file inside of a checkpoint is.
+    let folder = Folder::new(BLOCKS);
+    fs::write(folder.path("page.html"), "mine").unwrap();
+    assert_eq!(applied(&folder, &["--report", &folder.path("page.html")]).0, Some(2));
+    assert_only(&folder, &["page.html"]);
+}

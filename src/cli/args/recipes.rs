@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::FormatArgs;
@@ -64,6 +64,11 @@ pub(in crate::cli) struct ApplyArgs {
     /// The model card gets a table of the quality
     #[arg(long, conflicts_with = "no_manifest")]
     pub(in crate::cli) verify: bool,
+
+    /// Also write a page of HTML with what was done and how good it is; the output is compared with the source for it, as
+    /// with `--verify`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "no_manifest")]
+    pub(in crate::cli) report: Option<PathBuf>,
 
     /// Show the times of the run and its slowest tensors
     #[arg(long)]
