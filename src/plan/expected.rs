@@ -58,7 +58,7 @@ pub fn quality<'a>(plan: &Plan, measured: impl Iterator<Item = (&'a str, Option<
     let mut below: Vec<(&str, f64)> = measured
         .inspect(|_| any = true)
         .filter_map(|(name, sqnr)| Some((name, sqnr?)))
-        .filter(|(_, sqnr)| !(*sqnr >= least.value))
+        .filter(|(_, sqnr)| sqnr.is_nan() || *sqnr < least.value)
         .collect();
     below.sort_by(|(_, a), (_, b)| a.total_cmp(b));
     let diagnostic = |message: String| Some(Diagnostic::error(message).at(least.span.clone()));
