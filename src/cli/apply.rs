@@ -89,7 +89,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let page = match (page, &proven) {
         (Some(page), Some(proven)) => {
             let run = Some((&Summary::of(&plan), &report));
-            Some(page.write(&proven.page(&output, run), &progress).map(|bytes| (page, bytes)))
+            Some(page.write(&proven.page(&output, run, &plan.unserved), &progress).map(|bytes| (page, bytes)))
         }
         _ => None,
     };

@@ -1,5 +1,6 @@
 //! The lines to type after a run: they prove the output and serve it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::plan::{Job, Plan};
@@ -28,20 +29,29 @@ pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<Strin
 fn command(plan: &Plan) -> Option<&'static str> {
     let used = plan.decisions.iter().filter_map(|decision| decision.rule);
     let schemes: Vec<_> = used.map(|(rule, _)| plan.recipe.rules[rule].registration).collect();
-    commands(&schemes).next().map(|(_, command)| command)
+    commands(&schemes, &plan.unserved).next().map(|(_, command)| command)
 }
 
-/// Returns the servers that have kernels for all of these schemes, each with its command.
-fn commands(schemes: &[&Registration]) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let serves = |server: &&str| schemes.iter().all(|scheme| scheme.servers.servers.contains(server));
+/// Returns the servers that have kernels for all of these schemes and are not among those `unserved`, each with its command.
+fn commands(
+    schemes: &[&Registration],
+    unserved: &BTreeSet<String>,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let serves = |server: &&str| {
+        !unserved.contains(*server) && schemes.iter().all(|scheme| scheme.servers.servers.contains(server))
+    };
     COMMANDS.into_iter().filter(move |(server, _)| serves(server))
 }
 
-/// Returns the line of every server that has kernels for all of these schemes, after its name; none where the path of the
-/// output cannot be typed.
-pub(super) fn serve_lines(schemes: &[&Registration], output: &Path) -> Vec<(&'static str, String)> {
+/// Returns the line of every server that has kernels for all of these schemes and is not among those `unserved`, after its
+/// name; none where the path of the output cannot be typed.
+pub(super) fn serve_lines(
+    schemes: &[&Registration],
+    unserved: &BTreeSet<String>,
+    output: &Path,
+) -> Vec<(&'static str, String)> {
     let Some(output) = typed(output) else { return Vec::new() };
-    commands(schemes).map(|(server, command)| (server, format!("{command} {output}"))).collect()
+    commands(schemes, unserved).map(|(server, command)| (server, format!("{command} {output}"))).collect()
 }
 
 /// Returns a path as a shell takes it; `None` where it is not text that can be typed.

@@ -1,5 +1,6 @@
 //! The proof of a run's result before it is published: `apply --verify`, and what a recipe expects of its quality.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +39,13 @@ pub(super) struct ProvenOutput {
 
 impl ProvenOutput {
     /// Returns what a page tells of the result that is, or was to be, `output`.
-    pub(super) fn page<'b>(&'b self, output: &'b Path, run: Option<(&'b Summary, &'b RunReport)>) -> Proven<'b> {
-        Proven { verification: &self.verification, output, seconds: self.seconds, checksums: None, run }
+    pub(super) fn page<'b>(
+        &'b self,
+        output: &'b Path,
+        run: Option<(&'b Summary, &'b RunReport)>,
+        unserved: &'b BTreeSet<String>,
+    ) -> Proven<'b> {
+        Proven { verification: &self.verification, output, seconds: self.seconds, checksums: None, run, unserved }
     }
 }
 
@@ -113,7 +119,10 @@ impl Proof for ProofBeforePublishing<'_> {
         })?;
         let mut proven = ProvenOutput { verification, seconds: began.elapsed().as_secs_f64() };
         if let Some(why) = self.fault(&proven.verification) {
-            match self.page.map(|page| (page, page.write(&proven.page(self.output, None), &self.progress))) {
+            match self
+                .page
+                .map(|page| (page, page.write(&proven.page(self.output, None, &self.plan.unserved), &self.progress)))
+            {
                 Some((page, Ok(bytes))) => page.say(bytes, self.screen),
                 Some((_, Err(error))) => self.screen.failure(&error),
                 None => {}

@@ -1,5 +1,6 @@
 //! `--report`: gathers what a page tells, and writes it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub(super) struct Proven<'a> {
     pub(super) checksums: Option<&'a [Mismatch]>,
     /// The plan and the numbers of the run, where the result was made just now.
     pub(super) run: Option<(&'a Summary, &'a RunReport)>,
+    /// Servers that are known not to load the result.
+    pub(super) unserved: &'a BTreeSet<String>,
 }
 
 impl ReportFile {
@@ -92,7 +95,7 @@ impl ReportFile {
         };
         let manifest = Manifest::read(&verification.output).ok();
         let machine = machine::this();
-        let serve = serve(manifest.as_ref(), proven.output);
+        let serve = serve(manifest.as_ref(), proven.unserved, proven.output);
         let commit = env!("QWEN_FP8_COMMIT");
         let commit = if commit == "unknown" { String::new() } else { format!(" ({commit})") };
         let report = Report {
@@ -147,11 +150,11 @@ fn is_report(path: &Path) -> bool {
 }
 
 /// The commands that serve the output.
-fn serve(manifest: Option<&Manifest>, output: &Path) -> Vec<(&'static str, String)> {
+fn serve(manifest: Option<&Manifest>, unserved: &BTreeSet<String>, output: &Path) -> Vec<(&'static str, String)> {
     let schemes = manifest.map(|manifest| manifest.schemes.keys().map(|name| find(name)));
     match schemes.and_then(|schemes| schemes.collect::<Option<Vec<&Registration>>>()) {
-        Some(schemes) => next_steps::serve_lines(&schemes, output),
+        Some(schemes) => next_steps::serve_lines(&schemes, unserved, output),
         // Made by another tool: vLLM has kernels for all that is known here.
-        None => next_steps::serve_lines(&[], output).into_iter().take(1).collect(),
+        None => next_steps::serve_lines(&[], unserved, output).into_iter().take(1).collect(),
     }
 }

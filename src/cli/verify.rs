@@ -1,5 +1,6 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -76,7 +77,10 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
     let seconds = began.elapsed().as_secs_f64();
     let checksums = mismatches.as_deref();
-    let proven = Proven { verification: &verification, output: &output, seconds, checksums, run: None };
+    // What the plan knew of servers is not recorded.
+    let unserved = BTreeSet::new();
+    let proven =
+        Proven { verification: &verification, output: &output, seconds, checksums, run: None, unserved: &unserved };
     // Written whatever the verdict is, and its failure told last: the verdict is worth more.
     let written = report_file.as_ref().map(|file| file.write(&proven, &progress).map(|bytes| (file, bytes)));
     drop(progress);

@@ -1,5 +1,7 @@
 //! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
 
+use std::collections::BTreeSet;
+
 use qwen_fp8_schemes::{Format, NumberKind, Registration, Scheme};
 use serde_json::Value;
 
@@ -14,7 +16,7 @@ use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::tensor_parallel::{self, Alignment};
-use super::{format, fused, inputs, kept_config, non_finite, output, requantized, resolve, serving};
+use super::{format, fused, inputs, kept_config, known, non_finite, output, requantized, resolve, serving};
 
 /// Everything that a run needs to know, fixed before the first byte is read or written.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Plan {
     pub documents: Vec<(String, Vec<u8>)>,
     /// The tensor parallel sizes, and which of them the result can be served with.
     pub alignments: Vec<Alignment>,
+    /// Servers whose class for this model cannot load the result, by their names.
+    pub unserved: BTreeSet<String>,
     /// Warnings, which stop nothing.
     pub warnings: Vec<Diagnostic>,
     /// Notes of what the result is right for, and something else is not.
@@ -87,6 +91,7 @@ impl Plan {
             decisions: &decisions,
             modules: &modules,
         };
+        let unserved = known::unserved(&served);
         let policy = recipe.serving;
         diagnostics.extend(serving::check(&served).into_iter().map(|diagnostic| under(policy, diagnostic)));
         if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
@@ -118,7 +123,19 @@ impl Plan {
         }
         documents.push(("config.json".to_owned(), config.into_bytes()));
         let (notes, warnings) = diagnostics.into_iter().partition(|diagnostic| diagnostic.level == Level::Note);
-        Ok(Self { recipe, checkpoint, inputs, decisions, jobs, shards, documents, alignments, warnings, notes })
+        Ok(Self {
+            recipe,
+            checkpoint,
+            inputs,
+            decisions,
+            jobs,
+            shards,
+            documents,
+            alignments,
+            unserved,
+            warnings,
+            notes,
+        })
     }
 
     /// Returns the errors of a recipe that need no checkpoint: schemes that its format cannot describe, or that cannot

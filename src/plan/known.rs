@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoadedLevel};
+use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel};
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
+use super::modules::Quantized;
 use super::served::Served;
 
 /// Returns the diagnostics of a plan that quantizes something.
@@ -26,11 +27,17 @@ fn list_format(format: Format) -> ListFormat {
     }
 }
 
-/// Reports servers whose class for this model cannot load what a rule writes.
-fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
+/// Returns the servers, without their versions, whose class for this model cannot load what the rules write.
+pub(super) fn unserved(served: &Served<'_>) -> BTreeSet<String> {
+    let servers = not_loaded(served).into_iter().map(|(_, _, not)| not.server.as_str());
+    servers.map(|server| server.split_once(' ').map_or(server, |(name, _)| name).to_owned()).collect()
+}
+
+/// The quantized layers that a server's class cannot load: one for each rule and reason.
+fn not_loaded<'a>(served: &Served<'a>) -> Vec<(&'a Quantized<'a>, KnownScales, &'a NotLoaded)> {
     let format = list_format(served.recipe.format);
     let mut said = BTreeSet::new();
-    let mut diagnostics = Vec::new();
+    let mut found = Vec::new();
     for module in &served.modules.quantized {
         let scales = match module.form.weights.strategy {
             Strategy::Block(_) => KnownScales::Block,
@@ -39,9 +46,19 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             _ => KnownScales::Group,
         };
         for not in served.model.not_loaded(format, scales) {
-            if !not.is_about(module.input.module()) || !said.insert((module.rule, &not.because)) {
-                continue;
+            if not.is_about(module.input.module()) && said.insert((module.rule, &not.because)) {
+                found.push((module, scales, not));
             }
+        }
+    }
+    found
+}
+
+/// Reports servers whose class for this model cannot load what a rule writes.
+fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
+    let not_loaded = not_loaded(served).into_iter();
+    not_loaded
+        .map(|(module, scales, not)| {
             let is_general = not.layers.is_empty() && served.model.refuses_scales(scales).is_some();
             let other = match (&module.input.part_of, not.format) {
                 _ if is_general && scales == KnownScales::Block => {
@@ -72,10 +89,9 @@ fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
             let message = format!("{} cannot load {what} for {}: {}", not.server, served.class(), not.because);
             let rule = &served.recipe.rules[module.rule];
             let help = not.instead.as_deref().unwrap_or(other);
-            diagnostics.push(Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(help) });
-        }
-    }
-    diagnostics
+            Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(help) }
+        })
+        .collect()
 }
 
 /// Refuses to leave layers unquantized that vLLM builds quantized whatever the list says.

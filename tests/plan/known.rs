@@ -157,6 +157,16 @@ fn formats_that_a_class_cannot_load_are_refused_or_told() {
         says(&llama, "SGLang 0.5.23 cannot load this")
             && llama.warnings.iter().all(|said| said.level == Level::Warning)
     );
+    // Written all the same where the recipe asks for it, and then nobody is told to serve it there.
+    let warned = plan(&format!("serving: warn\n{}", BLOCKS.trim_start()), &mistral3);
+    let servers = |plan: &Plan| plan.unserved.iter().cloned().collect::<Vec<_>>();
+    assert_eq!((servers(&warned), servers(&llama)), (vec!["vLLM".to_owned()], vec!["SGLang".to_owned()]));
+    assert_eq!(servers(&plan(ROWS, &mistral3)), Vec::<String>::new());
+    let names_vllm = |plan: &Plan| {
+        let (_, card) = plan.documents.iter().find(|(name, _)| name == "README.md").unwrap();
+        String::from_utf8_lossy(card).contains("vllm serve")
+    };
+    assert!(!names_vllm(&warned) && names_vllm(&llama));
     let dir = mistral3.write_single();
     let request = Request { model: "m".to_owned(), schema: None, granularity: Some(DraftGranularity::Block) };
     let drafted = draft(Checkpoint::open(dir.path()).unwrap(), &request).unwrap();

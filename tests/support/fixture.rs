@@ -1,5 +1,6 @@
 //! Plans made by hand, a scheme whose output shows where it was written, and what the output must then be.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -254,6 +255,7 @@ impl Fixture {
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
         let plan = Plan {
+            unserved: BTreeSet::new(),
             recipe,
             inputs: checkpoint.tensors.iter().map(PlannedInput::stored).collect(),
             checkpoint,
