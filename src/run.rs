@@ -5,7 +5,6 @@
 //! workers. All files go into a staging directory beside the output, `config.json` last; they are made durable, and the
 //! directory is renamed. A journal there lists the finished shards, from which the same command resumes after any end.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -246,7 +245,7 @@ impl StagedRun<'_> {
             && let Some(card) =
                 proof.judge(&staging.dir).map_err(|refusal| RunError::refused(refusal, &destination.path))?
         {
-            bytes = replace_card(&staging.dir, card.as_bytes(), manifest.as_mut(), bytes)?;
+            bytes = replace_card(plan, &staging.dir, card.as_bytes(), manifest.as_mut(), bytes)?;
         }
         if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
     }
@@ -254,9 +253,14 @@ impl StagedRun<'_> {
 
 /// Puts `card` in place of the model card in `dir`, and its checksums into the manifest. Returns the bytes of the output,
 /// which were `bytes` before.
-fn replace_card(dir: &Path, card: &[u8], manifest: Option<&mut Manifest>, bytes: u64) -> Result<u64, RunError> {
-    let path = dir.join(MODEL_CARD);
-    let before = fs::metadata(&path).map_err(RunError::file("read", &path))?.len();
+fn replace_card(
+    plan: &Plan,
+    dir: &Path,
+    card: &[u8],
+    manifest: Option<&mut Manifest>,
+    bytes: u64,
+) -> Result<u64, RunError> {
+    let before = plan.documents.iter().find(|(name, _)| name == MODEL_CARD).map_or(0, |(_, card)| card.len() as u64);
     files::write_document(dir, MODEL_CARD, card)?;
     let mut bytes = bytes - before + card.len() as u64;
     if let Some(manifest) = manifest {

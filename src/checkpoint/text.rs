@@ -1,11 +1,13 @@
 //! Text for people: names of untrusted input escaped for a terminal, byte counts, plurals, and hints about errors of
 //! the operating system.
 
+mod decibels;
 mod escape;
 pub mod os_hints;
 mod plural;
 mod size;
 
+pub use decibels::decibels;
 pub use escape::*;
 pub use plural::{agree, count};
 pub use size::*;

@@ -1,24 +1,26 @@
 //! The machine that the program runs on, as Linux describes it.
 
 use std::fs;
+use std::path::Path;
 
+use qwen_fp8_schemes::Simd;
+
+use crate::doctor::MachineFacts;
 use crate::report::Machine;
 
 /// Describes this machine. What the system does not tell stays empty.
 pub(super) fn this() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processor = field(&read("/proc/cpuinfo"), "model name", ':').unwrap_or_default();
-    let memory = field(&read("/proc/meminfo"), "MemTotal", ':').and_then(|text| {
-        let kilobytes: u64 = text.strip_suffix("kB")?.trim().parse().ok()?;
-        kilobytes.checked_mul(1024)
-    });
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    let facts = MachineFacts::read(Path::new("/"), Simd::detect().name(), threads);
     let system = field(&read("/etc/os-release"), "PRETTY_NAME", '=');
     Machine {
         processor: if processor.is_empty() { std::env::consts::ARCH.to_owned() } else { processor },
-        threads: std::thread::available_parallelism().map_or(1, Into::into),
-        memory,
+        threads,
+        memory: facts.memory.map(|memory| memory.total),
         system: system.map_or_else(|| std::env::consts::OS.to_owned(), |name| name.trim_matches('"').to_owned()),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        kernel: facts.kernel.unwrap_or_default(),
     }
 }
 

@@ -19,7 +19,7 @@ use super::table::{Align, TextTable};
 use crate::check::{self, CheckedAs, CheckedTensor, Verdict, Verification};
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
-use crate::checkpoint::text::{count, grouped, human, shown, shown_path};
+use crate::checkpoint::text::{count, decibels, grouped, human, shown, shown_path};
 
 /// The number of tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
@@ -288,23 +288,9 @@ fn tensors(tensors: &[&CheckedTensor]) -> String {
     ]);
     for tensor in tensors {
         let Some(figures) = tensor.figures else { continue };
-        let worst = tensor.worst.map_or_else(String::new, |worst| {
-            let ([row, column], [rows, columns]) = (worst.at, worst.size);
-            format!("{:.1} dB in {rows} × {columns} at [{row}, {column}]", worst.sqnr_db)
-        });
-        table.row([
-            tensor.name.escape_debug().to_string(),
-            decibels(figures.sqnr_db),
-            format!("{:.3e}", figures.max_error),
-            format!("{:.6}", figures.cosine),
-            grouped(figures.saturated),
-            grouped(figures.flushed),
-            worst,
-        ]);
+        let worst = tensor.worst.map_or_else(String::new, |worst| worst.to_string());
+        let [sqnr, error, cosine, saturated, flushed] = figures.shown();
+        table.row([tensor.name.escape_debug().to_string(), sqnr, error, cosine, saturated, flushed, worst]);
     }
     table.render()
-}
-
-fn decibels(sqnr: Option<f64>) -> String {
-    sqnr.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"))
 }

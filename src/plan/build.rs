@@ -91,9 +91,11 @@ impl Plan {
             decisions: &decisions,
             modules: &modules,
         };
-        let unserved = known::unserved(&served);
+        let not_loaded = known::not_loaded(&served);
+        let unserved = known::unserved(&not_loaded);
         let policy = recipe.serving;
-        diagnostics.extend(serving::check(&served).into_iter().map(|diagnostic| under(policy, diagnostic)));
+        diagnostics
+            .extend(serving::check(&served, &not_loaded).into_iter().map(|diagnostic| under(policy, diagnostic)));
         if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
             diagnostics.push(Diagnostic::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }

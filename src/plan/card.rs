@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::hub::model_of;
 use crate::checkpoint::model_card::{MODEL_CARD, parts};
-use crate::checkpoint::text::{count, human};
+use crate::checkpoint::text::{count, decibels, human};
 use crate::recipe::ModelCardOptions;
 
 use super::build::Plan;
@@ -115,7 +115,7 @@ fn measured(quality: &[LayerQuality]) -> String {
         return String::new();
     }
     let rows = quality.iter().map(|layers| {
-        let sqnr = layers.min_sqnr_db.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"));
+        let sqnr = decibels(layers.min_sqnr_db);
         let cosine = layers.min_cosine.map_or_else(String::new, |cosine| format!("{cosine:.6}"));
         // A name of the checkpoint: a bar or a backtick would end the cell or the code.
         let kind: String = layers.kind.chars().filter(|c| !"|`".contains(*c) && !c.is_control()).collect();

@@ -12,9 +12,12 @@ use crate::recipe::diagnostic::{Diagnostic, Level};
 use super::modules::Quantized;
 use super::served::Served;
 
+/// A quantized layer that a server's class cannot load, the kind of its scales, and what is known of it.
+pub(super) type UnloadedLayer<'a> = (&'a Quantized<'a>, KnownScales, &'a NotLoaded);
+
 /// Returns the diagnostics of a plan that quantizes something.
-pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
-    let mut diagnostics = cannot_be_loaded(served);
+pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
+    let mut diagnostics = cannot_be_loaded(served, not_loaded);
     diagnostics.extend(cannot_stay(served));
     diagnostics
 }
@@ -28,13 +31,13 @@ fn list_format(format: Format) -> ListFormat {
 }
 
 /// Returns the servers, without their versions, whose class for this model cannot load what the rules write.
-pub(super) fn unserved(served: &Served<'_>) -> BTreeSet<String> {
-    let servers = not_loaded(served).into_iter().map(|(_, _, not)| not.server.as_str());
+pub(super) fn unserved(not_loaded: &[UnloadedLayer<'_>]) -> BTreeSet<String> {
+    let servers = not_loaded.iter().map(|(_, _, not)| not.server.as_str());
     servers.map(|server| server.split_once(' ').map_or(server, |(name, _)| name).to_owned()).collect()
 }
 
 /// The quantized layers that a server's class cannot load: one for each rule and reason.
-fn not_loaded<'a>(served: &Served<'a>) -> Vec<(&'a Quantized<'a>, KnownScales, &'a NotLoaded)> {
+pub(super) fn not_loaded<'a>(served: &Served<'a>) -> Vec<UnloadedLayer<'a>> {
     let format = list_format(served.recipe.format);
     let mut said = BTreeSet::new();
     let mut found = Vec::new();
@@ -55,10 +58,10 @@ fn not_loaded<'a>(served: &Served<'a>) -> Vec<(&'a Quantized<'a>, KnownScales, &
 }
 
 /// Reports servers whose class for this model cannot load what a rule writes.
-fn cannot_be_loaded(served: &Served<'_>) -> Vec<Diagnostic> {
-    let not_loaded = not_loaded(served).into_iter();
+fn cannot_be_loaded(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
+    let not_loaded = not_loaded.iter();
     not_loaded
-        .map(|(module, scales, not)| {
+        .map(|&(module, scales, not)| {
             let is_general = not.layers.is_empty() && served.model.refuses_scales(scales).is_some();
             let other = match (&module.input.part_of, not.format) {
                 _ if is_general && scales == KnownScales::Block => {

@@ -10,6 +10,7 @@ use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
+use super::known::UnloadedLayer;
 use super::modules::Quantized;
 use super::planned_input::PlannedInput;
 use super::served::Served;
@@ -20,7 +21,7 @@ use super::{fixes, format, fused, kernels, known, unproven};
 const KERNEL_BLOCK: [usize; 2] = [128, 128];
 
 /// Returns an error or warning for every serving rule that the plan breaks.
-pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
+pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if served.modules.quantized.is_empty() {
         return diagnostics;
@@ -36,7 +37,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
     head_is_there(served, &mut diagnostics);
     list_hits_no_quantized_module(served, &mut diagnostics);
     diagnostics.extend(kernels::check(served));
-    diagnostics.extend(known::check(served));
+    diagnostics.extend(known::check(served, not_loaded));
     diagnostics.extend(unproven::check(served));
     diagnostics
 }

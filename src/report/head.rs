@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::content::Report;
-use super::markup::{self, CellSide, HtmlTable, Section, decibels, escaped, percent};
+use super::markup::{self, CellSide, HtmlTable, Section, escaped, percent};
 use super::plots;
 use crate::check::{CheckedAs, Severity, Verdict};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::text::{count, exact, grouped, human};
+use crate::checkpoint::text::{count, decibels, exact, grouped, human};
 
 /// The most rules and rows of a plan that are listed.
 const MOST: usize = 60;

@@ -2,11 +2,11 @@
 
 mod grid;
 
-use super::markup::{self, CellSide, HtmlTable, Section, decibels, escaped};
+use super::markup::{self, CellSide, HtmlTable, Section, escaped};
 use super::place::short_names;
 use super::steps::ErrorSteps;
 use crate::check::Verification;
-use crate::checkpoint::text::count;
+use crate::checkpoint::text::{count, decibels};
 use grid::{GridCell, GridRow, StackGrid, grids};
 
 /// Rows of one picture: what is more stands beside it, or below it on a narrow screen.

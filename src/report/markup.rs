@@ -138,11 +138,6 @@ pub(super) struct Section {
     pub(super) body: String,
 }
 
-/// Decibels for people; no noise at all is exact.
-pub(super) fn decibels(sqnr: Option<f64>) -> String {
-    sqnr.map_or_else(|| "exact".to_owned(), |sqnr| format!("{sqnr:.2} dB"))
-}
-
 /// A share of a whole in percent, with as many digits as tell it from none, and never broken.
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::markup::{self, CellSide, HtmlTable, Section, decibels, escaped, percent};
+use super::markup::{self, CellSide, HtmlTable, Section, escaped, percent};
 use super::plots;
 use crate::check::{CheckedAs, CheckedTensor, Distribution, Verification};
-use crate::checkpoint::text::{count, grouped, human};
+use crate::checkpoint::text::{count, decibels, human};
 
 /// The tensors that are listed.
 const LISTED: usize = 20;
@@ -55,23 +55,10 @@ pub(super) fn worst(verification: &Verification, distributions: &[Distribution])
 }
 
 fn figures(tensor: &CheckedTensor) -> [String; 7] {
-    let worst = tensor.worst.map_or_else(String::new, |worst| {
-        let ([row, column], [rows, columns]) = (worst.at, worst.size);
-        format!("{:.1} dB in {rows} × {columns} at [{row}, {column}]", worst.sqnr_db)
-    });
-    let name = markup::name(&tensor.name).to_string();
-    let Some(figures) = tensor.figures else {
-        return [name, String::new(), String::new(), String::new(), String::new(), String::new(), worst];
-    };
-    [
-        name,
-        decibels(figures.sqnr_db),
-        format!("{:.3e}", figures.max_error),
-        format!("{:.6}", figures.cosine),
-        grouped(figures.saturated),
-        grouped(figures.flushed),
-        worst,
-    ]
+    let worst = tensor.worst.map_or_else(String::new, |worst| worst.to_string());
+    let figures = tensor.figures.map_or_else(Default::default, |figures| figures.shown());
+    let [sqnr, error, cosine, saturated, flushed] = figures;
+    [markup::name(&tensor.name).to_string(), sqnr, error, cosine, saturated, flushed, worst]
 }
 
 fn figure(distribution: &Distribution, tensor: Option<&CheckedTensor>) -> String {

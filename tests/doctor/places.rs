@@ -29,7 +29,7 @@ fn mount(path: &str) -> Mount {
 #[test]
 fn a_path_lies_on_the_nearest_mount_that_is_not_covered() {
     for (path, point, kind) in [
-        ("/home/me", "/", "ext4"),
+        ("/srv/models", "/", "ext4"),
         ("/tmpfile", "/", "ext4"),
         ("/tmp/x", "/tmp", "tmpfs"),
         ("/data", "/data", "nfs4"),
@@ -47,7 +47,7 @@ fn a_path_lies_on_the_nearest_mount_that_is_not_covered() {
 fn file_systems_are_told_by_where_files_are() {
     use FileSystemClass::{Container, Disk, Host, Memory, Network, Program, Windows};
     for (path, class) in [
-        ("/home", Disk),
+        ("/srv", Disk),
         ("/mnt/c", Host),
         ("/data", Network),
         ("/remote", Network),
@@ -69,7 +69,7 @@ fn a_source_on_a_disk_of_windows_is_said_to_be_slow() {
         [r"note source-disk: 9p (C:\) at `/mnt/c`: a disk of Windows, and every read crosses into Windows"]
     );
     assert!(line.advice.unwrap().contains("copy `/mnt/c/model` to the Linux side"));
-    for (path, judgement) in [("/home/m", Judgement::Ok), ("/data/m", Judgement::Note), ("/box/m", Judgement::Ok)] {
+    for (path, judgement) in [("/srv/m", Judgement::Ok), ("/data/m", Judgement::Note), ("/box/m", Judgement::Ok)] {
         assert_eq!(source_place(Path::new(path), &mount(path), false).judgement, judgement, "{path}");
     }
 }
@@ -86,15 +86,15 @@ fn place(path: &str, free: u64, needed: u64, largest: u64) -> Vec<String> {
 #[test]
 fn an_output_needs_room_and_a_disk_that_takes_its_files() {
     assert_eq!(
-        place("/home/out", 20_000_000_000, 10_600_000_000, 5_000_000_000),
+        place("/srv/out", 20_000_000_000, 10_600_000_000, 5_000_000_000),
         [
-            "ok room: the output takes 10.60 GB, and 20.00 GB are free for `/home/out`",
+            "ok room: the output takes 10.60 GB, and 20.00 GB are free for `/srv/out`",
             "ok output-disk: ext4 (/dev/sda1) at `/`"
         ]
     );
     assert_eq!(
-        place("/home/out", 999, 1_000, 5)[0],
-        "problem room: the output takes 1.00 kB, and 999 B are free for `/home/out`"
+        place("/srv/out", 999, 1_000, 5)[0],
+        "problem room: the output takes 1.00 kB, and 999 B are free for `/srv/out`"
     );
     let fat = place("/data/my disk/out", u64::MAX, 9_000_000_000, (4 << 30) - 1);
     assert!(fat[1].starts_with("ok output-disk: vfat"), "{fat:?}");

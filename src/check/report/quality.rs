@@ -1,5 +1,8 @@
 //! Figures of the error between decoded weights and their source.
 
+use std::fmt;
+
+use qwen_fp8_checkpoint::text;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -88,6 +91,19 @@ pub struct Figures {
     pub flushed: u64,
 }
 
+impl Figures {
+    /// Returns ratio, largest error, cosine, and the numbers of saturated and of flushed weights, as people read them.
+    pub fn shown(&self) -> [String; 5] {
+        [
+            text::decibels(self.sqnr_db),
+            format!("{:.3e}", self.max_error),
+            format!("{:.6}", self.cosine),
+            text::grouped(self.saturated),
+            text::grouped(self.flushed),
+        ]
+    }
+}
+
 /// The group of a tensor with the lowest signal-to-noise ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct WorstBlock {
@@ -99,4 +115,11 @@ pub struct WorstBlock {
     pub sqnr_db: f64,
     /// The scale of the group.
     pub scale: f32,
+}
+
+impl fmt::Display for WorstBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([row, column], [rows, columns]) = (self.at, self.size);
+        write!(f, "{:.1} dB in {rows} × {columns} at [{row}, {column}]", self.sqnr_db)
+    }
 }
