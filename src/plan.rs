@@ -32,6 +32,7 @@ mod served_weights;
 mod serving;
 pub mod summary;
 pub mod tensor_parallel;
+mod transformers_list;
 mod unmatched;
 mod unproven;
 

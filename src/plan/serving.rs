@@ -15,6 +15,7 @@ use super::modules::Quantized;
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::served_form::ServedForm;
+use super::transformers_list::TransformersList;
 use super::{fixes, format, fused, kernels, known, unproven};
 
 /// The block size that servers have kernels for.
@@ -306,11 +307,12 @@ fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diag
     if served.recipe.format != Format::Fp8 {
         return;
     }
+    let entries = served.modules.unquantized();
+    let list = TransformersList::new(entries);
     for module in &served.modules.quantized {
         let name = module.input.module();
-        let Some(entry) = served.modules.unquantized().iter().find(|entry| transformers_hits(entry, name)) else {
-            continue;
-        };
+        let Some(entry) = list.hit(name) else { continue };
+        let entry = entries[entry];
         diagnostics.push(
             Diagnostic::error(format!("{} is quantized, and transformers takes {} for it", shown(name), shown(entry)))
                 .help(
@@ -320,15 +322,6 @@ fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diag
         );
         return;
     }
-}
-
-/// transformers reads an entry as a regex from the start of the name, and as the name's end.
-fn transformers_hits(entry: &str, name: &str) -> bool {
-    // From the end backwards: the names of a checkpoint begin alike, and there are many pairs of them.
-    let begins = name.as_bytes().get(..entry.len()).is_some_and(|start| {
-        entry.as_bytes().iter().zip(start).rev().all(|(&entry, &name)| entry == b'.' || entry == name)
-    });
-    begins || name.ends_with(entry)
 }
 
 fn leave_out(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
@@ -356,18 +349,4 @@ fn at_target(served: &Served<'_>, modules: &[&Quantized<'_>], what: String) -> D
     let such = if modules.len() == 1 { ":" } else { ", such as" };
     Diagnostic::error(format!("{what}{such} {}", shown(first.input.module())))
         .at(served.recipe.rules[first.rule].targets[first.target].span.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transformers_reads_entries_as_it_does() {
-        assert!(transformers_hits("model.layers.0.mlp.gate", "model.layers.0.mlp.gate_proj"));
-        assert!(transformers_hits("model.layers.0.mlp.gate", "model.layers.0_mlp.gate"));
-        assert!(transformers_hits("lm_head", "model.lm_head"));
-        assert!(!transformers_hits("model.layers.10.mlp.gate", "model.layers.1.mlp.gate"));
-        assert!(!transformers_hits("mlp.gate", "model.layers.0.mlp.gate_proj"));
-    }
 }

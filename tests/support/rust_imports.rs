@@ -1,6 +1,7 @@
 //! Paths that Rust files name, and the modules that they lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -28,6 +29,8 @@ pub(crate) struct Package<'a> {
     aliases: Vec<BTreeMap<String, Vec<String>>>,
     /// By file: modules whose names `use …::*` brings in.
     globs: Vec<Vec<Vec<String>>>,
+    /// By file: names of the items that it defines.
+    items: Vec<BTreeSet<&'a str>>,
     pub(crate) imports: Vec<Import>,
 }
 
@@ -56,7 +59,8 @@ impl<'a> Package<'a> {
         for (index, module) in own.iter().enumerate().filter(|(index, _)| !files[*index].path.ends_with("main.rs")) {
             modules.insert(module.clone(), index);
         }
-        let mut package = Self { files, modules, aliases: Vec::new(), globs: Vec::new(), imports: Vec::new() };
+        let items = files.iter().map(|source| items_of(&source.code)).collect();
+        let mut package = Self { files, modules, aliases: Vec::new(), globs: Vec::new(), items, imports: Vec::new() };
         let mut uses = Vec::new();
         for (index, module) in own.iter().enumerate() {
             let absolute = |path: &[String]| package.absolute(path, module, &prefix);
@@ -130,14 +134,8 @@ impl<'a> Package<'a> {
             let Some(name) = path.get(depth) else { return path };
             let from_glob = || {
                 let mut globs = self.globs[file].iter().filter_map(|glob| Some((glob, self.file_of(glob)?)));
-                let defines = |code: &str| {
-                    let item = format!(
-                        r"\b(?:struct|enum|trait|type|fn|const|static|macro_rules!) +{}\b",
-                        regex::escape(name)
-                    );
-                    Regex::new(&item).unwrap().is_match(code)
-                };
-                let (glob, _) = globs.find(|(_, target)| *target != file && defines(&self.files[*target].code))?;
+                let (glob, _) =
+                    globs.find(|(_, target)| *target != file && self.items[*target].contains(name.as_str()))?;
                 Some([&glob[..], std::slice::from_ref(name)].concat())
             };
             let Some(target) = self.aliases[file].get(name).cloned().or_else(from_glob) else { return path };
@@ -173,11 +171,23 @@ impl<'a> Package<'a> {
     }
 }
 
+// Each is compiled once: that takes longer than what it does to a file.
+static USE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^ *(pub(?:\([^)]*\))? +)?use\s+([^;]+);").unwrap());
+static ITEM: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\b(?:struct|enum|trait|type|fn|const|static|macro_rules!) +([A-Za-z_][A-Za-z0-9_]*)").unwrap()
+});
+static INLINE_PATH: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)+").unwrap());
+
+/// Lists the names of the items that a file defines.
+fn items_of(code: &str) -> BTreeSet<&str> {
+    ITEM.captures_iter(code).map(|found| found.get(1).unwrap().as_str()).collect()
+}
+
 /// Lists the `use` declarations of a file, braces expanded.
 fn uses_of(code: &str) -> Vec<Use> {
-    let pattern = Regex::new(r"(?m)^ *(pub(?:\([^)]*\))? +)?use\s+([^;]+);").unwrap();
     let mut uses = Vec::new();
-    for found in pattern.captures_iter(code) {
+    for found in USE.captures_iter(code) {
         let tree = found.get(2).unwrap();
         expand(tree.as_str(), &[], &mut |path, name, offset| {
             let line = line_of(code, tree.start() + offset);
@@ -233,14 +243,12 @@ fn expand_at(tree: &str, offset: usize, before: &[String], visit: &mut impl FnMu
 
 /// Lists the paths of two segments or more outside of `use` declarations, with their lines.
 fn inline_paths(code: &str) -> Vec<(usize, Vec<String>)> {
-    let uses = Regex::new(r"(?m)^ *(?:pub(?:\([^)]*\))? +)?use\s+[^;]+;").unwrap();
-    let code = uses.replace_all(code, |found: &regex::Captures<'_>| {
+    let code = USE.replace_all(code, |found: &regex::Captures<'_>| {
         found[0].chars().map(|c| if c == '\n' { c } else { ' ' }).collect::<String>()
     });
-    let path = Regex::new(r"[A-Za-z_]\w*(?:::[A-Za-z_]\w*)+").unwrap();
     let mut paths = Vec::new();
     for (index, line) in code.lines().enumerate() {
-        let found = path.find_iter(line).filter(|found| !line[..found.start()].ends_with("::"));
+        let found = INLINE_PATH.find_iter(line).filter(|found| !line[..found.start()].ends_with("::"));
         paths.extend(found.map(|found| (index + 1, found.as_str().split("::").map(str::to_owned).collect())));
     }
     paths

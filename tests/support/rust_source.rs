@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -55,17 +56,17 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     text[..offset].matches('\n').count() + 1
 }
 
+// Raw strings first: no escape ends them. A lifetime has no second quote within reach and stays.
+static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+    let literals = r###"(?s)//[^\n]*|/\*.*?\*/|\bb?r"[^"]*"|\bb?r#".*?"#|\bb?r##".*?"##|"(?:\\.|[^"\\])*""###;
+    Regex::new(&format!("{literals}{}", r"|'(?:\\[^']+|[^'\\\n]|\\')'")).unwrap()
+});
+
 /// Blanks comments and the contents of literals; lines and the length of ASCII text stay.
 pub(crate) fn blank(text: &str) -> String {
-    // Raw strings first: no escape ends them. A lifetime has no second quote within reach and stays.
-    let token = Regex::new(concat!(
-        r###"(?s)//[^\n]*|/\*.*?\*/|\bb?r"[^"]*"|\bb?r#".*?"#|\bb?r##".*?"##|"(?:\\.|[^"\\])*""###,
-        r"|'(?:\\[^']+|[^'\\\n]|\\')'",
-    ))
-    .unwrap();
     let spaces =
         |found: &regex::Captures<'_>| found[0].chars().map(|c| if c == '\n' { c } else { ' ' }).collect::<String>();
-    token.replace_all(text, spaces).into_owned()
+    TOKEN.replace_all(text, spaces).into_owned()
 }
 
 /// Blanks the items behind `#[cfg(test)]`; relies on rustfmt's indentation to find their ends.
