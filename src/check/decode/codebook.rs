@@ -1,7 +1,8 @@
 //! The values of codes, and the interval of numbers that rounds to each.
 //!
 //! A format is a table of its 256 codes, filled from the definition of the format. The rounding intervals follow from
-//! the order of the values and from nothing else, so that no rounding code of the kernels is repeated here.
+//! the order of the values and from nothing else, so that no rounding code of the kernels is repeated here. How far apart the
+//! values are, by which many numbers are rounded at once, is held against them by a test.
 
 use std::sync::LazyLock;
 
@@ -14,22 +15,53 @@ pub(crate) struct Codebook {
     pub(crate) interval: [[f32; 2]; 256],
     pub(crate) least: f32,
     pub(crate) largest: f32,
+    pub(crate) spacing: Spacing,
     /// All values, ascending.
     numbers: Vec<f32>,
     /// Index of zero in `numbers`.
     zero: usize,
 }
 
+/// How far apart the values of a format are: as far as floats are that have so many bits of mantissa, and under a least
+/// exponent as far as there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spacing {
+    /// The power of two with the least exponent.
+    least_power: f32,
+    /// What makes of a power of two the number whose last bit of mantissa is worth as much as the last one of the format.
+    to_last_bit: f32,
+}
+
+impl Spacing {
+    fn new(mantissa: i32, least_exponent: i32) -> Self {
+        Self { least_power: 2f32.powi(least_exponent), to_last_bit: 2f32.powi(23 - mantissa) }
+    }
+
+    /// Rounds a number that is not beyond the last value to the nearest value, ties to even.
+    //
+    // The sum has no bits of less worth than the last one of the format, and a float sum is rounded so. Without a branch:
+    // loops over it become vector instructions.
+    #[inline(always)]
+    pub(crate) fn round(self, exact: f32) -> f32 {
+        const EXPONENT: u32 = 0x7F80_0000;
+        let power = f32::from_bits(exact.to_bits() & EXPONENT);
+        let power = if power > self.least_power { power } else { self.least_power };
+        let coarse = power * self.to_last_bit;
+        ((exact.abs() + coarse) - coarse).copysign(exact)
+    }
+}
+
 /// Sign, four exponent bits with a bias of 7, three mantissa bits, no infinities: OCP's E4M3, PyTorch's
 /// `float8_e4m3fn`.
-pub(crate) static E4M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e4m3));
+pub(crate) static E4M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e4m3, Spacing::new(3, -6)));
 
 /// Sign, two exponent bits with a bias of 1, one mantissa bit: OCP's E2M1. The codes are nibbles.
-pub(crate) static E2M1: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m1));
+pub(crate) static E2M1: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m1, Spacing::new(1, 0)));
 
-/// Two's complement in a byte, by the number of bits in use.
+/// Two's complement in a byte, by the number of bits in use. Up to 255, floats of eight bits are one apart if none of them has
+/// a lesser exponent.
 static INTEGERS: LazyLock<Vec<Codebook>> =
-    LazyLock::new(|| (0..=8).map(|bits| Codebook::new(|code| integer(bits, code))).collect());
+    LazyLock::new(|| (0..=8).map(|bits| Codebook::new(|code| integer(bits, code), Spacing::new(7, 7))).collect());
 
 /// Returns the integers of this many bits, eight at most, as bytes of two's complement; a byte out of range has no
 /// value.
@@ -64,7 +96,7 @@ fn integer(bits: u32, code: u8) -> f32 {
 }
 
 impl Codebook {
-    fn new(value: impl Fn(u8) -> f32) -> Self {
+    fn new(value: impl Fn(u8) -> f32, spacing: Spacing) -> Self {
         let value: [f32; 256] = std::array::from_fn(|code| value(code as u8));
         let mut numbers: Vec<f32> = value.iter().copied().filter(|number| !number.is_nan()).collect();
         numbers.sort_by(f32::total_cmp);
@@ -85,6 +117,7 @@ impl Codebook {
             interval: std::array::from_fn(interval),
             least: least.unwrap_or(f32::NAN),
             largest: largest.unwrap_or(f32::NAN),
+            spacing,
             zero: place(0.0).unwrap_or_default(),
             numbers,
         }
@@ -159,18 +192,30 @@ mod tests {
         }
     }
 
+    fn code_of(book: &Codebook, number: f32) -> usize {
+        book.value.iter().position(|&value| value == number).unwrap()
+    }
+
     #[test]
     fn the_nearest_number_is_the_even_one_of_two() {
-        for book in [&E4M3, &E2M1, integers(4), integers(8)] {
+        for book in [&*E4M3, &*E2M1].into_iter().chain((2..=8).map(integers)) {
             for pair in book.numbers.windows(2) {
                 let tie = f32::midpoint(pair[0], pair[1]);
-                let is_even = |number: f32| book.value.iter().position(|&value| value == number).unwrap() % 2 == 0;
+                let is_even = |number: f32| code_of(book, number).is_multiple_of(2);
                 let even = if is_even(pair[0]) { pair[0] } else { pair[1] };
                 assert_ne!(is_even(pair[0]), is_even(pair[1]));
                 assert_eq!(book.nearest(tie), even, "{pair:?}");
                 assert_eq!(book.nearest(tie.next_down()), pair[0], "{pair:?}");
                 assert_eq!(book.nearest(tie.next_up()), pair[1], "{pair:?}");
                 assert_eq!((book.nearest(pair[0]), book.nearest(pair[1])), (pair[0], pair[1]));
+                let between = [pair[0], pair[0].next_up(), tie.next_down(), tie, tie.next_up(), pair[1].next_down()];
+                for exact in between.into_iter().chain([pair[1]]) {
+                    assert_eq!(book.spacing.round(exact), book.nearest(exact), "{exact}");
+                }
+            }
+            let [low, high] = [book.least, book.largest].map(|last| book.interval[code_of(book, last)]);
+            for exact in [low[0].next_up(), high[1].next_down()] {
+                assert_eq!(book.spacing.round(exact), book.nearest(exact), "{exact}");
             }
             assert_eq!((book.nearest(1e30), book.nearest(f32::NEG_INFINITY)), (book.largest, book.least));
             assert!(book.nearest(f32::NAN).is_nan());

@@ -19,8 +19,6 @@ const LANES: usize = 8;
 pub(super) struct StretchArrays {
     /// Value of each code; later less the zero point.
     number: [f32; STRETCH],
-    /// The ends of the interval that rounds to each code.
-    interval: [[f32; 2]; STRETCH],
     /// Weight over scale; later less the number, which is the error.
     quotient: [f32; STRETCH],
 }
@@ -49,7 +47,7 @@ pub(super) struct StretchFigures {
 
 impl Default for StretchArrays {
     fn default() -> Self {
-        Self { number: [0.0; STRETCH], interval: [[0.0; 2]; STRETCH], quotient: [0.0; STRETCH] }
+        Self { number: [0.0; STRETCH], quotient: [0.0; STRETCH] }
     }
 }
 
@@ -65,27 +63,28 @@ impl StretchArrays {
         let Stretch { codes, weights, dtype, .. } = stretch;
         let len = codes.len();
         let (number, quotient) = (&mut self.number[..len], &mut self.quotient[..len]);
-        let interval = &mut self.interval[..len];
         if !scale.is_finite() || scale <= 0.0 {
             return None;
         }
-        for ((&code, number), interval) in codes.iter().zip(&mut *number).zip(&mut *interval) {
-            let code = usize::from(code);
-            (*number, *interval) = (book.value[code], book.interval[code]);
+        for (&code, number) in codes.iter().zip(&mut *number) {
+            *number = book.value[usize::from(code)];
         }
-        // A code without a value has no interval, and the quotient of a weight that is not finite lies in none.
-        let (mut odd, mut flushed) = (0u32, 0u32);
-        for (((&weight, number), quotient), &[low, high]) in
-            weights.iter().zip(&mut *number).zip(&mut *quotient).zip(&*interval)
-        {
+        for (&weight, quotient) in weights.iter().zip(&mut *quotient) {
             *quotient = weight / scale;
-            let exact = *quotient + zero;
-            odd |= u32::from(!((exact >= low) & (exact <= high)));
+        }
+        // A code without a value is no number, and a quotient of a weight that is not finite rounds to none.
+        let differ: u32 = quotient
+            .iter()
+            .zip(&*number)
+            .map(|(&quotient, &number)| u32::from(book.spacing.round(quotient + zero) != number))
+            .sum();
+        if differ != 0 && !is_explained(book, zero, quotient, codes, dtype) {
+            return None;
+        }
+        let mut flushed = 0u32;
+        for (&weight, number) in weights.iter().zip(&mut *number) {
             *number -= zero;
             flushed += u32::from((*number == 0.0) & (weight != 0.0));
-        }
-        if odd != 0 && !is_explained_by_dtype(zero, quotient, interval, dtype) {
-            return None;
         }
         let extremes = extremes(stretch);
         let is_beyond = |quotient: f32| (quotient + zero > book.largest) | (quotient + zero < book.least);
@@ -114,16 +113,15 @@ impl StretchArrays {
     }
 }
 
-/// Returns whether each code is one that rounding gives, of the quotient as it is or in the dtype of the weights, as the
-/// reference has it on a CPU.
-fn is_explained_by_dtype(zero: f32, quotient: &[f32], interval: &[[f32; 2]], dtype: Dtype) -> bool {
+/// Returns whether each code is one that rounding gives, of the quotient as it is, on whichever side of a tie, or in the dtype
+/// of the weights, as the reference has it on a CPU.
+fn is_explained(book: &Codebook, zero: f32, quotient: &[f32], codes: &[u8], dtype: Dtype) -> bool {
     let explained = |rounded: &dyn Fn(f32) -> f32| {
-        let mut odd = 0;
-        for (&quotient, &[low, high]) in quotient.iter().zip(interval) {
+        quotient.iter().zip(codes).all(|(&quotient, &code)| {
+            let [low, high] = book.interval[usize::from(code)];
             let (exact, rounded) = (quotient + zero, rounded(rounded(quotient) + zero));
-            odd |= u32::from(!((exact >= low) & (exact <= high) | (rounded >= low) & (rounded <= high)));
-        }
-        odd == 0
+            (exact >= low && exact <= high) || (rounded >= low && rounded <= high)
+        })
     };
     match dtype {
         Dtype::BF16 => explained(&|number| bf16::from_f32(number).to_f32()),
@@ -157,31 +155,34 @@ fn extremes(Stretch { weights, stored, dtype, .. }: Stretch<'_>) -> Extremes {
 }
 
 /// Returns the sums of number², number × error and error², and the largest error.
+//
+// One pass for each: a loop over all four at once becomes instructions for single numbers.
 fn products(number: &[f32], error: &[f32]) -> [f64; 4] {
-    let [mut squares, mut products, mut errors, mut largest] = [[0f32; LANES]; 4];
-    let ((numbers, last_numbers), (all, last)) = (number.as_chunks::<LANES>(), error.as_chunks::<LANES>());
-    for (number, error) in numbers.iter().zip(all) {
+    let total = |sums: [f32; LANES]| sums.into_iter().map(f64::from).sum::<f64>();
+    let product = |sum: f32, [one, other]: [f32; 2]| sum + one * other;
+    let largest = fold(error, error, |most, [error, _]| if error.abs() > most { error.abs() } else { most });
+    [
+        total(fold(number, number, product)),
+        total(fold(number, error, product)),
+        total(fold(error, error, product)),
+        largest.into_iter().fold(0.0, f32::max).into(),
+    ]
+}
+
+/// Folds pairs of numbers into one figure of each lane.
+fn fold(ones: &[f32], others: &[f32], step: impl Fn(f32, [f32; 2]) -> f32) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    let ((ones, last_ones), (others, last_others)) = (ones.as_chunks::<LANES>(), others.as_chunks::<LANES>());
+    for (ones, others) in ones.iter().zip(others) {
         for lane in 0..LANES {
-            squares[lane] += number[lane] * number[lane];
-        }
-        for lane in 0..LANES {
-            products[lane] += number[lane] * error[lane];
-        }
-        for lane in 0..LANES {
-            errors[lane] += error[lane] * error[lane];
-        }
-        for lane in 0..LANES {
-            largest[lane] = if error[lane].abs() > largest[lane] { error[lane].abs() } else { largest[lane] };
+            lanes[lane] = step(lanes[lane], [ones[lane], others[lane]]);
         }
     }
-    let total = |sums: [f32; LANES]| sums.into_iter().map(f64::from).sum::<f64>();
-    let most = largest.into_iter().fold(0.0, f32::max);
-    let whole = [total(squares), total(products), total(errors), most.into()];
     // Fewer than a vector are left, as a rule none.
-    last_numbers.iter().zip(last).fold(whole, |[squares, products, errors, largest], (&number, &error)| {
-        let (number, error) = (f64::from(number), f64::from(error));
-        [squares + number * number, products + number * error, errors + error * error, largest.max(error.abs())]
-    })
+    for (lane, (&one, &other)) in lanes.iter_mut().zip(last_ones.iter().zip(last_others)) {
+        *lane = step(*lane, [one, other]);
+    }
+    lanes
 }
 
 #[cfg(test)]
