@@ -26,6 +26,8 @@ mod models;
 mod next_steps;
 mod outputs;
 mod pace;
+mod part_number;
+mod parts;
 mod plan;
 mod progress;
 mod proof;
