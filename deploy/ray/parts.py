@@ -37,7 +37,8 @@ def main() -> int:
     command = [os.environ.get("QWEN_FP8", "qwen-fp8"), "apply", *arguments[:at]]
     cpus = float(os.environ.get("QWEN_FP8_CPUS", "1"))
     ray.init(address=os.environ.get("RAY_ADDRESS", "auto"))
-    waiting = [make.options(num_cpus=cpus, scheduling_strategy="SPREAD").remote(command, f"{part}/{parts}") for part in range(1, parts + 1)]
+    task = make.options(num_cpus=cpus, scheduling_strategy="SPREAD")
+    waiting = [task.remote(command, f"{part}/{parts}") for part in range(1, parts + 1)]
     while waiting:
         [ended], waiting = ray.wait(waiting)
         try:
@@ -46,6 +47,7 @@ def main() -> int:
         except ray.exceptions.RayError as error:
             # The join names what is missing.
             print(error, file=sys.stderr)
+    ray.shutdown()
     return subprocess.run([*command, "--join", *arguments[at + 1 :]], check=False).returncode
 
 
