@@ -35,6 +35,7 @@ mod recipe_schema;
 mod report;
 mod schemes;
 mod screen;
+mod slurm;
 mod source;
 mod table;
 mod tensor_stats;

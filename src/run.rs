@@ -16,7 +16,7 @@ use crate::run::identity::Identity;
 use crate::run::lock::Lock;
 use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
-use crate::run::report::{Clocks, Figures};
+use crate::run::report::{Clocks, RunFigures};
 use crate::run::share::{Share, ToWrite, is_wanted};
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
@@ -29,7 +29,7 @@ pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::{MEMORY_OF_A_RUN, RunOptions};
-pub use parts::{Joined, MadePart, PartNumber, join, make_part};
+pub use parts::{Joined, MadePart, PartNumber, join, make_part, parts_made};
 pub use proof::{Proof, Unpublished};
 pub use report::RunReport;
 pub use staging::bytes_left_by;
@@ -161,7 +161,7 @@ pub fn run(
     // Removed before the clock stops: deleting the directory is part of the run.
     drop(staging);
 
-    let figures = Figures {
+    let figures = RunFigures {
         workers: work.workers,
         bytes_read: outcome.stages.bytes_read,
         bytes_written: output_bytes - bytes_of(plan, &finished),

@@ -1,5 +1,6 @@
 //! `qwen-fp8 apply`: plans, runs and reports.
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use super::progress::ProgressReporter;
 use super::proof::{CancelledProgress, ProofBeforePublishing};
 use super::report::ReportFile;
 use super::screen::Screen;
+use super::slurm;
 use super::tensor_stats;
 use super::timings;
 use crate::check::Verification;
@@ -84,6 +86,12 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let page =
         args.report.as_deref().map(|file| ReportFile::new(file, &[&plan.checkpoint.dir, &output])).transpose()?;
     say_side_files(&plan, screen);
+    if let Some(parts) = args.parts.slurm
+        // What is published already, or in the way, is for the join to say.
+        && fs::read_dir(&output).map_or(true, |mut entries| entries.next().is_none())
+    {
+        slurm::run_parts(args, parts.into(), &output, &interrupt, screen)?;
+    }
     let progress = ProgressReporter::of_run(screen);
     let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };
     let proof = ProofBeforePublishing::new(&plan, &output, screen, cancellable, page.as_ref());

@@ -59,7 +59,8 @@ impl Whole {
                     "a join leaves nothing to go on with; give it to the `--part` that is to be made anew",
                 ));
             }
-            return Ok(if args.parts.join { Self::Join } else { Self::Run });
+            let is_join = args.parts.join || args.parts.slurm.is_some();
+            return Ok(if is_join { Self::Join } else { Self::Run });
         };
         let of_whole = [
             (args.verify, "--verify"),

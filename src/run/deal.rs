@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use crate::plan::{InputData, Job, Plan, Slot};
 use crate::run::error::RunError;
 use crate::run::planned::{matrix, row_bytes, scheme};
-use crate::run::share::{Share, Written};
+use crate::run::share::{Share, WrittenBytes};
 
 /// By how many hundredths of the mean a part may be larger for the sake of a shard that need not be cut.
 //
@@ -26,7 +26,7 @@ const CUT: u64 = 64 << 10;
 /// The plan contradicts itself.
 pub fn bytes_of_parts(plan: &Plan, parts: usize) -> Result<Vec<u64>, RunError> {
     let bytes = |share: &Share| -> Result<u64, RunError> {
-        Ok(share.written(plan)?.iter().map(|Written { bytes, .. }| bytes.end - bytes.start).sum())
+        Ok(share.written(plan)?.iter().map(|WrittenBytes { bytes, .. }| bytes.end - bytes.start).sum())
     };
     deal(plan, parts)?.iter().map(bytes).collect()
 }

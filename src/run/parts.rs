@@ -14,6 +14,7 @@
 pub use join::{Joined, join};
 pub use make::{MadePart, make_part};
 pub use number::PartNumber;
+pub use place::parts_made;
 
 mod assembly;
 mod join;

@@ -60,7 +60,7 @@ pub(super) struct Clocks {
 }
 
 /// Numbers of a run that its plan does not tell.
-pub(super) struct Figures {
+pub(super) struct RunFigures {
     pub(super) outcome: Outcome,
     pub(super) workers: usize,
     pub(super) bytes_read: u64,
@@ -82,9 +82,9 @@ impl Clocks {
         inputs: impl Iterator<Item = usize>,
         recorder: Recorder<'_>,
         options: &RunOptions<'_>,
-        figures: Figures,
+        figures: RunFigures,
     ) -> RunReport {
-        let Figures { outcome, workers, bytes_read, bytes_written, output_bytes, shards_resumed, shards } = figures;
+        let RunFigures { outcome, workers, bytes_read, bytes_written, output_bytes, shards_resumed, shards } = figures;
         let wall_seconds = self.began.elapsed().as_secs_f64();
         let shares = outcome.stages.shares(workers, outcome.span);
         let (mut quantized, mut dequantized, mut copied) = (0, 0, 0);

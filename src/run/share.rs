@@ -26,7 +26,7 @@ pub(super) enum ToWrite {
 
 /// Bytes of an output tensor that a share writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct WrittenBytes {
     pub(super) slot: Slot,
     /// Counted from the beginning of the tensor.
     pub(super) bytes: Range<u64>,
@@ -43,7 +43,7 @@ impl Share {
     ///
     /// # Errors
     /// The plan contradicts itself.
-    pub(super) fn written(&self, plan: &Plan) -> Result<Vec<Written>, RunError> {
+    pub(super) fn written(&self, plan: &Plan) -> Result<Vec<WrittenBytes>, RunError> {
         let mut all = Vec::new();
         for (&input, range) in &self.inputs {
             written(plan, input, range, &mut all)?;
@@ -55,9 +55,9 @@ impl Share {
 }
 
 /// Returns for each shard how much of it these ranges are.
-pub(super) fn to_write(plan: &Plan, written: &[Written]) -> Vec<ToWrite> {
+pub(super) fn to_write(plan: &Plan, written: &[WrittenBytes]) -> Vec<ToWrite> {
     let mut bytes = vec![0; plan.shards.len()];
-    for Written { slot, bytes: range } in written {
+    for WrittenBytes { slot, bytes: range } in written {
         bytes[slot.shard] += range.end - range.start;
     }
     let shards = plan.shards.iter().zip(bytes);
@@ -70,18 +70,18 @@ pub(super) fn to_write(plan: &Plan, written: &[Written]) -> Vec<ToWrite> {
 }
 
 /// Adds what becomes of a part of an input, given in bytes of its values.
-fn written(plan: &Plan, input: usize, range: &Range<u64>, to: &mut Vec<Written>) -> Result<(), RunError> {
-    let whole = |slot: Slot| Written { slot, bytes: 0..plan.shards[slot.shard].tensors[slot.tensor].len };
+fn written(plan: &Plan, input: usize, range: &Range<u64>, to: &mut Vec<WrittenBytes>) -> Result<(), RunError> {
+    let whole = |slot: Slot| WrittenBytes { slot, bytes: 0..plan.shards[slot.shard].tensors[slot.tensor].len };
     match &plan.jobs[input] {
         Job::Copy { to: slot } | Job::Dequantize { to: slot } => {
-            to.push(Written { slot: *slot, bytes: range.clone() });
+            to.push(WrittenBytes { slot: *slot, bytes: range.clone() });
         }
         Job::PassThrough { to: slots, .. } => to.extend(slots.iter().map(|&slot| whole(slot))),
         Job::Quantize { outputs, .. } => {
             let (first, count) = rows(matrix(&plan.inputs[input])?, range.start, range.end - range.start);
             to.extend(outputs.iter().map(|(spec, slot)| {
                 let bytes = spec.band_range(first, count);
-                Written { slot: *slot, bytes: bytes.start as u64..bytes.end as u64 }
+                WrittenBytes { slot: *slot, bytes: bytes.start as u64..bytes.end as u64 }
             }));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -174,4 +175,72 @@ fn options_of_the_whole_are_refused_with_the_reason() {
     assert!(said(&apply(&folder, "--join --restart")).contains("--part"));
     assert_eq!(apply(&folder, "--join --part 1/2").status.code(), Some(2));
     assert!(!Path::new(&folder.path(".out.parts")).exists());
+}
+
+/// What stands in for Slurm: runs the tasks of an array one after the other, all but those that are to fail.
+const SBATCH: &str = r#"#!/bin/bash
+script=$(cat)
+for word in "$@"; do
+    case $word in
+    --array=1-*) tasks=${word#--array=1-} ;;
+    --dependency=*) echo "$word" >>"$HERE/dependencies" ;;
+    esac
+done
+while [ "$1" != /dev/stdin ]; do shift; done
+if [ -z "${tasks:-}" ]; then
+    bash -c "$script" join "${@:2}" >>"$HERE/log" 2>&1
+    echo 102
+    exit
+fi
+export SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_MAX=$tasks SLURM_ARRAY_TASK_COUNT=$tasks SLURM_ARRAY_TASK_STEP=1
+for ((task = 1; task <= tasks; task++)); do
+    [ "$task" = "${FAILS:-}" ] || SLURM_ARRAY_TASK_ID=$task bash -c "$script" part "${@:2}" >>"$HERE/log" 2>&1
+done
+echo 101
+"#;
+
+/// A folder with stand-ins for Slurm's commands, and the PATH that finds them.
+fn with_slurm(recipe: &str) -> (Folder, String) {
+    let folder = Folder::new(recipe);
+    let bin = folder.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for (name, text) in [("sbatch", SBATCH), ("squeue", "#!/bin/bash\n[ \"$3\" = 101,102 ] || exit 1\n")] {
+        let path = format!("{bin}/{name}");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    (folder, path)
+}
+
+#[test]
+fn slurm_is_given_the_parts_and_the_join() {
+    let (folder, path) = with_slurm(BLOCKS);
+    let plain = plain(&folder);
+    let here = folder.path("");
+    let slurm = [("PATH", path.as_str()), ("HERE", here.as_str())];
+    let log = || fs::read_to_string(folder.path("log")).unwrap_or_default();
+    let said = done(&apply_with(&folder, "--slurm 3 --threads 2", &slurm));
+    assert!(said.contains("submitted: job 101 for 3 parts, job 102 to join them"), "{said}{}", log());
+    assert!(said.contains("is published"), "{said}{}", log());
+    assert_eq!(fs::read_to_string(folder.path("dependencies")).unwrap(), "--dependency=afterany:101\n");
+    assert!(all(&folder.path("out")) == plain, "the output differs from that of a plain run: {}", log());
+    // It is there: nothing is submitted.
+    let again = done(&apply_with(&folder, "--slurm 3", &slurm));
+    assert!(!again.contains("submitted") && again.contains("is published"), "{again}");
+}
+
+#[test]
+fn a_part_that_fails_on_slurm_is_named() {
+    let (folder, path) = with_slurm(BLOCKS);
+    let here = folder.path("");
+    let slurm = [("PATH", path.as_str()), ("HERE", here.as_str()), ("FAILS", "2")];
+    let failed = apply_with(&folder, "--slurm 3", &slurm);
+    assert_eq!(failed.status.code(), Some(6), "{}", said(&failed));
+    assert!(said(&failed).contains("2 of 3 parts are made"), "{}", said(&failed));
+    assert!(said(&failed).contains("part 2/3 was not made"), "{}", said(&failed));
+    fs::write(folder.path("bin/sbatch"), "#!/bin/bash\necho 'sbatch: error: no such partition' >&2; exit 1\n").unwrap();
+    let refused = apply_with(&folder, "--slurm 3", &slurm);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("cannot be submitted: `sbatch: error: no such partition`"), "{}", said(&refused));
 }

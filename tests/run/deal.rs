@@ -12,7 +12,13 @@ use crate::support::shapes::{self, Shapes, Text};
 
 const BLOCKS: &str = "format: fp8\nscheme: FP8_DYNAMIC\nblock_size: 128\ntargets: Linear\nignore: [lm_head]\n";
 const NVFP4: &str = "format: compressed-tensors\nscheme: NVFP4A16\ntargets: Linear\nignore: [lm_head]\n";
-const STACKS: &str = "format: compressed-tensors\nexperts: split\nscheme: NVFP4A16\ntargets: Linear\nignore: [lm_head, 're:.*visual.*']\n";
+const STACKS: &str = "
+format: compressed-tensors
+experts: split
+scheme: NVFP4A16
+targets: Linear
+ignore: [lm_head, 're:.*visual.*']
+";
 
 fn plan(recipe: &str, shapes: &Shapes, shard_bytes: u64) -> Plan {
     let dir = shapes.write(shard_bytes);

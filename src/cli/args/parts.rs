@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::cli::part_number::PartArgument;
+use crate::run::PartNumber;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PartsArgs {
@@ -14,4 +15,10 @@ pub(in crate::cli) struct PartsArgs {
     /// Check the parts, which lie beside the output, put them together and publish the output
     #[arg(long)]
     pub(in crate::cli) join: bool,
+
+    /// Submit N parts and their join to Slurm, from whose nodes recipe, source and output are seen, and wait until the
+    /// output is published
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=PartNumber::MOST as i64))]
+    #[arg(conflicts_with_all = ["part", "join", "resume", "restart"])]
+    pub(in crate::cli) slurm: Option<u16>,
 }

@@ -19,7 +19,7 @@ use crate::run::files::{create_new, sync_dir};
 use crate::run::observer::Observer;
 use crate::run::parts::number::PartNumber;
 use crate::run::parts::record::PartRecord;
-use crate::run::share::{ToWrite, Written, to_write};
+use crate::run::share::{ToWrite, WrittenBytes, to_write};
 use crate::run::threads;
 
 /// Bytes that are read at a time.
@@ -29,15 +29,15 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct FinishedPart {
     pub(super) part: PartNumber,
     pub(super) record: PartRecord,
-    pub(super) written: Vec<Written>,
+    pub(super) written: Vec<WrittenBytes>,
     /// The directory of its files.
     pub(super) dir: PathBuf,
 }
 
 /// What a part has of one shard.
-struct Piece<'a> {
+struct ShardPiece<'a> {
     part: &'a FinishedPart,
-    ranges: &'a [Written],
+    ranges: &'a [WrittenBytes],
     /// One for each range.
     sums: Vec<Crc64>,
     is_whole: bool,
@@ -53,13 +53,13 @@ pub(super) enum Unusable {
 
 impl FinishedPart {
     /// Returns what the part has of each shard, by the shard's number.
-    fn pieces<'a>(&'a self, plan: &Plan) -> Vec<(usize, Piece<'a>)> {
+    fn pieces<'a>(&'a self, plan: &Plan) -> Vec<(usize, ShardPiece<'a>)> {
         let kinds = to_write(plan, &self.written);
         let mut sums = self.record.ranges.iter().map(|range| range.crc64);
         let pieces = self.written.chunk_by(|one, next| one.slot.shard == next.slot.shard).map(|ranges| {
             let shard = ranges[0].slot.shard;
             let sums = sums.by_ref().take(ranges.len()).collect();
-            (shard, Piece { part: self, ranges, sums, is_whole: kinds[shard] == ToWrite::Whole })
+            (shard, ShardPiece { part: self, ranges, sums, is_whole: kinds[shard] == ToWrite::Whole })
         });
         pieces.collect()
     }
@@ -82,7 +82,7 @@ impl FinishedPart {
     }
 }
 
-impl Piece<'_> {
+impl ShardPiece<'_> {
     /// Reads the piece, compares it with its record, and writes it to its place in `to`.
     fn read(
         &self,
@@ -109,7 +109,7 @@ impl Piece<'_> {
         }
         let mut reader = BufReader::with_capacity(CHUNK, file.into_file());
         let mut at = 0;
-        for (Written { slot, bytes }, expected) in self.ranges.iter().zip(&self.sums) {
+        for (WrittenBytes { slot, bytes }, expected) in self.ranges.iter().zip(&self.sums) {
             let placed = &layout.tensors[slot.tensor];
             let (from, end) = (placed.offset + bytes.start, placed.offset + bytes.end);
             reader.seek_relative((from - at).cast_signed()).map_err(|error| spoilt(&error))?;
@@ -156,7 +156,7 @@ pub(super) fn assemble(
     cancel: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Result<u64, BTreeMap<PartNumber, String>>, RunError> {
-    let mut pieces: Vec<Vec<Piece<'_>>> = plan.shards.iter().map(|_| Vec::new()).collect();
+    let mut pieces: Vec<Vec<ShardPiece<'_>>> = plan.shards.iter().map(|_| Vec::new()).collect();
     for part in parts {
         part.pieces(plan).into_iter().for_each(|(shard, piece)| pieces[shard].push(piece));
     }
@@ -203,7 +203,7 @@ pub(super) fn assemble(
 fn link(
     plan: &Plan,
     shard: usize,
-    piece: &Piece<'_>,
+    piece: &ShardPiece<'_>,
     dir: &Path,
     cancel: &AtomicBool,
     observer: &dyn Observer,
@@ -220,7 +220,7 @@ fn link(
 fn copy(
     plan: &Plan,
     shard: usize,
-    pieces: &[Piece<'_>],
+    pieces: &[ShardPiece<'_>],
     dir: &Path,
     cancel: &AtomicBool,
     observer: &dyn Observer,

@@ -21,8 +21,8 @@ use crate::run::parts::record::{FoundRecord, PartRecord};
 use crate::run::plan_check;
 use crate::run::publishing::publish;
 use crate::run::recorder::Recorder;
-use crate::run::report::{Clocks, Figures, RunReport};
-use crate::run::share::{ToWrite, Written, to_write};
+use crate::run::report::{Clocks, RunFigures, RunReport};
+use crate::run::share::{ToWrite, WrittenBytes, to_write};
 use crate::run::stats::StatsByTensor;
 
 /// Number of parts that a message names.
@@ -121,7 +121,7 @@ impl Joiner<'_> {
         attempt.keep();
         self.place.remove();
         let data = plan.shards.iter().map(|shard| shard.data_len()).sum();
-        let figures = Figures {
+        let figures = RunFigures {
             outcome: Outcome::default(),
             workers: threads,
             bytes_read: data,
@@ -175,7 +175,7 @@ impl Joiner<'_> {
     }
 
     /// Returns a part, or why it cannot be joined.
-    fn part(&self, part: PartNumber, written: Vec<Written>) -> Result<FinishedPart, String> {
+    fn part(&self, part: PartNumber, written: Vec<WrittenBytes>) -> Result<FinishedPart, String> {
         let record: PartRecord = match FoundRecord::read(&self.place.record_of(part)) {
             Ok(FoundRecord::Record(record)) => *record,
             Ok(FoundRecord::Nothing) => return Err("was not made".to_owned()),

@@ -20,8 +20,8 @@ use crate::run::parts::published::is_published;
 use crate::run::parts::record::{FoundRecord, PartRecord};
 use crate::run::plan_check;
 use crate::run::recorder::Recorder;
-use crate::run::report::{Clocks, Figures, RunReport};
-use crate::run::share::{Share, ToWrite, Written, to_write};
+use crate::run::report::{Clocks, RunFigures, RunReport};
+use crate::run::share::{Share, ToWrite, WrittenBytes, to_write};
 use crate::run::state::RunState;
 use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
@@ -97,7 +97,7 @@ struct Maker<'a> {
     identity: &'a Identity,
     part: PartNumber,
     share: &'a Share,
-    written: &'a [Written],
+    written: &'a [WrittenBytes],
     place: Place,
     options: &'a RunOptions<'a>,
     observer: &'a dyn Observer,
@@ -191,7 +191,7 @@ impl Maker<'_> {
             None => self.place.replace_record(self.part, &path)?,
         }
         attempt.keep();
-        let figures = Figures {
+        let figures = RunFigures {
             workers: work.workers,
             bytes_read: outcome.stages.bytes_read,
             bytes_written: bytes,

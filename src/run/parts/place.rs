@@ -9,10 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::source::entries;
-use crate::run::destination::Destination;
+use crate::run::destination::{Destination, beside_name};
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::parts::number::PartNumber;
+
+/// The end of the directory's name.
+const PLACE: &str = "parts";
 
 /// Name of an empty file. A directory that holds one was made by this program.
 const MARKER: &str = "qwen-fp8-parts";
@@ -33,10 +36,17 @@ pub(super) struct Attempt {
     is_kept: bool,
 }
 
+/// Returns how many of `of` parts of this output are made.
+pub fn parts_made(output: &Path, of: usize) -> usize {
+    let Some(name) = output.file_name() else { return 0 };
+    let place = Place { root: output.with_file_name(beside_name(name, PLACE)) };
+    place.recorded().unwrap_or_default().iter().filter(|part| part.of() == of).count()
+}
+
 impl Place {
     /// Returns the place of these parts, whether it is there or not.
     pub(super) fn of(destination: &Destination) -> Self {
-        Self { root: destination.beside("parts") }
+        Self { root: destination.beside(PLACE) }
     }
 
     /// Makes the directory, unless another part has.

@@ -14,7 +14,7 @@ use crate::run::files::create_new;
 use crate::run::identity::Identity;
 use crate::run::journal::{content, line};
 use crate::run::recorder::Recorder;
-use crate::run::share::Written;
+use crate::run::share::WrittenBytes;
 use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 
 /// Largest size in bytes of a file that is read as a record, which has an entry per tensor.
@@ -60,12 +60,12 @@ impl PartRecord {
         plan: &Plan,
         identity: &Identity,
         attempt: &str,
-        written: &[Written],
+        written: &[WrittenBytes],
         recorder: Recorder<'_>,
     ) -> Self {
-        let range = |Written { slot, bytes }: &Written| WrittenRange {
+        let range = |WrittenBytes { slot, bytes }: &WrittenBytes| WrittenRange {
             crc64: recorder.checksums.tensor(slot.shard, slot.tensor),
-            ..WrittenRange::planned(plan, &Written { slot: *slot, bytes: bytes.clone() })
+            ..WrittenRange::planned(plan, &WrittenBytes { slot: *slot, bytes: bytes.clone() })
         };
         Self {
             identity: identity.across_machines(),
@@ -88,7 +88,7 @@ impl PartRecord {
     }
 
     /// Returns whether the record is of these ranges.
-    pub(super) fn is_of(&self, plan: &Plan, written: &[Written]) -> bool {
+    pub(super) fn is_of(&self, plan: &Plan, written: &[WrittenBytes]) -> bool {
         self.ranges.len() == written.len()
             && self.ranges.iter().zip(written).all(|(range, written)| {
                 let planned = WrittenRange { crc64: range.crc64, ..WrittenRange::planned(plan, written) };
@@ -110,7 +110,7 @@ impl PartRecord {
 }
 
 impl WrittenRange {
-    fn planned(plan: &Plan, Written { slot, bytes }: &Written) -> Self {
+    fn planned(plan: &Plan, WrittenBytes { slot, bytes }: &WrittenBytes) -> Self {
         let shard = &plan.shards[slot.shard];
         Self {
             shard: shard.file_name.clone(),
