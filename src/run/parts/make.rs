@@ -39,7 +39,7 @@ pub enum MadePart {
     Published,
 }
 
-/// Makes one part of what `plan` writes to `output`, and leaves it for [`join`](super::join).
+/// Makes one part of what `plan` writes to `output`, and leaves it for [`join`](super::join()).
 ///
 /// It may run at the same time as any other part, and as itself on another machine.
 ///
