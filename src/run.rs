@@ -6,30 +6,30 @@
 //! directory is renamed. A journal there lists the finished shards, from which the same command resumes after any end.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use crate::checkpoint::checksum::Crc64;
-use crate::checkpoint::manifest::{MANIFEST_FILE, Manifest};
-use crate::checkpoint::model_card::MODEL_CARD;
-use crate::plan::{Job, Plan};
+use crate::plan::Plan;
 use crate::run::checksums::Checksums;
+use crate::run::completion::{Completion, output_bytes};
 use crate::run::crew::Outcome;
 use crate::run::destination::Destination;
 use crate::run::identity::Identity;
 use crate::run::lock::Lock;
 use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
+use crate::run::report::{Clocks, RunFigures};
+use crate::run::share::{Share, ToWrite, is_wanted};
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
 use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
 
+pub use deal::bytes_of_parts;
 pub use error::RunError;
 pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
 pub use observer::{LeftBehind, Observer, Phase};
 pub use options::{MEMORY_OF_A_RUN, RunOptions};
+pub use parts::{Joined, MadePart, PartNumber, join, make_part, parts_made};
 pub use proof::{Proof, Unpublished};
 pub use report::RunReport;
 pub use staging::bytes_left_by;
@@ -39,7 +39,9 @@ pub use timings::{Bound, Shares, TensorTime};
 mod amax;
 mod buffer;
 mod checksums;
+mod completion;
 mod crew;
+mod deal;
 mod destination;
 mod error;
 mod files;
@@ -53,9 +55,11 @@ mod observer;
 mod open_files;
 mod options;
 mod outputs;
+mod parts;
 mod plan_check;
 mod planned;
 mod proof;
+mod publishing;
 mod recorder;
 mod report;
 mod resume;
@@ -63,6 +67,7 @@ mod row_reader;
 mod scales;
 mod segment;
 mod self_check;
+mod share;
 mod sources;
 mod stack_rows;
 mod staging;
@@ -88,8 +93,7 @@ pub fn run(
     options: &RunOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<RunReport, RunError> {
-    let began = Instant::now();
-    let cpu_before = timings::cpu_seconds();
+    let clocks = Clocks::start();
     observer.phase(Phase::Preparing);
     plan_check::check_slots(plan)?;
     let destination = Destination::new(output, &plan.checkpoint.dir)?;
@@ -114,11 +118,11 @@ pub fn run(
     let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
     let lossy_granules = StatsByTensor::default();
     for shard in resumed.iter().flatten() {
-        non_finite.set(plan, &shard.non_finite, |job| work::is_wanted(job, &finished));
-        degenerate_scales.set(plan, &shard.degenerate_scales, |job| work::is_wanted(job, &finished));
-        lossy_granules.set(plan, &shard.lossy_granules, |job| work::is_wanted(job, &finished));
+        non_finite.set(plan, &shard.non_finite, |job| is_wanted(job, &finished));
+        degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
+        lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
     }
-    let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
+    let work = Work::new(plan, &Share::of_run(plan, &finished), options.threads(), options.max_memory)?;
     let mut staging = match past {
         Some(_) => Staging::resume(&destination, &identity, resumed.into_iter().flatten().collect())?,
         None => Staging::create(&destination, &identity)?,
@@ -157,32 +161,16 @@ pub fn run(
     // Removed before the clock stops: deleting the directory is part of the run.
     drop(staging);
 
-    let wall_seconds = began.elapsed().as_secs_f64();
-    let shares = outcome.stages.shares(work.workers, outcome.span);
-    let tensors_quantized = plan.jobs.iter().filter(|job| matches!(job, Job::Quantize { .. })).count();
-    let tensors_dequantized = plan.jobs.iter().filter(|job| matches!(job, Job::Dequantize { .. })).count();
-    Ok(RunReport {
-        wall_seconds,
-        cpu_seconds: timings::cpu_seconds() - cpu_before,
-        peak_memory: timings::peak_memory(),
+    let figures = RunFigures {
+        workers: work.workers,
         bytes_read: outcome.stages.bytes_read,
         bytes_written: output_bytes - bytes_of(plan, &finished),
         output_bytes,
         shards_resumed,
         shards: plan.shards.len(),
-        bytes_per_second: outcome.stages.bytes_read as f64 / wall_seconds.max(f64::MIN_POSITIVE),
-        workers: work.workers,
-        simd: options.simd.name(),
-        tensors_copied: plan.jobs.len() - tensors_quantized - tensors_dequantized,
-        tensors_dequantized,
-        tensors_quantized,
-        non_finite: non_finite.all(plan),
-        degenerate_scales: degenerate_scales.all(plan),
-        lossy_granules: lossy_granules.all(plan),
-        shares,
-        bound_by: shares.bound(),
-        slowest: outcome.slowest,
-    })
+        outcome,
+    };
+    Ok(clocks.report(plan, 0..plan.jobs.len(), job.recorder, options, figures))
 }
 
 /// A run that has made or taken over its staging directory.
@@ -199,86 +187,29 @@ struct StagedRun<'a> {
 
 impl StagedRun<'_> {
     /// Writes all files, `config.json` last. Returns the times of the workers and the size of the output in bytes.
-    //
-    // The order is what makes a crash harmless: the index is written after the shards that it names, and `config.json`,
-    // without which no server loads a directory, after everything else.
     fn carry_out(&self, staging: &Staging, destination: &Destination) -> Result<(Outcome, u64), RunError> {
-        let Self { plan, work, options, observer, .. } = *self;
-        let mut bytes = output_bytes(plan);
-        let manifest = options.manifest.then(|| manifest_size::size(plan, self.identity, options.sha256).bytes);
-        destination.check_room(plan, bytes - bytes_of(plan, self.finished), manifest)?;
-        let outputs = Outputs::create(&staging.dir, &plan.shards, self.finished, options.direct, work.workers)?;
+        let Self { plan, work, options, observer, recorder, identity, .. } = *self;
+        let needed = output_bytes(plan) - bytes_of(plan, self.finished);
+        let manifest = options.manifest.then(|| manifest_size::size(plan, identity, options.sha256).bytes);
+        destination.check_room(plan, needed, manifest)?;
+        let to_write = |&finished: &bool| if finished { ToWrite::Nothing } else { ToWrite::Whole };
+        let to_write = self.finished.iter().map(to_write).collect();
+        let outputs = Outputs::create(&staging.dir, &plan.shards, to_write, options.direct, work.workers)?;
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let state = RunState::new(plan, work, &outputs, self.recorder, options, observer);
-        let outcome = crew::carry_out(state, staging)?;
-
-        observer.phase(Phase::Publishing);
-        let non_finite = self.recorder.non_finite.all(plan);
-        self_check::check(plan, &staging.dir, &non_finite)?;
-        let side_files = plan.checkpoint.side_files.iter();
-        let side_files: Vec<Crc64> = side_files
-            .map(|file| files::copy_side_file(file, &staging.dir, options.cancel))
-            .collect::<Result<_, _>>()?;
-        let mut manifest = None;
-        if options.manifest {
-            let mut made = manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
-            manifest::add_sha256(
-                &mut made,
-                options.sha256,
-                plan,
-                &staging.dir,
-                work.workers,
-                options.cancel,
-                observer,
-            )?;
-            let text = made.text();
-            bytes += text.len() as u64;
-            files::write_document(&staging.dir, MANIFEST_FILE, text.as_bytes())?;
-            manifest = Some(made);
-        }
-        for (name, bytes) in &plan.documents {
-            files::write_document(&staging.dir, name, bytes)?;
-        }
-        if let Some(proof) = options.proof
-            && let Some(card) =
-                proof.judge(&staging.dir).map_err(|refusal| RunError::refused(refusal, &destination.path))?
-        {
-            bytes = replace_card(plan, &staging.dir, card.as_bytes(), manifest.as_mut(), bytes)?;
-        }
-        if options.cancel.load(Ordering::Relaxed) { Err(RunError::Cancelled) } else { Ok((outcome, bytes)) }
+        let state = RunState::new(plan, work, &outputs, recorder, options, observer);
+        let outcome = crew::carry_out(state, &|shard| {
+            staging.enter(recorder.finished_shard(plan, shard))?;
+            observer.shard_finished(&plan.shards[shard].file_name);
+            Ok(())
+        })?;
+        let completion = Completion { plan, identity, recorder, options, observer, workers: work.workers };
+        Ok((outcome, completion.carry_out(&staging.dir, &destination.path)?))
     }
-}
-
-/// Puts `card` in place of the model card in `dir`, and its checksums into the manifest. Returns the bytes of the output,
-/// which were `bytes` before.
-fn replace_card(
-    plan: &Plan,
-    dir: &Path,
-    card: &[u8],
-    manifest: Option<&mut Manifest>,
-    bytes: u64,
-) -> Result<u64, RunError> {
-    let before = plan.documents.iter().find(|(name, _)| name == MODEL_CARD).map_or(0, |(_, card)| card.len() as u64);
-    files::write_document(dir, MODEL_CARD, card)?;
-    let mut bytes = bytes - before + card.len() as u64;
-    if let Some(manifest) = manifest {
-        bytes -= manifest.text().len() as u64;
-        manifest::update(manifest, MODEL_CARD, card);
-        let text = manifest.text();
-        bytes += text.len() as u64;
-        files::write_document(dir, MANIFEST_FILE, text.as_bytes())?;
-    }
-    Ok(bytes)
 }
 
 /// Returns the bytes of the shards that are finished.
 fn bytes_of(plan: &Plan, finished: &[bool]) -> u64 {
     plan.shards.iter().zip(finished).filter(|(_, finished)| **finished).map(|(shard, _)| shard.size).sum()
-}
-
-/// Returns the bytes of the output directory, side files included and the manifest excluded.
-fn output_bytes(plan: &Plan) -> u64 {
-    plan.output_bytes() + plan.checkpoint.side_files.iter().map(|file| file.stamp.size).sum::<u64>()
 }

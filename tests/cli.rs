@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod json;
+mod parts;
 mod proof;
 mod quiet;
 mod recipe_tests;

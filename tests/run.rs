@@ -3,6 +3,7 @@
 mod apply;
 mod carried_scales;
 mod cut_rows;
+mod deal;
 mod experts;
 mod failures;
 mod float8;
@@ -12,6 +13,7 @@ mod manifest;
 mod mxfp4_stacks;
 mod nonfinite;
 mod output;
+mod parts;
 mod proof;
 mod quantized_sources;
 mod resume;

@@ -1,5 +1,6 @@
 //! `qwen-fp8 apply`: plans, runs and reports.
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +16,12 @@ use super::json::JsonOutput;
 use super::lock;
 use super::manifest;
 use super::next_steps;
+use super::parts::{self, Applied, ApplyOutcome, Whole};
 use super::progress::ProgressReporter;
 use super::proof::{CancelledProgress, ProofBeforePublishing};
 use super::report::ReportFile;
 use super::screen::Screen;
+use super::slurm;
 use super::tensor_stats;
 use super::timings;
 use crate::check::Verification;
@@ -27,7 +30,7 @@ use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
 use crate::plan::summary::Summary;
-use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run};
+use crate::run::{LeftBehind, RunError, RunOptions, RunReport};
 
 /// The outcome of a run, and what it was made from.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -38,8 +41,13 @@ pub(super) struct ApplyOutput<'a> {
     recipe: String,
     /// The directory of the source.
     source: String,
+    outcome: ApplyOutcome,
+    /// The part, as `3/8`; absent unless one was to be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<String>,
+    /// Absent where there was nothing to do.
     #[serde(flatten)]
-    report: &'a RunReport,
+    report: Option<&'a RunReport>,
     /// What the comparison with the source found before the output was published, as `verify --json` prints it; absent
     /// where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +59,7 @@ impl JsonOutput for ApplyOutput<'_> {
 }
 
 pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandError> {
+    let whole = Whole::of(args, screen)?;
     let simd = simd(args.simd.as_deref())?;
     let plan = super::source::plan(&args.source, screen)?;
     if plan.checkpoint.headers_only {
@@ -77,31 +86,50 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let page =
         args.report.as_deref().map(|file| ReportFile::new(file, &[&plan.checkpoint.dir, &output])).transpose()?;
     say_side_files(&plan, screen);
+    if let Some(parts) = args.parts.slurm
+        // What is published already, or in the way, is for the join to say.
+        && fs::read_dir(&output).map_or(true, |mut entries| entries.next().is_none())
+    {
+        slurm::run_parts(args, parts.into(), &output, &interrupt, screen)?;
+    }
     let progress = ProgressReporter::of_run(screen);
     let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };
     let proof = ProofBeforePublishing::new(&plan, &output, screen, cancellable, page.as_ref());
-    if wants_proof(args, &plan)? {
+    // A part proves nothing: the join does.
+    if whole.part().is_none() && wants_proof(args, &plan)? {
         options.proof = Some(&proof);
     }
-    let report = run(&plan, &output, &options, &progress)
-        .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
+    let applied = whole.carry_out(&plan, &output, &options, &progress).map_err(|error| {
+        let failure = failure(&error, &interrupt).with_help(&help(&error, progress.left_behind()));
+        match whole.part() {
+            Some(part) => failure.in_part(part),
+            None => failure,
+        }
+    })?;
     let proven = proof.outcome();
-    let page = match (page, &proven) {
-        (Some(page), Some(proven)) => {
-            let run = Some((&Summary::of(&plan), &report));
+    let page = match (page, &proven, applied.report()) {
+        (Some(page), Some(proven), Some(report)) => {
+            let run = Some((&Summary::of(&plan), report));
             Some(page.write(&proven.page(&output, run, &plan.unserved), &progress).map(|bytes| (page, bytes)))
         }
         _ => None,
     };
     drop(progress);
-    screen.say(&summary(&plan, &output, &report));
-    tensor_stats::say(&report, screen);
-    if args.timings {
-        screen.say(timings::render(&report).trim_end());
+    screen.say(&match &applied {
+        Applied::Published(report) => summary(&plan, &output, report),
+        _ => parts::line(whole, &applied, &plan, &output),
+    });
+    if let Some(report) = applied.report() {
+        tensor_stats::say(report, screen);
+        if args.timings {
+            screen.say(timings::render(report).trim_end());
+        }
     }
     // Nothing says which layers of the source a smoke model without a manifest has.
     let can_prove = proven.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
-    if let Some(lines) = next_steps::lines(&plan, &output, can_prove) {
+    if matches!(applied, Applied::Published(_))
+        && let Some(lines) = next_steps::lines(&plan, &output, can_prove)
+    {
         screen.say_unbroken(&lines);
     }
     // The output is there, whatever becomes of the page.
@@ -114,7 +142,9 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (recipe, source) = (text(&plan.recipe.text.path), text(&plan.checkpoint.dir));
     let (output, verification) = (text(&output), proven.as_ref().map(|proven| &proven.verification));
-    screen.json(&ApplyOutput { output, recipe, source, report: &report, verification })
+    let part = whole.part().map(|part| part.to_string());
+    let (outcome, report) = (applied.outcome(), applied.report());
+    screen.json(&ApplyOutput { output, recipe, source, outcome, part, report, verification })
 }
 
 /// Reports whether the output is to be proven before it is published: by request, or by what the recipe expects.
@@ -154,6 +184,7 @@ fn failure(error: &RunError, interrupt: &Interrupt) -> CommandError {
         | RunError::Lossy { .. }
         | RunError::NoSuchGroup { .. }
         | RunError::Refused { .. } => CommandError::input(error),
+        RunError::Unjoinable { .. } => CommandError::parts_of_run(error),
         error => CommandError::run(error),
     }
 }

@@ -4,6 +4,7 @@ mod checks;
 mod doctor;
 mod fit;
 mod locks;
+mod parts;
 mod recipes;
 mod test_recipes;
 
@@ -43,7 +44,8 @@ const VERSION: &str = concat!(
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, or `doctor` found a problem, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
-                          to prove, 5 `fit` found that it does not fit, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
+                          to prove, 5 `fit` found that it does not fit, 6 `apply --join` \
+                          found a part missing or spoilt, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {

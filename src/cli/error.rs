@@ -7,7 +7,10 @@ use crate::check::CheckError;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::ManifestError;
 use crate::checkpoint::source::SourceError;
-use crate::run::RunError;
+use crate::run::{PartNumber, RunError};
+
+/// The exit code of `apply --join` where parts are missing or spoilt.
+const UNJOINABLE: u8 = 6;
 
 /// The reason why a command did not do what was asked, which decides the exit code.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) enum CommandError {
     Usage(String),
     /// The run failed: files, memory, the machine.
     Run(String),
+    /// Parts of a run are missing or spoilt, so that they cannot be joined.
+    Parts(String),
     /// A signal such as Ctrl-C ended the run; the exit code names the signal.
     Interrupted(String, u8),
     /// One of these, with what is known beside its message.
@@ -53,6 +58,23 @@ impl CommandError {
         if help.is_empty() { self } else { self.detailed(|details| details.help.extend_from_slice(help)) }
     }
 
+    /// Puts the blame on parts that cannot be joined.
+    pub(super) fn parts_of_run(error: &(dyn Error + 'static)) -> Self {
+        Self::Parts(with_sources(error)).about(file_of(error))
+    }
+
+    /// Says in the message which part of a run failed.
+    pub(super) fn in_part(self, part: PartNumber) -> Self {
+        let named = |text: String| format!("part {part}: {text}");
+        match self {
+            Self::Input(text) => Self::Input(named(text)),
+            Self::Run(text) => Self::Run(named(text)),
+            Self::Interrupted(text, code) => Self::Interrupted(named(text), code),
+            Self::Detailed(bare, details) => Self::Detailed(Box::new(bare.in_part(part)), details),
+            other => other,
+        }
+    }
+
     fn about(self, file: Option<&Path>) -> Self {
         match file {
             Some(file) => self.detailed(|details| details.file = Some(file.to_owned())),
@@ -81,6 +103,7 @@ impl CommandError {
         match self {
             Self::Input(_) | Self::Reported => 1,
             Self::Run(_) | Self::Usage(_) => 2,
+            Self::Parts(_) => UNJOINABLE,
             Self::Interrupted(_, code) | Self::Verdict(code) => *code,
             Self::Detailed(bare, _) => bare.exit_code(),
         }

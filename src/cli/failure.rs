@@ -46,6 +46,8 @@ enum FailureKind {
     Input,
     /// The run: files, memory, the machine.
     Run,
+    /// Parts of a run, which are missing, another job's, or spoilt.
+    Parts,
     /// A signal ended the run.
     Interrupted,
 }
@@ -122,6 +124,7 @@ impl FailureBody {
         let kind = match bare {
             CommandError::Usage(_) => FailureKind::Usage,
             CommandError::Run(_) => FailureKind::Run,
+            CommandError::Parts(_) => FailureKind::Parts,
             CommandError::Interrupted(..) => FailureKind::Interrupted,
             _ if of_recipe.is_some() => FailureKind::Recipe,
             _ => FailureKind::Input,
@@ -131,6 +134,7 @@ impl FailureBody {
                 CommandError::Input(text)
                 | CommandError::Usage(text)
                 | CommandError::Run(text)
+                | CommandError::Parts(text)
                 | CommandError::Interrupted(text, _),
                 _,
             ) => text.clone(),

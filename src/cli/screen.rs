@@ -202,7 +202,10 @@ impl Screen {
         let (bare, details) = failure.parts();
         let (word, text) = match bare {
             CommandError::Reported | CommandError::Verdict(_) | CommandError::Detailed(..) => return,
-            CommandError::Input(text) | CommandError::Usage(text) | CommandError::Run(text) => ("error", text),
+            CommandError::Input(text)
+            | CommandError::Usage(text)
+            | CommandError::Run(text)
+            | CommandError::Parts(text) => ("error", text),
             CommandError::Interrupted(text, _) => ("interrupted", text),
         };
         let help = details.map_or(&[][..], |details| &details.help);

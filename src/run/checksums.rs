@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::checkpoint::checksum::{Crc64, whole};
 use crate::checkpoint::layout::ShardLayout;
+use crate::plan::Slot;
 
 /// Running checksum of each tensor of each output shard.
 //
@@ -47,7 +48,13 @@ impl<'a> Checksums<'a> {
         }
     }
 
-    /// Returns the checksum of a tensor of a complete shard.
+    /// Adds what bytes that a part wrote contribute to the checksum of a tensor.
+    pub(super) fn add_contribution(&self, slot: Slot, sum: Crc64) {
+        self.tensors[slot.shard][slot.tensor].fetch_xor(sum.0, Ordering::Relaxed);
+    }
+
+    /// Returns the checksum of a tensor of a complete shard; of one that a part has written a piece of, what that piece
+    /// contributes to it.
     pub(super) fn tensor(&self, shard: usize, tensor: usize) -> Crc64 {
         Crc64(self.tensors[shard][tensor].load(Ordering::Relaxed))
     }

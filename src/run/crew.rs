@@ -6,24 +6,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::run::error::RunError;
-use crate::run::journal::FinishedShard;
-use crate::run::staging::Staging;
 use crate::run::state::{RunState, StopOnPanic};
 use crate::run::timings::{Stages, TensorTime};
 use crate::run::worker::Worker;
 
 /// The workers' times, once all tasks are done.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub(super) stages: Stages,
     pub(super) slowest: Vec<TensorTime>,
     pub(super) span: Duration,
 }
 
+/// Notes that a shard, or what is to be written of it, is durable.
+pub(super) type Enter<'a> = &'a dyn Fn(usize) -> Result<(), RunError>;
+
 /// Carries out all tasks. Every shard is complete and durable when this returns without an error.
 ///
 /// # Errors
 /// The failure of the earliest task, or [`RunError::Cancelled`].
-pub(super) fn carry_out(state: RunState<'_>, staging: &Staging) -> Result<Outcome, RunError> {
+pub(super) fn carry_out(state: RunState<'_>, enter: Enter<'_>) -> Result<Outcome, RunError> {
     let began = Instant::now();
     state.report_empty();
     let stages = thread::scope(|scope| {
@@ -42,7 +44,7 @@ pub(super) fn carry_out(state: RunState<'_>, staging: &Staging) -> Result<Outcom
         }
         // Without this sender the channel closes with the last worker.
         drop(complete);
-        finish_shards(&state, staging, &completed);
+        finish_shards(&state, enter, &completed);
         let mut stages = Stages::default();
         for worker in workers {
             match worker.join() {
@@ -65,29 +67,12 @@ pub(super) fn carry_out(state: RunState<'_>, staging: &Staging) -> Result<Outcom
 ///
 /// The thread that started the workers does this, so that they go on computing while the disk syncs, and so that a run
 /// with one worker does as well.
-fn finish_shards(state: &RunState<'_>, staging: &Staging, completed: &Receiver<usize>) {
+fn finish_shards(state: &RunState<'_>, enter: Enter<'_>, completed: &Receiver<usize>) {
     for shard in completed {
         if !state.is_stopped()
-            && let Err(error) = finish(state, staging, shard)
+            && let Err(error) = state.outputs.finish(shard).and_then(|()| enter(shard))
         {
             state.fail(None, error);
         }
     }
-}
-
-/// Makes a complete shard durable, then enters it into the journal.
-fn finish(state: &RunState<'_>, staging: &Staging, shard: usize) -> Result<(), RunError> {
-    state.outputs.finish(shard)?;
-    let layout = &state.plan.shards[shard];
-    let finished = FinishedShard {
-        shard: layout.file_name.clone(),
-        size: layout.size,
-        crc64: state.recorder.checksums.shard(shard),
-        non_finite: state.recorder.non_finite.of_shard(state.plan, shard),
-        degenerate_scales: state.recorder.degenerate_scales.of_shard(state.plan, shard),
-        lossy_granules: state.recorder.lossy_granules.of_shard(state.plan, shard),
-    };
-    staging.journal.add(finished).map_err(RunError::file("write the journal of", &staging.dir))?;
-    state.observer.shard_finished(&layout.file_name);
-    Ok(())
 }

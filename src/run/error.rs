@@ -7,6 +7,7 @@ use qwen_fp8_schemes::NonFinite;
 
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
+use crate::run::parts::number::PartNumber;
 use crate::run::proof::Unpublished;
 
 /// Reason why a run ended without a checkpoint. Nothing is then left under the output's name.
@@ -42,6 +43,18 @@ pub enum RunError {
         differences.join("; ")
     )]
     Different { staging: PathBuf, differences: Vec<String> },
+
+    /// A join that cannot be made yet.
+    #[error("{} cannot be joined: {}", shown_path(output), found.join("; "))]
+    Unjoinable { output: PathBuf, found: Vec<String> },
+
+    /// The record of a part that another version has written, or that was spoilt.
+    #[error("the record {} cannot be read", shown_path(path))]
+    Record { path: PathBuf },
+
+    /// One plan, one part, two results: the arithmetic of a machine is wrong, or its memory.
+    #[error("two machines made {} of part {part} with different bytes", shown(tensor))]
+    MadeTwice { part: PartNumber, tensor: String, path: PathBuf },
 
     #[error("{} is in the way and was not made by this program: move it away first", shown_path(path))]
     NotOurs { path: PathBuf },
@@ -186,6 +199,9 @@ impl RunError {
             | Self::Refused { output: path, .. }
             | Self::Unjudged { output: path, .. }
             | Self::Different { staging: path, .. }
+            | Self::Unjoinable { output: path, .. }
+            | Self::Record { path }
+            | Self::MadeTwice { path, .. }
             | Self::NotOurs { path }
             | Self::OtherUsers { path, .. }
             | Self::NoSpace { output: path, .. }
@@ -223,6 +239,13 @@ impl RunError {
                 "give the same recipe, checkpoint and options again to resume it",
                 "`--restart` discards it and starts from the beginning",
             ],
+            Self::Unjoinable { .. } => &[
+                "make what is missing or spoilt with `--part K/N`, with the same recipe, checkpoint and options; then join again",
+            ],
+            Self::Record { .. } => &["`--restart` makes the part anew"],
+            Self::MadeTwice { .. } => {
+                &["make the part with `--restart` on a machine that you trust, and test the others"]
+            }
             Self::OtherUsers { .. } => &["give another `--output`, or let its owner remove it"],
             Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],
             Self::FileTooLarge { .. } => &["raise the limit, or give a smaller `max_shard_size` in the recipe"],

@@ -72,6 +72,15 @@ impl Identity {
         })
     }
 
+    /// Returns the identity as it is on every machine that sees the same files: inodes are left out.
+    //
+    // The time of a file is that of its file system, whatever the clocks of the machines say.
+    pub(super) fn across_machines(&self) -> Self {
+        let mut identity = self.clone();
+        identity.inputs.iter_mut().for_each(|input| input.inode = 0);
+        identity
+    }
+
     /// Returns the versions of the schemes, by name.
     pub(super) fn schemes(&self) -> &BTreeMap<String, u32> {
         &self.schemes

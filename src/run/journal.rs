@@ -146,7 +146,8 @@ impl Journal {
     }
 }
 
-fn line(value: &impl Serialize) -> String {
+/// Returns a value as a line with its checksum.
+pub(super) fn line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("strings and numbers always become JSON");
     format!("{} {json}\n", Crc64::of(json.as_bytes()))
 }
@@ -157,7 +158,7 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 }
 
 /// Returns the content of a line; `None` unless it ends in a newline and its checksum is right.
-fn content(line: &[u8]) -> Option<&str> {
+pub(super) fn content(line: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, json) = text.split_once(' ')?;
     (Crc64::parse(sum)? == Crc64::of(json.as_bytes())).then_some(json)

@@ -15,6 +15,7 @@ use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
 use crate::run::files::{create_new, sync_dir};
 use crate::run::open_files::OpenFiles;
+use crate::run::share::ToWrite;
 use crate::run::threads;
 
 /// Smallest number of bytes that are written directly; below, the fixed costs of direct I/O outweigh its gain.
@@ -32,31 +33,39 @@ pub(super) struct Outputs<'a> {
     dir: &'a Path,
     layouts: &'a [ShardLayout],
     open: OpenFiles<OutputShard>,
-    /// Bytes of each shard that are still to be written; `None` for a shard that an earlier run has finished.
-    remaining: Vec<Option<AtomicU64>>,
+    /// How much of each shard is to be written.
+    to_write: Vec<ToWrite>,
+    /// Bytes of each shard that are still to be written.
+    remaining: Vec<AtomicU64>,
     /// Set where writers of one shard take turns.
     takes_turns: bool,
 }
 
 impl<'a> Outputs<'a> {
-    /// Creates every shard in `dir` that is not `finished`, and reserves its space.
+    /// Creates in `dir` every shard of which something is to be written. Space is reserved for those that are written
+    /// whole; a piece has holes around it.
     ///
-    /// The header comes last, when the shard is complete: until then no reader takes the file for a safetensors file.
+    /// The header comes last, when the shard is complete: until then no reader takes the file for a safetensors file. A
+    /// piece gets none.
     ///
     /// # Errors
     /// A file cannot be made, or the disk has no room for it.
     pub(super) fn create(
         dir: &'a Path,
         layouts: &'a [ShardLayout],
-        finished: &[bool],
+        to_write: Vec<ToWrite>,
         direct: bool,
         threads: usize,
     ) -> Result<Self, RunError> {
-        let left = |layout: &ShardLayout| AtomicU64::new(layout.size - layout.header.len() as u64);
-        let remaining = layouts.iter().zip(finished).map(|(layout, finished)| (!finished).then(|| left(layout)));
-        let (remaining, in_memory) = (remaining.collect(), is_in_memory(dir));
-        let mut outputs =
-            Self { dir, layouts, open: OpenFiles::default(), remaining, takes_turns: in_memory || !direct };
+        let left = |(layout, to_write): (&ShardLayout, &ToWrite)| match *to_write {
+            ToWrite::Nothing => 0,
+            ToWrite::Piece(bytes) => bytes,
+            ToWrite::Whole => layout.size - layout.header.len() as u64,
+        };
+        let remaining = layouts.iter().zip(&to_write).map(left).map(AtomicU64::new).collect();
+        let in_memory = is_in_memory(dir);
+        let takes_turns = in_memory || !direct;
+        let mut outputs = Self { dir, layouts, open: OpenFiles::default(), to_write, remaining, takes_turns };
         // A file system in memory finds a page for each page of a shard, which takes a third of the time that the run
         // then writes to it; others note a few numbers.
         outputs.reserve_all(if in_memory { threads } else { 1 })?;
@@ -82,7 +91,11 @@ impl<'a> Outputs<'a> {
                 let path = self.path(shard);
                 let created = create_new(&path, 0o666).map_err(RunError::file("create", &path));
                 let reserved = created.and_then(|file| {
-                    reserve(&file, layout.size).map_err(RunError::file("reserve the space of", &path))
+                    let reserved = match self.to_write[shard] {
+                        ToWrite::Whole => reserve(&file, layout.size),
+                        _ => file.set_len(layout.size),
+                    };
+                    reserved.map_err(RunError::file("reserve the space of", &path))
                 });
                 if let Err(error) = reserved {
                     next.store(self.layouts.len(), Ordering::Relaxed);
@@ -118,25 +131,25 @@ impl<'a> Outputs<'a> {
         })
     }
 
-    /// Returns whether the shard is to be written, which one that an earlier run has finished is not.
+    /// Returns whether anything of the shard is to be written: nothing is where an earlier run has finished it, or where
+    /// it is another part's.
     pub(super) fn is_wanted(&self, shard: usize) -> bool {
-        self.remaining[shard].is_some()
+        self.to_write[shard] != ToWrite::Nothing
     }
 
     /// Returns the shards that hold nothing but a header.
     pub(super) fn empty(&self) -> impl Iterator<Item = usize> {
-        let is_empty = |left: &Option<AtomicU64>| left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) == 0);
-        (0..self.remaining.len()).filter(move |&shard| is_empty(&self.remaining[shard]))
+        let is_empty = |shard: &usize| self.is_wanted(*shard) && self.remaining[*shard].load(Ordering::Relaxed) == 0;
+        (0..self.remaining.len()).filter(is_empty)
     }
 
     /// Counts `bytes` more of the shard as written. Returns true for the call that completes it.
     pub(super) fn written(&self, shard: usize, bytes: u64) -> bool {
         // AcqRel: the one that completes the shard must see, and sync, what the others wrote.
-        let left = self.remaining[shard].as_ref();
-        bytes > 0 && left.is_some_and(|left| left.fetch_sub(bytes, Ordering::AcqRel) == bytes)
+        bytes > 0 && self.is_wanted(shard) && self.remaining[shard].fetch_sub(bytes, Ordering::AcqRel) == bytes
     }
 
-    /// Gives a complete shard its header, makes it durable and closes it.
+    /// Gives a complete shard its header, unless it is a piece, makes it durable and closes it.
     ///
     /// # Errors
     /// The disk does not take it.
@@ -144,8 +157,10 @@ impl<'a> Outputs<'a> {
         let file = self.get(shard)?;
         self.open.close(shard);
         let path = self.path(shard);
-        let header = &self.layouts[shard].header;
-        file.buffered.write_all_at(header, 0).map_err(RunError::file("write the header of", &path))?;
+        if self.to_write[shard] == ToWrite::Whole {
+            let header = &self.layouts[shard].header;
+            file.buffered.write_all_at(header, 0).map_err(RunError::file("write the header of", &path))?;
+        }
         // One sync covers the direct writes too: they bypass the page cache, not the cache of the disk, and the size
         // and extents of the file are metadata of its own. A sync that failed is never tried again, since the kernel
         // may drop the pages and report success the second time.

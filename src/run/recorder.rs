@@ -3,7 +3,9 @@
 use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, degenerate_scales};
 
 use crate::checkpoint::manifest::NonFiniteRecord;
+use crate::plan::Plan;
 use crate::run::checksums::Checksums;
+use crate::run::journal::FinishedShard;
 use crate::run::scales::non_finite_scales;
 use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, StatsByTensor};
 
@@ -42,6 +44,19 @@ impl Recorder<'_> {
         }
         if let Some(values) = non_finite {
             self.non_finite.add(tensor, values, non_finite_count);
+        }
+    }
+
+    /// Returns the journal's line for a complete shard.
+    pub(super) fn finished_shard(&self, plan: &Plan, shard: usize) -> FinishedShard {
+        let layout = &plan.shards[shard];
+        FinishedShard {
+            shard: layout.file_name.clone(),
+            size: layout.size,
+            crc64: self.checksums.shard(shard),
+            non_finite: self.non_finite.of_shard(plan, shard),
+            degenerate_scales: self.degenerate_scales.of_shard(plan, shard),
+            lossy_granules: self.lossy_granules.of_shard(plan, shard),
         }
     }
 }

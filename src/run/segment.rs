@@ -1,5 +1,7 @@
 //! Segments of the work: runs of bytes with one source, one destination and one treatment, cut into tasks.
 
+use std::ops::Range;
+
 use qwen_fp8_schemes::{AmaxScope, Dtype, Matrix, TensorRole};
 
 use crate::checkpoint::Tensor;
@@ -16,6 +18,8 @@ pub(super) struct Segment {
     /// The inputs that are read, in the order of their bytes; more than one, or none, only in a copy.
     pub(super) inputs: Vec<usize>,
     pub(super) source: SegmentSource,
+    /// Offset in the first input of the first byte; 0 unless another part has what is before.
+    from: u64,
     /// Bytes that are read, or put together from what is read.
     pub(super) len: u64,
     /// Bytes per task; the last one may have fewer.
@@ -94,14 +98,28 @@ impl Segment {
         else {
             return false;
         };
-        let follows = (shard, offset + self.len) == (next_shard, next_offset)
-            && (to_shard, to + self.len) == (next_to_shard, next_to);
+        let end = self.from + self.len;
+        let follows = (shard, offset + end) == (next_shard, next_offset + next.from)
+            && (to_shard, to + end) == (next_to_shard, next_to + next.from);
         if follows {
             self.len += next.len;
             self.inputs.extend(&next.inputs);
             self.tasks = self.count();
         }
         follows
+    }
+
+    /// Returns the segment of these bytes of its input alone.
+    pub(super) fn within(self, bytes: &Range<u64>) -> Self {
+        let (from, len) = (bytes.start, bytes.end - bytes.start);
+        if (from, len) == (self.from, self.len) {
+            return self;
+        }
+        let skew = match self.kind {
+            SegmentKind::Copy { to, .. } if matches!(self.source, SegmentSource::Bytes { .. }) => skew(to + from),
+            _ => 0,
+        };
+        Self { from, len, skew, ..self }.counted()
     }
 
     /// Returns the segment with its number of tasks.
@@ -115,11 +133,11 @@ impl Segment {
         if self.len == 0 { 0 } else { (self.len + self.skew).div_ceil(self.task_bytes) }
     }
 
-    /// Returns the offset within the segment and the length of its `index`-th task.
+    /// Returns the offset within the input and the length of its `index`-th task.
     pub(super) fn part(&self, index: u64) -> (u64, u64) {
         let start = (index * self.task_bytes).saturating_sub(self.skew);
         let end = ((index + 1) * self.task_bytes - self.skew).min(self.len);
-        (start, end - start)
+        (self.from + start, end - start)
     }
 
     /// Returns the bytes of scratch memory that a worker needs to put the rows of a task together.
@@ -156,10 +174,15 @@ pub(super) fn first_pass(quantize: Segment) -> Option<Segment> {
     Some(Segment { kind: SegmentKind::Amax { matrix }, ..quantize }.counted())
 }
 
-/// Returns the work for one input, in the order of the source.
-pub(super) fn segments_of(plan: &Plan, index: usize, task_bytes: u64) -> Result<Vec<Segment>, RunError> {
+/// Returns the work for these bytes of one input, in the order of the source. One that passes through is never cut.
+pub(super) fn segments_of(
+    plan: &Plan,
+    index: usize,
+    bytes: &Range<u64>,
+    task_bytes: u64,
+) -> Result<Vec<Segment>, RunError> {
     let Job::PassThrough { to, scales } = &plan.jobs[index] else {
-        return Ok(vec![segment(plan, index, task_bytes)?]);
+        return Ok(vec![segment(plan, index, task_bytes)?.within(bytes)]);
     };
     let passed = |(at, (part, to)): (usize, (&SourcePart, &Slot))| {
         let Tensor { shard, offset, len, .. } = part.tensor;
@@ -181,7 +204,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
         InputData::Strided { .. } | InputData::Quantized(_) => SegmentSource::Rows { input: index },
     };
     let segment = |kind, task_bytes| {
-        Segment { kind, inputs: vec![index], source, len: input.len, task_bytes, skew: 0, tasks: 0 }.counted()
+        Segment { kind, inputs: vec![index], source, from: 0, len: input.len, task_bytes, skew: 0, tasks: 0 }.counted()
     };
     match (&plan.jobs[index], source) {
         (Job::Copy { to }, SegmentSource::Bytes { shard, offset }) => {
@@ -216,7 +239,8 @@ const SCALES: u64 = 64 << 10;
 fn scales(plan: &Plan, tensor: &Tensor, scales: CarriedScales, to: Slot) -> Segment {
     let kind = SegmentKind::Scales { dtype: tensor.dtype, scales, to_shard: to.shard, to: offset_of(plan, to) };
     let source = SegmentSource::Bytes { shard: tensor.shard, offset: tensor.offset };
-    Segment { kind, inputs: Vec::new(), source, len: tensor.len, task_bytes: SCALES, skew: 0, tasks: 0 }.counted()
+    Segment { kind, inputs: Vec::new(), source, from: 0, len: tensor.len, task_bytes: SCALES, skew: 0, tasks: 0 }
+        .counted()
 }
 
 /// Returns a copy of stored bytes, given by shard, offset and length.
@@ -232,12 +256,18 @@ fn copy(
         kind: SegmentKind::Copy { to_shard, to },
         inputs,
         source: SegmentSource::Bytes { shard, offset },
+        from: 0,
         len,
         task_bytes: task_bytes.next_multiple_of(ALIGN as u64),
-        skew: to % ALIGN as u64,
+        skew: skew(to),
         tasks: 0,
     };
     segment.counted()
+}
+
+/// Returns the bytes by which the first task of a copy to this offset is shorter.
+fn skew(to: u64) -> u64 {
+    to % ALIGN as u64
 }
 
 /// Rounds `bytes` down to a multiple of `unit` bytes, but not below one unit.

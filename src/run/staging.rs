@@ -7,8 +7,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::checkpoint::layout::INDEX_FILE;
@@ -20,6 +18,7 @@ use crate::run::identity::Identity;
 use crate::run::journal::{FinishedShard, FoundJournal, Journal, PastRun};
 use crate::run::lock::Lock;
 use crate::run::observer::LeftBehind;
+use crate::run::publishing::publish;
 
 /// Name of the journal. A directory that holds one was made by this program.
 const JOURNAL: &str = "qwen-fp8-journal";
@@ -137,6 +136,14 @@ impl Staging {
         Ok(Self { root: root.to_path_buf(), dir, journal, spent: false })
     }
 
+    /// Enters a finished shard into the journal.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(super) fn enter(&self, finished: FinishedShard) -> Result<(), RunError> {
+        self.journal.add(finished).map_err(RunError::file("write the journal of", &self.dir))
+    }
+
     /// Returns what the next run can resume, given the error that ended this one; `None` where that is nothing.
     pub(super) fn left_behind(&mut self, error: &RunError) -> Option<LeftBehind> {
         self.spent |= !error.leaves_use();
@@ -149,33 +156,7 @@ impl Staging {
     /// # Errors
     /// Something else bears the name by now, or the disk does not confirm the rename. Nothing is then published.
     pub(super) fn publish(&mut self, destination: &Destination) -> Result<(), RunError> {
-        // Every file has been synced by now, and with this their names: the rename must not reach the disk before what
-        // it publishes, or a power cut would leave the output's name on an incomplete directory.
-        sync_dir(&self.dir)?;
-        let target = &destination.path;
-        // An empty directory makes way, here rather than in the rename, which RENAME_NOREPLACE would refuse. One that
-        // has been filled since the check does not.
-        match fs::remove_dir(target) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                return Err(destination.occupied());
-            }
-            _ => {}
-        }
-        match renameat_with(CWD, &self.dir, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(destination.occupied()),
-            // Some network file systems lack the flag. There, check and rename are two steps, under our lock.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                destination.check_free()?;
-                fs::rename(&self.dir, target).map_err(RunError::file("rename the staging directory to", target))?;
-            }
-            Err(error) => return Err(RunError::file("rename the staging directory to", target)(error.into())),
-        }
-        // An output that is reported must outlast a power cut. Where the disk does not confirm the parent directory,
-        // the old name is restored, and the run fails as it would at any other step.
-        sync_dir(&destination.parent).and_then(|()| self.journal.check_alive()).inspect_err(|_| {
-            let _ = fs::rename(target, &self.dir);
-        })?;
+        publish(&self.dir, destination, || self.journal.check_alive())?;
         self.spent = true;
         Ok(())
     }

@@ -197,7 +197,10 @@ impl<'a> RunState<'a> {
         for &index in &segment.inputs {
             let input = &self.plan.inputs[index];
             let share = match segment.source {
-                SegmentSource::Bytes { .. } if segment.len > 0 => input.stored_len() as f64 / segment.len as f64,
+                // A part may have less than the whole of an input.
+                SegmentSource::Bytes { .. } if segment.len > 0 => {
+                    (input.stored_len() as f64 / segment.len as f64).min(1.0)
+                }
                 _ => 1.0,
             };
             let (name, seconds) = (input.name.clone(), took.as_secs_f64() * share);

@@ -49,36 +49,50 @@ impl StatsByTensor<NonFiniteRecord> {
     /// Adds one band: its non-finite values, and the number of its scales that became non-finite.
     pub(super) fn add(&self, tensor: usize, count: NonFiniteCount, scales: u64) {
         let first = count.first.map(|first| [first.row as u64, first.column as u64]);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(tensor).or_default();
-        known.nan += count.nan;
-        known.infinite += count.infinite;
-        known.scales += scales;
-        known.first = known.first.into_iter().chain(first).min();
+        self.add_to(tensor, &NonFiniteRecord { nan: count.nan, infinite: count.infinite, scales, first });
     }
 }
 
 impl StatsByTensor<DegenerateScaleCounts> {
     /// Adds one band.
     pub(super) fn add(&self, tensor: usize, odd: qwen_fp8_schemes::DegenerateScales) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(tensor).or_default();
-        known.zero += odd.zero;
-        known.underflowed += odd.underflowed;
-        known.subnormal += odd.subnormal;
         let first = odd.first.map(|place| place.map(|index| index as u64));
-        known.first = known.first.into_iter().chain(first).min();
+        let (zero, underflowed, subnormal) = (odd.zero, odd.underflowed, odd.subnormal);
+        self.add_to(tensor, &DegenerateScaleCounts { zero, underflowed, subnormal, first });
     }
 }
 
 impl StatsByTensor<LossyGranuleCounts> {
     /// Adds one band.
     pub(super) fn add(&self, tensor: usize, lossy: qwen_fp8_schemes::LossyGranules) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(tensor).or_default();
-        known.granules += lossy.number;
         let first = lossy.first.map(|granule| granule.place.map(|index| index as u64));
-        known.first = known.first.into_iter().chain(first).min();
+        self.add_to(tensor, &LossyGranuleCounts { granules: lossy.number, first });
+    }
+}
+
+/// Counts that of several bands, or of several parts, are added up.
+pub(super) trait Counts: Clone + Default {
+    /// Adds others of the same weight.
+    fn add(&mut self, other: &Self);
+}
+
+impl<T: Counts> StatsByTensor<T> {
+    /// Adds the statistics that a part recorded, of the rows that it quantized.
+    pub(super) fn add_all(&self, plan: &Plan, met: &[TensorStats<T>]) {
+        let by_name: BTreeMap<&str, usize> = match met {
+            [] => return,
+            _ => plan.inputs.iter().enumerate().map(|(input, known)| (known.name.as_str(), input)).collect(),
+        };
+        for TensorStats { tensor, counts } in met {
+            if let Some(&input) = by_name.get(tensor.as_str()) {
+                self.add_to(input, counts);
+            }
+        }
+    }
+
+    fn add_to(&self, tensor: usize, counts: &T) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(tensor).or_default().add(counts);
     }
 }
 
@@ -112,5 +126,30 @@ impl<T: Clone> StatsByTensor<T> {
         wanted
             .map(|(&tensor, counts)| TensorStats { tensor: plan.inputs[tensor].name.clone(), counts: counts.clone() })
             .collect()
+    }
+}
+
+impl Counts for NonFiniteRecord {
+    fn add(&mut self, other: &Self) {
+        self.nan += other.nan;
+        self.infinite += other.infinite;
+        self.scales += other.scales;
+        self.first = self.first.into_iter().chain(other.first).min();
+    }
+}
+
+impl Counts for DegenerateScaleCounts {
+    fn add(&mut self, other: &Self) {
+        self.zero += other.zero;
+        self.underflowed += other.underflowed;
+        self.subnormal += other.subnormal;
+        self.first = self.first.into_iter().chain(other.first).min();
+    }
+}
+
+impl Counts for LossyGranuleCounts {
+    fn add(&mut self, other: &Self) {
+        self.granules += other.granules;
+        self.first = self.first.into_iter().chain(other.first).min();
     }
 }

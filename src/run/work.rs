@@ -11,6 +11,7 @@ use crate::run::error::RunError;
 use crate::run::planned::{matrix, scheme};
 use crate::run::row_reader;
 use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of};
+use crate::run::share::Share;
 
 /// Bytes of source per task; fewer under a small `--max-memory`, more where a single band of the scheme is larger.
 //
@@ -53,16 +54,16 @@ pub(super) struct Task {
 }
 
 impl Work {
-    /// Cuts the plan, which `plan_check` has passed, for `threads` workers whose buffers take at most `max_memory`
-    /// bytes together. Inputs that only go to `finished` shards are left out.
+    /// Cuts a share of the plan, which `plan_check` has passed, for `threads` workers whose buffers take at most `max_memory`
+    /// bytes together. What is not in `share` is left out.
     ///
     /// # Errors
     /// The memory does not suffice for one worker, or the plan contradicts itself.
-    pub(super) fn new(plan: &Plan, finished: &[bool], threads: usize, max_memory: u64) -> Result<Self, RunError> {
+    pub(super) fn new(plan: &Plan, share: &Share, threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
         let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
         let amax_leaders = plan.amax_leaders();
-        let (segments, shard_starts) = segments(plan, finished, &amax_leaders, task_bytes)?;
+        let (segments, shard_starts) = segments(plan, share, &amax_leaders, task_bytes)?;
         let mut work = Self {
             segments,
             shard_starts,
@@ -148,14 +149,13 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
 // costs one shard or so, or as many as there are lanes under way. In the order of the source within a shard, so that reads are sequential.
 fn segments(
     plan: &Plan,
-    finished: &[bool],
+    share: &Share,
     amax_leaders: &[usize],
     task_bytes: u64,
 ) -> Result<(Vec<Segment>, Vec<usize>), RunError> {
     let shard_of = |tensor: usize| plan.jobs[tensor].slots().first().map(|slot| slot.shard);
-    let mut order: Vec<usize> =
-        (0..plan.jobs.len()).filter(|&tensor| is_wanted(&plan.jobs[tensor], finished)).collect();
-    order.sort_by_cached_key(|&tensor| shard_of(tensor));
+    let mut order: Vec<(usize, &Range<u64>)> = share.inputs.iter().map(|(&tensor, bytes)| (tensor, bytes)).collect();
+    order.sort_by_cached_key(|&(tensor, _)| shard_of(tensor));
     let (mut segments, mut starts): (Vec<Segment>, Vec<usize>) = (Vec::new(), Vec::new());
     let mut shard = None;
     // A weight that needs its maximum comes one segment later than it could. Right behind its first pass, the workers
@@ -165,17 +165,18 @@ fn segments(
     for (tensor, &leader) in amax_leaders.iter().enumerate() {
         members.entry(leader).or_default().push(tensor);
     }
-    for tensor in order {
+    for (tensor, bytes) in order {
         if starts.is_empty() || shard_of(tensor) != shard {
             segments.extend(delayed.take());
             starts.push(segments.len());
             shard = shard_of(tensor);
         }
         let waiting = delayed.take();
-        for next in segments_of(plan, tensor, task_bytes)? {
+        for next in segments_of(plan, tensor, bytes, task_bytes)? {
             match next.kind {
                 SegmentKind::Quantize { scope: AmaxScope::Tensor | AmaxScope::Fused, .. } => {
-                    // The first of those that share a maximum brings the first pass over all of them.
+                    // The first of those that share a maximum brings the first pass over all of them, whole, whoever
+                    // quantizes them.
                     for member in members.remove(&amax_leaders[tensor]).unwrap_or_default() {
                         segments.extend(first_pass(segment(plan, member, task_bytes)?));
                     }
@@ -192,9 +193,4 @@ fn segments(
     }
     segments.extend(delayed);
     Ok((segments, starts))
-}
-
-/// Returns whether the job writes to a shard that is not finished.
-pub(super) fn is_wanted(job: &Job, finished: &[bool]) -> bool {
-    job.slots().iter().any(|slot| !finished[slot.shard])
 }

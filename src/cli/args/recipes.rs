@@ -7,6 +7,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::FormatArgs;
 use super::locks::{LockedArgs, PlanLockArgs};
+use super::parts::PartsArgs;
 use crate::cli::completers;
 
 #[derive(Debug, Args)]
@@ -69,6 +70,9 @@ pub(in crate::cli) struct ApplyArgs {
     /// with `--verify`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "no_manifest")]
     pub(in crate::cli) report: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(in crate::cli) parts: PartsArgs,
 
     /// Show the times of the run and its slowest tensors
     #[arg(long)]

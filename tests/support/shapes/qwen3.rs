@@ -1,6 +1,6 @@
 //! Qwen3 without vision: numbers of the Hub's `config.json` of Qwen3-0.6B and Qwen3-30B-A3B.
 
-use super::{A3B, Shapes, bf16, language, text, text_config};
+use super::{A3B, Shapes, Text, bf16, language, text, text_config};
 
 /// Qwen3-0.6B: the config ties the head, and the file holds it all the same.
 pub(crate) fn qwen3_0_6b() -> Shapes {
@@ -12,6 +12,11 @@ pub(crate) fn qwen3_0_6b() -> Shapes {
 
 /// Qwen3-30B-A3B: a matrix for each projection of each expert.
 pub(crate) fn qwen3_30b_a3b() -> Shapes {
-    let config = text_config(&A3B, "qwen3_moe", "Qwen3MoeForCausalLM");
-    Shapes { config, tensors: language(&A3B, "model.") }.with_split_experts()
+    qwen3_moe(&A3B)
+}
+
+/// A Qwen3-MoE of these numbers, with a matrix for each projection of each expert.
+pub(crate) fn qwen3_moe(numbers: &Text) -> Shapes {
+    let config = text_config(numbers, "qwen3_moe", "Qwen3MoeForCausalLM");
+    Shapes { config, tensors: language(numbers, "model.") }.with_split_experts()
 }
