@@ -73,11 +73,10 @@ impl StretchArrays {
             *quotient = weight / scale;
         }
         // A code without a value is no number, and a quotient of a weight that is not finite rounds to none.
-        let differ: u32 = quotient
-            .iter()
-            .zip(&*number)
-            .map(|(&quotient, &number)| u32::from(book.spacing.round(quotient + zero) != number))
-            .sum();
+        let mut differ = 0u32;
+        for (&quotient, &number) in quotient.iter().zip(&*number) {
+            differ |= u32::from(book.spacing.round(quotient + zero) != number);
+        }
         if differ != 0 && !is_explained(book, zero, quotient, codes, dtype) {
             return None;
         }
