@@ -19,6 +19,7 @@ use crate::run::destination::Destination;
 use crate::run::identity::Identity;
 use crate::run::lock::Lock;
 use crate::run::outputs::Outputs;
+use crate::run::read_ahead::ReadAhead;
 use crate::run::recorder::Recorder;
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
@@ -37,6 +38,7 @@ pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 pub use timings::{Bound, Shares, TensorTime};
 
 mod amax;
+mod block_order;
 mod buffer;
 mod checksums;
 mod crew;
@@ -56,11 +58,13 @@ mod outputs;
 mod plan_check;
 mod planned;
 mod proof;
+mod read_ahead;
 mod recorder;
 mod report;
 mod resume;
 mod row_reader;
 mod scales;
+mod schedule;
 mod segment;
 mod self_check;
 mod sources;
@@ -92,7 +96,8 @@ pub fn run(
     let cpu_before = timings::cpu_seconds();
     observer.phase(Phase::Preparing);
     plan_check::check_slots(plan)?;
-    let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    let source = plan.checkpoint.repository.is_none().then_some(plan.checkpoint.dir.as_path());
+    let destination = Destination::new(output, source)?;
     // Asked before the lock, so that a run which is refused leaves no trace, and again under it.
     destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
     let _lock = Lock::acquire(&destination)?;
@@ -118,7 +123,8 @@ pub fn run(
         degenerate_scales.set(plan, &shard.degenerate_scales, |job| work::is_wanted(job, &finished));
         lossy_granules.set(plan, &shard.lossy_granules, |job| work::is_wanted(job, &finished));
     }
-    let work = Work::new(plan, &finished, options.threads(), options.max_memory)?;
+    let read_ahead = if plan.checkpoint.repository.is_some() { read_ahead::memory(options.max_memory) } else { 0 };
+    let work = Work::new(plan, &finished, options.threads(), options.max_memory - read_ahead)?;
     let mut staging = match past {
         Some(_) => Staging::resume(&destination, &identity, resumed.into_iter().flatten().collect())?,
         None => Staging::create(&destination, &identity)?,
@@ -211,7 +217,16 @@ impl StagedRun<'_> {
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let state = RunState::new(plan, work, &outputs, self.recorder, options, observer);
+        let read_ahead = match plan.checkpoint.repository {
+            None => None,
+            Some(_) => {
+                let block = read_ahead::block_bytes(options.max_memory);
+                let schedule = block_order::schedule(plan, work, block, read_ahead::BLOCKS)?;
+                let started = ReadAhead::start(&plan.checkpoint.shards, schedule);
+                Some(started.map_err(|source| RunError::NoThread { workers: work.workers, source })?)
+            }
+        };
+        let state = RunState::new(plan, work, &outputs, self.recorder, read_ahead, options, observer);
         let outcome = crew::carry_out(state, staging)?;
 
         observer.phase(Phase::Publishing);

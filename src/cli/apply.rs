@@ -59,6 +59,13 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         let help = "`--model DIR` names the checkpoint itself; `plan` and `test` need no more than headers";
         return Err(CommandError::Input(message).with_help(&[help.to_owned()]));
     }
+    let wants_proof = wants_proof(args, &plan)?;
+    if let Some(repository) = plan.checkpoint.repository.as_ref().filter(|_| wants_proof) {
+        let message = "the proof of an output reads its source once more, which is on the hub and not on this machine";
+        let download = format!("hf download {} --revision {}", repository.id(), repository.commit());
+        let help = format!("download it first with {}", shown(&download));
+        return Err(CommandError::Input(message.to_owned()).with_help(&[help]));
+    }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
@@ -80,7 +87,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let progress = ProgressReporter::of_run(screen);
     let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };
     let proof = ProofBeforePublishing::new(&plan, &output, screen, cancellable, page.as_ref());
-    if wants_proof(args, &plan)? {
+    if wants_proof {
         options.proof = Some(&proof);
     }
     let report = run(&plan, &output, &options, &progress)
@@ -100,7 +107,8 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         screen.say(timings::render(&report).trim_end());
     }
     // Nothing says which layers of the source a smoke model without a manifest has.
-    let can_prove = proven.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
+    let is_known = sha256.is_some() || plan.checkpoint.cut_to.is_none();
+    let can_prove = proven.is_none() && is_known && plan.checkpoint.repository.is_none();
     if let Some(lines) = next_steps::lines(&plan, &output, can_prove) {
         screen.say_unbroken(&lines);
     }

@@ -25,12 +25,12 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Resolves `output`, which must lie neither inside `source` nor around it.
+    /// Resolves `output`, which must lie neither inside `source` nor around it, where that is a directory.
     ///
     /// # Errors
     /// It has no name or no parent directory, or it overlaps with the source.
-    pub(super) fn new(output: &Path, source: &Path) -> Result<Self, RunError> {
-        check_not_around(output, source)?;
+    pub(super) fn new(output: &Path, source: Option<&Path>) -> Result<Self, RunError> {
+        source.map_or(Ok(()), |source| check_not_around(output, source))?;
         let unnamed = || RunError::OutputUnnamed { path: output.to_path_buf() };
         let name = output.file_name().ok_or_else(unnamed)?.to_os_string();
         let parent = match output.parent() {
@@ -48,7 +48,7 @@ impl Destination {
             });
         }
         let destination = Self { path: parent.join(&name), parent, name };
-        destination.check_outside(source)?;
+        source.map_or(Ok(()), |source| destination.check_outside(source))?;
         Ok(destination)
     }
 
