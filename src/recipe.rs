@@ -57,7 +57,7 @@ pub struct Recipe {
     /// The text that every span points into.
     pub text: RecipeText,
     pub dialect: Dialect,
-    /// A directory, or a model id of the Hugging Face cache.
+    /// A directory, or a model id of the Hugging Face hub.
     pub model: Option<String>,
     pub output: Option<String>,
     /// The directory with what is known of further models.

@@ -37,6 +37,7 @@ pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
 pub use timings::{Bound, Shares, TensorTime};
 
 mod amax;
+mod block_order;
 mod buffer;
 mod checksums;
 mod completion;
@@ -60,11 +61,13 @@ mod plan_check;
 mod planned;
 mod proof;
 mod publishing;
+mod read_ahead;
 mod recorder;
 mod report;
 mod resume;
 mod row_reader;
 mod scales;
+mod schedule;
 mod segment;
 mod self_check;
 mod share;
@@ -96,7 +99,7 @@ pub fn run(
     let clocks = Clocks::start();
     observer.phase(Phase::Preparing);
     plan_check::check_slots(plan)?;
-    let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    let destination = Destination::of_plan(output, plan)?;
     // Asked before the lock, so that a run which is refused leaves no trace, and again under it.
     destination.check_free().inspect_err(|_| staging::remove_published(&destination))?;
     let _lock = Lock::acquire(&destination)?;
@@ -122,7 +125,8 @@ pub fn run(
         degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
         lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
     }
-    let work = Work::new(plan, &Share::of_run(plan, &finished), options.threads(), options.max_memory)?;
+    let memory = block_order::memory_for_work(plan, options);
+    let work = Work::new(plan, &Share::of_run(plan, &finished), options.threads(), memory)?;
     let mut staging = match past {
         Some(_) => Staging::resume(&destination, &identity, resumed.into_iter().flatten().collect())?,
         None => Staging::create(&destination, &identity)?,
@@ -198,7 +202,8 @@ impl StagedRun<'_> {
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let state = RunState::new(plan, work, &outputs, recorder, options, observer);
+        let read_ahead = block_order::read_ahead(plan, work, options)?;
+        let state = RunState::new(plan, work, &outputs, recorder, read_ahead, options, observer);
         let outcome = crew::carry_out(state, &|shard| {
             staging.enter(recorder.finished_shard(plan, shard))?;
             observer.shard_finished(&plan.shards[shard].file_name);

@@ -42,6 +42,8 @@ fn command(arguments: &[&str]) -> Command {
     for variable in ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].iter().chain(&of_others) {
         command.env_remove(variable);
     }
+    // No test asks the hub of the world.
+    command.env("HF_HUB_OFFLINE", "1");
     command
 }
 

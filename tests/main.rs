@@ -10,6 +10,7 @@ mod cli;
 mod doctor;
 mod fit;
 mod hostile;
+mod hub;
 mod machine;
 mod models;
 mod plan;

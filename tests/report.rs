@@ -24,6 +24,7 @@ fn verify(output: &Path, more: &[&str]) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
     command.arg("verify").arg(output).args(more).current_dir(nowhere.path()).env("HF_HUB_CACHE", nowhere.path());
+    command.env("HF_HUB_OFFLINE", "1");
     command.output().unwrap()
 }
 

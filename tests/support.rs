@@ -3,6 +3,7 @@
 pub(crate) mod fixture;
 pub(crate) mod folder;
 pub(crate) mod ground;
+pub(crate) mod hub;
 pub(crate) mod judge;
 pub(crate) mod proof;
 pub(crate) mod random;

@@ -1,18 +1,21 @@
 //! The type of an open checkpoint.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::Config;
+use crate::hub::{ModelName, model_of};
 use crate::models::Model;
+use crate::remote::{self, Repository};
 use crate::shard::Shard;
 use crate::side_files::SideFile;
-use crate::source::SourceError;
+use crate::source::{SourceError, SourceFile};
 use crate::tensor::Tensor;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// The directory as it was named.
+    /// The directory as it was named, or the address of its repository.
     pub dir: PathBuf,
     /// The safetensors files in order of name; each holds the tensors that the index names for it.
     pub shards: Vec<Shard>,
@@ -27,6 +30,8 @@ pub struct Checkpoint {
     pub quantized: Option<String>,
     /// Set where it was made of headers, without a file of weights.
     pub headers_only: bool,
+    /// The repository elsewhere that its files are read from; `None` where they lie on this machine.
+    pub repository: Option<Arc<dyn Repository>>,
     /// Number of layers that it was cut to; `None` where it is whole.
     pub cut_to: Option<u64>,
     /// Files that belong to the model and are copied byte for byte.
@@ -38,6 +43,32 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// The name of the model, as far as its directory or its repository tells it.
+    pub fn model_name(&self) -> ModelName {
+        match &self.repository {
+            Some(repository) => remote::name_of(repository.as_ref()),
+            None => model_of(&self.dir),
+        }
+    }
+
+    /// Reads the whole of a small file beside the weights; `None` where there is none of this name.
+    ///
+    /// # Errors
+    /// The file is larger than `limit`, or cannot be read.
+    pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        let file = match &self.repository {
+            Some(repository) => match remote::file(repository, name) {
+                Some(file) => SourceFile::of_repository(file),
+                None => return Ok(None),
+            },
+            None => match SourceFile::open(&self.dir.join(name)) {
+                Err(SourceError::Missing { .. }) => return Ok(None),
+                file => file?,
+            },
+        };
+        file.read_small(limit).map(Some)
+    }
+
     /// Reads the elements of a small I64 tensor, such as the shape of a packed weight; no more than eight of them.
     ///
     /// # Errors

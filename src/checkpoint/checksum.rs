@@ -3,6 +3,7 @@
 //! Workers write a file in pieces of whatever size suits the machine, and the checksum of the whole must not show it.
 //! A CRC is linear: the whole's is the exclusive or of the parts', each moved past the bytes that follow it.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -109,6 +110,15 @@ pub fn parts_of(
         sums.push(sum);
     }
     Ok(sums)
+}
+
+/// Formats a digest as hexadecimal digits.
+pub fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a `String` never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The checksum of a whole from those of its consecutive parts.

@@ -149,7 +149,7 @@ impl CheckpointError {
             Self::Source(error)
             | Self::SideFile(SideFileError::Source(error))
             | Self::Header { error: HeaderError::Source(error), .. } => {
-                return error.help().map(str::to_owned).into_iter().collect();
+                return error.help();
             }
             _ => return Vec::new(),
         };

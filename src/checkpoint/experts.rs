@@ -353,6 +353,7 @@ mod tests {
             left_out: Vec::new(),
             cut_to: None,
             headers_only: false,
+            repository: None,
         };
         let one = checkpoint(1);
         let stacks = one.expert_stacks().unwrap();

@@ -10,12 +10,17 @@ use std::fmt;
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest as _, Sha256};
 
+use crate::checksum::hexadecimal;
 use crate::source::{SourceError, SourceFile};
 use crate::text::{apart, exact, sentence, shown};
 
 /// The largest header that the format allows, in bytes.
 pub const MAX_HEADER: u64 = 100_000_000;
+
+/// Bytes that are read first where nothing tells how long a header is: enough to know what else a file may be.
+pub(crate) const LEAST_GUESS: u64 = 64;
 
 /// The most dimensions a tensor may have. No model has more than six; the format sets no limit, so that one shape may
 /// fill a header of 100 MB.
@@ -97,22 +102,23 @@ pub enum Impostor {
 }
 
 impl Header {
-    /// Reads and checks the header of an open file.
+    /// Reads and checks the header of an open file, and returns it with the SHA-256 of its bytes. `guess` is how long it is thought to be, the eight bytes of its
+    /// length included: it is read at once, and the rest where it is longer.
     ///
     /// # Errors
     /// The first thing about it that is wrong.
-    pub fn read(file: &SourceFile) -> Result<Self, HeaderError> {
-        let mut start = [0; 64];
-        let start = &mut start[..file.size().min(64) as usize];
-        file.read_exact_at(start, 0).map_err(HeaderError::Source)?;
+    pub fn read(file: &SourceFile, guess: u64) -> Result<(Self, String), HeaderError> {
+        let mut start = vec![0; file.size().min(guess.clamp(LEAST_GUESS, MAX_HEADER)) as usize];
+        file.read_exact_at(&mut start, 0).map_err(HeaderError::Source)?;
         // Only a file that fails is looked at this way: a valid header may begin with any length.
-        Self::read_after(start, file).map_err(|error| match Impostor::of(start) {
+        let what = Impostor::of(&start[..start.len().min(LEAST_GUESS as usize)]);
+        Self::read_after(start, file).map_err(|error| match what {
             Some(what) => HeaderError::NotSafetensors { what },
             None => error,
         })
     }
 
-    fn read_after(start: &[u8], file: &SourceFile) -> Result<Self, HeaderError> {
+    fn read_after(mut start: Vec<u8>, file: &SourceFile) -> Result<(Self, String), HeaderError> {
         let size = file.size();
         let Some(length) = start.first_chunk() else {
             return Err(HeaderError::TooShort { size });
@@ -125,9 +131,12 @@ impl Header {
         if 8 + length > size {
             return Err(HeaderError::PastEnd { length, size });
         }
-        let mut json = vec![0; length as usize];
-        file.read_exact_at(&mut json, 8).map_err(HeaderError::Source)?;
-        Self::parse(&json, size)
+        let (read, end) = (start.len(), (8 + length) as usize);
+        start.resize(end, 0);
+        if read < end {
+            file.read_exact_at(&mut start[read..], read as u64).map_err(HeaderError::Source)?;
+        }
+        Ok((Self::parse(&start[8..], size)?, hexadecimal(&Sha256::digest(&start))))
     }
 
     /// Checks the JSON of a header for a file of `size` bytes.

@@ -1,7 +1,6 @@
 //! The headers of a checkpoint as one small file, by which a recipe is planned and tested without the weights.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -9,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::Checkpoint;
+use crate::checksum::hexadecimal;
 use crate::config::{Config, MAX_CONFIG};
 use crate::error::CheckpointError;
 use crate::header::{Header, HeaderError};
@@ -20,7 +21,7 @@ use crate::layout::byte_len;
 use crate::open::{self, CheckpointParts};
 use crate::shard::Shard;
 use crate::side_files::SideFile;
-use crate::source::{SourceFile, Stamp};
+use crate::source::{SourceError, SourceFile, Stamp};
 use crate::tensor::Tensor;
 
 /// The version of the file's form.
@@ -84,14 +85,18 @@ impl HeadersFile {
     /// # Errors
     /// Its config cannot be read again.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        let raw = |name: &str| -> Result<Box<RawValue>, CheckpointError> {
-            let path = checkpoint.dir.join(name);
-            let bytes = SourceFile::open(&path).and_then(|file| file.read_small(MAX_CONFIG));
-            let bytes = bytes.map_err(CheckpointError::Source)?;
+        let raw = |name: &str| -> Result<Option<Box<RawValue>>, CheckpointError> {
+            let Some(bytes) = checkpoint.read_small(name, MAX_CONFIG).map_err(CheckpointError::Source)? else {
+                return Ok(None);
+            };
             let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-            serde_json::from_slice(text).map_err(|error| unusable(&path, &error.to_string()))
+            serde_json::from_slice(text)
+                .map(Some)
+                .map_err(|error| unusable(&checkpoint.dir.join(name), &error.to_string()))
         };
-        let has_more = checkpoint.dir.join(HF_QUANT_CONFIG).is_file();
+        let config = raw("config.json")?.ok_or_else(|| {
+            CheckpointError::Source(SourceError::Missing { path: checkpoint.dir.join("config.json") })
+        })?;
         let mut shards: Vec<ShardHeader> = checkpoint
             .shards
             .iter()
@@ -103,8 +108,8 @@ impl HeadersFile {
         let side_files = checkpoint.side_files.iter();
         Ok(Self {
             headers_version: HEADERS_VERSION,
-            config: raw("config.json")?,
-            hf_quant_config: has_more.then(|| raw(HF_QUANT_CONFIG)).transpose()?,
+            config,
+            hf_quant_config: raw(HF_QUANT_CONFIG)?,
             shards,
             side_files: side_files
                 .map(|file| SideFileSize { name: file.name.clone(), bytes: file.stamp.size })
@@ -141,10 +146,10 @@ impl HeadersFile {
 /// Reports whether a file is one of headers, by its beginning.
 pub fn is_headers_file(path: &Path) -> bool {
     const BEGINNING: u64 = 4096;
-    let mut bytes = Vec::new();
-    let beginning = SourceFile::open(path).map(|file| file.file().take(BEGINNING).read_to_end(&mut bytes).is_ok());
+    let Ok(file) = SourceFile::open(path) else { return false };
+    let mut bytes = vec![0; file.size().min(BEGINNING) as usize];
     let key = b"\"headers_version\"";
-    beginning.is_ok_and(|is_read| is_read) && bytes.windows(key.len()).any(|window| window == key)
+    file.read_exact_at(&mut bytes, 0).is_ok() && bytes.windows(key.len()).any(|window| window == key)
 }
 
 impl Checkpoint {
@@ -170,10 +175,17 @@ impl Checkpoint {
                 return Err(unusable(path, "it names a shard twice"));
             }
             let number = shards.len();
-            let (found, size) = tensors_of(&shard, number)
-                .map_err(|error| CheckpointError::Header { shard: shard.name.clone(), error })?;
-            tensors.extend(found);
-            shards.push(Shard { path: path.join(&shard.name), name: shard.name, size, stamp: no_file(size) });
+            let (header, size, digest) =
+                header_of(&shard).map_err(|error| CheckpointError::Header { shard: shard.name.clone(), error })?;
+            shards.push(Shard {
+                path: path.join(&shard.name),
+                name: shard.name,
+                size,
+                header: digest,
+                stamp: Stamp::without_file(size),
+                remote: None,
+            });
+            tensors.extend(open::tensors_of(header, number));
         }
         open::check(&config, &shards, &tensors, None)?;
         let side_files = file.side_files.into_iter().map(|side| SideFile {
@@ -181,7 +193,8 @@ impl Checkpoint {
             remote_code: side.name.ends_with(".py"),
             name: side.name,
             mode: 0o644,
-            stamp: no_file(side.bytes),
+            stamp: Stamp::without_file(side.bytes),
+            remote: None,
         });
         let side_files = side_files.collect();
         let parts = CheckpointParts {
@@ -192,15 +205,17 @@ impl Checkpoint {
             card: file.card,
             left_out: Vec::new(),
             headers_only: true,
+            repository: None,
         };
         Ok(open::put_together(path, parts))
     }
 }
 
-/// The tensors of a shard, one behind the other, and the bytes that its file would have.
+/// The header of a shard whose tensors lie one behind the other, the bytes that its file would
+/// have, and the SHA-256 of the header.
 //
 // By the reader of headers, which refuses whatever it refuses of a file.
-fn tensors_of(shard: &ShardHeader, number: usize) -> Result<(Vec<Tensor>, u64), HeaderError> {
+fn header_of(shard: &ShardHeader) -> Result<(Header, u64, String), HeaderError> {
     let (mut entries, mut end) = (Map::new(), 0u64);
     for TensorHeader { name, dtype, shape } in &shard.tensors {
         let begin = end;
@@ -214,13 +229,9 @@ fn tensors_of(shard: &ShardHeader, number: usize) -> Result<(Vec<Tensor>, u64), 
     let header = Value::from(entries).to_string();
     let whole = (8 + header.len() as u64).checked_add(end);
     let size = whole.ok_or_else(|| HeaderError::Overflow { tensor: shard.name.clone() })?;
-    let header = Header::parse(header.as_bytes(), size)?;
-    Ok((open::tensors_of(header, number), size))
-}
-
-/// The state of a file that is not there.
-fn no_file(size: u64) -> Stamp {
-    Stamp { size, modified: (0, 0), device: 0, inode: 0 }
+    let length = (header.len() as u64).to_le_bytes();
+    let digest = Sha256::new().chain_update(length).chain_update(&header).finalize();
+    Ok((Header::parse(header.as_bytes(), size)?, size, hexadecimal(&digest)))
 }
 
 fn unusable(path: &Path, reason: &str) -> CheckpointError {

@@ -36,13 +36,15 @@ impl HubEnvironment {
 
     /// The directory that holds `models--org--name`, chosen as `huggingface_hub` does.
     pub fn hub_cache(&self) -> Option<PathBuf> {
-        let home = || self.home.as_ref().map(|home| home.join(".cache"));
-        let hf_home = || {
-            let set = self.hf_home.as_ref().map(|path| self.expand(path));
-            set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
-        };
         let set = self.hf_hub_cache.as_ref().or(self.huggingface_hub_cache.as_ref());
-        set.map(|path| self.expand(path)).or_else(|| Some(hf_home()?.join("hub")))
+        set.map(|path| self.expand(path)).or_else(|| Some(self.hf_home()?.join("hub")))
+    }
+
+    /// The directory of all that `huggingface_hub` keeps.
+    pub fn hf_home(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".cache"));
+        let set = self.hf_home.as_ref().map(|path| self.expand(path));
+        set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
     }
 
     /// A leading `~` stands for the home directory in these variables, whoever set them.

@@ -1,7 +1,7 @@
 //! The model card of a checkpoint: the text of `README.md`, and the front matter that the Hugging Face hub reads.
 
 use crate::side_files::SideFile;
-use crate::source::{SourceError, SourceFile};
+use crate::source::SourceError;
 
 /// The name of the file.
 pub const MODEL_CARD: &str = "README.md";
@@ -18,7 +18,7 @@ pub fn read(files: &[SideFile]) -> Result<Option<String>, SourceError> {
     let Some(card) = files.iter().find(|file| file.name == MODEL_CARD && file.stamp.size <= MOST_BYTES) else {
         return Ok(None);
     };
-    let file = SourceFile::open(&card.path)?;
+    let file = card.open()?;
     let bytes = file.read_small(MOST_BYTES)?;
     file.check_unchanged(card.stamp)?;
     Ok(String::from_utf8(bytes).ok())

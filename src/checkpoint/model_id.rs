@@ -44,6 +44,19 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// Returns whether what was named is a model id, so that it may be a model elsewhere.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::NotCached { .. } | Self::NoRevision { .. } | Self::Incomplete { .. })
+    }
+
+    /// Returns the model on this machine whose id is nearest to the one that was named.
+    pub fn nearest(&self) -> Option<&str> {
+        match self {
+            Self::NotCached { meant, .. } => meant.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Returns what to do about the error, one line each.
     pub fn help(&self) -> Vec<String> {
         match self {

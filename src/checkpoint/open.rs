@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MAX_CONFIG};
 use crate::error::CheckpointError;
-use crate::header::{Header, HeaderError};
+use crate::header::Header;
 use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
@@ -16,9 +17,10 @@ use crate::model_card;
 use crate::model_meant::id_of_folder;
 use crate::models::{self, Layer, Model};
 use crate::quantized;
+use crate::remote::Repository;
 use crate::shard::Shard;
-use crate::side_files::{self, Listed, SideFile, SideFileError, Sorted};
-use crate::source::SourceFile;
+use crate::shard_headers;
+use crate::side_files::{self, Listed, SideFile, SideFileError, Sorted, open_listed};
 use crate::tensor::Tensor;
 use crate::text::Sample;
 
@@ -28,26 +30,40 @@ impl Checkpoint {
     /// # Errors
     /// The first thing that is wrong with it, naming the file and, where there is one, the tensor.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        open(dir)
+        open(dir, list(dir)?, None)
+    }
+
+    /// Reads and checks everything about a checkpoint elsewhere but its tensor data.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_remote(repository: Arc<dyn Repository>) -> Result<Self, CheckpointError> {
+        let files = side_files::list_repository(&repository, "");
+        open(&PathBuf::from(repository.address()), files, Some(repository))
     }
 }
 
-fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
-    let files = list(dir)?;
+fn open(
+    dir: &Path,
+    files: Vec<Listed>,
+    repository: Option<Arc<dyn Repository>>,
+) -> Result<Checkpoint, CheckpointError> {
     let (names, index) = find_shards(dir, &files)?;
     refuse_other_forms(dir, &files)?;
     // The config comes before the headers: it is small, and a directory that is no model is refused by it at once.
-    let config = SourceFile::open(&dir.join("config.json")).and_then(|file| file.read_small(MAX_CONFIG));
+    let config = open_listed(dir, &files, "config.json").and_then(|file| file.read_small(MAX_CONFIG));
     let mut config = Config::parse(&config.map_err(CheckpointError::Source)?).map_err(CheckpointError::Config)?;
     if files.iter().any(|file| file.name == HF_QUANT_CONFIG) {
-        let text = SourceFile::open(&dir.join(HF_QUANT_CONFIG)).and_then(|file| file.read_small(MAX_CONFIG));
+        let text = open_listed(dir, &files, HF_QUANT_CONFIG).and_then(|file| file.read_small(MAX_CONFIG));
         let text = text.map_err(CheckpointError::Source)?;
         config.read_hf_quant_config(&text).map_err(CheckpointError::HfQuantConfig)?;
     }
 
     let (mut shards, mut tensors) = (Vec::with_capacity(names.len()), Vec::new());
-    for name in names {
-        read_shard(dir, name, &mut shards, &mut tensors)?;
+    for shard in shard_headers::read(dir, &files, &names, index.as_ref(), repository.is_some()) {
+        let (shard, header) = shard?;
+        tensors.extend(tensors_of(header, shards.len()));
+        shards.push(shard);
     }
     check(&config, &shards, &tensors, index.as_ref())?;
     let is_shard = |name: &str| shards.binary_search_by(|shard| shard.name.as_str().cmp(name)).is_ok();
@@ -55,7 +71,8 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
         side_files::sort_out(&files, is_shard).map_err(CheckpointError::SideFile)?;
     let card =
         model_card::read(&side_files).map_err(|error| CheckpointError::SideFile(SideFileError::Source(error)))?;
-    let parts = CheckpointParts { shards, tensors, config, side_files, card, left_out, headers_only: false };
+    let parts =
+        CheckpointParts { shards, tensors, config, side_files, card, left_out, headers_only: false, repository };
     Ok(put_together(dir, parts))
 }
 
@@ -68,6 +85,7 @@ pub(super) struct CheckpointParts {
     pub(super) card: Option<String>,
     pub(super) left_out: Vec<(String, &'static str)>,
     pub(super) headers_only: bool,
+    pub(super) repository: Option<Arc<dyn Repository>>,
 }
 
 /// Holds config, headers and index against each other.
@@ -89,7 +107,7 @@ pub(super) fn check(
 
 /// Makes the checkpoint of parts that were checked.
 pub(super) fn put_together(dir: &Path, parts: CheckpointParts) -> Checkpoint {
-    let CheckpointParts { shards, mut tensors, config, side_files, card, left_out, headers_only } = parts;
+    let CheckpointParts { shards, mut tensors, config, side_files, card, left_out, headers_only, repository } = parts;
     let model = Model::of(&config, tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.len())));
     for tensor in &mut tensors {
         tensor.layer = model.layer(&tensor.name, tensor.shape.len());
@@ -103,6 +121,7 @@ pub(super) fn put_together(dir: &Path, parts: CheckpointParts) -> Checkpoint {
         model,
         quantized,
         headers_only,
+        repository,
         cut_to: None,
         side_files,
         card,
@@ -154,7 +173,7 @@ fn refuse_unmerged_lora(config: &Config, tensors: &[Tensor]) -> Result<(), Check
 fn find_shards(dir: &Path, files: &[Listed]) -> Result<(Vec<String>, Option<Index>), CheckpointError> {
     let is_there = |name: &str| files.iter().any(|file| file.is_utf8 && file.name == name);
     if is_there(INDEX_FILE) {
-        let text = SourceFile::open(&dir.join(INDEX_FILE)).and_then(|file| file.read_small(MAX_INDEX));
+        let text = open_listed(dir, files, INDEX_FILE).and_then(|file| file.read_small(MAX_INDEX));
         let index = Index::parse(&text.map_err(CheckpointError::Source)?).map_err(CheckpointError::Index)?;
         if is_there(SINGLE_FILE) && !index.shards.contains(SINGLE_FILE) {
             return Err(CheckpointError::SingleAndIndex { dir: dir.to_owned() });
@@ -204,29 +223,6 @@ fn checkpoint_within(dir: &Path) -> Option<String> {
     let entries = fs::read_dir(dir).ok()?.take(1_000).flatten().map(|entry| entry.path());
     let within = entries.filter(|path| path.join("config.json").is_file()).min()?;
     Some(within.to_string_lossy().into_owned())
-}
-
-/// Reads one header; the file is closed again, so that any number of shards needs one descriptor.
-fn read_shard(
-    dir: &Path,
-    name: String,
-    shards: &mut Vec<Shard>,
-    tensors: &mut Vec<Tensor>,
-) -> Result<(), CheckpointError> {
-    let path = dir.join(&name);
-    let file = SourceFile::open(&path).map_err(CheckpointError::Source)?;
-    let header = Header::read(&file).and_then(|header| {
-        // What was read is one state of the file.
-        file.check_unchanged(file.stamp()).map_err(HeaderError::Source)?;
-        Ok(header)
-    });
-    let header = header.map_err(|error| match error {
-        HeaderError::Source(error) => CheckpointError::Source(error),
-        error => CheckpointError::Header { shard: name.clone(), error },
-    })?;
-    tensors.extend(tensors_of(header, shards.len()));
-    shards.push(Shard { name, path, size: file.size(), stamp: file.stamp() });
-    Ok(())
 }
 
 /// The tensors of a header of the shard with this number.

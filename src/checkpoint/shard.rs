@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use crate::remote::RemoteFile;
 use crate::source::{SourceError, SourceFile, Stamp};
 
 /// One safetensors file.
@@ -13,8 +14,12 @@ pub struct Shard {
     pub path: PathBuf,
     /// Bytes of the whole file.
     pub size: u64,
+    /// SHA-256 of the header, the eight bytes of its length included, as hexadecimal digits.
+    pub header: String,
     /// The state in which the header was read.
     pub stamp: Stamp,
+    /// The file in its repository; `None` where it lies on this machine.
+    pub remote: Option<RemoteFile>,
 }
 
 impl Shard {
@@ -23,7 +28,10 @@ impl Shard {
     /// # Errors
     /// The file is gone, unreadable, or changed since.
     pub fn open(&self) -> Result<ShardFile, SourceError> {
-        let file = SourceFile::open(&self.path)?;
+        let file = match &self.remote {
+            Some(remote) => SourceFile::of_repository(remote.clone()),
+            None => SourceFile::open(&self.path)?,
+        };
         file.check_unchanged(self.stamp)?;
         Ok(ShardFile { file, stamp: self.stamp })
     }
@@ -45,6 +53,11 @@ impl ShardFile {
         self.file.read_exact_at(buffer, offset)
     }
 
+    /// The file as one that may change.
+    pub fn into_source(self) -> SourceFile {
+        self.file
+    }
+
     /// Checks, after the last read, that the file is still in the state that was planned for.
     ///
     /// # Errors
@@ -53,8 +66,8 @@ impl ShardFile {
         self.file.check_unchanged(self.stamp)
     }
 
-    /// The underlying file, for hints such as `posix_fadvise`.
-    pub fn file(&self) -> &File {
+    /// The file of this machine, for hints such as `posix_fadvise`; `None` where it lies in a repository.
+    pub fn file(&self) -> Option<&File> {
         self.file.file()
     }
 
@@ -63,6 +76,6 @@ impl ShardFile {
         let direct = self.file.open_direct().ok()?;
         // The path may lead elsewhere by now.
         direct.check_unchanged(self.stamp).ok()?;
-        Some(direct.into_file())
+        direct.into_file()
     }
 }

@@ -1,4 +1,5 @@
-//! Opening and reading input files: regular files only, never blocking, and noticing when one changes underneath.
+//! Opening and reading input files: regular files only, never blocking, and noticing when one changes underneath; and
+//! files of a repository elsewhere in the same way.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::remote::{RemoteError, RemoteFile};
 use crate::text::{apart, os_hints, shown_path};
 
 /// The state of a file: where any field differs, the file is not the one that the plan was made for.
@@ -20,14 +22,20 @@ pub struct Stamp {
     pub inode: u64,
 }
 
-/// An open regular file that is read at given places.
+/// An open regular file, or one of a repository elsewhere, that is read at given places.
 #[derive(Debug)]
 pub struct SourceFile {
     path: PathBuf,
-    file: File,
+    data: SourceData,
     stamp: Stamp,
     /// Permission bits.
     mode: u32,
+}
+
+#[derive(Debug)]
+enum SourceData {
+    Disk(File),
+    Remote(RemoteFile),
 }
 
 /// A reason for which an input file cannot be read.
@@ -49,6 +57,8 @@ pub enum SourceError {
     HeadersOnly { path: PathBuf },
     #[error("{} cannot be read: {error}", shown_path(path))]
     Io { path: PathBuf, error: io::Error },
+    #[error("{} cannot be read: {error}", shown_path(path))]
+    Remote { path: PathBuf, error: RemoteError },
 }
 
 impl SourceError {
@@ -62,13 +72,15 @@ impl SourceError {
             | Self::TooLarge { path, .. }
             | Self::Changed { path, .. }
             | Self::HeadersOnly { path }
-            | Self::Io { path, .. } => path,
+            | Self::Io { path, .. }
+            | Self::Remote { path, .. } => path,
         }
     }
 
-    /// Returns what can be done about the error.
-    pub fn help(&self) -> Option<&'static str> {
-        match self {
+    /// Returns what can be done about the error, one line each.
+    pub fn help(&self) -> Vec<String> {
+        let line = match self {
+            Self::Remote { error, .. } => return error.help(),
             Self::Dangling { .. } => Some("the download may be incomplete: get the file again"),
             Self::Changed { .. } => {
                 Some("wait until nothing writes to the checkpoint, and give the same command again")
@@ -76,7 +88,8 @@ impl SourceError {
             Self::HeadersOnly { .. } => Some("give the checkpoint itself: some of its layout stands in its data"),
             Self::Io { error, .. } => os_hints::for_reading(error),
             _ => None,
-        }
+        };
+        line.map(str::to_owned).into_iter().collect()
     }
 }
 
@@ -94,6 +107,9 @@ impl SourceFile {
     /// # Errors
     /// As [`SourceFile::open`], and where the file system has no such reads.
     pub fn open_direct(&self) -> Result<Self, SourceError> {
+        if let Some(file) = self.remote() {
+            return Ok(Self::of_repository(file.clone()));
+        }
         Self::open_with(&self.path, OFlags::DIRECT)
     }
 
@@ -109,7 +125,16 @@ impl SourceFile {
         if !metadata.is_file() {
             return Err(SourceError::NotRegular { path: path.into(), kind: kind_name(metadata.file_type()) });
         }
-        Ok(Self { path: path.into(), file, stamp: Stamp::of(&metadata), mode: metadata.mode() & 0o7777 })
+        let (stamp, mode) = (Stamp::of(&metadata), metadata.mode() & 0o7777);
+        Ok(Self { path: path.into(), data: SourceData::Disk(file), stamp, mode })
+    }
+
+    /// Takes a file of a repository; nothing is asked of the repository yet.
+    pub fn of_repository(file: RemoteFile) -> Self {
+        let path = file.path();
+        // What a download would give it.
+        let mode = 0o644;
+        Self { path, stamp: Stamp::without_file(file.entry().size), data: SourceData::Remote(file), mode }
     }
 
     pub fn stamp(&self) -> Stamp {
@@ -130,21 +155,44 @@ impl SourceFile {
     /// # Errors
     /// The file ends before the buffer is full (it shrank since it was opened), or cannot be read.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        let file = match &self.data {
+            SourceData::Disk(file) => file,
+            SourceData::Remote(file) => {
+                return file
+                    .read_exact_at(buffer, offset)
+                    .map_err(|error| SourceError::Remote { path: self.path.clone(), error });
+            }
+        };
         // No memory map: a mapped file that shrinks ends the process with SIGBUS, and here it is an error with a name.
         // Positional reads were as fast from the disk and faster from the page cache (docs/decisions/0001-no-mmap.md).
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => SourceError::Changed { path: self.path.clone(), what: "it became shorter" },
             _ => SourceError::Io { path: self.path.clone(), error },
         })
     }
 
-    pub fn into_file(self) -> File {
-        self.file
+    /// Returns the file of this machine, for hints such as `posix_fadvise`; `None` where it lies in a repository.
+    pub fn into_file(self) -> Option<File> {
+        match self.data {
+            SourceData::Disk(file) => Some(file),
+            SourceData::Remote(_) => None,
+        }
     }
 
-    /// The underlying file, for hints such as `posix_fadvise`.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// The file of this machine, for hints such as `posix_fadvise`; `None` where it lies in a repository.
+    pub fn file(&self) -> Option<&File> {
+        match &self.data {
+            SourceData::Disk(file) => Some(file),
+            SourceData::Remote(_) => None,
+        }
+    }
+
+    /// The file of a repository; `None` where it lies on this machine.
+    pub fn remote(&self) -> Option<&RemoteFile> {
+        match &self.data {
+            SourceData::Disk(_) => None,
+            SourceData::Remote(file) => Some(file),
+        }
     }
 
     /// Checks that the open file is still in the state of `stamp`.
@@ -152,7 +200,9 @@ impl SourceFile {
     /// # Errors
     /// It was replaced, cut, extended or written to.
     pub fn check_unchanged(&self, stamp: Stamp) -> Result<(), SourceError> {
-        let metadata = self.file.metadata().map_err(|error| SourceError::Io { path: self.path.clone(), error })?;
+        // The files of a commit do not change; their repository sees to it with every read.
+        let SourceData::Disk(file) = &self.data else { return Ok(()) };
+        let metadata = file.metadata().map_err(|error| SourceError::Io { path: self.path.clone(), error })?;
         let now = Stamp::of(&metadata);
         let what = if (now.device, now.inode) != (stamp.device, stamp.inode) {
             "it was replaced by another file"
@@ -175,9 +225,13 @@ impl SourceFile {
         if self.stamp.size > limit {
             return Err(too_large(self.stamp.size));
         }
+        let SourceData::Disk(file) = &self.data else {
+            let mut bytes = vec![0; self.stamp.size as usize];
+            return self.read_exact_at(&mut bytes, 0).map(|()| bytes);
+        };
         let mut bytes = Vec::new();
         // A file of /proc says it has no bytes and yields them all the same.
-        let read = (&self.file).take(limit + 1).read_to_end(&mut bytes);
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| SourceError::Io { path: self.path.clone(), error })?;
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
@@ -187,6 +241,11 @@ impl SourceFile {
 }
 
 impl Stamp {
+    /// The state of a file that is not on this machine.
+    pub(crate) fn without_file(size: u64) -> Self {
+        Self { size, modified: (0, 0), device: 0, inode: 0 }
+    }
+
     fn of(metadata: &fs::Metadata) -> Self {
         Self {
             size: metadata.len(),

@@ -68,6 +68,14 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         let help = "`--model DIR` names the checkpoint itself; `plan` and `test` need no more than headers";
         return Err(CommandError::Input(message).with_help(&[help.to_owned()]));
     }
+    // A part proves nothing: the join does.
+    let wants_proof = whole.part().is_none() && wants_proof(args, &plan)?;
+    if let Some(repository) = plan.checkpoint.repository.as_ref().filter(|_| wants_proof) {
+        let message = "the proof of an output reads its source once more, which is on the hub and not on this machine";
+        let download = format!("hf download {} --revision {}", repository.id(), repository.commit());
+        let help = format!("download it first with {}", shown(&download));
+        return Err(CommandError::Input(message.to_owned()).with_help(&[help]));
+    }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
@@ -95,8 +103,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let progress = ProgressReporter::of_run(screen);
     let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };
     let proof = ProofBeforePublishing::new(&plan, &output, screen, cancellable, page.as_ref());
-    // A part proves nothing: the join does.
-    if whole.part().is_none() && wants_proof(args, &plan)? {
+    if wants_proof {
         options.proof = Some(&proof);
     }
     let applied = whole.carry_out(&plan, &output, &options, &progress).map_err(|error| {
@@ -126,7 +133,8 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         }
     }
     // Nothing says which layers of the source a smoke model without a manifest has.
-    let can_prove = proven.is_none() && (sha256.is_some() || plan.checkpoint.cut_to.is_none());
+    let is_known = sha256.is_some() || plan.checkpoint.cut_to.is_none();
+    let can_prove = proven.is_none() && is_known && plan.checkpoint.repository.is_none();
     if matches!(applied, Applied::Published(_))
         && let Some(lines) = next_steps::lines(&plan, &output, can_prove)
     {

@@ -118,7 +118,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    /// The checkpoint: a directory, or a model id of the Hugging Face hub
     #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
 
@@ -237,7 +237,7 @@ pub(super) struct SchemesTestArgs {
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
     /// A family, a class of `architectures`, a `model_type`, or a checkpoint: a directory, or a model id of the Hugging
-    /// Face cache
+    /// Face hub
     #[arg(value_name = "NAME|DIR|ID", add = ArgValueCompleter::new(completers::families_and_checkpoints))]
     pub(super) name: Option<String>,
 
@@ -257,7 +257,7 @@ pub(super) struct ModelsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    /// The checkpoint: a directory, or a model id of the Hugging Face hub
     #[arg(value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(super) model: String,
 

@@ -39,7 +39,8 @@ pub(super) fn doctor(args: &DoctorArgs, screen: &Screen) -> Result<(), CommandEr
     let examined = examine(args, screen, &mut lines);
     if let Some(source) = &examined.source {
         lines.extend(Mount::read(&source.dir).map(|mount| source_place(&source.dir, &mount, is_wsl)));
-        lines.extend((!source.headers_only).then(|| reading(source, threads)));
+        let is_here = !source.headers_only && source.repository.is_none();
+        lines.extend(is_here.then(|| reading(source, threads)));
     }
     if let Some(output) = &examined.output {
         lines.extend(place(output, examined.plan.as_ref(), is_wsl));
@@ -165,7 +166,9 @@ fn reading(source: &Checkpoint, threads: usize) -> ChecklistLine {
     match ReadSample::measure(&source.shards, threads) {
         Ok(sample) => sample.line(bytes),
         Err(error) => {
-            let advice = error.help().unwrap_or("look at the disk: `dmesg` says what the system met");
+            let help = error.help().join("; ");
+            let advice =
+                if help.is_empty() { "look at the disk: `dmesg` says what the system met".to_owned() } else { help };
             ChecklistLine::problem("reading", error.to_string(), advice)
         }
     }

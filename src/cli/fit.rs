@@ -1,7 +1,5 @@
 //! `qwen-fp8 fit`: whether a model fits GPUs of a size, and the lines that serve it there.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::args::{CacheDtypeName, FitArgs, SourceArgs};
@@ -11,8 +9,8 @@ use super::next_steps::typed;
 use super::screen::Screen;
 use super::source::{open_checkpoint, plan};
 use super::table::{Align, TextTable};
-use crate::checkpoint::is_headers_file;
 use crate::checkpoint::text::{count, exact, grouped, memory, unquoted};
+use crate::checkpoint::{Checkpoint, is_headers_file};
 use crate::fit::{CacheDtype, CacheFit, Fit, FitRequest, FitSubject};
 use crate::recipe::RecipeText;
 
@@ -49,15 +47,14 @@ pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
         let source = SourceArgs { recipe, model: args.model.clone(), smoke: None };
         let plan = plan(&source, screen)?;
         let path = plan.recipe.output.clone().map_or_else(|| NO_OUTPUT.to_owned(), |output| shell_word(&output));
-        let subject = FitSubject::of_plan(&plan, request.gpus).with_preprocessor(preprocessor(&plan.checkpoint.dir));
+        let subject = FitSubject::of_plan(&plan, request.gpus).with_preprocessor(preprocessor(&plan.checkpoint));
         Fit::of(&subject, &request, &path)
     } else if args.model.is_some() {
         let message = format!("`--model` goes with a recipe, and {} is a checkpoint", unquoted(&args.subject));
         return Err(CommandError::Usage(message));
     } else {
         let checkpoint = open_checkpoint(&args.subject)?;
-        let subject =
-            FitSubject::of_checkpoint(&checkpoint, request.gpus).with_preprocessor(preprocessor(&checkpoint.dir));
+        let subject = FitSubject::of_checkpoint(&checkpoint, request.gpus).with_preprocessor(preprocessor(&checkpoint));
         Fit::of(&subject, &request, &shell_word(&args.subject))
     };
     if args.json {
@@ -82,12 +79,9 @@ fn shell_word(path: &str) -> String {
 /// The `preprocessor_config.json` of a checkpoint, where it has one that can be read.
 //
 // It makes an estimate better, and is no reason to fail.
-fn preprocessor(dir: &Path) -> Option<serde_json::Value> {
-    let path = dir.join("preprocessor_config.json");
-    let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_PREPROCESSOR);
-    let mut text = String::new();
-    File::open(&path).ok().filter(|_| is_file)?.take(MAX_PREPROCESSOR).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+fn preprocessor(checkpoint: &Checkpoint) -> Option<serde_json::Value> {
+    let text = checkpoint.read_small("preprocessor_config.json", MAX_PREPROCESSOR).ok()??;
+    serde_json::from_slice(&text).ok()
 }
 
 fn report(fit: &Fit, screen: &Screen) -> Result<(), CommandError> {

@@ -2,13 +2,18 @@
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qwen_fp8_hub::{HubAccess, HubError, HubRepository};
 
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
-use crate::checkpoint::hub::HubEnvironment;
-use crate::checkpoint::model_id::resolve;
+use crate::checkpoint::hub::{HubEnvironment, parse_id};
+use crate::checkpoint::model_id::{ModelError, resolve};
 use crate::checkpoint::models::catalogue::add_folder;
+use crate::checkpoint::remote::{RemoteFailure, Repository};
+use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
@@ -41,9 +46,38 @@ pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
         return Checkpoint::of_headers(Path::new(model))
             .map_err(|error| CommandError::input(&error).with_help(&error.help()));
     }
-    let dir = resolve(model, &HubEnvironment::of_process())
-        .map_err(|error| CommandError::input(&error).with_help(&error.help()))?;
-    Checkpoint::open(&dir).map_err(|error| CommandError::input(&error).with_help(&error.help()))
+    let environment = HubEnvironment::of_process();
+    let opened = match resolve(model, &environment) {
+        Ok(dir) => Checkpoint::open(&dir),
+        Err(error) => match of_hub(model, &error, &environment)? {
+            Some(repository) => Checkpoint::open_remote(repository),
+            None => return Err(CommandError::input(&error).with_help(&error.help())),
+        },
+    };
+    opened.map_err(|error| CommandError::input(&error).with_help(&error.help()))
+}
+
+/// Finds a model on the hub that is not on this machine; `None` where it is no model id of two parts, or where no
+/// connection is wanted.
+fn of_hub(
+    model: &str,
+    error: &ModelError,
+    environment: &HubEnvironment,
+) -> Result<Option<Arc<dyn Repository>>, CommandError> {
+    let Some((id, revision)) = error.is_elsewhere().then(|| parse_id(model)).flatten() else { return Ok(None) };
+    // A single word is a directory that is missing, more often than one of the hub's oldest models.
+    if !id.contains('/') {
+        return Ok(None);
+    }
+    let refused = |refused: HubError| {
+        let failure = if refused.is_of_input() { CommandError::input(&refused) } else { CommandError::run(&refused) };
+        // What is near on this machine may be what was meant.
+        let near = error.nearest().map(|near| format!("did you mean {}?", shown(near)));
+        failure.with_help(&near.into_iter().chain(refused.help()).collect::<Vec<_>>())
+    };
+    let Some(access) = HubAccess::of_process(environment).map_err(refused)? else { return Ok(None) };
+    let repository = HubRepository::open(access, id, revision).map_err(refused)?;
+    Ok(Some(repository))
 }
 
 /// Plans what the recipe does to the checkpoint, and shows warnings and notes.

@@ -94,8 +94,9 @@ impl ReadSample {
         let (bytes, seconds) = read(&files, measured, threads)?;
         for piece in &uncached {
             // Advice that is not taken costs memory that the system takes back when it needs it.
-            let file = files[piece.shard].buffered.file();
-            let _ = fadvise(file, piece.offset, NonZeroU64::new(piece.len), Advice::DontNeed);
+            if let Some(file) = files[piece.shard].buffered.file() {
+                let _ = fadvise(file, piece.offset, NonZeroU64::new(piece.len), Advice::DontNeed);
+            }
         }
         Ok(Self { bytes, seconds, threads, cache })
     }
@@ -163,7 +164,7 @@ fn pieces(shards: &[Shard]) -> Vec<SamplePiece> {
 // The byte is asked for in another page each time: asking for it has it fetched.
 fn is_cached(file: &ShardFile, piece: &SamplePiece) -> Option<bool> {
     let page = u64::from(std::process::id()) * 4096 % piece.len.max(1);
-    let answer = preadv2(file.file(), &mut [IoSliceMut::new(&mut [0])], piece.offset + page, ReadWriteFlags::NOWAIT);
+    let answer = preadv2(file.file()?, &mut [IoSliceMut::new(&mut [0])], piece.offset + page, ReadWriteFlags::NOWAIT);
     match answer {
         Ok(_) => Some(true),
         Err(Errno::AGAIN) => Some(false),

@@ -5,7 +5,6 @@ mod front_matter;
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::hub::model_of;
 use crate::checkpoint::model_card::{MODEL_CARD, parts};
 use crate::checkpoint::text::{count, decibels, human};
 use crate::recipe::ModelCardOptions;
@@ -59,7 +58,7 @@ pub fn with_quality(plan: &Plan, quality: &[LayerQuality]) -> Option<String> {
 
 fn card(plan: &Plan, options: &ModelCardOptions, source: &str, quality: &[LayerQuality]) -> Option<String> {
     let (matter, text) = parts(source);
-    let id = model_of(&plan.checkpoint.dir).id;
+    let id = plan.checkpoint.model_name().id;
     let base = options.base_model.as_deref().or(id.as_deref());
     let matter = front_matter::with(matter.unwrap_or_default(), base, options.quantized_by.as_deref())?;
     let front = if matter.is_empty() { String::new() } else { format!("---\n{matter}---\n\n") };

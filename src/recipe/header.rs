@@ -27,7 +27,7 @@ pub(super) struct RecipeHeader {
     #[expect(dead_code, reason = "the schema holds it to the one version there is")]
     version: Option<u64>,
 
-    /// The checkpoint to quantize: a directory, or a model id that is looked up in the Hugging Face cache. `--model`
+    /// The checkpoint to quantize: a directory, or a model id, which is read from the hub unless it lies in the Hugging Face cache. `--model`
     /// on the command line overrides it.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen/Qwen3-VL-8B-Instruct", "./my-checkpoint"]))]

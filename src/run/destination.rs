@@ -25,12 +25,21 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Resolves `output`, which must lie neither inside `source` nor around it.
+    /// Resolves the output of a plan, whose source may lie on this machine or elsewhere.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub(super) fn of_plan(output: &Path, plan: &Plan) -> Result<Self, RunError> {
+        let is_here = plan.checkpoint.repository.is_none();
+        Self::new(output, is_here.then_some(plan.checkpoint.dir.as_path()))
+    }
+
+    /// Resolves `output`, which must lie neither inside `source` nor around it, where that is a directory.
     ///
     /// # Errors
     /// It has no name or no parent directory, or it overlaps with the source.
-    pub(super) fn new(output: &Path, source: &Path) -> Result<Self, RunError> {
-        check_not_around(output, source)?;
+    fn new(output: &Path, source: Option<&Path>) -> Result<Self, RunError> {
+        source.map_or(Ok(()), |source| check_not_around(output, source))?;
         let unnamed = || RunError::OutputUnnamed { path: output.to_path_buf() };
         let name = output.file_name().ok_or_else(unnamed)?.to_os_string();
         let parent = match output.parent() {
@@ -48,7 +57,7 @@ impl Destination {
             });
         }
         let destination = Self { path: parent.join(&name), parent, name };
-        destination.check_outside(source)?;
+        source.map_or(Ok(()), |source| destination.check_outside(source))?;
         Ok(destination)
     }
 

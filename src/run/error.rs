@@ -76,6 +76,15 @@ pub enum RunError {
     #[error("a band of {} needs buffers of {} and {} are allowed", shown(tensor), apart(*needed, *max)[0], apart(*needed, *max)[1])]
     Memory { tensor: String, needed: u64, max: u64 },
 
+    /// A matrix that is stored columns first, all of which is read for every few rows of it.
+    #[error(
+        "{} is stored so that all of it is read for every few rows, which takes {} of memory to do over a network, and {} are there",
+        shown(tensor),
+        apart(*needed, *max)[0],
+        apart(*needed, *max)[1]
+    )]
+    Unstreamable { tensor: String, needed: u64, max: u64 },
+
     #[error("not enough memory for the buffers of {workers} workers ({} each)", human(*each as u64))]
     NoMemory { workers: usize, each: usize },
 
@@ -173,6 +182,9 @@ impl RunError {
     // A full disk or a lost right can be mended. A NaN in the source cannot, and a source that changed makes another
     // job.
     pub(super) fn leaves_use(&self) -> bool {
+        if let Self::Source(SourceError::Remote { error, .. }) = self {
+            return !error.is_change();
+        }
         !matches!(
             self,
             Self::NonFinite { .. }
@@ -217,6 +229,7 @@ impl RunError {
             Self::Source(error) => Some(error.path()),
             Self::Cancelled
             | Self::Memory { .. }
+            | Self::Unstreamable { .. }
             | Self::NoMemory { .. }
             | Self::NoThread { .. }
             | Self::Inconsistent { .. } => None,
@@ -249,6 +262,7 @@ impl RunError {
             Self::OtherUsers { .. } => &["give another `--output`, or let its owner remove it"],
             Self::NoSpace { .. } => &["make room, or give an `--output` on another file system"],
             Self::FileTooLarge { .. } => &["raise the limit, or give a smaller `max_shard_size` in the recipe"],
+            Self::Unstreamable { .. } => &["download the model first (`hf download`): from a disk that costs nothing"],
             Self::Memory { .. } => &["give a larger `--max-memory`"],
             Self::NoMemory { .. } | Self::NoThread { .. } => &["give fewer `--threads`, or less `--max-memory`"],
             Self::InfiniteScale { .. } => &["use a symmetric scheme, or check whether the file is damaged"],
@@ -263,7 +277,7 @@ impl RunError {
                 "such a weight is damaged: check whether the file is the one that its publisher offers",
                 "`on_nonfinite: keep` in a recipe of FP8 schemes lets it into the output",
             ],
-            Self::Source(error) => return error.help().map(str::to_owned).into_iter().collect(),
+            Self::Source(error) => return error.help(),
             Self::Read { source, .. } | Self::File { action: "read", source, .. } => {
                 return os_hints::for_reading(source).map(str::to_owned).into_iter().collect();
             }

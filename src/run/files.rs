@@ -1,7 +1,7 @@
 //! Files as a run makes them: new, never through a link, and durable; and the small ones of an output.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +10,17 @@ use rustix::fs::OFlags;
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::side_files::SideFile;
-use crate::checkpoint::source::SourceFile;
 use crate::run::error::RunError;
 
 /// Bytes of a side file that are copied at a time.
-const CHUNK: usize = 64 << 10;
+const CHUNK: u64 = 4 << 20;
 
 /// Copies a side file byte for byte into `dir` and returns its checksum.
 ///
 /// # Errors
 /// The source changed since it was planned for, or cannot be read; the copy cannot be written; [`RunError::Cancelled`].
 pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -> Result<Crc64, RunError> {
-    let source = SourceFile::open(&file.path)?;
-    source.check_unchanged(file.stamp)?;
+    let source = file.open()?;
     let path = dir.join(&file.name);
     let folder = path.parent().filter(|folder| *folder != dir);
     if let Some(folder) = folder {
@@ -31,20 +29,16 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -
     // Never wider than the source: a user who may not read the source may not read the copy either.
     let mut copy = create_new(&path, file.mode & 0o666).map_err(RunError::file("create", &path))?;
     let mut sum = Crc64::default();
-    let mut buffer = vec![0; CHUNK];
-    loop {
+    let mut buffer = vec![0; CHUNK.min(file.stamp.size) as usize];
+    for at in (0..file.stamp.size).step_by(CHUNK as usize) {
         // Nothing bounds the size of a side file.
         if cancel.load(Ordering::Relaxed) {
             return Err(RunError::Cancelled);
         }
-        let read = match source.file().read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(RunError::file("read", &file.path)(error)),
-        };
-        sum = sum.then(Crc64::of(&buffer[..read]), read as u64);
-        copy.write_all(&buffer[..read]).map_err(RunError::file("write", &path))?;
+        let chunk = &mut buffer[..CHUNK.min(file.stamp.size - at) as usize];
+        source.read_exact_at(chunk, at)?;
+        sum = sum.then(Crc64::of(chunk), chunk.len() as u64);
+        copy.write_all(chunk).map_err(RunError::file("write", &path))?;
     }
     // Checked again after the last read: a file that was written to in between would be a mixture of two states.
     source.check_unchanged(file.stamp)?;

@@ -3,14 +3,13 @@
 //! Two runs of one identity write the same bytes, and only they may share shards.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::source::{SourceFile, Stamp};
+use crate::checkpoint::checksum::hexadecimal;
+use crate::checkpoint::source::Stamp;
 use crate::checkpoint::text::{exact, shown};
-use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
 
@@ -33,6 +32,9 @@ pub(super) struct Identity {
     schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
+    /// The commit of a source on the hub, which stands for the times and inodes that it does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
     inputs: Vec<InputIdentity>,
 }
 
@@ -50,15 +52,17 @@ pub(super) struct InputIdentity {
 }
 
 impl Identity {
-    /// Reads the headers of the source and returns the identity of the plan's job.
+    /// Returns the identity of the plan's job.
     ///
     /// # Errors
     /// The source changed since it was planned for, or cannot be read.
     pub(super) fn of(plan: &Plan) -> Result<Self, RunError> {
         let mut inputs = Vec::new();
-        for (number, shard) in plan.checkpoint.shards.iter().enumerate() {
-            let header = header_digest(&plan.checkpoint, number, shard)?;
-            inputs.push(InputIdentity::new(&shard.name, shard.stamp, Some(header)));
+        for shard in &plan.checkpoint.shards {
+            // Unchanged, its header is the one that was planned for. Of the header alone: a digest of all bytes would read
+            // the source once more. Size, time and inode stand for the rest, or the commit.
+            shard.open()?;
+            inputs.push(InputIdentity::new(&shard.name, shard.stamp, Some(shard.header.clone())));
         }
         for file in &plan.checkpoint.side_files {
             inputs.push(InputIdentity::new(&file.name, file.stamp, None));
@@ -68,6 +72,7 @@ impl Identity {
             recipe: sha256(plan.recipe_text().as_bytes()),
             schemes: scheme_versions(plan),
             plan: plan_digest(plan),
+            commit: plan.checkpoint.repository.as_ref().map(|repository| repository.commit().to_owned()),
             inputs,
         })
     }
@@ -105,6 +110,12 @@ impl Identity {
             if let Some(past) = self.schemes.get(name).filter(|past| *past != now) {
                 found.push(format!("version {past} of the scheme {}, now {now}", shown(name)));
             }
+        }
+        match (&self.commit, &now.commit) {
+            (Some(past), Some(now)) if past != now => found.push(format!("commit {}, now {}", shown(past), shown(now))),
+            (Some(_), None) => found.push("a source on the hub, now one on a disk".to_owned()),
+            (None, Some(_)) => found.push("a source on a disk, now one on the hub".to_owned()),
+            _ => {}
         }
         for input in &now.inputs {
             match self.inputs.iter().find(|past| past.name == input.name) {
@@ -157,34 +168,6 @@ impl InputIdentity {
 /// Returns the SHA-256 of `bytes` as hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hexadecimal(Sha256::digest(bytes).as_slice())
-}
-
-/// Formats a digest as hexadecimal digits.
-pub(super) fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a `String` never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Returns the SHA-256 of a shard's header, length included.
-//
-// Of the header alone: a digest of all bytes would read the source once more. Size, time and inode stand for the rest.
-fn header_digest(checkpoint: &Checkpoint, number: usize, shard: &Shard) -> Result<String, RunError> {
-    let file = SourceFile::open(&shard.path)?;
-    file.check_unchanged(shard.stamp)?;
-    let tensors = checkpoint.tensors.iter().filter(|tensor| tensor.shard == number);
-    // The header ends where the first tensor begins, or earlier where the first tensors were left out. Its own length
-    // is the smaller bound, and not trusted beyond the file.
-    let end = tensors.map(|tensor| tensor.offset).min().unwrap_or(shard.size).min(shard.size);
-    let mut length = [0; 8];
-    let prefix = end.min(8) as usize;
-    file.read_exact_at(&mut length[..prefix], 0)?;
-    let end = end.min(u64::from_le_bytes(length).saturating_add(8));
-    let mut header = vec![0; end as usize];
-    file.read_exact_at(&mut header, 0)?;
-    Ok(sha256(&header))
 }
 
 /// Returns the version of each scheme that quantizes or decodes a tensor of the plan, by name.

@@ -1,27 +1,31 @@
 //! Makes the manifest of a run from its plan and the checksums of what it wrote.
 
-use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use qwen_fp8_schemes::Format;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::checksum::Crc64;
-use crate::checkpoint::hub::{ModelName, model_of};
+use crate::checkpoint::Shard;
+use crate::checkpoint::checksum::{Crc64, hexadecimal};
+use crate::checkpoint::hub::ModelName;
 use crate::checkpoint::manifest::{
     ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestFile, ManifestRecipe, ManifestSource, NonFiniteRecord,
     OutputTensor, Tool,
 };
-use crate::checkpoint::source::{SourceFile, Stamp};
+use crate::checkpoint::side_files::SideFile;
+use crate::checkpoint::source::SourceFile;
 use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
-use crate::run::identity::{Identity, hexadecimal, sha256};
+use crate::run::identity::{Identity, sha256};
 use crate::run::observer::Observer;
 use crate::run::stats::TensorStats;
 use crate::run::threads;
+
+/// Bytes of a file that are read at a time for its SHA-256.
+const HASHED_AT_ONCE: u64 = 1 << 20;
 
 /// Files whose SHA-256 goes into the manifest. They are read once more for it, which the CRC-64 does not need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub(super) fn manifest(
     let copies = plan.checkpoint.side_files.iter().zip(side_files);
     let copies = copies.map(|(file, &sum)| plain(&file.name, file.stamp.size, sum));
     let documents = plan.documents.iter().map(|(name, bytes)| plain(name, bytes.len() as u64, Crc64::of(bytes)));
-    let ModelName { name: model, revision, .. } = model_of(&plan.checkpoint.dir);
+    let ModelName { name: model, revision, .. } = plan.checkpoint.model_name();
     let inputs = identity.inputs().iter().map(|input| InputFile {
         name: input.name.clone(),
         size: input.size,
@@ -106,25 +110,38 @@ pub(super) fn add_sha256(
         for file in &mut manifest.files {
             match plan.documents.iter().find(|(name, _)| *name == file.name) {
                 Some((_, bytes)) => file.sha256 = Some(sha256(bytes)),
-                None => wanted.push((dir.join(&file.name), None, file.size, &mut file.sha256)),
+                None => wanted.push((HashedFile::Written(dir.join(&file.name)), file.size, &mut file.sha256)),
             }
         }
     }
     if of.source {
-        let shards = plan.checkpoint.shards.iter().map(|shard| (&shard.path, shard.stamp));
-        let files = shards.chain(plan.checkpoint.side_files.iter().map(|file| (&file.path, file.stamp)));
+        let shards = plan.checkpoint.shards.iter().map(|shard| (HashedFile::Shard(shard), &shard.remote));
+        let side_files = plan.checkpoint.side_files.iter().map(|file| (HashedFile::SideFile(file), &file.remote));
         let places = manifest.source.files.iter_mut().map(|file| (file.size, &mut file.sha256));
-        wanted.extend(files.zip(places).map(|((path, stamp), (size, place))| (path.clone(), Some(stamp), size, place)));
+        for ((file, remote), (size, place)) in shards.chain(side_files).zip(places) {
+            match remote.as_ref().and_then(|remote| remote.entry().sha256.clone()) {
+                // What the hub knows need not be computed from all of its bytes.
+                Some(known) => *place = Some(known),
+                None => wanted.push((file, size, place)),
+            }
+        }
     }
     if !wanted.is_empty() {
-        observer.reading("computing SHA-256", wanted.iter().map(|(_, _, size, _)| size).sum());
+        observer.reading("computing SHA-256", wanted.iter().map(|(_, size, _)| size).sum());
     }
-    let files: Vec<_> = wanted.iter().map(|(path, stamp, ..)| (path.as_path(), *stamp)).collect();
-    let digests = digests(&files, threads, cancel, observer)?;
-    for ((.., place), digest) in wanted.into_iter().zip(digests) {
+    let (files, places): (Vec<_>, Vec<_>) = wanted.into_iter().map(|(file, _, place)| (file, place)).unzip();
+    for (place, digest) in places.into_iter().zip(digests(&files, threads, cancel, observer)?) {
         *place = Some(digest);
     }
     Ok(())
+}
+
+/// A file whose SHA-256 is wanted.
+enum HashedFile<'a> {
+    /// Written by the run.
+    Written(PathBuf),
+    Shard(&'a Shard),
+    SideFile(&'a SideFile),
 }
 
 /// Corrects the checksums of the file `name`, which now holds `bytes`.
@@ -160,9 +177,9 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<Acti
     inputs.enumerate().map(action).collect()
 }
 
-/// Returns the SHA-256 of each file, which must be unchanged where a stamp is given.
+/// Returns the SHA-256 of each file; those of the source must be unchanged.
 fn digests(
-    files: &[(&Path, Option<Stamp>)],
+    files: &[HashedFile<'_>],
     threads: usize,
     cancel: &AtomicBool,
     observer: &dyn Observer,
@@ -172,8 +189,8 @@ fn digests(
     threads::on_each(threads.min(files.len()), || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&(path, stamp)) = files.get(index) else { break };
-            let digest = digest_of(path, stamp, cancel, observer);
+            let Some(file) = files.get(index) else { break };
+            let digest = digest_of(file, cancel, observer);
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = digest;
         }
     });
@@ -182,30 +199,24 @@ fn digests(
 }
 
 /// Returns the SHA-256 of a file; `None` if `cancel` became true before its end.
-fn digest_of(
-    path: &Path,
-    stamp: Option<Stamp>,
-    cancel: &AtomicBool,
-    observer: &dyn Observer,
-) -> Result<Option<String>, RunError> {
-    let source = SourceFile::open(path)?;
-    let stamp = stamp.unwrap_or(source.stamp());
-    let mut buffer = vec![0; 1 << 20];
+fn digest_of(file: &HashedFile<'_>, cancel: &AtomicBool, observer: &dyn Observer) -> Result<Option<String>, RunError> {
+    let (source, stamp) = match file {
+        HashedFile::Written(path) => (SourceFile::open(path)?, None),
+        HashedFile::Shard(shard) => (shard.open()?.into_source(), Some(shard.stamp)),
+        HashedFile::SideFile(file) => (file.open()?, Some(file.stamp)),
+    };
+    let mut buffer = vec![0; HASHED_AT_ONCE.min(source.size()) as usize];
     let mut digest = Sha256::new();
-    while !cancel.load(Ordering::Relaxed) {
-        match source.file().read(&mut buffer) {
-            Ok(0) => {
-                // A file that was written to meanwhile would get the digest of bytes that the run has not read.
-                source.check_unchanged(stamp)?;
-                return Ok(Some(hexadecimal(digest.finalize().as_slice())));
-            }
-            Ok(read) => {
-                digest.update(&buffer[..read]);
-                observer.advanced(read as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(RunError::file("read", path)(error)),
+    for at in (0..source.size()).step_by(HASHED_AT_ONCE as usize) {
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(None);
         }
+        let piece = &mut buffer[..HASHED_AT_ONCE.min(source.size() - at) as usize];
+        source.read_exact_at(piece, at)?;
+        digest.update(&*piece);
+        observer.advanced(piece.len() as u64);
     }
-    Ok(None)
+    // A file that was written to meanwhile would get the digest of bytes that the run has not read.
+    source.check_unchanged(stamp.unwrap_or(source.stamp()))?;
+    Ok(Some(hexadecimal(digest.finalize().as_slice())))
 }

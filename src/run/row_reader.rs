@@ -1,7 +1,6 @@
 //! Reads rows of an input that is not stored row after row, but in steps within a stack or as codes and scales.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
 
@@ -10,7 +9,7 @@ use crate::plan::{CodeRows, InputData, PlannedInput, QuantizedSource, ZeroPointT
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::planned::{columns, width};
-use crate::run::sources::{OpenShard, Sources};
+use crate::run::sources::{ShardReader, Sources};
 use crate::run::stack_rows::{self, StackRows};
 use crate::run::transpose::{SPARSE, STRIP_BYTES, Strip, transpose};
 use crate::run::transposed_rows::{self, TransposedRows};
@@ -130,7 +129,7 @@ impl RowReader {
     }
 
     /// Reads through the page cache, since neighbours of these rows lie between them.
-    fn strided(&mut self, source: &OpenShard, runs: &Runs, first: u64, out: &mut [u8]) -> io::Result<u64> {
+    fn strided(&mut self, source: &ShardReader<'_>, runs: &Runs, first: u64, out: &mut [u8]) -> io::Result<u64> {
         let (pitch, row_bytes) = (runs.pitch(), if runs.columns { runs.count * runs.width } else { runs.run });
         let rows = out.len() / row_bytes;
         let mut read = 0;
@@ -140,10 +139,10 @@ impl RowReader {
             // The last run ends with what is needed of it: behind it the file may end.
             let bytes = self.scratch.at_offset(0, (strip - 1) * pitch + runs.run);
             if runs.is_dense() {
-                source.buffered().read_exact_at(bytes, from)?;
+                source.read_exact_at(bytes, from)?;
             } else {
                 for (run, bytes) in bytes.chunks_mut(pitch).enumerate() {
-                    source.buffered().read_exact_at(bytes, from + (run * runs.apart) as u64)?;
+                    source.read_exact_at(bytes, from + (run * runs.apart) as u64)?;
                 }
             }
             read += bytes.len() as u64;
@@ -291,7 +290,14 @@ mod tests {
 
     fn shard(path: &Path) -> Shard {
         let file = source::SourceFile::open(path).unwrap();
-        Shard { name: "shard".to_owned(), path: path.to_owned(), size: file.size(), stamp: file.stamp() }
+        Shard {
+            name: "shard".to_owned(),
+            path: path.to_owned(),
+            size: file.size(),
+            header: String::new(),
+            stamp: file.stamp(),
+            remote: None,
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) inputs: Vec<usize>,
     pub(super) source: SegmentSource,
     /// Offset in the first input of the first byte; 0 unless another part has what is before.
-    from: u64,
+    pub(super) from: u64,
     /// Bytes that are read, or put together from what is read.
     pub(super) len: u64,
     /// Bytes per task; the last one may have fewer.

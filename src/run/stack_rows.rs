@@ -3,7 +3,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use qwen_fp8_schemes::{SourceDtype, StoredCodes, decode, scale_values};
 
@@ -220,7 +219,7 @@ impl StackRows<'_> {
         let failed = |error: io::Error| self.sources.error(tensor.shard, &self.input.name, error);
         let read = if is_dense(run, pitch) {
             let reach = count.saturating_sub(1) * pitch + run;
-            file.buffered().read_exact_at(&mut out[..reach], from).map_err(failed)?;
+            file.read_exact_at(&mut out[..reach], from).map_err(failed)?;
             // To the front, where every row but the first lies behind its place.
             for at in 1..*count {
                 out.copy_within(at * pitch..at * pitch + run, at * run);
@@ -228,7 +227,7 @@ impl StackRows<'_> {
             reach
         } else {
             for (at, bytes) in out[..count * run].chunks_mut(run.max(1)).enumerate() {
-                file.buffered().read_exact_at(bytes, from + (at * pitch) as u64).map_err(failed)?;
+                file.read_exact_at(bytes, from + (at * pitch) as u64).map_err(failed)?;
             }
             count * run
         };

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::plan::Plan;
 use crate::run::amax::AmaxTable;
+use crate::run::block_order;
 use crate::run::error::RunError;
 use crate::run::lanes::TaskLanes;
 use crate::run::observer::Observer;
 use crate::run::open_files::shards_at_once;
 use crate::run::options::RunOptions;
 use crate::run::outputs::Outputs;
+use crate::run::read_ahead::ReadAhead;
 use crate::run::recorder::Recorder;
 use crate::run::segment::{Segment, SegmentKind, SegmentSource};
 use crate::run::sources::Sources;
@@ -57,6 +59,7 @@ impl<'a> RunState<'a> {
         work: &'a Work,
         outputs: &'a Outputs<'a>,
         recorder: Recorder<'a>,
+        read_ahead: Option<ReadAhead>,
         options: &'a RunOptions<'a>,
         observer: &'a dyn Observer,
     ) -> Self {
@@ -68,15 +71,22 @@ impl<'a> RunState<'a> {
         }
         let progress =
             |segment: &Segment| Progress { remaining: AtomicU64::new(segment.tasks), started: OnceLock::new() };
+        // Read ahead in one order, by which all workers go.
+        let is_apart = outputs.takes_turns() && read_ahead.is_none();
+        let sources = Sources::new(&plan.checkpoint.shards, options.direct);
+        let sources = match read_ahead {
+            Some(read_ahead) => sources.read_ahead(read_ahead, options.cancel),
+            None => sources,
+        };
         Self {
             plan,
             work,
-            sources: Sources::new(&plan.checkpoint.shards, options.direct),
+            sources,
             outputs,
             recorder,
             options,
             observer,
-            lanes: TaskLanes::new(work.lanes(outputs.takes_turns()), shards_at_once()),
+            lanes: TaskLanes::new(work.lanes(is_apart), shards_at_once()),
             limit: AtomicU64::new(NO_LIMIT),
             failure: Mutex::new(None),
             progress: work.segments.iter().map(progress).collect(),
@@ -130,6 +140,10 @@ impl<'a> RunState<'a> {
 
     /// Starts the clock of the task's segment.
     pub(super) fn begin(&self, task: &Task) {
+        if let Some(read_ahead) = self.sources.remote() {
+            let place = block_order::place(read_ahead.schedule(), self.plan, self.work, task);
+            read_ahead.begin(task.number, place);
+        }
         self.progress[task.segment].started.get_or_init(|| {
             if let Some(&first) = self.work.segments[task.segment].inputs.first() {
                 self.observer.tensor_begun(&self.plan.inputs[first].name);
@@ -146,6 +160,9 @@ impl<'a> RunState<'a> {
         let segment = &self.work.segments[task.segment];
         let progress = &self.progress[task.segment];
         self.observer.advanced(task.len);
+        if let Some(read_ahead) = self.sources.remote() {
+            read_ahead.end(task.number);
+        }
         if progress.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             let took = progress.started.get().map_or(Duration::ZERO, Instant::elapsed);
             self.report(segment, took);

@@ -1,7 +1,6 @@
 //! Rows of values out of a weight that is stored transposed, its integers in words: AWQ's and GPTQ's.
 
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use qwen_fp8_schemes::{
     CodeFormat, SourceDtype, StoredCodes, WordStrip, decode, scale_values, unpack_codes, unpack_zeros,
@@ -207,10 +206,10 @@ impl TransposedRows<'_> {
             let bytes = &mut strip[..runs.reach(count)];
             // Through the page cache, since neighbours of these rows lie between them.
             let done = if pitch == runs.apart {
-                file.buffered().read_exact_at(bytes, from)
+                file.read_exact_at(bytes, from)
             } else {
                 let mut each = bytes.chunks_mut(pitch.max(1)).enumerate();
-                each.try_for_each(|(at, bytes)| file.buffered().read_exact_at(bytes, from + (at * runs.apart) as u64))
+                each.try_for_each(|(at, bytes)| file.read_exact_at(bytes, from + (at * runs.apart) as u64))
             };
             done.map_err(|error| self.sources.error(codes.shard, &self.input.name, error))?;
             read += bytes.len();

@@ -17,6 +17,7 @@ fn completed(words: &[&str], directory: &Path, cache: &Path) -> Vec<String> {
         .env("_CLAP_COMPLETE_COMP_TYPE", "9")
         .env("_CLAP_COMPLETE_SPACE", "true")
         .env("HF_HUB_CACHE", cache)
+        .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

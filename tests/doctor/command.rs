@@ -39,7 +39,8 @@ fn doctor(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
         .current_dir(dir)
         .stdin(Stdio::null())
         .env_clear()
-        .env("PATH", dir.join("bin"));
+        .env("PATH", dir.join("bin"))
+        .env("HF_HUB_OFFLINE", "1");
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

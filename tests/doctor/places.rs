@@ -171,7 +171,7 @@ fn a_sample_is_spread_and_bounded() {
         let path = dir.path().join(name);
         fs::write(&path, vec![1; size as usize]).unwrap();
         let stamp = SourceFile::open(&path).unwrap().stamp();
-        Shard { name: name.to_owned(), path, size, stamp }
+        Shard { name: name.to_owned(), path, size, header: String::new(), stamp, remote: None }
     };
     let mut shards = vec![shard("a", 9 << 20), shard("b", 1), shard("c", 3 << 20)];
     let sample = ReadSample::measure(&shards, 3).unwrap();

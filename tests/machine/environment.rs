@@ -46,7 +46,12 @@ fn an_empty_environment_is_enough() {
     done(&ground, ground.apply(&[]).env_clear());
     // Without a home there is no cache to look a model id up in.
     let unknown = ["plan", "recipe.yaml", "--model", "Qwen/Qwen3-8B"];
-    refused(&ground, ground.user(ground.at("qwen-fp8"), &unknown).env_clear(), 1, &["`Qwen/Qwen3-8B`"]);
+    refused(
+        &ground,
+        ground.user(ground.at("qwen-fp8"), &unknown).env_clear().env("HF_HUB_OFFLINE", "1"),
+        1,
+        &["`Qwen/Qwen3-8B`"],
+    );
     let odd = ground.at("home/\u{e4}\u{1f40b}");
     let mut command = ground.user(ground.at("qwen-fp8"), &["apply", "recipe.yaml", "-m", "model", "-o"]);
     ended(&command.arg(&odd).env_clear().env("LANG", "C").env("LC_ALL", "C").output().unwrap(), 0);

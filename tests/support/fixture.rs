@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::support::hub::sha256;
 use qwen_fp8::checkpoint::config::Config;
 use qwen_fp8::checkpoint::layout::{Placed, ShardLayout, TensorEntry};
 use qwen_fp8::checkpoint::manifest::MANIFEST_FILE;
@@ -148,6 +149,11 @@ pub(crate) struct Fixture {
     pub(crate) expected: Vec<(String, Vec<u8>)>,
 }
 
+/// Bytes before the first tensor of a source shard.
+fn header_len(shard: usize) -> usize {
+    24 + 8 * shard
+}
+
 impl Fixture {
     pub(crate) fn new(cases: &[Case]) -> Self {
         Self::edited(cases, |_, _| {})
@@ -159,7 +165,7 @@ impl Fixture {
         let source = root.path().join("source");
         fs::create_dir(&source).unwrap();
         let shards = 1 + cases.iter().map(|case| case.from_shard.max(case.to_shard)).max().unwrap_or(0);
-        let mut files: Vec<Vec<u8>> = (0..shards).map(|shard| vec![b'h'; 24 + 8 * shard]).collect();
+        let mut files: Vec<Vec<u8>> = (0..shards).map(|shard| vec![b'h'; header_len(shard)]).collect();
         let mut tensors = Vec::new();
         let mut datas = Vec::new();
         let mut order: Vec<usize> = (0..cases.len()).collect();
@@ -187,7 +193,14 @@ impl Fixture {
             let path = source.join(&name);
             fs::write(&path, bytes).unwrap();
             let stamp = SourceFile::open(&path).unwrap().stamp();
-            Shard { name, path, size: bytes.len() as u64, stamp }
+            Shard {
+                name,
+                path,
+                size: bytes.len() as u64,
+                header: sha256(&bytes[..header_len(number)]),
+                stamp,
+                remote: None,
+            }
         };
         let sources: Vec<Shard> = files.iter().enumerate().map(|(number, bytes)| shard(number, bytes)).collect();
         fs::write(source.join("tokenizer.json"), b"{}").unwrap();
@@ -251,6 +264,7 @@ impl Fixture {
             left_out: Vec::new(),
             cut_to: None,
             headers_only: false,
+            repository: None,
             quantized: None,
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
@@ -278,8 +292,9 @@ impl Fixture {
 
     /// Takes the source files as they are now for what the plan was made from.
     pub(crate) fn restamp(&mut self) {
-        for shard in &mut self.plan.checkpoint.shards {
+        for (number, shard) in self.plan.checkpoint.shards.iter_mut().enumerate() {
             shard.stamp = SourceFile::open(&shard.path).unwrap().stamp();
+            shard.header = sha256(&fs::read(&shard.path).unwrap()[..header_len(number)]);
         }
     }
 
@@ -345,7 +360,7 @@ fn noise(tensor: usize, at: usize) -> u8 {
 pub(crate) fn side_file(path: &Path) -> SideFile {
     let file = SourceFile::open(path).unwrap();
     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-    SideFile { name, path: path.into(), mode: file.mode(), stamp: file.stamp(), remote_code: false }
+    SideFile { name, path: path.into(), mode: file.mode(), stamp: file.stamp(), remote_code: false, remote: None }
 }
 
 fn recipe(schemes: Vec<Stamp>) -> Recipe {

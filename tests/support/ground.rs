@@ -58,7 +58,7 @@ impl Ground {
     /// This program in the ground's directory, run by an ordinary user.
     pub(crate) fn user(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).env("HF_HUB_OFFLINE", "1");
         if is_root() {
             command.uid(USER).gid(USER);
         }

@@ -109,7 +109,7 @@ fn run(scene: &Scene) -> Result<Output, String> {
         }
     };
     // A pool as large as the machine would not fit into the address space of a case on one with many cores.
-    command.env("RAYON_NUM_THREADS", "2");
+    command.env("RAYON_NUM_THREADS", "2").env("HF_HUB_OFFLINE", "1");
     command.current_dir(scene.root()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| format!("the program does not start: {error}"))?;
     let id = child.id();

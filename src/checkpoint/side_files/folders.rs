@@ -6,9 +6,8 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::fate::{self, MODULES_FILE};
-use super::listed::{Listed, list};
+use super::listed::Listed;
 use super::sorted::{SideFileError, Sorted};
-use crate::source::SourceFile;
 
 /// The folder in which transformers keeps chat templates other than the default one.
 const CHAT_TEMPLATES: &str = "additional_chat_templates";
@@ -38,7 +37,7 @@ struct ModuleEntry {
 pub(super) fn named(files: &[Listed]) -> Result<Vec<Folder>, SideFileError> {
     let mut folders = vec![Folder { name: CHAT_TEMPLATES.to_owned(), is_module: false }];
     let Some(listing) = files.iter().find(|file| file.name == MODULES_FILE) else { return Ok(folders) };
-    let text = SourceFile::open(&listing.path).and_then(|file| file.read_small(MAX_MODULES));
+    let text = listing.open().and_then(|file| file.read_small(MAX_MODULES));
     // What is no such list names no folder: the file itself is copied as it is.
     let modules: Vec<ModuleEntry> = serde_json::from_slice(&text.map_err(SideFileError::Source)?).unwrap_or_default();
     let listed = modules.iter().filter_map(|module| first_folder(&module.path));
@@ -82,7 +81,7 @@ impl Folder {
 
     fn sort_out_at(&self, folder: &Listed, depth: usize, sorted: &mut Sorted) -> Result<(), SideFileError> {
         let unreadable = |error: io::Error| SideFileError::Folder { name: folder.name.clone(), error };
-        let mut files = list(&folder.path).map_err(unreadable)?;
+        let mut files = folder.entries().map_err(unreadable)?;
         let has_safetensors = files.iter().any(|file| file.name.ends_with(".safetensors"));
         for file in &mut files {
             let is_hidden = file.name.starts_with('.');

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::fate::{self, Fate};
 use super::listed::Listed;
+use crate::remote::RemoteFile;
 use crate::source::{SourceError, SourceFile, Stamp};
 use crate::text::shown;
 
@@ -20,7 +21,12 @@ pub struct SideFile {
     pub stamp: Stamp,
     /// Set for Python code that a server runs when told to trust it.
     pub remote_code: bool,
+    /// The file in its repository; `None` where it lies on this machine.
+    pub remote: Option<RemoteFile>,
 }
+
+/// How a git-lfs pointer begins.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// The files beside the weights, sorted out.
 #[derive(Debug, Default)]
@@ -55,6 +61,19 @@ impl Sorted {
 }
 
 impl SideFile {
+    /// Opens the file, which must be in the state in which it was planned.
+    ///
+    /// # Errors
+    /// It is gone, cannot be read, or changed since.
+    pub fn open(&self) -> Result<SourceFile, SourceError> {
+        let file = match &self.remote {
+            Some(remote) => SourceFile::of_repository(remote.clone()),
+            None => SourceFile::open(&self.path)?,
+        };
+        file.check_unchanged(self.stamp)?;
+        Ok(file)
+    }
+
     /// Reports whether the file is a text for people, such as a license, which no server reads.
     pub fn is_document(&self) -> bool {
         fate::is_document(&self.name.to_lowercase())
@@ -63,13 +82,16 @@ impl SideFile {
 
 /// Opens the file to see that it can be copied: regular, readable, and there.
 fn check(file: &Listed, remote_code: bool) -> Result<SideFile, SideFileError> {
-    let source = SourceFile::open(&file.path).map_err(SideFileError::Source)?;
-    let mut start = [0; 23];
-    let start = &mut start[..source.size().min(23) as usize];
-    source.read_exact_at(start, 0).map_err(SideFileError::Source)?;
-    if start == b"version https://git-lfs" {
-        return Err(SideFileError::LfsPointer { name: file.name.clone() });
+    let source = file.open().map_err(SideFileError::Source)?;
+    // A repository lists what is there and how long it is: a round trip for each file would tell no more.
+    if source.remote().is_none() {
+        let mut start = [0; LFS_POINTER.len()];
+        let start = &mut start[..source.size().min(LFS_POINTER.len() as u64) as usize];
+        source.read_exact_at(start, 0).map_err(SideFileError::Source)?;
+        if start == LFS_POINTER {
+            return Err(SideFileError::LfsPointer { name: file.name.clone() });
+        }
     }
-    let (mode, stamp) = (source.mode(), source.stamp());
-    Ok(SideFile { name: file.name.clone(), path: file.path.clone(), mode, stamp, remote_code })
+    let (mode, stamp, remote) = (source.mode(), source.stamp(), file.remote().cloned());
+    Ok(SideFile { name: file.name.clone(), path: file.path.clone(), mode, stamp, remote_code, remote })
 }

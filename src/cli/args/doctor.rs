@@ -13,7 +13,7 @@ pub(in crate::cli) struct DoctorArgs {
     #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completers::recipes()))]
     pub(in crate::cli) recipe: Option<PathBuf>,
 
-    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
+    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face hub
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) model: Option<String>,
 

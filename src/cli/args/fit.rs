@@ -12,7 +12,7 @@ const LEAST: u64 = 256 << 20;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
     /// What is to be served: a recipe, whose output it will be, or a checkpoint as it is: a directory, or a model id of the
-    /// Hugging Face cache
+    /// Hugging Face hub
     #[arg(value_name = "RECIPE|DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) subject: String,
 
@@ -36,7 +36,7 @@ pub(in crate::cli) struct FitArgs {
     #[arg(long, value_enum, value_name = "DTYPE", default_value = "auto")]
     pub(in crate::cli) kv_cache_dtype: CacheDtypeName,
 
-    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face cache
+    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face hub
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) model: Option<String>,
 

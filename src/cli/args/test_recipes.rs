@@ -13,7 +13,7 @@ pub(in crate::cli) struct TestArgs {
     #[arg(value_name = "PATH", required = true, add = ArgValueCompleter::new(completers::recipes()))]
     pub(in crate::cli) paths: Vec<PathBuf>,
 
-    /// The checkpoint, instead of each recipe's `model`: a directory, a model id of the Hugging Face cache, or a .json file
+    /// The checkpoint, instead of each recipe's `model`: a directory, a model id of the Hugging Face hub, or a .json file
     /// of headers that `inspect --headers` wrote
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) model: Option<String>,

@@ -107,7 +107,10 @@ impl ShardPiece<'_> {
                 return Err(spoilt(&"its header differs"));
             }
         }
-        let mut reader = BufReader::with_capacity(CHUNK, file.into_file());
+        let mut reader = BufReader::with_capacity(
+            CHUNK,
+            file.into_file().expect("a file that was opened by its path lies on this machine"),
+        );
         let mut at = 0;
         for (WrittenBytes { slot, bytes }, expected) in self.ranges.iter().zip(&self.sums) {
             let placed = &layout.tensors[slot.tensor];

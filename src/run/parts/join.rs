@@ -45,7 +45,7 @@ pub fn join(plan: &Plan, output: &Path, options: &RunOptions<'_>, observer: &dyn
     let clocks = Clocks::start();
     observer.phase(Phase::Preparing);
     plan_check::check_slots(plan)?;
-    let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    let destination = Destination::of_plan(output, plan)?;
     let identity = Identity::of(plan)?;
     let place = Place::of(&destination);
     if is_published(plan, &identity, &destination) {

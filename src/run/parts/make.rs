@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::plan::Plan;
+use crate::run::block_order;
 use crate::run::checksums::Checksums;
 use crate::run::crew;
 use crate::run::deal::deal;
@@ -55,7 +56,7 @@ pub fn make_part(
     let clocks = Clocks::start();
     observer.phase(Phase::Preparing);
     plan_check::check_slots(plan)?;
-    let destination = Destination::new(output, &plan.checkpoint.dir)?;
+    let destination = Destination::of_plan(output, plan)?;
     let identity = Identity::of(plan)?;
     if is_published(plan, &identity, &destination) {
         return Ok(MadePart::Published);
@@ -154,14 +155,16 @@ impl Maker<'_> {
         };
         let bytes: u64 = self.written.iter().map(|written| written.bytes.end - written.bytes.start).sum();
         destination.check_room(plan, bytes, None)?;
-        let work = Work::new(plan, self.share, options.threads(), options.max_memory)?;
+        let memory = block_order::memory_for_work(plan, options);
+        let work = Work::new(plan, self.share, options.threads(), memory)?;
         let kinds = to_write(plan, self.written);
         let shards = kinds.iter().filter(|&&kind| kind != ToWrite::Nothing).count();
         let outputs = Outputs::create(&attempt.dir, &plan.shards, kinds.clone(), options.direct, work.workers)?;
 
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
-        let state = RunState::new(plan, &work, &outputs, recorder, options, observer);
+        let read_ahead = block_order::read_ahead(plan, &work, options)?;
+        let state = RunState::new(plan, &work, &outputs, recorder, read_ahead, options, observer);
         let outcome = crew::carry_out(state, &|shard| {
             if kinds[shard] == ToWrite::Whole {
                 observer.shard_finished(&plan.shards[shard].file_name);

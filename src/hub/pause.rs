@@ -1,0 +1,44 @@
+//! How long to wait before a request is made again.
+
+use std::time::Duration;
+
+/// Attempts at a request, the first one included. An answer that brought bytes begins the count anew.
+pub(crate) const ATTEMPTS: u32 = 6;
+
+/// The longest wait that a server may ask for; where it asks for more, the request has failed.
+pub(crate) const LONGEST: Duration = Duration::from_secs(120);
+
+/// The wait after the first failure; it doubles with each further one.
+const FIRST: Duration = Duration::from_millis(250);
+
+/// The longest wait of our own accord.
+const LONGEST_OWN: Duration = Duration::from_secs(8);
+
+/// Returns the wait after this many failures in a row, at least as long as the server asked for; `None` where the request
+/// is given up.
+pub(crate) fn pause(failures: u32, asked: Option<Duration>) -> Option<Duration> {
+    if failures >= ATTEMPTS || asked.is_some_and(|asked| asked > LONGEST) {
+        return None;
+    }
+    let own = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_OWN);
+    Some(asked.unwrap_or(own))
+}
+
+/// What `Retry-After` asks for. Its other form, a date, needs a clock that agrees with the server's and is not read.
+pub(crate) fn retry_after(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end() {
+        let waits: Vec<_> = (1..=7).map(|failures| pause(failures, None).map(|wait| wait.as_millis())).collect();
+        assert_eq!(waits, [Some(250), Some(500), Some(1000), Some(2000), Some(4000), None, None]);
+        assert_eq!(pause(1, retry_after("7")), Some(Duration::from_secs(7)));
+        assert_eq!(pause(1, retry_after("3600")), None);
+        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! A run that streams from the hub writes what it writes from a disk, whatever happens on the way.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{done, fixture, home, home_with_snapshot, refused};
+use crate::support::hub::{Fault, HubServer, ID};
+
+/// The files of an output.
+fn files(home: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(home.join("out")).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+const APPLY: [&str; 7] = ["apply", "recipe.yaml", "-q", "-m", ID, "-o", "out"];
+
+/// The output from the snapshot in a cache.
+fn from_disk(recipe: &str) -> BTreeMap<String, Vec<u8>> {
+    let (hub, home) = (HubServer::of(&fixture()), home_with_snapshot());
+    fs::write(home.path().join("recipe.yaml"), recipe).unwrap();
+    done(&hub, home.path(), &APPLY);
+    assert!(hub.requests().is_empty());
+    files(home.path())
+}
+
+#[test]
+fn the_output_is_that_of_the_snapshot_in_the_cache() {
+    for recipe in [
+        super::RECIPE,
+        // A second pass over each weight, whose scales are shared.
+        "version: 1\nformat: compressed-tensors\nscheme: NVFP4A16\ntargets: Linear\nignore: ['re:.*visual.*', lm_head]\n",
+        "version: 1\nformat: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\nignore: ['re:.*visual.*']\nmax_shard_size: 300KB\n",
+    ] {
+        let expected = from_disk(recipe);
+        // As many blocks as the memory holds, and ones so small that they come and go.
+        for more in [&[][..], &["--max-memory", "2MiB", "--threads", "3"], &["--threads", "1"]] {
+            let (hub, home) = (HubServer::of(&fixture()), home());
+            fs::write(home.path().join("recipe.yaml"), recipe).unwrap();
+            done(&hub, home.path(), &[&APPLY[..], more].concat());
+            assert!(files(home.path()) == expected, "{recipe}: {more:?}");
+            // The model was never on this disk.
+            assert!(!home.path().join(".cache").exists());
+        }
+    }
+}
+
+#[test]
+fn digests_of_the_source_are_those_of_a_disk() {
+    let manifest = |home: &Path| {
+        let hub = HubServer::of(&fixture());
+        done(&hub, home, &[&APPLY[..], &["--sha256=all"]].concat());
+        files(home)
+    };
+    assert!(manifest(home().path()) == manifest(home_with_snapshot().path()));
+}
+
+#[test]
+fn faults_on_the_way_change_no_byte() {
+    let expected = from_disk(super::RECIPE);
+    let (hub, home) = (HubServer::of(&fixture()), home());
+    for shard in 1..=4 {
+        let path = format!("/cdn/model-0000{shard}-of");
+        // The header passes; what is met is met by weights.
+        for fault in [
+            Fault::Pause(Duration::ZERO),
+            Fault::Drop(9_000),
+            Fault::Status(403, Vec::new()),
+            Fault::Drop(0),
+            Fault::Status(503, Vec::new()),
+        ] {
+            hub.fault(&path, fault);
+        }
+    }
+    hub.fault("/tokenizer.json", Fault::Drop(100));
+    done(&hub, home.path(), &APPLY);
+    assert!(files(home.path()) == expected);
+    assert!(!hub.has_faults());
+}
+
+#[test]
+fn an_interrupted_run_goes_on_and_ends_with_the_same_bytes() {
+    let recipe = format!("{}max_shard_size: 300KB\n", super::RECIPE);
+    let expected = from_disk(&recipe);
+    let (hub, home) = (HubServer::of(&fixture()), home());
+    fs::write(home.path().join("recipe.yaml"), &recipe).unwrap();
+    let apply = [&APPLY[..], &["--threads", "1", "--max-memory", "2MiB"]].concat();
+    // The last shard of the source cannot be had, but for its header.
+    done(&hub, home.path(), &["plan", "recipe.yaml", "-m", ID]);
+    let last = "/cdn/model-00004-of-00004.safetensors";
+    let headers = hub.requests().iter().filter(|request| request.path.contains(last)).count();
+    assert_eq!(headers, 1);
+    let later = Fault::Status(429, vec![("Retry-After", "3600".to_owned())]);
+    hub.fault(last, Fault::Pause(Duration::ZERO));
+    (0..40).for_each(|_| hub.fault(last, later.clone()));
+    let said = refused(&hub, home.path(), &apply, 2);
+    assert!(said.contains("too often") && said.contains(last.trim_start_matches("/cdn/")), "{said}");
+    assert!(said.contains("the same command resumes with"), "{said}");
+    assert!(!home.path().join("out").exists());
+    hub.forget_faults();
+    hub.requests();
+    done(&hub, home.path(), &apply);
+    assert!(files(home.path()) == expected);
+    // What was finished is not fetched again.
+    let first = "/cdn/model-00001-of-00004.safetensors";
+    let again: usize = hub
+        .requests()
+        .iter()
+        .filter(|request| request.path.contains(first))
+        .filter_map(|request| request.range.clone())
+        .map(|range| range.len())
+        .sum();
+    let size = fs::metadata(fixture().join("model-00001-of-00004.safetensors")).unwrap().len() as usize;
+    assert!(again < size, "{again} of {size}");
+}
+
+#[test]
+fn a_shard_that_is_not_what_was_published_is_refused() {
+    let (hub, home) = (HubServer::of(&fixture()), home());
+    hub.spoil("model-00002-of-00004.safetensors");
+    let said = refused(&hub, home.path(), &APPLY, 2);
+    assert!(said.contains("model-00002-of-00004.safetensors") && said.contains("another SHA-256"), "{said}");
+    assert!(!home.path().join("out").exists());
+}
+
+#[test]
+fn a_proof_needs_the_source_on_this_machine() {
+    let (hub, home) = (HubServer::of(&fixture()), home());
+    let said = refused(&hub, home.path(), &[&APPLY[..], &["--verify"]].concat(), 1);
+    assert!(said.contains("download it first with `hf download org/tiny --revision"), "{said}");
+    assert!(!home.path().join("out").exists());
+}
