@@ -84,7 +84,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         options.proof = Some(&proof);
     }
     let report = run(&plan, &output, &options, &progress)
-        .map_err(|error| failure(&error, &interrupt).with_help(&help(&error, progress.left_behind())))?;
+        .map_err(|error| failure(&error, &interrupt, UNTOUCHED).with_help(&help(&error, progress.left_behind())))?;
     let proven = proof.outcome();
     let page = match (page, &proven) {
         (Some(page), Some(proven)) => {
@@ -144,11 +144,13 @@ fn say_side_files(plan: &Plan, screen: &Screen) {
     }
 }
 
-fn failure(error: &RunError, interrupt: &Interrupt) -> CommandError {
+/// What a signal leaves of a run.
+const UNTOUCHED: &str = "nothing was written under the output's name";
+
+/// The failure of a run, or of a pass over the weights; `left` says what a signal leaves of it.
+pub(super) fn failure(error: &RunError, interrupt: &Interrupt, left: &str) -> CommandError {
     match error {
-        RunError::Cancelled => {
-            CommandError::Interrupted("nothing was written under the output's name".to_owned(), interrupt.exit_code())
-        }
+        RunError::Cancelled => CommandError::Interrupted(left.to_owned(), interrupt.exit_code()),
         RunError::NonFinite { .. }
         | RunError::InfiniteScale { .. }
         | RunError::Lossy { .. }
