@@ -14,7 +14,7 @@ use super::table::{Align, TextTable};
 use super::undrafted::refused;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::text::{decibels, human, memory, shown_path, unquoted};
-use crate::fit::FitRequest;
+use crate::fit::{Fit, FitRequest, FitSubject};
 use crate::init::{BudgetDraft, BudgetLayers, BudgetRequest, Request};
 use crate::run::{MeasuredWeight, measure};
 
@@ -35,6 +35,12 @@ pub(super) fn draft(
         return Err(CommandError::Input(message).with_help(&[help.to_owned()]));
     }
     let request = request(vram, &args.budget, draft, checkpoint);
+    // What no recipe changes is told before anything is measured.
+    let as_it_is = Fit::of(&FitSubject::of_checkpoint(checkpoint, request.fit.gpus), &request.fit, "");
+    if as_it_is.is_beyond_model() || as_it_is.misfit.is_some() {
+        screen.say(fit::misfit(&as_it_is).trim_end());
+        return Err(CommandError::Verdict(fit::DOES_NOT_FIT));
+    }
     let layers = BudgetLayers::of(checkpoint, &request).map_err(|error| refused(&error, screen))?;
     let interrupt =
         Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")))?;
@@ -97,6 +103,10 @@ fn report(draft: &BudgetDraft) -> String {
     text.push_str(&uniform(draft));
     text.push('\n');
     text.push_str(&outcome(draft));
+    if let Some(why) = &draft.fit.cache_not_known {
+        let why = unquoted(why);
+        text.push_str(&format!("\nnot known how vLLM sizes its cache: {why}; context and requests are not checked"));
+    }
     text
 }
 

@@ -285,6 +285,10 @@ fn the_command_writes_a_recipe_that_apply_takes_and_fit_agrees_with() {
     let (code, printed, said) = init(&dir, &["--fit", "256MiB", "--context", "1024"]);
     assert_eq!((code, printed.as_str()), (5, ""), "{said}");
     assert!(said.contains("what would fit") && said.contains("is not written"), "{said}");
+    // No recipe changes the context that the model has.
+    let (code, printed, said) = init(&dir, &["--fit", "1GiB", "--context", "5000"]);
+    assert_eq!((code, printed.as_str()), (5, ""), "{said}");
+    assert!(said.contains("--context 4096") && !said.contains("recipes of one scheme"), "{said}");
     let (code, _, said) = init(&dir, &["--context", "1024"]);
     assert!(code == 2 && said.contains("--fit"), "{said}");
 }

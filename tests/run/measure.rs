@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::checkpoint::experts::ElementSteps;
 use qwen_fp8::checkpoint::progress::ProgressSink;
-use qwen_fp8::plan::PlannedInput;
+use qwen_fp8::plan::{InputData, PlannedInput};
 use qwen_fp8::run::{MeasuredWeight, RunError, measure};
 use qwen_fp8::schemes::{Format, Noise, Scheme, Simd, find};
 use serde_json::{Value, json};
@@ -94,6 +95,32 @@ fn the_sums_do_not_depend_on_the_number_of_workers() {
     for workers in [2, 3, 8] {
         assert_eq!(measured(&checkpoint, &schemes, workers, &()).unwrap(), alone, "{workers} workers");
     }
+}
+
+#[test]
+fn a_matrix_of_a_stack_is_measured_as_if_it_were_stored_by_itself() {
+    let [rows, columns] = [300, 256];
+    let matrix = Random::new(3).tensor(&[rows, columns]);
+    let mut transposed = matrix.clone();
+    transposed.shape = vec![columns, rows];
+    for (row, values) in matrix.bytes.chunks(columns * 2).enumerate() {
+        for (column, value) in values.chunks(2).enumerate() {
+            transposed.bytes[(column * rows + row) * 2..][..2].copy_from_slice(value);
+        }
+    }
+    let scene = Scene::new();
+    let tensors = Tensors::from([("a.weight".to_owned(), matrix), ("b.weight".to_owned(), transposed)]);
+    let checkpoint = Checkpoint::open(&scene.checkpoint("source", &[tensors], json!({}))).unwrap();
+    let [stored, mut strided] = [0, 1].map(|at| PlannedInput::stored(&checkpoint.tensors[at]));
+    strided.shape.clone_from(&stored.shape);
+    let steps = ElementSteps { row: 2, column: (rows * 2) as u64 };
+    strided.data = InputData::Strided { shard: 0, offset: checkpoint.tensors[1].offset, steps };
+    let schemes = [scheme("W4A16", json!({})), scheme("FP8_DYNAMIC", json!({}))];
+    let weights = [&stored, &strided]
+        .map(|input| MeasuredWeight { input, schemes: schemes.iter().map(|scheme| &**scheme).collect() });
+    let noise = measure(&checkpoint, &weights, 2, Simd::detect(), &()).unwrap();
+    assert_eq!(noise[0], noise[1]);
+    assert!(noise[0].iter().all(|noise| noise.noise > 0.0));
 }
 
 #[test]
