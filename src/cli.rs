@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod budget;
 mod completers;
 mod completions;
 mod diff;
@@ -41,6 +42,7 @@ mod table;
 mod tensor_stats;
 mod test_recipes;
 mod timings;
+mod undrafted;
 mod usage;
 mod validate;
 mod verify;

@@ -28,6 +28,8 @@ pub use request::FitRequest;
 pub use subject::FitSubject;
 pub use weights::WeightBytes;
 
+pub(crate) use kernels::has_kernels;
+
 use figures::ConfigFigures;
 use lines::ServedContext;
 use pool::pool_for;

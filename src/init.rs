@@ -9,12 +9,14 @@ use crate::plan::summary::Summary;
 use crate::plan::{Plan, split_where_known};
 use crate::recipe::{Recipe, RecipeText};
 
+mod budget;
 mod error;
 mod family;
 mod layers;
 mod request;
 mod text;
 
+pub use budget::{BudgetDraft, BudgetLayers, BudgetRequest, StepDown, UniformRecipe};
 pub use error::InitError;
 pub use family::draft_family;
 pub use request::{DraftGranularity, Request};

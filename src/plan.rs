@@ -47,10 +47,12 @@ pub use served_form::ServedForm;
 pub use served_weights::ServedWeights;
 
 pub(crate) use fixes::{patterns, quoted};
-pub(crate) use fused::with_fused;
+pub(crate) use fused::{sets as fused_sets, with_fused};
 pub(crate) use inputs::split_where_known;
+pub(crate) use known::is_loaded_by;
 pub(crate) use serving::{AllModules, is_cut};
 pub(crate) use summary::numbers_starred;
+pub(crate) use tensor_parallel::is_shared;
 
 use crate::checkpoint::Checkpoint;
 use crate::recipe::Recipe;

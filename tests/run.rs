@@ -10,6 +10,7 @@ mod float8;
 mod fused;
 mod lossless;
 mod manifest;
+mod measure;
 mod mxfp4_stacks;
 mod nonfinite;
 mod output;

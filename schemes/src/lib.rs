@@ -17,6 +17,7 @@ mod fp8_dynamic;
 mod integer;
 mod kernels;
 mod microscaling;
+mod noise;
 mod nvfp4a16;
 mod output;
 mod passthrough;
@@ -33,6 +34,7 @@ pub use kernels::{
     CodeFormat, GlobalFactor, StoredCodes, WordOrder, WordStrip, amax, cast_e4m3, decode, degenerate_scales,
     lossy_granules, non_finite, packed_down, packed_rows, scale_values, unpack_codes, unpack_zeros,
 };
+pub use noise::{Noise, NoiseMeter};
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};
 pub use passthrough::{CarriedGranularity, CarriedScaleDtype, PassthroughOptions};
 pub use registry::{BuildError, Make, Registration, ServerSupport, find, find_by_arguments, read_options, registered};

@@ -70,11 +70,8 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     }
     // A part proves nothing: the join does.
     let wants_proof = whole.part().is_none() && wants_proof(args, &plan)?;
-    if let Some(repository) = plan.checkpoint.repository.as_ref().filter(|_| wants_proof) {
-        let message = "the proof of an output reads its source once more, which is on the hub and not on this machine";
-        let download = format!("hf download {} --revision {}", repository.id(), repository.commit());
-        let help = format!("download it first with {}", shown(&download));
-        return Err(CommandError::Input(message.to_owned()).with_help(&[help]));
+    if wants_proof {
+        super::source::need_weights_here(&plan.checkpoint, "the proof of an output reads its source once more")?;
     }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
@@ -107,7 +104,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         options.proof = Some(&proof);
     }
     let applied = whole.carry_out(&plan, &output, &options, &progress).map_err(|error| {
-        let failure = failure(&error, &interrupt).with_help(&help(&error, progress.left_behind()));
+        let failure = failure(&error, &interrupt, UNTOUCHED).with_help(&help(&error, progress.left_behind()));
         match whole.part() {
             Some(part) => failure.in_part(part),
             None => failure,
@@ -182,11 +179,13 @@ fn say_side_files(plan: &Plan, screen: &Screen) {
     }
 }
 
-fn failure(error: &RunError, interrupt: &Interrupt) -> CommandError {
+/// What a signal leaves of a run.
+const UNTOUCHED: &str = "nothing was written under the output's name";
+
+/// The failure of a run, or of a pass over the weights; `left` says what a signal leaves of it.
+pub(super) fn failure(error: &RunError, interrupt: &Interrupt, left: &str) -> CommandError {
     match error {
-        RunError::Cancelled => {
-            CommandError::Interrupted("nothing was written under the output's name".to_owned(), interrupt.exit_code())
-        }
+        RunError::Cancelled => CommandError::Interrupted(left.to_owned(), interrupt.exit_code()),
         RunError::NonFinite { .. }
         | RunError::InfiniteScale { .. }
         | RunError::Lossy { .. }

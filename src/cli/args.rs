@@ -1,5 +1,6 @@
 //! The arguments of every command: clap's types and nothing else.
 
+mod budget;
 mod checks;
 mod doctor;
 mod fit;
@@ -15,6 +16,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter
 
 use super::completers;
 
+pub(super) use budget::{BudgetArgs, GpuName, ServerName};
 pub(super) use checks::{DiffArgs, FormatArgs, LintArgs, ReportFormat, VerifyArgs};
 pub(super) use doctor::DoctorArgs;
 pub(super) use fit::{CacheDtypeName, FitArgs};
@@ -44,7 +46,7 @@ const VERSION: &str = concat!(
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the recipe or the checkpoint is at fault, or `doctor` found a problem, 2 the run failed or the command \
                           line is wrong, 3 `verify` found no fault and did not prove everything, 4 `verify` had nothing \
-                          to prove, 5 `fit` found that it does not fit, 6 `apply --join` \
+                          to prove, 5 it does not fit (`fit`, `init --fit`), 6 `apply --join` \
                           found a part missing or spoilt, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).";
 
 #[derive(Debug, Args)]
@@ -129,6 +131,9 @@ pub(super) struct InitArgs {
     /// The granularity of the scales [default: block, unless most layers fit no block]
     #[arg(long, value_enum, value_name = "SCHEME")]
     pub(super) scheme: Option<InitScheme>,
+
+    #[command(flatten)]
+    pub(super) budget: BudgetArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -43,7 +43,7 @@ pub(super) enum Event<'a> {
     },
     /// Work begins that will deal with so many bytes.
     Work {
-        /// The work: `converting`, `comparing with the source`, `checking the finished shards`.
+        /// The work, such as `converting`, `comparing with the source` or `measuring what each scheme loses`.
         what: &'a str,
         total_bytes: u64,
     },

@@ -15,7 +15,7 @@ use crate::fit::{CacheDtype, CacheFit, Fit, FitRequest, FitSubject};
 use crate::recipe::RecipeText;
 
 /// The exit code where it does not fit.
-const DOES_NOT_FIT: u8 = 5;
+pub(super) const DOES_NOT_FIT: u8 = 5;
 
 /// The largest `preprocessor_config.json` that is read, in bytes.
 const MAX_PREPROCESSOR: u64 = 1 << 20;
@@ -27,20 +27,23 @@ impl JsonOutput for Fit {
     const TITLE: &'static str = "Output of `qwen-fp8 fit --json`";
 }
 
-pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
-    if !args.vram.is_multiple_of(1 << 20) {
-        let [given, meant] = [memory(args.vram), (args.vram as f64 / 1e9).round().to_string()];
-        screen.say(&format!("note: that is {given}; a card that is sold with {meant} GB has {meant}GiB"));
+impl From<CacheDtypeName> for CacheDtype {
+    fn from(name: CacheDtypeName) -> Self {
+        match name {
+            CacheDtypeName::Auto => Self::Auto,
+            CacheDtypeName::Fp8 => Self::Fp8,
+        }
     }
+}
+
+pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
+    say_if_decimal(args.vram, screen);
     let request = FitRequest {
         vram: args.vram,
         gpus: args.tensor_parallel,
         context: args.context,
         concurrency: args.concurrency,
-        cache_dtype: match args.kv_cache_dtype {
-            CacheDtypeName::Auto => CacheDtype::Auto,
-            CacheDtypeName::Fp8 => CacheDtype::Fp8,
-        },
+        cache_dtype: args.kv_cache_dtype.into(),
     };
     let fit = if is_recipe(&args.subject) {
         let recipe = PathBuf::from(&args.subject);
@@ -65,6 +68,19 @@ pub(super) fn fit(args: &FitArgs, screen: &Screen) -> Result<(), CommandError> {
     if fit.fits { Ok(()) } else { Err(CommandError::Verdict(DOES_NOT_FIT)) }
 }
 
+/// Says what a card has, where a size in decimal units is given for it.
+pub(super) fn say_if_decimal(vram: u64, screen: &Screen) {
+    if !vram.is_multiple_of(1 << 20) {
+        let [given, meant] = [memory(vram), (vram as f64 / 1e9).round().to_string()];
+        screen.say(&format!("note: that is {given}; a card that is sold with {meant} GB has {meant}GiB"));
+    }
+}
+
+/// What a fit comes to that does not, and what would.
+pub(super) fn misfit(fit: &Fit) -> String {
+    verdict(fit) + &remedies(fit)
+}
+
 /// Reports whether a recipe is meant: standard input, or a file by its ending or because it is one.
 fn is_recipe(subject: &str) -> bool {
     let path = Path::new(subject);
@@ -79,7 +95,7 @@ fn shell_word(path: &str) -> String {
 /// The `preprocessor_config.json` of a checkpoint, where it has one that can be read.
 //
 // It makes an estimate better, and is no reason to fail.
-fn preprocessor(checkpoint: &Checkpoint) -> Option<serde_json::Value> {
+pub(super) fn preprocessor(checkpoint: &Checkpoint) -> Option<serde_json::Value> {
     let text = checkpoint.read_small("preprocessor_config.json", MAX_PREPROCESSOR).ok()??;
     serde_json::from_slice(&text).ok()
 }
@@ -106,16 +122,20 @@ fn figures(fit: &Fit) -> String {
 }
 
 fn advice(fit: &Fit) -> String {
-    let mut text = String::new();
-    if !fit.remedies.is_empty() {
-        text.push_str("\nwhat would fit:\n");
-        fit.remedies.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-    }
+    let mut text = remedies(fit);
     text.push('\n');
     text.push_str(&kernels(fit));
     text.push_str("\nassumed:\n");
     fit.notes.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     text
+}
+
+fn remedies(fit: &Fit) -> String {
+    if fit.remedies.is_empty() {
+        return String::new();
+    }
+    let lines: String = fit.remedies.iter().map(|line| format!("  {line}\n")).collect();
+    format!("\nwhat would fit:\n{lines}")
 }
 
 fn verdict(fit: &Fit) -> String {

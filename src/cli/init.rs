@@ -6,15 +6,17 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::{InitArgs, InitScheme};
+use super::budget;
 use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
+use super::fit;
 use super::next_steps::typed;
 use super::screen::Screen;
 use super::source::open_checkpoint;
+use super::undrafted::refused;
 use crate::checkpoint::nearest_path::nearest_path;
 use crate::checkpoint::text::{shown, shown_path};
-use crate::init::{DraftGranularity, InitError, Request, draft};
-use crate::recipe::diagnostic::Level;
+use crate::init::{DraftGranularity, Request, draft};
 
 pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError> {
     let checkpoint = open_checkpoint(&args.model)?;
@@ -24,7 +26,15 @@ pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError>
     });
     let schema = editor_schema::installed(EditorSchema::Recipe, "recipe", screen);
     let request = Request { model: args.model.clone(), schema, granularity };
-    let recipe = draft(checkpoint, &request).map_err(|error| refused(&error, screen))?;
+    let recipe = match args.budget.fit {
+        None => draft(checkpoint, &request).map_err(|error| refused(&error, screen))?,
+        Some(vram) => {
+            // Measuring takes minutes; what would fail behind it is told before.
+            args.output.as_deref().map_or(Ok(()), can_be_new)?;
+            fit::say_if_decimal(vram, screen);
+            budget::draft(&checkpoint, vram, args, request, screen)?
+        }
+    };
     match &args.output {
         None => screen.data(&recipe),
         Some(path) => {
@@ -35,31 +45,37 @@ pub(super) fn init(args: &InitArgs, screen: &Screen) -> Result<(), CommandError>
     }
 }
 
-fn refused(error: &InitError, screen: &Screen) -> CommandError {
-    if let InitError::Refused(refused) = error {
-        let diagnostics: Vec<_> =
-            refused.diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).cloned().collect();
-        screen.diagnostics(&diagnostics, &refused.recipe.text);
-    }
-    CommandError::input(error).with_help(&error.help())
-}
-
-/// Writes a file that must not exist yet.
-fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
+/// Checks what can be told of a file that is to be written before there is anything to write.
+fn can_be_new(path: &Path) -> Result<(), CommandError> {
     if !matches!(path.extension().and_then(OsStr::to_str), Some("yaml" | "yml")) {
         let text = format!("{} is not the name of a YAML file", shown_path(path));
         return Err(CommandError::Run(text).with_help(&["let the name end in `.yaml`".to_owned()]));
     }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match (path.symlink_metadata(), folder) {
+        (Ok(_), _) => Err(exists(path)),
+        (Err(_), Some(folder)) if !folder.exists() => Err(without_folder(path)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file that must not exist yet.
+fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
+    can_be_new(path)?;
     let written = File::create_new(path).and_then(|mut file| {
         // A recipe that ends halfway may be one that quantizes something else.
         file.write_all(text.as_bytes()).inspect_err(|_| drop(fs::remove_file(path)))
     });
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::Run(format!("{} exists already", shown_path(path)))
-            .with_help(&["name another file, or remove it first".to_owned()]),
+        io::ErrorKind::AlreadyExists => exists(path),
         io::ErrorKind::NotFound => without_folder(path),
         _ => CommandError::Run(format!("{} cannot be written: {error}", shown_path(path))),
     })
+}
+
+fn exists(path: &Path) -> CommandError {
+    let help = "name another file, or remove it first";
+    CommandError::Run(format!("{} exists already", shown_path(path))).with_help(&[help.to_owned()])
 }
 
 /// The failure to write a file into a folder that does not exist.

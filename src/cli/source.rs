@@ -80,6 +80,18 @@ fn of_hub(
     Ok(Some(repository))
 }
 
+/// Refuses a checkpoint on the hub for what needs its weights on this machine.
+///
+/// # Errors
+/// It lies there: `why` says what needs them, and the help how to have them.
+pub(super) fn need_weights_here(checkpoint: &Checkpoint, why: &str) -> Result<(), CommandError> {
+    let Some(repository) = &checkpoint.repository else { return Ok(()) };
+    let message = format!("{why}, which is on the hub and not on this machine");
+    let download = format!("hf download {} --revision {}", repository.id(), repository.commit());
+    let help = format!("download it first with {}", shown(&download));
+    Err(CommandError::Input(message).with_help(&[help]))
+}
+
 /// Plans what the recipe does to the checkpoint, and shows warnings and notes.
 pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
     plan_of(read_recipe(&source.recipe, screen)?, source, screen)

@@ -34,6 +34,12 @@ impl GpuKernels {
     }
 }
 
+/// Reports whether vLLM has kernels for weights of this form on all GPUs of a generation, or of every one where none is given.
+pub(crate) fn has_kernels(form: &ServedForm, generation: Option<&str>) -> bool {
+    let is_asked = |name: &str| generation.is_none_or(|generation| generation == name);
+    GENERATIONS.iter().zip(of_form(form)).all(|(&(name, _, _), runs)| !is_asked(name) || runs != NONE)
+}
+
 /// The row of [`GENERATIONS`] for a compute capability: the last one that is not beyond it.
 pub(super) fn row_of(major: u32, minor: u32) -> Option<usize> {
     let first = |capabilities: &str| -> Option<(u32, u32)> {

@@ -80,20 +80,30 @@ pub(super) fn body(
         DraftGranularity::Block => ("fp8 # The layout of the official Qwen checkpoints.", "FP8"),
         DraftGranularity::Channel => ("compressed-tensors # llm-compressor's layout.", "FP8-per-channel"),
     };
-    let mut text = format!(
+    let output = format!("{}-{suffix}", base_name(dir, &request.model));
+    opening(&request.model, &output, format, layers) + &kept_layers(model, inputs, layers) + &quantizing_rule(layers)
+}
+
+/// All that stands above the rules.
+pub(super) fn opening(model: &str, output: &str, format: &str, layers: &Layers<'_>) -> String {
+    format!(
         "version: 1\nmodel: {}\noutput: {}\nformat: {format}\n{}\
          rules: # The first rule that takes a tensor decides; what no rule takes stays unquantized.\n",
-        scalar(&request.model),
-        scalar(&format!("{}-{suffix}", base_name(dir, &request.model))),
+        scalar(model),
+        scalar(output),
         split_experts(layers),
-    );
+    )
+}
+
+/// The rules for layers that stay unquantized, and why.
+pub(super) fn kept_layers(model: &Model, inputs: &[PlannedInput], layers: &Layers<'_>) -> String {
+    let mut text = String::new();
     for (&why, modules) in &layers.unquantized {
         let modules: Vec<&str> = modules.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let n = count(modules.len(), "linear layer");
         text.push_str(&passthrough(&reason(why, &n, layers), &targets(model, inputs, why, &modules)));
     }
     text.push_str(&stacked_experts(model, layers));
-    text.push_str(&quantizing_rule(layers));
     text
 }
 
@@ -145,7 +155,7 @@ fn targets(model: &Model, inputs: &[PlannedInput], why: Why, modules: &[&str]) -
 }
 
 /// A rule that leaves unquantized what these patterns match.
-fn passthrough(reason: &str, targets: &[String]) -> String {
+pub(super) fn passthrough(reason: &str, targets: &[String]) -> String {
     let mut text = format!("  # {reason}\n  - scheme: PASSTHROUGH\n    targets:\n");
     for target in targets {
         text.push_str(&format!("      - {}\n", visible(target)));
@@ -204,7 +214,7 @@ fn quantizing_rule(layers: &Layers<'_>) -> String {
 }
 
 /// The name that the output's is made from: the last part of the model's name, else of its directory.
-fn base_name(dir: &Path, model: &str) -> String {
+pub(super) fn base_name(dir: &Path, model: &str) -> String {
     let trimmed = model.trim_end_matches('/');
     let last = trimmed.rsplit('/').next().unwrap_or(trimmed);
     // A revision follows `@`.

@@ -12,7 +12,7 @@ use super::planned_input::PlannedInput;
 
 /// The weights that are parts of fused layers, by fused layer; one that is no matrix is among them, since a server
 /// takes it for a part all the same.
-pub(super) fn sets<'a>(
+pub(crate) fn sets<'a>(
     model: &'a Model,
     inputs: &'a [PlannedInput],
 ) -> BTreeMap<FusedLayer<'a>, Vec<&'a PlannedInput>> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::{Format, Strategy};
 
+use crate::checkpoint::models::Model;
 use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel};
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
@@ -32,8 +33,28 @@ fn list_format(format: Format) -> ListFormat {
 
 /// Returns the servers, without their versions, whose class for this model cannot load what the rules write.
 pub(super) fn unserved(not_loaded: &[UnloadedLayer<'_>]) -> BTreeSet<String> {
-    let servers = not_loaded.iter().map(|(_, _, not)| not.server.as_str());
-    servers.map(|server| server.split_once(' ').map_or(server, |(name, _)| name).to_owned()).collect()
+    not_loaded.iter().map(|(_, _, not)| name_of_server(not).to_owned()).collect()
+}
+
+/// The server without its version.
+fn name_of_server(not: &NotLoaded) -> &str {
+    not.server.split_once(' ').map_or(&not.server, |(name, _)| name)
+}
+
+/// The kind of scales that files of families speak of.
+fn kind_of_scales(strategy: Strategy) -> KnownScales {
+    match strategy {
+        Strategy::Block(_) => KnownScales::Block,
+        Strategy::Channel => KnownScales::Channel,
+        Strategy::Tensor => KnownScales::Tensor,
+        _ => KnownScales::Group,
+    }
+}
+
+/// Reports whether the class of this server loads a layer with such scales in compressed-tensors, and no rule refuses it.
+pub(crate) fn is_loaded_by(server: &str, model: &Model, module: &str, strategy: Strategy) -> bool {
+    let mut not_loaded = model.not_loaded(ListFormat::CompressedTensors, kind_of_scales(strategy));
+    !not_loaded.any(|not| not.is_about(module) && (not.level == NotLoadedLevel::Error || name_of_server(not) == server))
 }
 
 /// The quantized layers that a server's class cannot load: one for each rule and reason.
@@ -42,12 +63,7 @@ pub(super) fn not_loaded<'a>(served: &Served<'a>) -> Vec<UnloadedLayer<'a>> {
     let mut said = BTreeSet::new();
     let mut found = Vec::new();
     for module in &served.modules.quantized {
-        let scales = match module.form.weights.strategy {
-            Strategy::Block(_) => KnownScales::Block,
-            Strategy::Channel => KnownScales::Channel,
-            Strategy::Tensor => KnownScales::Tensor,
-            _ => KnownScales::Group,
-        };
+        let scales = kind_of_scales(module.form.weights.strategy);
         for not in served.model.not_loaded(format, scales) {
             if not.is_about(module.input.module()) && said.insert((module.rule, &not.because)) {
                 found.push((module, scales, not));

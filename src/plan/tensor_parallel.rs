@@ -84,6 +84,11 @@ pub(super) fn misfit_of<'a>(
     heads.misfit(size).or_else(|| quantized.find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
 }
 
+/// Reports whether `gpus` GPUs can share a weight whose scales have this strategy.
+pub(crate) fn is_shared(input: &PlannedInput, strategy: Strategy, config: &Config, gpus: usize) -> bool {
+    misfit(input, strategy, gpus, Heads::of(config)).is_none()
+}
+
 /// Says why a weight cannot be split over `size` GPUs, or `None` where it can.
 fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
     let &[rows, columns] = input.shape.as_slice() else { return None };

@@ -89,6 +89,11 @@ fn decode_as<const WIDTH: usize>(codes: StoredCodes<'_>, out: &mut [u8], narrow:
             one_by_one(codes, out, narrow, |row, column| e2m1::decode(row[column / 2] >> (column % 2 * 4) & 0xF))
         }
         CodeFormat::Integer => one_by_one(codes, out, narrow, |row, column| f32::from(row[column].cast_signed())),
+        // No integer of these straddles two bytes, and most have these bits.
+        CodeFormat::PackedInteger(8) => one_by_one(codes, out, narrow, |row, column| f32::from(row[column]) - 128.0),
+        CodeFormat::PackedInteger(4) => {
+            one_by_one(codes, out, narrow, |row, column| f32::from(row[column / 2] >> (column % 2 * 4) & 0xF) - 8.0)
+        }
         CodeFormat::PackedInteger(bits) => {
             one_by_one(codes, out, narrow, |row, column| lowered(|at| byte(row, at), column * bits as usize, bits))
         }

@@ -54,7 +54,7 @@ pub(in crate::cli) enum CacheDtypeName {
 }
 
 /// Reads the memory of a GPU.
-fn memory(text: &str) -> Result<u64, String> {
+pub(super) fn memory(text: &str) -> Result<u64, String> {
     match parse(text) {
         Ok(bytes) if bytes < LEAST => {
             let number = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());

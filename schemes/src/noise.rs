@@ -1,0 +1,208 @@
+//! The quantization noise of a scheme on a weight: what is lost when a band is quantized and decoded again.
+
+use crate::kernels::{CodeFormat, StoredCodes, decode, scale_values, squares};
+use crate::{
+    AmaxScope, Band, Dtype, MAX_OUTPUTS, NonFinite, NumberKind, Scheme, SourceDtype, Strategy, TensorRole, TensorSpec,
+};
+
+/// Sums of squares over some weights: of the weights themselves, and of what quantization takes from them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// Sum of the squared weights.
+    pub signal: f64,
+    /// Sum of the squared differences of decoded and source weights; infinite where a scale is.
+    pub noise: f64,
+}
+
+impl Noise {
+    /// Adds the sums of other weights. Sums of the same bands are the same only if they are added in the same order.
+    pub fn add(&mut self, other: Self) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+    }
+
+    /// Returns noise over signal, the inverse of the SQNR; zero where nothing is lost.
+    pub fn ratio(self) -> f64 {
+        if self.noise == 0.0 { 0.0 } else { self.noise / self.signal }
+    }
+}
+
+/// Measures the noise of schemes on bands, in memory that is reused from band to band.
+#[derive(Debug, Default)]
+pub struct NoiseMeter {
+    outputs: Vec<Vec<u8>>,
+    scales: Vec<f32>,
+    decoded: Vec<u8>,
+}
+
+impl NoiseMeter {
+    /// Reports whether the noise of the scheme can be measured band by band: it asks for no maximum of the whole weight,
+    /// and has codes under a scale each, without zero points.
+    pub fn takes(scheme: &dyn Scheme) -> bool {
+        let weights = scheme.weights();
+        scheme.amax_scope() == AmaxScope::Band
+            && weights.symmetric
+            && matches!(weights.strategy, Strategy::Channel | Strategy::Group(_) | Strategy::Block(_))
+    }
+
+    /// Returns the noise of the scheme on a band; `outputs` are what [`Scheme::outputs`] says for the weight.
+    ///
+    /// Every instruction set gives the same sums.
+    ///
+    /// # Errors
+    /// The first NaN or infinity of the band.
+    ///
+    /// # Panics
+    /// The scheme is none that the meter [takes](NoiseMeter::takes).
+    pub fn measure(
+        &mut self,
+        scheme: &dyn Scheme,
+        outputs: &[TensorSpec],
+        band: &Band<'_>,
+    ) -> Result<Noise, NonFinite> {
+        self.outputs.resize_with(outputs.len().max(self.outputs.len()), Vec::new);
+        let mut slices: [&mut [u8]; MAX_OUTPUTS] = Default::default();
+        for ((slice, buffer), spec) in slices.iter_mut().zip(&mut self.outputs).zip(outputs) {
+            buffer.resize(spec.band_range(band.first_row, band.rows).len(), 0);
+            *slice = buffer;
+        }
+        scheme.quantize(band, &mut slices[..outputs.len()])?;
+        let of_role = |role| outputs.iter().position(|spec| spec.role == role);
+        let (Some(codes), Some(scales)) = (of_role(TensorRole::Codes), of_role(TensorRole::Scale)) else {
+            panic!("the meter takes schemes with codes and scales");
+        };
+        self.scales.clear();
+        scale_values(outputs[scales].dtype, &self.outputs[scales], None, &mut self.scales);
+        self.decoded.resize(band.rows * band.source.columns * size_of::<f32>(), 0);
+        let stored = StoredCodes {
+            format: code_format(scheme, outputs[codes].dtype),
+            codes: &self.outputs[codes],
+            columns: band.source.columns,
+            first_row: band.first_row,
+            group: granule(scheme, band.source.columns),
+            scales: &self.scales,
+            zeros: &[],
+            groups_of_columns: &[],
+        };
+        decode(stored, SourceDtype::F32, &mut self.decoded);
+        let [signal, noise] = squares(band.source.dtype, band.bytes, &self.decoded, band.simd);
+        Ok(Noise { signal, noise: if noise.is_nan() { f64::INFINITY } else { noise } })
+    }
+}
+
+/// Returns what the codes stand for, by their dtype and the arguments of the scheme.
+fn code_format(scheme: &dyn Scheme, dtype: Dtype) -> CodeFormat {
+    let weights = scheme.weights();
+    match (weights.kind, dtype) {
+        (NumberKind::Float, Dtype::F8_E4M3) => CodeFormat::E4m3,
+        (NumberKind::Float, _) => CodeFormat::E2m1,
+        (NumberKind::Int, Dtype::I8) => CodeFormat::Integer,
+        (NumberKind::Int, _) => CodeFormat::PackedInteger(weights.num_bits.into()),
+    }
+}
+
+/// Returns rows and columns of a granule.
+fn granule(scheme: &dyn Scheme, columns: usize) -> [usize; 2] {
+    match scheme.weights().strategy {
+        Strategy::Group(width) => [1, width],
+        Strategy::Block(size) => size,
+        // An empty row has no granule, and a width of zero could not be counted off.
+        _ => [1, columns.max(1)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::quantize_whole;
+    use crate::{Format, Matrix, Simd, find};
+    use serde_json::{Value, json};
+
+    fn scheme(name: &str, options: Value) -> Box<dyn Scheme> {
+        find(name).unwrap().build(options, Format::CompressedTensors).unwrap().unwrap()
+    }
+
+    /// Weights from tiny to large, of both signs, without a pattern that groups share.
+    fn weights(count: usize) -> Vec<f32> {
+        let spread = |at: usize| ((at * 2_654_435_761) % 1009) as f32 / 1009.0 - 0.5;
+        (0..count).map(|at| spread(at) * 2f32.powi((at % 7) as i32 - 5)).collect()
+    }
+
+    #[test]
+    fn the_noise_is_that_of_a_plain_loop_over_what_is_stored() {
+        let source = Matrix { dtype: SourceDtype::F32, rows: 6, columns: 256 };
+        let weights = weights(source.rows * source.columns);
+        let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let scheme = scheme("W4A16", json!({"group_size": 64}));
+        let stored = quantize_whole(&*scheme, source, &bytes, 1, Simd::detect(), 0).unwrap();
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (at, &weight) in weights.iter().enumerate() {
+            let word = u32::from_le_bytes(*stored[0][at / 8 * 4..].first_chunk().unwrap());
+            let code = (word >> (at % 8 * 4) & 0xF) as f32 - 8.0;
+            let scale = f32::from_le_bytes(*stored[1][at / 64 * 4..].first_chunk().unwrap());
+            signal += f64::from(weight) * f64::from(weight);
+            noise += f64::from(weight - code * scale).powi(2);
+        }
+        let outputs = scheme.outputs(source).unwrap();
+        let mut sums = Noise::default();
+        let mut meter = NoiseMeter::default();
+        for first_row in [0, 2, 4] {
+            let rows = &bytes[first_row * 1024..(first_row + 2) * 1024];
+            let band = Band { source, first_row, rows: 2, bytes: rows, amax: None, simd: Simd::detect() };
+            sums.add(meter.measure(&*scheme, &outputs, &band).unwrap());
+        }
+        assert!((sums.signal / signal - 1.0).abs() < 1e-9 && (sums.noise / noise - 1.0).abs() < 1e-6, "{sums:?}");
+        // Four bits keep about 20 dB.
+        assert!(sums.ratio() > 1e-3 && sums.ratio() < 1e-1, "{sums:?}");
+    }
+
+    #[test]
+    fn every_form_decodes_to_what_was_quantized() {
+        let source = Matrix { dtype: SourceDtype::Bf16, rows: 256, columns: 256 };
+        let bytes: Vec<u8> = weights(source.rows * source.columns)
+            .iter()
+            .flat_map(|&it| half::bf16::from_f32(it).to_le_bytes())
+            .collect();
+        let band = Band { source, first_row: 0, rows: 256, bytes: &bytes, amax: None, simd: Simd::detect() };
+        let mut meter = NoiseMeter::default();
+        // Scheme, options, and the least and most dB that its number of bits can mean for these weights.
+        for (name, options, [least, most]) in [
+            ("FP8_DYNAMIC", json!({}), [28.0, 36.0]),
+            ("FP8_DYNAMIC", json!({"block_size": 128}), [28.0, 36.0]),
+            ("MXFP8A16", json!({}), [26.0, 36.0]),
+            ("MXFP4A16", json!({}), [12.0, 22.0]),
+            ("W8A8", json!({}), [36.0, 48.0]),
+            ("W8A16", json!({"group_size": "channel"}), [36.0, 48.0]),
+            ("W8A16", json!({}), [36.0, 48.0]),
+            ("W3A16", json!({}), [6.0, 16.0]),
+        ] {
+            let scheme = scheme(name, options);
+            assert!(NoiseMeter::takes(&*scheme), "{name}");
+            let measured = meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &band).unwrap();
+            let decibels = -10.0 * measured.ratio().log10();
+            assert!((least..most).contains(&decibels), "{name}: {decibels} dB");
+            let portable = Band { simd: Simd::PORTABLE, ..band };
+            assert_eq!(meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &portable), Ok(measured), "{name}");
+        }
+        for (name, options) in [("FP8", json!({})), ("NVFP4A16", json!({})), ("W4A16_ASYM", json!({}))] {
+            let scheme = scheme(name, options);
+            assert!(!NoiseMeter::takes(&*scheme), "{name}");
+        }
+    }
+
+    #[test]
+    fn weights_of_zero_lose_nothing_and_nan_is_told() {
+        let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 32 };
+        let scheme = scheme("MXFP4A16", json!({}));
+        let outputs = scheme.outputs(source).unwrap();
+        let mut bytes = vec![0; 128];
+        let mut meter = NoiseMeter::default();
+        let mut measure = |bytes: &[u8]| {
+            let band = Band { source, first_row: 0, rows: 1, bytes, amax: None, simd: Simd::detect() };
+            meter.measure(&*scheme, &outputs, &band)
+        };
+        assert_eq!(measure(&bytes).map(Noise::ratio), Ok(0.0));
+        bytes[64..68].copy_from_slice(&f32::NAN.to_le_bytes());
+        assert_eq!(measure(&bytes).unwrap_err().column, 16);
+    }
+}
