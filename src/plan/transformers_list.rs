@@ -9,11 +9,11 @@ pub(super) struct TransformersList {
 
 /// Entries by their bytes, so that a name meets only those that go on like it.
 struct Tree {
-    branches: Vec<Branch>,
+    forks: Vec<Fork>,
 }
 
 #[derive(Default)]
-struct Branch {
+struct Fork {
     /// Place in the list of the first entry that ends here.
     entry: Option<usize>,
     next: Vec<(u8, usize)>,
@@ -38,22 +38,22 @@ impl TransformersList {
 
 impl Tree {
     fn new(entries: impl Iterator<Item = impl Iterator<Item = u8>>) -> Self {
-        let mut tree = Self { branches: vec![Branch::default()] };
+        let mut tree = Self { forks: vec![Fork::default()] };
         for (entry, bytes) in entries.enumerate() {
             let end = bytes.fold(0, |at, byte| tree.child(at, byte));
-            tree.branches[end].entry.get_or_insert(entry);
+            tree.forks[end].entry.get_or_insert(entry);
         }
         tree
     }
 
-    /// Goes on from a branch by this byte, where there is no way yet by a new one.
+    /// Goes on from a fork by this byte, by a new way where there is none yet.
     fn child(&mut self, at: usize, byte: u8) -> usize {
-        if let Some((_, next)) = self.branches[at].next.iter().find(|(other, _)| *other == byte) {
+        if let Some((_, next)) = self.forks[at].next.iter().find(|(other, _)| *other == byte) {
             return *next;
         }
-        let new = self.branches.len();
-        self.branches.push(Branch::default());
-        self.branches[at].next.push((byte, new));
+        let new = self.forks.len();
+        self.forks.push(Fork::default());
+        self.forks[at].next.push((byte, new));
         new
     }
 
@@ -62,10 +62,10 @@ impl Tree {
         let mut found: Option<usize> = None;
         let mut open = vec![(0, 0)];
         while let Some((at, depth)) = open.pop() {
-            let branch = &self.branches[at];
-            found = found.into_iter().chain(branch.entry).min();
+            let fork = &self.forks[at];
+            found = found.into_iter().chain(fork.entry).min();
             if let Some(byte) = byte_at(depth) {
-                let next = branch.next.iter().filter(|(entry, _)| alike(*entry, byte));
+                let next = fork.next.iter().filter(|(entry, _)| alike(*entry, byte));
                 open.extend(next.map(|(_, next)| (*next, depth + 1)));
             }
         }

@@ -18,7 +18,7 @@ use super::steps::Cost;
 pub(super) const UNQUANTIZED: &str = "unquantized";
 
 /// Layers of one kind that share a choice.
-struct Share<'a> {
+struct LikeLayers<'a> {
     modules: Vec<&'a str>,
     elements: f64,
     cost: Cost,
@@ -47,32 +47,32 @@ pub(super) fn body(
         let reason = format!("{} that a server fuses with what stays.", count(bound.len(), "linear layer"));
         text.push_str(&passthrough(&reason, &patterns(&bound, inputs)));
     }
-    let shares = shares(layers, choices);
-    let modules = |choice: &Option<usize>| shares[choice].values().map(|share| share.modules.len()).sum::<usize>();
+    let kinds = kinds(layers, choices);
+    let modules = |choice: &Option<usize>| kinds[choice].values().map(|like| like.modules.len()).sum::<usize>();
     // What most layers have stands last, for all that no rule before it takes.
-    let Some(&rest) = shares.keys().max_by_key(|choice| (modules(choice), choice.is_some())) else { return text };
-    for (choice, of_choice) in shares.iter().filter(|(choice, _)| **choice != rest) {
+    let Some(&rest) = kinds.keys().max_by_key(|choice| (modules(choice), choice.is_some())) else { return text };
+    for (choice, of_choice) in kinds.iter().filter(|(choice, _)| **choice != rest) {
         text.push_str(&heading(layers, *choice, of_choice));
         text.push_str("    targets:\n");
-        for share in of_choice.values() {
-            for (number, pattern) in patterns(&share.modules, inputs).iter().enumerate() {
-                let figures = if number == 0 { format!(" # {}", figures(share)) } else { String::new() };
+        for like in of_choice.values() {
+            for (number, pattern) in patterns(&like.modules, inputs).iter().enumerate() {
+                let figures = if number == 0 { format!(" # {}", figures(like)) } else { String::new() };
                 text.push_str(&format!("      - {}{figures}\n", visible(pattern)));
             }
         }
     }
-    text.push_str(&heading(layers, rest, &shares[&rest]));
-    for (kind, share) in &shares[&rest] {
-        text.push_str(&format!("    # {kind}: {}\n", figures(share)));
+    text.push_str(&heading(layers, rest, &kinds[&rest]));
+    for (kind, like) in &kinds[&rest] {
+        text.push_str(&format!("    # {kind}: {}\n", figures(like)));
     }
     text.push_str("    targets: Linear\n");
     text
 }
 
 /// The first lines of the rule for a choice, with what its layers take and lose.
-fn heading(layers: &BudgetLayers, choice: Option<usize>, shares: &BTreeMap<String, Share<'_>>) -> String {
-    let mut all = Share { modules: Vec::new(), elements: 0.0, cost: Cost { bytes: 0, error: 0.0 } };
-    shares.values().for_each(|share| all.add(&share.modules, share.elements, share.cost));
+fn heading(layers: &BudgetLayers, choice: Option<usize>, kinds: &BTreeMap<String, LikeLayers<'_>>) -> String {
+    let mut all = LikeLayers { modules: Vec::new(), elements: 0.0, cost: Cost { bytes: 0, error: 0.0 } };
+    kinds.values().for_each(|like| all.add(&like.modules, like.elements, like.cost));
     let (label, lines) = match choice {
         Some(candidate) => (layers.candidates[candidate].label(), layers.candidates[candidate].lines()),
         None => (UNQUANTIZED.to_owned(), "  - scheme: PASSTHROUGH\n".to_owned()),
@@ -81,18 +81,18 @@ fn heading(layers: &BudgetLayers, choice: Option<usize>, shares: &BTreeMap<Strin
 }
 
 /// The number of layers, what they take, and what they lose.
-fn figures(share: &Share<'_>) -> String {
-    let size = format!("{}, {}", count(share.modules.len(), "linear layer"), human(share.cost.bytes));
-    match sqnr(share.cost.error, share.elements) {
+fn figures(like: &LikeLayers<'_>) -> String {
+    let size = format!("{}, {}", count(like.modules.len(), "linear layer"), human(like.cost.bytes));
+    match sqnr(like.cost.error, like.elements) {
         None => size,
         ratio => {
-            let bits = share.cost.bytes as f64 * 8.0 / share.elements;
+            let bits = like.cost.bytes as f64 * 8.0 / like.elements;
             format!("{size} ({bits:.2} bits a weight), {}", decibels(ratio))
         }
     }
 }
 
-impl<'a> Share<'a> {
+impl<'a> LikeLayers<'a> {
     fn add(&mut self, modules: &[&'a str], elements: f64, cost: Cost) {
         self.modules.extend(modules);
         self.elements += elements;
@@ -102,20 +102,20 @@ impl<'a> Share<'a> {
 }
 
 /// The layers of each choice, by the name with `*` for numbers.
-fn shares<'a>(layers: &'a BudgetLayers, choices: &[usize]) -> BTreeMap<Option<usize>, BTreeMap<String, Share<'a>>> {
-    let mut shares: BTreeMap<Option<usize>, BTreeMap<String, Share<'_>>> = BTreeMap::new();
+fn kinds<'a>(layers: &'a BudgetLayers, choices: &[usize]) -> BTreeMap<Option<usize>, BTreeMap<String, LikeLayers<'a>>> {
+    let mut kinds: BTreeMap<Option<usize>, BTreeMap<String, LikeLayers<'_>>> = BTreeMap::new();
     for (set, &choice) in layers.sets.iter().zip(choices) {
         let choice = &set.choices[choice];
-        let of_choice = shares.entry(choice.candidate).or_default();
+        let of_choice = kinds.entry(choice.candidate).or_default();
         for (&input, &cost) in set.inputs.iter().zip(&choice.parts) {
             let input = &layers.inputs[input];
             let elements = input.shape.iter().product::<usize>() as f64;
-            let nothing = || Share { modules: Vec::new(), elements: 0.0, cost: Cost { bytes: 0, error: 0.0 } };
-            let share = of_choice.entry(numbers_starred(input.module())).or_insert_with(nothing);
-            share.add(&[input.module()], elements, cost);
+            let nothing = || LikeLayers { modules: Vec::new(), elements: 0.0, cost: Cost { bytes: 0, error: 0.0 } };
+            let like = of_choice.entry(numbers_starred(input.module())).or_insert_with(nothing);
+            like.add(&[input.module()], elements, cost);
         }
     }
-    shares
+    kinds
 }
 
 /// The linear layers that are in no set, although `Linear` takes them.
