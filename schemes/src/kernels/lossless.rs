@@ -68,7 +68,7 @@ pub(super) fn group_power_of_two(group: f32, amax: f32) -> Option<u8> {
     let [least, largest] = E4M3_POWERS;
     let power = (least_exponent(group, e2m1::MAX) + global_exponent(amax)).clamp(least, largest);
     // From 2^-6 on a power is normal, and its mantissa has no bit.
-    Some(if power >= -6 { (power + 7 << 3) as u8 } else { 1 << (power - least) })
+    Some(if power >= -6 { ((power + 7) << 3) as u8 } else { 1 << (power - least) })
 }
 
 /// How the codes of a scheme that is lossless are stored.

@@ -124,7 +124,7 @@ impl Storage for Nvfp4Storage {
     fn is_least_power_of_two(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
         // What is stored, and so no power that E4M3 does not have. Both numbers are powers of two: the product is exact.
         let stored = f64::from(qparams.scale) * f64::from(rounding.global);
-        let is_power = stored >= POWERS[0] && stored <= POWERS[1] && stored.to_bits() << 12 == 0;
+        let is_power = (POWERS[0]..=POWERS[1]).contains(&stored) && stored.to_bits() << 12 == 0;
         let (amax, bound) = (f64::from(group.amax()), f64::from(E2M1.largest) * f64::from(qparams.scale));
         is_power && amax <= bound && (amax > bound / 2.0 || stored == POWERS[0])
     }
