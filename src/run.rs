@@ -24,7 +24,7 @@ use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
 
 pub use deal::bytes_of_parts;
-pub use error::RunError;
+pub use error::{ExactGranules, RunError};
 pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
 pub use measure::{MeasuredWeight, measure};

@@ -9,6 +9,7 @@ mod failures;
 mod float8;
 mod fused;
 mod lossless;
+mod lossless_nvfp4;
 mod manifest;
 mod measure;
 mod mxfp4_stacks;

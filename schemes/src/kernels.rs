@@ -40,7 +40,7 @@ pub(crate) use integer::{IntegerCast, IntegerOutputs, quantize_integers};
 pub(crate) use keep::keep;
 pub use lossless::lossy_granules;
 pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};
-pub(crate) use nvfp4::{NVFP4_GROUP, quantize_nvfp4};
+pub(crate) use nvfp4::{NVFP4_GROUP, Nvfp4Scales, quantize_nvfp4};
 pub(crate) use pack::packed_bytes;
 pub(crate) use scale::ScaleChoice;
 pub(crate) use squares::squares;

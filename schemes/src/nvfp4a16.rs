@@ -4,14 +4,15 @@
 
 use safetensors::Dtype;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::kernels::{NVFP4_GROUP, quantize_nvfp4};
+use crate::float8::{ScaleSearch, ScaleSearchPlan};
+use crate::kernels::{NVFP4_GROUP, Nvfp4Scales, quantize_nvfp4};
 use crate::microscaling::whole_groups;
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
-    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options,
+    AmaxScope, Band, BuildError, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, OnLossy,
+    QuantizationArgs, Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options,
 };
 
 crate::register_scheme!(Registration {
@@ -27,24 +28,65 @@ crate::register_scheme!(Registration {
     golden: include_bytes!("golden/NVFP4A16.safetensors"),
 });
 
-/// Options of `NVFP4A16`: none, since the format leaves nothing open.
+/// Options of `NVFP4A16`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nvfp4Options {}
+struct Nvfp4Options {
+    /// Rule for the scales: `absmax` takes them from absolute maxima, `lossless` takes powers of two, the least that clamp
+    /// nothing.
+    #[serde(default)]
+    #[schemars(example = &"lossless")]
+    scale_search: Nvfp4ScaleSearch,
+
+    /// Action on 16 columns that `scale_search: lossless` cannot hold exactly: end the run (`error`, which it is without
+    /// the key), or round their weights and count them (`round`).
+    #[serde(default)]
+    #[schemars(with = "OnLossy", skip_serializing_if = "Option::is_none", example = &"round")]
+    on_lossy: Option<OnLossy>,
+}
+
+/// Rule by which the scales of NVFP4 are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Nvfp4ScaleSearch {
+    /// The scales follow from absolute maxima, as in llm-compressor.
+    #[default]
+    Absmax,
+    /// The global scale and those of groups are powers of two, the least under which no weight is clamped. Weights that
+    /// were MXFP4 are then exactly what their codes stand for, as far as the scales of a layer lie within the 18 powers that
+    /// E4M3 has; `on_lossy` says what becomes of others.
+    Lossless,
+}
+
+impl From<Nvfp4ScaleSearch> for ScaleSearch {
+    fn from(search: Nvfp4ScaleSearch) -> Self {
+        match search {
+            Nvfp4ScaleSearch::Absmax => Self::Absmax,
+            Nvfp4ScaleSearch::Lossless => Self::Lossless,
+        }
+    }
+}
 
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
-    let Nvfp4Options {} = read_options(options)?;
-    Ok(Box::new(Nvfp4Scheme))
+    let Nvfp4Options { scale_search, on_lossy } = read_options(options)?;
+    let on_lossy = match ScaleSearchPlan::of(scale_search.into(), on_lossy)? {
+        ScaleSearchPlan::Lossless(on_lossy) => Some(on_lossy),
+        ScaleSearchPlan::Absmax | ScaleSearchPlan::Mse => None,
+    };
+    Ok(Box::new(Nvfp4Scheme { on_lossy }))
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
-    (*weights == Nvfp4Scheme.weights() && activations.is_none()).then(|| json!({}))
+    (*weights == Nvfp4Scheme { on_lossy: None }.weights() && activations.is_none()).then(|| json!({}))
 }
 
 /// E2M1 codes, E4M3 scales of groups, and the F32 scale above them.
 #[derive(Debug)]
-struct Nvfp4Scheme;
+struct Nvfp4Scheme {
+    /// The action on groups that are not held exactly; `None` where the scales are not powers of two.
+    on_lossy: Option<OnLossy>,
+}
 
 impl Scheme for Nvfp4Scheme {
     fn weights(&self) -> QuantizationArgs {
@@ -93,6 +135,11 @@ impl Scheme for Nvfp4Scheme {
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         let [weight, scales, global] = outputs else { panic!("a band comes with a slice for each of the outputs") };
         let amax = band.amax.expect("a band of a scheme with `AmaxScope::Fused` comes with the maximum");
-        quantize_nvfp4(amax, band, weight, scales, global)
+        let rule = if self.on_lossy.is_some() { Nvfp4Scales::PowersOfTwo } else { Nvfp4Scales::Absmax };
+        quantize_nvfp4(rule, amax, band, weight, scales, global)
+    }
+
+    fn on_lossy(&self) -> Option<OnLossy> {
+        self.on_lossy
     }
 }

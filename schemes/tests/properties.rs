@@ -1,10 +1,12 @@
-//! Properties of the FP8 schemes on weights that proptest invents.
+//! Properties of the FP8 schemes, and of lossless FP4, on weights that proptest invents.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
 use qwen_fp8_schemes::Strategy as QuantizationStrategy;
 use qwen_fp8_schemes::conformance::{quantize_whole, quantize_whole_keeping};
-use qwen_fp8_schemes::{Dtype, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, find};
+use qwen_fp8_schemes::{
+    Band, Dtype, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, find, lossy_granules,
+};
 use serde_json::{Value, json};
 
 proptest! {
@@ -91,6 +93,54 @@ proptest! {
         for (found, absmax) in with("mse").into_iter().zip(with("absmax")) {
             // The sums are not rounded alike.
             prop_assert!(found <= absmax * (1.0 + 1e-9), "{found:e} after a search, {absmax:e} without");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// MXFP4 is held exactly by NVFP4 under powers of two where its exponents lie within 18; beyond, groups that are not are
+    /// counted.
+    #[test]
+    fn lossless_fp4_is_exact_within_the_span_and_counted_beyond(
+        groups in prop::collection::vec((0..26i32, prop::array::uniform32(0..16u8)), 1..20),
+        lowest in -100..70i32,
+        dtype in prop_oneof![Just(SourceDtype::Bf16), Just(SourceDtype::F32)],
+        bands in 1..9usize,
+    ) {
+        let e2m1 = |code: u8| {
+            let size = [0.0f32, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][usize::from(code & 7)];
+            if code < 8 { size } else { -size }
+        };
+        let value = |(exponent, codes): &(i32, [u8; 32])| codes.map(|code| e2m1(code) * 2f32.powi(lowest + exponent));
+        let values = groups.iter().map(value).collect::<Vec<_>>().concat();
+        let bytes: Vec<u8> = match dtype {
+            SourceDtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+        };
+        let source = Matrix { dtype, rows: groups.len(), columns: 32 };
+        let scheme = make("NVFP4A16", json!({ "scale_search": "lossless" }));
+        let made = quantize_whole(&*scheme, source, &bytes, usize::MAX, Simd::PORTABLE, 0).unwrap();
+        for simd in Simd::available() {
+            prop_assert!(quantize_whole(&*scheme, source, &bytes, bands, simd, 0xFF).unwrap() == made, "{simd}");
+        }
+        let global = f32::from_le_bytes(*made[2].first_chunk().unwrap());
+        let decoded = |at: usize| {
+            let scale = float8::F8E4M3::from_bits(made[1][at / 16]).to_f32() / global;
+            e2m1(made[0][at / 2] >> (at % 2 * 4) & 0xF) * scale
+        };
+        let is_lossy = |group: &usize| (group * 16..group * 16 + 16).any(|at| decoded(at) != values[at]);
+        let lossy: Vec<usize> = (0..values.len() / 16).filter(is_lossy).collect();
+        let amax = values.iter().fold(0f32, |amax, value| amax.max(value.abs()));
+        let band = Band { source, first_row: 0, rows: groups.len(), bytes: &bytes, amax: Some(amax), simd: Simd::detect() };
+        let specs = scheme.outputs(source).unwrap();
+        let found = lossy_granules(scheme.weights().strategy, &specs[1], &made[1], &made[0], &band);
+        prop_assert_eq!(found.number, lossy.len() as u64);
+        prop_assert_eq!(found.first.map(|first| first.place), lossy.first().map(|at| [at / 2, at % 2 * 16]));
+        let exponents = groups.iter().map(|(exponent, _)| *exponent);
+        if exponents.clone().max().unwrap() - exponents.min().unwrap() <= 17 {
+            prop_assert!(lossy.is_empty(), "{lossy:?}");
         }
     }
 }

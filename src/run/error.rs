@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use qwen_fp8_schemes::NonFinite;
+use qwen_fp8_schemes::{NonFinite, Strategy};
 
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
@@ -108,19 +108,19 @@ pub enum RunError {
 
     /// A granule that was to be held exactly spans more than E4M3 does.
     #[error(
-        "{} cannot be held exactly: the {granule} at row {row}, column {column} has bits from 2^{} to 2^{}, and under one \
-         power of two E4M3 holds {HELD}{}: {}",
+        "{} cannot be held exactly: the {} at row {row}, column {column} has bits from 2^{} to 2^{}, and {}{}: {}",
         shown(tensor),
+        granules.one(),
         exponents[0],
         exponents[1],
+        granules.held(),
         and_others(*others),
         shown_path(path)
     )]
     Lossy {
         tensor: String,
         path: PathBuf,
-        /// The word for the granules of the scheme.
-        granule: &'static str,
+        granules: ExactGranules,
         row: usize,
         column: usize,
         exponents: [i32; 2],
@@ -160,8 +160,59 @@ pub enum RunError {
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// The bits that E4M3 holds, of which a number has four.
-const HELD: &str = "18 of them in a row, four for each weight";
+/// The granules that a scheme was to hold exactly, by what they are and what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExactGranules {
+    /// Rows of E4M3.
+    Rows,
+    /// Blocks of E4M3.
+    Blocks,
+    /// Groups of E2M1 whose scales are E4M3.
+    Groups,
+}
+
+impl ExactGranules {
+    /// Returns the granules of a scheme whose weights have scales by this strategy.
+    pub(super) fn of(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Block(_) => Self::Blocks,
+            Strategy::Group(_) | Strategy::TensorGroup(_) => Self::Groups,
+            Strategy::Tensor | Strategy::Token | Strategy::Channel => Self::Rows,
+        }
+    }
+
+    fn one(self) -> &'static str {
+        match self {
+            Self::Rows => "row",
+            Self::Blocks => "block",
+            Self::Groups => "group",
+        }
+    }
+
+    fn held(self) -> &'static str {
+        match self {
+            Self::Rows | Self::Blocks => "under one power of two E4M3 holds 18 of them in a row, four for each weight",
+            // The least scale is 17 places below the largest; a code has the bits from 2^-1 to 2^2.
+            Self::Groups => {
+                "under one power of two E2M1 holds 4 of them in a row, two for each weight, among the 21 up to \
+                 the highest of the layer"
+            }
+        }
+    }
+
+    fn help(self) -> &'static [&'static str] {
+        match self {
+            Self::Rows | Self::Blocks => &[
+                "`on_lossy: round` rounds such weights as other schemes do, and counts them",
+                "scales for fewer weights span less: a smaller `block_size`, or `MXFP8`",
+            ],
+            Self::Groups => &[
+                "`on_lossy: round` rounds such weights as other schemes do, and counts them",
+                "`MXFP4A16` has scales of a wider span, and `PASSTHROUGH` leaves weights that are MXFP4 already",
+            ],
+        }
+    }
+}
 
 /// Counts the granules that are like the one named.
 fn and_others(others: u64) -> String {
@@ -266,10 +317,7 @@ impl RunError {
             Self::Memory { .. } => &["give a larger `--max-memory`"],
             Self::NoMemory { .. } | Self::NoThread { .. } => &["give fewer `--threads`, or less `--max-memory`"],
             Self::InfiniteScale { .. } => &["use a symmetric scheme, or check whether the file is damaged"],
-            Self::Lossy { .. } => &[
-                "`on_lossy: round` rounds such weights as other schemes do, and counts them",
-                "scales for fewer weights span less: a smaller `block_size`, or `MXFP8`",
-            ],
+            Self::Lossy { granules, .. } => granules.help(),
             Self::NoSuchGroup { .. } => {
                 &["such a file is damaged: check whether it is the one that its publisher offers"]
             }

@@ -5,13 +5,13 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use qwen_fp8_schemes::{
-    AmaxScope, Band, Dtype, Extent, LossyGranules, MAX_OUTPUTS, Matrix, NonFinite, OnLossy, Scheme, Strategy,
-    TensorRole, TensorSpec, amax, lossy_granules, non_finite, scale_values,
+    AmaxScope, Band, Dtype, Extent, LossyGranules, MAX_OUTPUTS, Matrix, NonFinite, OnLossy, Scheme, TensorRole,
+    TensorSpec, amax, lossy_granules, non_finite, scale_values,
 };
 
 use crate::plan::{CarriedScales, Job};
 use crate::run::buffer::Buffer;
-use crate::run::error::RunError;
+use crate::run::error::{ExactGranules, RunError};
 use crate::run::planned::{self, offset_of, row_bytes};
 use crate::run::row_reader::RowReader;
 use crate::run::scales::first_infinite;
@@ -274,7 +274,7 @@ impl<'a> Worker<'a> {
         Err(RunError::Lossy {
             tensor: self.shared.tensor_at(segment, 0),
             path: self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf(),
-            granule: if matches!(scheme.weights().strategy, Strategy::Block(_)) { "block" } else { "row" },
+            granules: ExactGranules::of(scheme.weights().strategy),
             row,
             column,
             exponents: first.exponents,

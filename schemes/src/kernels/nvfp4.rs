@@ -7,15 +7,25 @@ use super::rows::{RowKernel, by_row};
 use super::signed::Signed;
 use super::thresholds::Thresholds;
 use super::walk::FoundNonFinite;
-use super::{e2m1, e4m3};
+use super::{e2m1, e4m3, lossless};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
 /// Columns that share a scale.
 pub(crate) const NVFP4_GROUP: usize = 16;
 
+/// The rule of both scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nvfp4Scales {
+    /// From the absolute maxima, as compressed-tensors rounds them.
+    Absmax,
+    /// The least powers of two that clamp nothing, under a power of two.
+    PowersOfTwo,
+}
+
 /// Casts a band to pairs of E2M1; the columns are a multiple of [`NVFP4_GROUP`], and `amax` is the maximum over all
 /// weights that share a global scale, which is stored where `global` is not empty.
 pub(crate) fn quantize_nvfp4(
+    rule: Nvfp4Scales,
     amax: f32,
     band: &Band<'_>,
     weight: &mut [u8],
@@ -23,20 +33,24 @@ pub(crate) fn quantize_nvfp4(
     global: &mut [u8],
 ) -> Result<(), NonFinite> {
     match band.source.dtype {
-        SourceDtype::Bf16 => run::<Bf16>(amax, band, weight, scales, global),
-        SourceDtype::F16 => run::<F16>(amax, band, weight, scales, global),
-        SourceDtype::F32 => run::<F32>(amax, band, weight, scales, global),
+        SourceDtype::Bf16 => run::<Bf16>(rule, amax, band, weight, scales, global),
+        SourceDtype::F16 => run::<F16>(rule, amax, band, weight, scales, global),
+        SourceDtype::F32 => run::<F32>(rule, amax, band, weight, scales, global),
     }
 }
 
 fn run<E: Signed>(
+    rule: Nvfp4Scales,
     amax: f32,
     band: &Band<'_>,
     weight: &mut [u8],
     scales: &mut [u8],
     global: &mut [u8],
 ) -> Result<(), NonFinite> {
-    let global_scale = global_scale::<E>(amax);
+    let global_scale = match rule {
+        Nvfp4Scales::Absmax => global_scale::<E>(amax),
+        Nvfp4Scales::PowersOfTwo => lossless::global_power_of_two(amax),
+    };
     if !global.is_empty() {
         global.copy_from_slice(&global_scale.to_le_bytes());
     }
@@ -45,7 +59,7 @@ fn run<E: Signed>(
     // NVFP4A16 went from 3.5 to 2.6 times the narrowing copy.
     let divisors = std::array::from_fn(|code| GroupDivisor::of(e4m3::decode(code as u8) / global_scale));
     let (maxima, unpacked) = (vec![E::Magnitude::default(); columns / NVFP4_GROUP], vec![0; columns]);
-    by_row(band, Nvfp4Rows::<E> { global_scale, weight, scales, maxima, divisors, unpacked })
+    by_row(band, Nvfp4Rows::<E> { rule, amax, global_scale, weight, scales, maxima, divisors, unpacked })
 }
 
 /// Returns the global scale, which takes the maximum to the largest product of an E4M3 scale and an E2M1 element, `448 * 6`.
@@ -57,6 +71,8 @@ fn global_scale<E: Signed>(amax: f32) -> f32 {
 }
 
 struct Nvfp4Rows<'a, E: Signed> {
+    rule: Nvfp4Scales,
+    amax: f32,
     global_scale: f32,
     weight: &'a mut [u8],
     scales: &'a mut [u8],
@@ -92,9 +108,13 @@ impl<E: Signed> RowKernel for Nvfp4Rows<'_, E> {
         group_maxima::<E, NVFP4_GROUP>(groups, &mut self.maxima, simd)?;
         let scales = &mut self.scales[row * groups.len()..][..groups.len()];
         for (scale, &maximum) in scales.iter_mut().zip(&self.maxima) {
-            let code = e4m3::encode(self.global_scale * E::round(E::widen(maximum) / e2m1::MAX));
+            let maximum = E::widen(maximum);
+            let code = match self.rule {
+                Nvfp4Scales::Absmax => Some(e4m3::encode(self.global_scale * E::round(maximum / e2m1::MAX))),
+                Nvfp4Scales::PowersOfTwo => lossless::group_power_of_two(maximum, self.amax),
+            };
             // A scale of zero is replaced by an eighth.
-            *scale = if code == 0 { EIGHTH } else { code };
+            *scale = code.filter(|&code| code != 0).unwrap_or(EIGHTH);
         }
         let unpacked = self.unpacked.as_chunks_mut::<NVFP4_GROUP>().0;
         for ((&scale, group), codes) in scales.iter().zip(groups).zip(unpacked) {

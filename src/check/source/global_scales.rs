@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckedAs, CheckedTensor, OpenedSource};
+use super::{CheckedAs, CheckedTensor, OpenedSource, ScaleRule};
 use crate::decode::QuantizedWeight;
 use qwen_fp8_checkpoint::models::{Model, split_name};
 
@@ -38,15 +38,15 @@ impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
         tensors: &[CheckedTensor],
         source: &OpenedSource<'_>,
     ) -> Self {
-        let amaxes: BTreeMap<&str, f32> = tensors
+        let checked: BTreeMap<&str, &CheckedTensor> = tensors
             .iter()
             // Those of a weight that passed through are the source's bytes, and its amax is not known.
             .filter(|tensor| tensor.action == CheckedAs::Quantized)
-            .map(|tensor| (tensor.name.as_str(), tensor.amax))
+            .map(|tensor| (tensor.name.as_str(), tensor))
             .collect();
         let mut check = Self::default();
         for parts in fused_layers(model, weights) {
-            let amax = |part: &QuantizedWeight<'_>| amaxes.get(part.name().as_str()).copied();
+            let amax = |part: &QuantizedWeight<'_>| checked.get(part.name().as_str()).map(|tensor| tensor.amax);
             // A part that could not be compared has a finding already, and without it the layer's amax is unknown.
             let Some(together) = parts.iter().map(|part| amax(part)).try_fold(0f32, |a, b| Some(a.max(b?))) else {
                 continue;
@@ -56,7 +56,12 @@ impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
                 // The reference takes the amax of all parts. Tools that quantize a matrix at a time take its own,
                 // which is no fault of the values; Q405 warns of what vLLM does with such parts.
                 let storage = part.form.storage;
-                let made = [together, alone].map(|amax| storage.global_scale(amax, original.dtype()));
+                let is_lossless =
+                    checked.get(part.name().as_str()).is_some_and(|it| it.scales.rule == ScaleRule::Lossless);
+                let made = [together, alone].map(|amax| match is_lossless {
+                    true => storage.global_power_of_two(amax),
+                    false => storage.global_scale(amax, original.dtype()),
+                });
                 if made.contains(&part.global) {
                     check.following += 1;
                 } else {

@@ -61,6 +61,11 @@ pub(crate) trait Storage: Debug + Send + Sync {
         1.0
     }
 
+    /// Computes the global scale under which lossless scales stand; 1 where the form has none.
+    fn global_power_of_two(&self, _amax: f32) -> f32 {
+        1.0
+    }
+
     /// Computes the qparams that the reference makes of a group.
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams;
 

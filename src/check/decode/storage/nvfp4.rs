@@ -103,7 +103,35 @@ impl Storage for Nvfp4Storage {
         };
         Qparams { scale: self.under(scale, rounding.global), zero: 0.0 }
     }
+
+    // The largest weight is more than half of what it may be, and its group has the largest scale. Doubling is exact.
+    fn global_power_of_two(&self, amax: f32) -> f32 {
+        let (amax, mut scale) = (f64::from(amax), 1f64);
+        let product = |scale: f64| f64::from(E2M1.largest) * POWERS[1] / scale;
+        if amax == 0.0 || !amax.is_finite() {
+            return 1.0;
+        }
+        while amax > product(scale) {
+            scale /= 2.0;
+        }
+        // The reciprocal, which servers store, is to be normal.
+        while amax <= product(2.0 * scale) && scale < 2f64.powi(126) {
+            scale *= 2.0;
+        }
+        scale as f32
+    }
+
+    fn is_least_power_of_two(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        // What is stored, and so no power that E4M3 does not have. Both numbers are powers of two: the product is exact.
+        let stored = f64::from(qparams.scale) * f64::from(rounding.global);
+        let is_power = (POWERS[0]..=POWERS[1]).contains(&stored) && stored.to_bits() << 12 == 0;
+        let (amax, bound) = (f64::from(group.amax()), f64::from(E2M1.largest) * f64::from(qparams.scale));
+        is_power && amax <= bound && (amax > bound / 2.0 || stored == POWERS[0])
+    }
 }
+
+/// The least and the largest power of two that E4M3 has.
+const POWERS: [f64; 2] = [1.0 / 512.0, 256.0];
 
 impl Nvfp4Storage {
     /// Puts a scale under the global one.
