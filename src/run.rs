@@ -49,6 +49,7 @@ mod error;
 mod files;
 mod identity;
 mod journal;
+mod kept_blocks;
 mod lanes;
 mod lock;
 mod manifest;

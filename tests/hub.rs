@@ -3,13 +3,17 @@
 mod apply;
 mod client;
 mod headers;
+mod parts;
 mod python;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::support::hub::{COMMIT, HubServer};
+use crate::support::hub::{COMMIT, HubServer, ID};
+
+const APPLY: [&str; 7] = ["apply", "recipe.yaml", "-q", "-m", ID, "-o", "out"];
 
 const RECIPE: &str = "\
 version: 1
@@ -33,17 +37,28 @@ fn home() -> tempfile::TempDir {
 
 /// A home in whose cache the model lies already.
 fn home_with_snapshot() -> tempfile::TempDir {
+    home_with_snapshot_of(&fixture())
+}
+
+/// A home in whose cache the model of this directory lies already.
+fn home_with_snapshot_of(model: &Path) -> tempfile::TempDir {
     let home = home();
     let repository = home.path().join(".cache/huggingface/hub/models--org--tiny");
     let snapshot = repository.join("snapshots").join(COMMIT);
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir(repository.join("refs")).unwrap();
     fs::write(repository.join("refs/main"), COMMIT).unwrap();
-    for entry in fs::read_dir(fixture()).unwrap() {
+    for entry in fs::read_dir(model).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), snapshot.join(entry.file_name())).unwrap();
     }
     home
+}
+
+/// The files of an output.
+fn files(home: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(home.join("out")).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
 /// Runs the program, which must succeed, and returns what it printed.

@@ -57,8 +57,8 @@ pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     opened.map_err(|error| CommandError::input(&error).with_help(&error.help()))
 }
 
-/// Finds a model on the hub that is not on this machine; `None` where it is no model id of two parts, or where no
-/// connection is wanted.
+/// Finds a model on the hub that is not on this machine; `None` where it is no model id of two parts. Where no connection
+/// is wanted, `error` stands, with a word about that.
 fn of_hub(
     model: &str,
     error: &ModelError,
@@ -75,7 +75,12 @@ fn of_hub(
         let near = error.nearest().map(|near| format!("did you mean {}?", shown(near)));
         failure.with_help(&near.into_iter().chain(refused.help()).collect::<Vec<_>>())
     };
-    let Some(access) = HubAccess::of_process(environment).map_err(refused)? else { return Ok(None) };
+    let Some(access) = HubAccess::of_process(environment).map_err(refused)? else {
+        let offline =
+            "`HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set, so that the hub is not asked: unset it for that";
+        let help: Vec<_> = error.help().into_iter().chain([offline.to_owned()]).collect();
+        return Err(CommandError::input(error).with_help(&help));
+    };
     let repository = HubRepository::open(access, id, revision).map_err(refused)?;
     Ok(Some(repository))
 }

@@ -1,11 +1,12 @@
 //! Requests and their answers: redirects, refusals, and what may pass if it is tried again.
 
+use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, Response};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use crate::access::HubAccess;
 use crate::address::{HostOrigin, redirected};
@@ -18,10 +19,8 @@ const REDIRECTS: usize = 5;
 /// The longest that a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// The longest that a server may take to begin an answer.
-const BEGIN: Duration = Duration::from_secs(60);
-
-/// The longest that it may pause within an answer, unless `HF_HUB_DOWNLOAD_TIMEOUT` says otherwise.
+/// The longest that a server may take to begin an answer and that it may pause within one, unless `HF_HUB_DOWNLOAD_TIMEOUT`
+/// says otherwise.
 const STALL: Duration = Duration::from_secs(30);
 
 /// The longest that an answer may take as a whole: a server that sends a byte now and then must not hold a run for ever.
@@ -76,15 +75,16 @@ impl Failure {
 impl Client {
     pub(crate) fn new(access: HubAccess) -> Self {
         let stall = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+        let stall = stall.filter(|&seconds| seconds > 0).map_or(STALL, Duration::from_secs);
         let config = Agent::config_builder()
             .user_agent(concat!("qwen-fp8/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             // Followed here, where it is known which host may have the token.
             .max_redirects(0)
             .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(BEGIN))
+            .timeout_recv_response(Some(stall))
             .timeout_recv_body(Some(WHOLE))
-            .timeout_per_read(Some(stall.filter(|&seconds| seconds > 0).map_or(STALL, Duration::from_secs)))
+            .timeout_per_read(Some(stall))
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE)
             .build();
@@ -101,6 +101,7 @@ impl Client {
         let (mut url, mut first) = (url.to_owned(), None);
         for _ in 0..=REDIRECTS {
             let origin = HostOrigin::of(&url).ok_or_else(|| unfollowed(&url, &url))?;
+            self.check_proxy(&url)?;
             let mut request = self.agent.get(&url).header(ACCEPT_ENCODING, "identity");
             if let Some(token) = self.access.token_for(&origin) {
                 request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -108,7 +109,7 @@ impl Client {
             if let Some(range) = &range {
                 request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
             }
-            let response = request.call().map_err(|error| unreachable(&url, &error))?;
+            let response = request.call().map_err(|error| self.unreachable(&url, &error))?;
             let status = response.status().as_u16();
             match status {
                 200 | 206 => {
@@ -129,6 +130,37 @@ impl Client {
             }
         }
         Err(Failure::lasting(HubError::Redirects { url }))
+    }
+
+    /// Turns a connection that came to nothing into words: with the proxy, if it went to one, which may be at fault.
+    pub(crate) fn unreachable(&self, url: &str, error: &ureq::Error) -> Failure {
+        let proxy = self.proxy_for(url).map(address_of);
+        Failure::passing(HubError::Unreachable { url: without_query(url), proxy, reason: reason(error) })
+    }
+
+    /// Refuses a proxy that speaks SOCKS: the library would leave it out, and connect without it or not at all.
+    fn check_proxy(&self, url: &str) -> Result<(), Failure> {
+        let proxy = self.proxy_for(url).filter(|proxy| !is_http(proxy.protocol()));
+        let Some(proxy) = proxy.map(address_of) else { return Ok(()) };
+        let reason = "it speaks SOCKS, and one that speaks HTTP is needed".to_owned();
+        Err(Failure::lasting(HubError::Unreachable { url: without_query(url), proxy: Some(proxy), reason }))
+    }
+
+    /// The proxy that the variables of this process name for an address.
+    fn proxy_for(&self, url: &str) -> Option<&Proxy> {
+        let uri = url.parse().ok()?;
+        self.agent.config().proxy().filter(|proxy| !proxy.is_no_proxy(&uri))
+    }
+
+    /// Turns an answer that broke off into words.
+    pub(crate) fn broken(&self, url: &str, error: &io::Error) -> Failure {
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(error) => self.unreachable(url, error),
+            None => {
+                let (url, reason) = (without_query(url), error.to_string());
+                Failure::passing(HubError::Unreachable { url, proxy: None, reason })
+            }
+        }
     }
 
     /// Turns a status of the hub itself into words.
@@ -197,10 +229,24 @@ pub(crate) fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-fn unreachable(url: &str, error: &ureq::Error) -> Failure {
-    let reason = error.to_string();
-    let error = HubError::Unreachable { url: without_query(url), reason };
-    Failure::passing(error)
+/// A proxy's address, without the user and password that may be in it.
+fn address_of(proxy: &Proxy) -> String {
+    format!("{}:{}", proxy.host(), proxy.port())
+}
+
+fn is_http(protocol: ProxyProtocol) -> bool {
+    matches!(protocol, ProxyProtocol::Http | ProxyProtocol::Https)
+}
+
+/// The words for an error of a connection.
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => "no connection came about in time".to_owned(),
+        ureq::Error::Timeout(_) => "no answer came in time".to_owned(),
+        ureq::Error::HostNotFound => "no host of that name was found".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// A header as text; `None` where it is absent or no text.

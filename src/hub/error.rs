@@ -10,8 +10,8 @@ pub enum HubError {
     Endpoint { address: String },
     #[error("the token for the hub holds characters that no token has")]
     Token,
-    #[error("{} cannot be reached: {reason}", shown(url))]
-    Unreachable { url: String, reason: String },
+    #[error("{} cannot be reached{}: {reason}", shown(url), proxy.as_ref().map_or_else(String::new, |proxy| format!(" by way of the proxy {}", shown(proxy))))]
+    Unreachable { url: String, proxy: Option<String>, reason: String },
     #[error("{} is no model of {} that {}", shown(id), shown(endpoint), if *has_token { "this token may read" } else { "can be read without a token" })]
     NoModel { id: String, endpoint: String, has_token: bool },
     #[error("{} is on the hub, but not its revision {}", shown(id), shown(revision))]
@@ -75,6 +75,9 @@ impl RemoteFailure for HubError {
                 "an address is like `https://huggingface.co`; without the variable the hub is asked"
             }
             Self::Token => "look at `HF_TOKEN` and at the file that `hf auth login` writes",
+            Self::Unreachable { proxy: Some(_), .. } => {
+                "a variable like `HTTPS_PROXY` or `ALL_PROXY` names the proxy; `NO_PROXY` lists hosts that are asked without it"
+            }
             Self::Unreachable { .. } => {
                 "`HTTPS_PROXY` names a proxy and `HF_ENDPOINT` a mirror; `HF_HUB_OFFLINE=1` asks nobody"
             }

@@ -50,7 +50,7 @@ impl HubRepository {
         let endpoint = &client.access.endpoint;
         let url = format!("{endpoint}/api/models/{}/revision/{}?blobs=true", path(id), part(&revision));
         let subject = AskedFor { id, revision: &revision, is_model: true };
-        let info = again(|| model_info(client.get(&url, None, subject)?))?;
+        let info = again(|| model_info(&client, client.get(&url, None, subject)?))?;
         let (commit, files) = info.files(&url)?;
         let address = format!("{endpoint}/{}/resolve/{commit}", path(id));
         Ok(Arc::new(Self { client, id: id.to_owned(), revision, commit, address, files, places: Mutex::default() }))
@@ -75,7 +75,7 @@ impl HubRepository {
             match body.read(&mut buffer[*done..]) {
                 Ok(0) => return Err(Failure::passing(HubError::Dropped { url })),
                 Ok(read) => *done += read,
-                Err(error) => return Err(Failure::passing(HubError::Unreachable { url, reason: error.to_string() })),
+                Err(error) => return Err(self.client.broken(&url, &error)),
             }
         }
         Ok(())
@@ -189,11 +189,11 @@ fn again<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, HubErr
 }
 
 /// Reads the description of a model.
-fn model_info(mut answer: HubAnswer) -> Result<ModelInfo, Failure> {
+fn model_info(client: &Client, mut answer: HubAnswer) -> Result<ModelInfo, Failure> {
     let url = without_query(&answer.url);
     let mut json = Vec::new();
     let read = answer.response.body_mut().as_reader().take(MAX_INFO + 1).read_to_end(&mut json);
-    read.map_err(|error| Failure::passing(HubError::Unreachable { url: url.clone(), reason: error.to_string() }))?;
+    read.map_err(|error| client.broken(&url, &error))?;
     let unusable = |detail| Failure::lasting(HubError::Unusable { url: url.clone(), detail });
     if json.len() as u64 > MAX_INFO {
         return Err(unusable("it is too long".to_owned()));

@@ -3,6 +3,7 @@
 use crate::checkpoint::Tensor;
 use crate::plan::{CodeRows, InputData, Plan, PlannedInput, QuantizedSource};
 use crate::run::error::RunError;
+use crate::run::kept_blocks::BLOCKS;
 use crate::run::options::RunOptions;
 use crate::run::read_ahead::{self, ReadAhead};
 use crate::run::schedule::{ByteExtent, Schedule};
@@ -23,7 +24,7 @@ pub(super) fn read_ahead(plan: &Plan, work: &Work, options: &RunOptions<'_>) -> 
     if plan.checkpoint.repository.is_none() {
         return Ok(None);
     }
-    let schedule = schedule(plan, work, read_ahead::block_bytes(options.max_memory), read_ahead::BLOCKS)?;
+    let schedule = schedule(plan, work, read_ahead::block_bytes(options.max_memory), BLOCKS)?;
     let started = ReadAhead::start(&plan.checkpoint.shards, schedule);
     started.map(Some).map_err(|source| RunError::NoThread { workers: work.workers, source })
 }

@@ -3,7 +3,7 @@
 //! Blocks are fetched in the order of the tasks, several at a time, and kept until the last task that may read them has
 //! ended. What was not foreseen is fetched when it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,10 +16,8 @@ use crate::checkpoint::Shard;
 use crate::checkpoint::checksum::hexadecimal;
 use crate::checkpoint::remote::RemoteFile;
 use crate::checkpoint::source::SourceError;
+use crate::run::kept_blocks::{self, Content, KeptBlocks};
 use crate::run::schedule::{BlockPlace, Schedule};
-
-/// Blocks that are kept at a time.
-pub(super) const BLOCKS: u64 = 16;
 
 /// Blocks that are fetched at a time.
 const FETCHERS: usize = 8;
@@ -40,7 +38,7 @@ pub(super) fn memory(max_memory: u64) -> u64 {
 
 /// Returns the bytes of a block, out of what a run may take.
 pub(super) fn block_bytes(max_memory: u64) -> u64 {
-    (memory(max_memory) / BLOCKS).max(LEAST_BLOCK)
+    (memory(max_memory) / kept_blocks::BLOCKS).max(LEAST_BLOCK)
 }
 
 /// Blocks of a source elsewhere, fetched ahead.
@@ -51,7 +49,7 @@ pub(super) struct ReadAhead {
 struct Shared {
     schedule: Schedule,
     files: Vec<Option<FetchedShard>>,
-    state: Mutex<State>,
+    state: Mutex<KeptBlocks>,
     changed: Condvar,
     is_over: AtomicBool,
 }
@@ -70,30 +68,6 @@ struct PartialDigest {
     next: u64,
     /// Blocks that came before those in front of them.
     early: BTreeMap<u64, Arc<Vec<u8>>>,
-}
-
-#[derive(Default)]
-struct State {
-    blocks: BTreeMap<BlockPlace, Block>,
-    /// The place in the schedule of each task that is under way.
-    tasks: BTreeMap<u64, u64>,
-    /// The place that the task begun last has.
-    position: u64,
-    /// Blocks that somebody waits for and nobody fetches.
-    wanted: VecDeque<BlockPlace>,
-}
-
-struct Block {
-    /// The last place in the schedule for which it is kept.
-    until: u64,
-    content: Content,
-}
-
-enum Content {
-    /// On its way.
-    Fetched,
-    Ready(Arc<Vec<u8>>),
-    Failed(SourceError),
 }
 
 impl ReadAhead {
@@ -185,37 +159,34 @@ impl ReadAhead {
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
+        // Under the lock: one that has just found nothing to fetch would otherwise miss it, and sleep for ever.
+        let state = self.shared.lock();
         self.shared.is_over.store(true, Ordering::Relaxed);
+        drop(state);
         self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, KeptBlocks> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a block, once it is there.
     fn wait(&self, place: BlockPlace, cancel: &AtomicBool) -> io::Result<Arc<Vec<u8>>> {
         let mut state = self.lock();
+        state.waits(place);
         loop {
-            match state.blocks.get(&place).map(|block| &block.content) {
-                Some(Content::Ready(content)) => return Ok(Arc::clone(content)),
-                Some(Content::Failed(_)) => {
-                    let failed = state.blocks.remove(&place).map(|block| block.content);
-                    if let Some(Content::Failed(error)) = failed {
-                        return Err(io::Error::other(error));
-                    }
-                }
-                Some(Content::Fetched) => {}
-                None if state.wanted.contains(&place) => {}
-                None => {
-                    state.wanted.push_back(place);
-                    self.changed.notify_all();
-                }
+            if let Some(taken) = state.take(place) {
+                state.waits_no_more(place);
+                return taken.map_err(io::Error::other);
             }
             if cancel.load(Ordering::Relaxed) {
+                state.waits_no_more(place);
                 return Err(io::ErrorKind::Interrupted.into());
+            }
+            if state.want(place) {
+                self.changed.notify_all();
             }
             state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -279,50 +250,5 @@ impl PartialDigest {
         if self.early.len() > FETCHERS {
             *self = Self { next: u64::MAX, ..Self::default() };
         }
-    }
-}
-
-impl State {
-    /// Takes the next block to fetch: one that a worker waits for, else the next of the schedule for which there is room.
-    fn next(&mut self, schedule: &Schedule) -> Option<BlockPlace> {
-        let first = self.tasks.values().next().copied().unwrap_or(self.position);
-        while let Some(place) = self.wanted.pop_front() {
-            if !self.blocks.contains_key(&place) {
-                self.make_room(first, true);
-                self.blocks.insert(place, Block { until: self.position, content: Content::Fetched });
-                return Some(place);
-            }
-        }
-        for index in first..first + BLOCKS {
-            let place = schedule.at(index)?;
-            if let Some(block) = self.blocks.get_mut(&place) {
-                block.until = block.until.max(index);
-                continue;
-            }
-            if !self.make_room(first, false) {
-                return None;
-            }
-            self.blocks.insert(place, Block { until: index, content: Content::Fetched });
-            return Some(place);
-        }
-        None
-    }
-
-    /// Drops blocks that no task needs any more until there is room for another one; returns whether there is. With
-    /// `needed`, the block that is needed last goes where all are.
-    fn make_room(&mut self, first: u64, needed: bool) -> bool {
-        while self.blocks.len() as u64 >= BLOCKS {
-            let ready = self.blocks.iter().filter(|(_, block)| !matches!(block.content, Content::Fetched));
-            let (oldest, newest) =
-                (ready.clone().min_by_key(|(_, block)| block.until), ready.max_by_key(|(_, block)| block.until));
-            let gone = match (oldest, newest) {
-                (Some((place, block)), _) if block.until < first => *place,
-                (_, Some((place, _))) if needed => *place,
-                // Those that wait bound how many there are beyond the limit.
-                _ => return needed,
-            };
-            self.blocks.remove(&gone);
-        }
-        true
     }
 }

@@ -5,16 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{done, fixture, home, home_with_snapshot, refused};
+use super::{APPLY, done, files, fixture, home, home_with_snapshot, refused};
 use crate::support::hub::{Fault, HubServer, ID};
-
-/// The files of an output.
-fn files(home: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(home.join("out")).unwrap().map(Result::unwrap);
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
-}
-
-const APPLY: [&str; 7] = ["apply", "recipe.yaml", "-q", "-m", ID, "-o", "out"];
 
 /// The output from the snapshot in a cache.
 fn from_disk(recipe: &str) -> BTreeMap<String, Vec<u8>> {

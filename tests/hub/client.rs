@@ -134,3 +134,26 @@ fn refusals_say_what_to_do() {
     let output = hub.command(home.path()).args(["inspect", ID]).env("HF_ENDPOINT", "127.0.0.1:1").output().unwrap();
     assert!(super::said(&output, 1).contains("`HF_ENDPOINT` is `127.0.0.1:1`"));
 }
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let (hub, home) = (HubServer::of(&fixture()), home());
+    let said = |variable: &str, value: &str, code| {
+        super::said(&hub.command(home.path()).args(["inspect", ID]).env(variable, value).output().unwrap(), code)
+    };
+    let proxied = said("ALL_PROXY", "http://user:secret@127.0.0.1:1", 2);
+    assert!(proxied.contains("by way of the proxy `127.0.0.1:1`: ") && proxied.contains("`NO_PROXY`"), "{proxied}");
+    assert!(!proxied.contains("secret"), "{proxied}");
+    let socks = said("ALL_PROXY", "socks5://127.0.0.1:1", 2);
+    assert!(socks.contains("by way of the proxy `127.0.0.1:1`: it speaks SOCKS"), "{socks}");
+    let offline = said("HF_HUB_OFFLINE", "1", 1);
+    assert!(offline.contains("`HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set"), "{offline}");
+    assert!(hub.requests().is_empty());
+    // A server that takes the connection and says nothing; no variable is to be blamed.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let mut inspect = hub.command(home.path());
+    inspect.args(["inspect", ID]).env("HF_ENDPOINT", address).env("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+    let stalled = super::said(&inspect.output().unwrap(), 2);
+    assert!(stalled.contains("cannot be reached: no answer came in time"), "{stalled}");
+}

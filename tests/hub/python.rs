@@ -6,7 +6,7 @@ use std::process::Command;
 use super::fixture;
 use crate::support::hub::{COMMIT, HubServer, ID};
 
-/// Runs where `QWEN_FP8_HUB_PYTHON` names a Python that has `huggingface_hub`, as `.ci/run hub-client` does.
+/// Runs where `QWEN_FP8_HUB_PYTHON` names a Python that has `huggingface_hub`, as `.ci/run hub-clients` does.
 #[test]
 fn the_python_client_downloads_from_the_same_hub() {
     let Some(python) = std::env::var_os("QWEN_FP8_HUB_PYTHON") else { return };
