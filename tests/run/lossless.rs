@@ -57,21 +57,25 @@ impl Mxfp4 {
             ("model.embed_tokens.weight".to_owned(), random.tensor(&[4, 8])),
         ]
         .into();
-        let weights = json!({
-            "num_bits": 4, "type": "float", "symmetric": true, "dynamic": false, "strategy": "group", "group_size": 32,
-            "scale_dtype": "torch.uint8",
-        });
-        let format = "mxfp4-pack-quantized";
-        let group = json!({ "targets": ["Linear"], "weights": weights, "input_activations": null, "format": format });
-        let config = json!({
-            "torch_dtype": "bfloat16",
-            "quantization_config": {
-                "quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed",
-                "ignore": [], "config_groups": { "group_0": group },
-            },
-        });
-        scene.checkpoint(name, &[tensors], config)
+        scene.checkpoint(name, &[tensors], mxfp4_config())
     }
+}
+
+/// The config of a checkpoint whose linear layers are MXFP4, as compressed-tensors stores it.
+pub(super) fn mxfp4_config() -> Value {
+    let weights = json!({
+        "num_bits": 4, "type": "float", "symmetric": true, "dynamic": false, "strategy": "group", "group_size": 32,
+        "scale_dtype": "torch.uint8",
+    });
+    let format = "mxfp4-pack-quantized";
+    let group = json!({ "targets": ["Linear"], "weights": weights, "input_activations": null, "format": format });
+    json!({
+        "torch_dtype": "bfloat16",
+        "quantization_config": {
+            "quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed",
+            "ignore": [], "config_groups": { "group_0": group },
+        },
+    })
 }
 
 /// The value of an E4M3 code, by its definition.

@@ -7,6 +7,7 @@ use std::process::Command;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use super::lossless::mxfp4_config;
 use crate::support::random::{Output, Random, Scene, Tensor, Tensors};
 
 const ATTENTION: &str = "model.layers.0.self_attn";
@@ -69,20 +70,7 @@ fn checkpoint(scene: &Scene, name: &str, parts: &[Part]) -> PathBuf {
         tensors.insert(format!("{ATTENTION}.{name}.weight_packed"), tensor(COLUMNS / 2, &part.codes));
         tensors.insert(format!("{ATTENTION}.{name}.weight_scale"), tensor(COLUMNS / 32, &part.exponents));
     }
-    let weights = json!({
-        "num_bits": 4, "type": "float", "symmetric": true, "dynamic": false, "strategy": "group", "group_size": 32,
-        "scale_dtype": "torch.uint8",
-    });
-    let format = "mxfp4-pack-quantized";
-    let group = json!({ "targets": ["Linear"], "weights": weights, "input_activations": null, "format": format });
-    let config = json!({
-        "torch_dtype": "bfloat16",
-        "quantization_config": {
-            "quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed",
-            "ignore": [], "config_groups": { "group_0": group },
-        },
-    });
-    scene.checkpoint(name, &[tensors], config)
+    scene.checkpoint(name, &[tensors], mxfp4_config())
 }
 
 fn recipe(more: &str) -> String {
