@@ -20,10 +20,10 @@ use crate::run::kept_blocks::{self, Content, KeptBlocks};
 use crate::run::schedule::{BlockPlace, Schedule};
 
 /// Blocks that are fetched at a time.
-const FETCHERS: usize = 8;
+const FETCHERS: usize = 16;
 
 /// Bytes of all blocks together, unless `--max-memory` leaves less.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 128 << 20;
 
 /// The smallest block: each costs a round trip.
 const LEAST_BLOCK: u64 = 64 << 10;
