@@ -8,7 +8,6 @@
 use std::path::Path;
 
 use crate::plan::Plan;
-use crate::run::checksums::Checksums;
 use crate::run::completion::{Completion, output_bytes};
 use crate::run::crew::Outcome;
 use crate::run::destination::Destination;
@@ -20,7 +19,6 @@ use crate::run::report::{Clocks, RunFigures};
 use crate::run::share::{Share, ToWrite, is_wanted};
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
-use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
 
 pub use deal::bytes_of_parts;
@@ -108,25 +106,30 @@ pub fn run(
     let _lock = Lock::acquire(&destination)?;
     destination.check_free()?;
     let identity = Identity::of(plan)?;
-    let checksums = Checksums::new(&plan.shards);
+    let recorder = Recorder::new(plan);
     let past = if options.restart { None } else { Staging::past(&destination, &identity)? };
     let lines = past.as_ref().map_or(&[][..], |past| &past.finished);
     let shards = Staging::shards_of(&destination);
-    let resumed =
-        resume::verified(lines, &shards, &plan.shards, &checksums, options.threads(), options.cancel, observer)
-            .inspect_err(|_| {
-                // Untouched so far: the next run finds what this one found.
-                if let Some(left) = Staging::untouched(&destination, lines.len()) {
-                    observer.left_behind(&left);
-                }
-            })?;
+    let resumed = resume::verified(
+        lines,
+        &shards,
+        &plan.shards,
+        &recorder.checksums,
+        options.threads(),
+        options.cancel,
+        observer,
+    )
+    .inspect_err(|_| {
+        // Untouched so far: the next run finds what this one found.
+        if let Some(left) = Staging::untouched(&destination, lines.len()) {
+            observer.left_behind(&left);
+        }
+    })?;
     let finished: Vec<bool> = resumed.iter().map(Option::is_some).collect();
-    let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
-    let lossy_granules = StatsByTensor::default();
     for shard in resumed.iter().flatten() {
-        non_finite.set(plan, &shard.non_finite, |job| is_wanted(job, &finished));
-        degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
-        lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
+        recorder.non_finite.set(plan, &shard.non_finite, |job| is_wanted(job, &finished));
+        recorder.degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
+        recorder.lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
     }
     let memory = block_order::memory_for_work(plan, options);
     let work = Work::new(plan, &Share::of_run(plan, &finished), options.threads(), memory)?;
@@ -141,12 +144,7 @@ pub fn run(
     let job = StagedRun {
         plan,
         identity: &identity,
-        recorder: Recorder {
-            checksums: &checksums,
-            non_finite: &non_finite,
-            degenerate_scales: &degenerate_scales,
-            lossy_granules: &lossy_granules,
-        },
+        recorder: &recorder,
         work: &work,
         finished: &finished,
         options,
@@ -184,7 +182,7 @@ pub fn run(
 struct StagedRun<'a> {
     plan: &'a Plan,
     identity: &'a Identity,
-    recorder: Recorder<'a>,
+    recorder: &'a Recorder<'a>,
     work: &'a Work,
     /// One per shard: true if an earlier run has finished it.
     finished: &'a [bool],

@@ -20,7 +20,7 @@ use crate::run::self_check;
 pub(super) struct Completion<'a> {
     pub(super) plan: &'a Plan,
     pub(super) identity: &'a Identity,
-    pub(super) recorder: Recorder<'a>,
+    pub(super) recorder: &'a Recorder<'a>,
     pub(super) options: &'a RunOptions<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) workers: usize,
@@ -46,7 +46,7 @@ impl Completion<'_> {
             side_files.map(|file| files::copy_side_file(file, dir, options.cancel)).collect::<Result<_, _>>()?;
         let mut manifest = None;
         if options.manifest {
-            let mut made = manifest::manifest(plan, self.identity, self.recorder.checksums, &side_files, &non_finite);
+            let mut made = manifest::manifest(plan, self.identity, &self.recorder.checksums, &side_files, &non_finite);
             let (sha256, cancel) = (options.sha256, options.cancel);
             manifest::add_sha256(&mut made, sha256, plan, dir, self.workers, cancel, observer)?;
             let text = made.text();

@@ -10,15 +10,24 @@ use crate::run::scales::non_finite_scales;
 use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, StatsByTensor};
 
 /// Checksums and statistics of the data that passes through a run.
-#[derive(Clone, Copy)]
 pub(super) struct Recorder<'a> {
-    pub(super) checksums: &'a Checksums<'a>,
-    pub(super) non_finite: &'a StatsByTensor<NonFiniteRecord>,
-    pub(super) degenerate_scales: &'a StatsByTensor<DegenerateScaleCounts>,
-    pub(super) lossy_granules: &'a StatsByTensor<LossyGranuleCounts>,
+    pub(super) checksums: Checksums<'a>,
+    pub(super) non_finite: StatsByTensor<NonFiniteRecord>,
+    pub(super) degenerate_scales: StatsByTensor<DegenerateScaleCounts>,
+    pub(super) lossy_granules: StatsByTensor<LossyGranuleCounts>,
 }
 
-impl Recorder<'_> {
+impl<'a> Recorder<'a> {
+    /// Begins with nothing recorded.
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        Self {
+            checksums: Checksums::new(&plan.shards),
+            non_finite: StatsByTensor::default(),
+            degenerate_scales: StatsByTensor::default(),
+            lossy_granules: StatsByTensor::default(),
+        }
+    }
+
     /// Records a quantized band: its non-finite values, which the scheme has counted, and the degenerate scales among
     /// the tensors that it stored.
     pub(super) fn add<'s>(

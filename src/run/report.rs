@@ -80,7 +80,7 @@ impl Clocks {
         &self,
         plan: &Plan,
         inputs: impl Iterator<Item = usize>,
-        recorder: Recorder<'_>,
+        recorder: &Recorder<'_>,
         options: &RunOptions<'_>,
         figures: RunFigures,
     ) -> RunReport {

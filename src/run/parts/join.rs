@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::plan::Plan;
-use crate::run::checksums::Checksums;
 use crate::run::completion::Completion;
 use crate::run::crew::Outcome;
 use crate::run::deal::deal;
@@ -23,7 +22,6 @@ use crate::run::publishing::publish;
 use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures, RunReport};
 use crate::run::share::{ToWrite, WrittenBytes, to_write};
-use crate::run::stats::StatsByTensor;
 
 /// Number of parts that a message names.
 const MAX_NAMED: usize = 8;
@@ -98,23 +96,15 @@ impl Joiner<'_> {
         let copied = assembled.map_err(|spoilt| {
             self.unjoinable(spoilt.iter().map(|(part, what)| format!("part {part} is spoilt ({what})")).collect())
         })?;
-        let checksums = Checksums::new(&plan.shards);
-        let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
-        let lossy_granules = StatsByTensor::default();
+        let recorder = Recorder::new(plan);
         for FinishedPart { record, written, .. } in &parts {
             let sums = written.iter().zip(&record.ranges);
-            sums.for_each(|(written, range)| checksums.add_contribution(written.slot, range.crc64));
-            non_finite.add_all(plan, &record.non_finite);
-            degenerate_scales.add_all(plan, &record.degenerate_scales);
-            lossy_granules.add_all(plan, &record.lossy_granules);
+            sums.for_each(|(written, range)| recorder.checksums.add_contribution(written.slot, range.crc64));
+            recorder.non_finite.add_all(plan, &record.non_finite);
+            recorder.degenerate_scales.add_all(plan, &record.degenerate_scales);
+            recorder.lossy_granules.add_all(plan, &record.lossy_granules);
         }
-        let recorder = Recorder {
-            checksums: &checksums,
-            non_finite: &non_finite,
-            degenerate_scales: &degenerate_scales,
-            lossy_granules: &lossy_granules,
-        };
-        let completion = Completion { plan, identity, recorder, options, observer, workers: threads };
+        let completion = Completion { plan, identity, recorder: &recorder, options, observer, workers: threads };
         let output_bytes = completion.carry_out(&attempt.dir, &self.destination.path)?;
         publish(&attempt.dir, self.destination, || self.place.check_alive())?;
         // Nothing of that name is there to be removed any more.
@@ -130,7 +120,7 @@ impl Joiner<'_> {
             shards_resumed: 0,
             shards: plan.shards.len(),
         };
-        Ok(clocks.report(plan, 0..plan.jobs.len(), recorder, options, figures))
+        Ok(clocks.report(plan, 0..plan.jobs.len(), &recorder, options, figures))
     }
 
     /// Returns the bytes of the shards that several parts have pieces of.

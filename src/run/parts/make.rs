@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::plan::Plan;
 use crate::run::block_order;
-use crate::run::checksums::Checksums;
 use crate::run::crew;
 use crate::run::deal::deal;
 use crate::run::destination::Destination;
@@ -24,7 +23,6 @@ use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures, RunReport};
 use crate::run::share::{Share, ToWrite, WrittenBytes, to_write};
 use crate::run::state::RunState;
-use crate::run::stats::StatsByTensor;
 use crate::run::work::Work;
 
 /// Name of a record before it counts.
@@ -144,15 +142,7 @@ impl Maker<'_> {
     fn make(&self, clocks: &Clocks, destination: &Destination, spoilt: Option<&str>) -> Result<MadePart, RunError> {
         let Self { plan, options, observer, .. } = *self;
         let attempt = self.place.attempt(&self.part.name())?;
-        let checksums = Checksums::new(&plan.shards);
-        let (non_finite, degenerate_scales) = (StatsByTensor::default(), StatsByTensor::default());
-        let lossy_granules = StatsByTensor::default();
-        let recorder = Recorder {
-            checksums: &checksums,
-            non_finite: &non_finite,
-            degenerate_scales: &degenerate_scales,
-            lossy_granules: &lossy_granules,
-        };
+        let recorder = Recorder::new(plan);
         let bytes: u64 = self.written.iter().map(|written| written.bytes.end - written.bytes.start).sum();
         destination.check_room(plan, bytes, None)?;
         let memory = block_order::memory_for_work(plan, options);
@@ -164,7 +154,7 @@ impl Maker<'_> {
         observer.phase(Phase::Converting);
         observer.started(work.bytes);
         let read_ahead = block_order::read_ahead(plan, &work, options)?;
-        let state = RunState::new(plan, &work, &outputs, recorder, read_ahead, options, observer);
+        let state = RunState::new(plan, &work, &outputs, &recorder, read_ahead, options, observer);
         let outcome = crew::carry_out(state, &|shard| {
             if kinds[shard] == ToWrite::Whole {
                 observer.shard_finished(&plan.shards[shard].file_name);
@@ -174,7 +164,7 @@ impl Maker<'_> {
         sync_dir(&attempt.dir)?;
 
         observer.phase(Phase::Publishing);
-        let record = PartRecord::new(plan, self.identity, &attempt.name, self.written, recorder);
+        let record = PartRecord::new(plan, self.identity, &attempt.name, self.written, &recorder);
         let path = attempt.dir.join(UNPUBLISHED);
         record.write(&path)?;
         let is_put = spoilt.is_none() && self.place.put_record(self.part, &attempt, &path)?;
@@ -203,7 +193,7 @@ impl Maker<'_> {
             shards,
             outcome,
         };
-        let report = clocks.report(plan, self.share.inputs.keys().copied(), recorder, options, figures);
+        let report = clocks.report(plan, self.share.inputs.keys().copied(), &recorder, options, figures);
         Ok(MadePart::Made(Box::new(report)))
     }
 }

@@ -61,7 +61,7 @@ impl PartRecord {
         identity: &Identity,
         attempt: &str,
         written: &[WrittenBytes],
-        recorder: Recorder<'_>,
+        recorder: &Recorder<'_>,
     ) -> Self {
         let range = |WrittenBytes { slot, bytes }: &WrittenBytes| WrittenRange {
             crc64: recorder.checksums.tensor(slot.shard, slot.tensor),
