@@ -136,7 +136,7 @@ fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Reports whether a terminal would act on the character: a control character other than the tab, or a direction mark.
-fn is_unfit(c: char) -> bool {
+pub(super) fn is_unfit(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() && c != '\t'
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::checkpoint::text::shown;
-use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::diagnostic::{Diagnostic, is_unfit};
 use crate::recipe::suggest::list;
 
 /// How the name of every modifier of llm-compressor ends, with the call.
@@ -134,7 +134,7 @@ fn argument(arguments: &str, key: &str) -> Option<String> {
         }
     };
     match value.strip_prefix('[') {
-        None => string(value).map(|(text, _)| Value::from(text).to_string()),
+        None => string(value).map(|(text, _)| quoted(text)),
         Some(mut list) => {
             let mut items = Vec::new();
             loop {
@@ -143,11 +143,23 @@ fn argument(arguments: &str, key: &str) -> Option<String> {
                     return Some(format!("[{}]", items.join(", ")));
                 }
                 let (item, rest) = string(list)?;
-                items.push(Value::from(item).to_string());
+                items.push(quoted(item));
                 list = rest;
             }
         }
     }
+}
+
+/// The text as a JSON string that a terminal shows as it stands: what JSON leaves as it is and a terminal acts on is escaped too.
+fn quoted(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    if !json.contains(is_unfit) {
+        return json;
+    }
+    // Each of these characters is below U+10000, so that four digits name it.
+    json.chars().fold(String::new(), |line, c| {
+        if is_unfit(c) { format!("{line}\\u{:04x}", u32::from(c)) } else { format!("{line}{c}") }
+    })
 }
 
 /// A Python string, raw or not, without escapes that change it, and what follows it.
@@ -191,6 +203,15 @@ mod tests {
         ] {
             assert!(found(text, false).unwrap().1[0].starts_with("its arguments are not written out"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped_in_the_recipe() {
+        let (_, help) = found("QuantizationModifier(scheme='a\u{1c}\u{7f}\u{85}\u{202e}b')", true).unwrap();
+        let value = r#""a\u001c\u007f\u0085\u202eb""#;
+        assert_eq!(help[0], format!("as a recipe, that is:\nscheme = {value}\ntargets = \"Linear\""));
+        let read: Value = serde_json::from_str(value).unwrap();
+        assert_eq!(read, "a\u{1c}\u{7f}\u{85}\u{202e}b");
     }
 
     #[test]
