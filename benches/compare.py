@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures what docs/performance.md shows, side by side on this machine, and prints it as a table.
 
-    benches/compare.py [--layers 12] [--rounds 5] [--work DIR] [--llmcompressor PYTHON]
+    benches/compare.py [--layers 12] [--rounds 5] [--work DIR] [--llmcompressor PYTHON [--gpu]]
 
 Everything is a ratio of two commands that take turns in one run, since machines differ and are noisy; the medians and
 ranges of the rounds are shown. DIR needs about four times the checkpoint's size (12 layers: 8.3 GB) on the disk to be
-measured. PYTHON is an interpreter with llmcompressor, as tests/interop/setup.sh makes one.
+measured. PYTHON is an interpreter with llmcompressor, as tests/interop/setup.sh makes one; with `--gpu` it computes on the
+GPU as well.
 """
 import argparse, os, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -17,7 +18,7 @@ RECIPE = ROOT / "recipes/fp8_dynamic.yaml"
 MODEL_FREE = """
 import sys
 from llmcompressor import model_free_ptq
-model_free_ptq(model_stub=sys.argv[1], save_directory=sys.argv[2], scheme="FP8_BLOCK", device="cpu",
+model_free_ptq(model_stub=sys.argv[1], save_directory=sys.argv[2], scheme="FP8_BLOCK", device=sys.argv[3],
                ignore=["re:.*visual.*", "re:.*embed_tokens", "lm_head"])
 """
 
@@ -156,7 +157,7 @@ def disk_floors(table, source, work, rounds):
     table.row("  dd read of the source and dd write of the output at once", both, "s", "")
 
 
-def in_memory(table, python, rounds):
+def in_memory(table, python, devices, rounds):
     """Source and outputs in memory (tmpfs), so that no disk is in the way."""
     work = Path(tempfile.mkdtemp(prefix="compare-", dir="/dev/shm"))
     try:
@@ -176,7 +177,7 @@ def in_memory(table, python, rounds):
         table.row("  the same of `dd`, 1 process over 2 that write one file", floor, "×", "")
         table.row("in memory: apply with 2 threads over `cp -r`", copies, "×", "≤ 0.85")
         if python:
-            against_llmcompressor(table, python, source, work, min(rounds, 3), "in memory: ")
+            against_llmcompressor(table, python, devices, source, work, min(rounds, 3), "in memory: ")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -243,18 +244,22 @@ def dd_in_memory(source, work, processes):
     return took
 
 
-def against_llmcompressor(table, python, source, work, rounds, where=""):
-    ratios, theirs = [], []
+def against_llmcompressor(table, python, devices, source, work, rounds, where=""):
+    """Whole processes in turns, on every core: ours, and the reference's with each of these devices."""
+    ratios, theirs = {device: [] for device in devices}, {device: [] for device in devices}
     for _ in range(rounds):
         warm(source)
         ours, _ = apply(source, work / "out")
+        for device in devices:
+            remove(work / "reference")
+            warm(source)
+            took, _ = timed([python, "-c", MODEL_FREE, source, work / "reference", device])
+            ratios[device].append(took / ours), theirs[device].append(took)
         remove(work / "reference")
-        warm(source)
-        took, _ = timed([python, "-c", MODEL_FREE, source, work / "reference"])
-        remove(work / "reference")
-        ratios.append(took / ours), theirs.append(took)
-    table.row(f"{where}llm-compressor, FP8_BLOCK, CPU: wall over apply", ratios, "×", "≥ 20")
-    table.row("  llm-compressor", theirs, "s", "")
+    for device in devices:
+        target = "≥ 60" if device == "cpu" else "≥ 25"
+        table.row(f"{where}llm-compressor, FP8_BLOCK, {device}: wall over apply", ratios[device], "×", target)
+        table.row("  llm-compressor", theirs[device], "s", "")
 
 
 def start_up(table, work, rounds):
@@ -284,6 +289,7 @@ def main():
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--work", type=Path, default=None)
     options.add_argument("--llmcompressor", default=None)
+    options.add_argument("--gpu", action="store_true", help="have llm-compressor compute on the GPU as well")
     options.add_argument("--skip-kernels", action="store_true", help="leave out the kernels' rows, which take a build")
     options.add_argument("--prebuilt", action="store_true", help="measure the binaries in target/release as they are")
     options = options.parse_args()
@@ -304,11 +310,12 @@ def main():
         warm_against_synced_cp(table, source, work, options.rounds)
         cold_against_dd(table, source, work, options.rounds)
         disk_floors(table, source, work, options.rounds)
-        in_memory(table, options.llmcompressor, options.rounds)
+        devices = ["cpu", "cuda"] if options.gpu else ["cpu"]
+        in_memory(table, options.llmcompressor, devices, options.rounds)
         all_cores(table, options.rounds)
         start_up(table, work, 20)
         if options.llmcompressor:
-            against_llmcompressor(table, options.llmcompressor, source, work, min(options.rounds, 2))
+            against_llmcompressor(table, options.llmcompressor, devices, source, work, min(options.rounds, 2))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
