@@ -16,10 +16,6 @@ pub(crate) struct Codebook {
     pub(crate) least: f32,
     pub(crate) largest: f32,
     pub(crate) spacing: Spacing,
-    /// All values, ascending.
-    numbers: Vec<f32>,
-    /// Index of zero in `numbers`.
-    zero: usize,
 }
 
 /// How far apart the values of a format are: as far as floats are that have so many bits of mantissa, and under a least
@@ -95,6 +91,11 @@ fn integer(bits: u32, code: u8) -> f32 {
     if (-end..end).contains(&number) { number as f32 } else { f32::NAN }
 }
 
+/// Relative tolerance at the boundary between two codes.
+// A quotient has gone through a few roundings of F32, each of at most 6e-8. The closest boundaries of all formats,
+// those of INT8 at its largest value, are 8e-3 apart, so that the tolerance lets no wrong code pass.
+const TOLERANCE: f32 = 1e-6;
+
 impl Codebook {
     fn new(value: impl Fn(u8) -> f32, spacing: Spacing) -> Self {
         let value: [f32; 256] = std::array::from_fn(|code| value(code as u8));
@@ -118,25 +119,24 @@ impl Codebook {
             least: least.unwrap_or(f32::NAN),
             largest: largest.unwrap_or(f32::NAN),
             spacing,
-            zero: place(0.0).unwrap_or_default(),
-            numbers,
         }
     }
 
+    /// Reports whether a quotient, to which a zero point was added, rounds to this code or lies on its boundary.
+    pub(crate) fn rounds_to(&self, quotient: f32, zero: f32, code: u8) -> bool {
+        let [low, high] = self.interval[usize::from(code)];
+        let tolerance = |edge: f32| (edge.abs() + zero.abs()) * TOLERANCE;
+        quotient >= low - tolerance(low) && quotient <= high + tolerance(high)
+    }
+
     /// Rounds to the nearest value, ties to even; a number out of range becomes the last value. NaN stays NaN.
+    //
+    // Comparisons that NaN fails, where `clamp` would panic at a book without values: it is without a branch, as its loops
+    // have to be.
+    #[inline(always)]
     pub(crate) fn nearest(&self, exact: f32) -> f32 {
-        let above = self.numbers.partition_point(|&number| number < exact);
-        let number = |at: usize| self.numbers.get(at).copied();
-        match (above.checked_sub(1).and_then(number), number(above)) {
-            (Some(below), Some(next)) => {
-                let (down, up) = (exact - below, next - exact);
-                // From zero on, even and odd take turns in every format.
-                let is_even = above.abs_diff(self.zero).is_multiple_of(2);
-                if up < down || (up == down && is_even) { next } else { below }
-            }
-            (Some(last), None) | (None, Some(last)) if !exact.is_nan() => last,
-            _ => f32::NAN,
-        }
+        let below = if exact > self.largest { self.largest } else { exact };
+        self.spacing.round(if below < self.least { self.least } else { below })
     }
 }
 
@@ -199,25 +199,30 @@ mod tests {
     #[test]
     fn the_nearest_number_is_the_even_one_of_two() {
         for book in [&*E4M3, &*E2M1].into_iter().chain((2..=8).map(integers)) {
-            for pair in book.numbers.windows(2) {
+            let mut numbers: Vec<f32> = book.value.into_iter().filter(|number| !number.is_nan()).collect();
+            numbers.sort_by(f32::total_cmp);
+            numbers.dedup();
+            for pair in numbers.windows(2) {
                 let tie = f32::midpoint(pair[0], pair[1]);
                 let is_even = |number: f32| code_of(book, number).is_multiple_of(2);
                 let even = if is_even(pair[0]) { pair[0] } else { pair[1] };
                 assert_ne!(is_even(pair[0]), is_even(pair[1]));
-                assert_eq!(book.nearest(tie), even, "{pair:?}");
-                assert_eq!(book.nearest(tie.next_down()), pair[0], "{pair:?}");
-                assert_eq!(book.nearest(tie.next_up()), pair[1], "{pair:?}");
-                assert_eq!((book.nearest(pair[0]), book.nearest(pair[1])), (pair[0], pair[1]));
-                let between = [pair[0], pair[0].next_up(), tie.next_down(), tie, tie.next_up(), pair[1].next_down()];
-                for exact in between.into_iter().chain([pair[1]]) {
-                    assert_eq!(book.spacing.round(exact), book.nearest(exact), "{exact}");
+                let below = [pair[0], pair[0].next_up(), tie.next_down()].map(|exact| (exact, pair[0]));
+                let above = [tie.next_up(), pair[1].next_down(), pair[1]].map(|exact| (exact, pair[1]));
+                for (exact, nearest) in below.into_iter().chain([(tie, even)]).chain(above) {
+                    assert_eq!(book.nearest(exact), nearest, "{exact}");
+                    assert_eq!(book.spacing.round(exact), nearest, "{exact}");
                 }
             }
             let [low, high] = [book.least, book.largest].map(|last| book.interval[code_of(book, last)]);
-            for exact in [low[0].next_up(), high[1].next_down()] {
-                assert_eq!(book.spacing.round(exact), book.nearest(exact), "{exact}");
+            assert_eq!(book.spacing.round(low[0].next_up()), book.least);
+            assert_eq!(book.spacing.round(high[1].next_down()), book.largest);
+            for beyond in [high[1], high[1] * 1.1, high[1] * 40.0, 1e30, f32::INFINITY] {
+                assert_eq!(book.nearest(beyond), book.largest, "{beyond}");
             }
-            assert_eq!((book.nearest(1e30), book.nearest(f32::NEG_INFINITY)), (book.largest, book.least));
+            for beyond in [low[0], low[0] * 1.1, low[0] * 40.0, -1e30, f32::NEG_INFINITY] {
+                assert_eq!(book.nearest(beyond), book.least, "{beyond}");
+            }
             assert!(book.nearest(f32::NAN).is_nan());
         }
     }

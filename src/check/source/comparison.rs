@@ -16,11 +16,6 @@ use crate::decode::{
 };
 use crate::report::Sums;
 
-/// Relative tolerance at the boundary between two codes.
-// A quotient has gone through a few roundings of F32, each of at most 6e-8. The closest boundaries of all formats,
-// those of INT8 at its largest value, are 8e-3 apart, so that the tolerance lets no wrong code pass.
-const TOLERANCE: f32 = 1e-6;
-
 /// A quantized weight and what it is compared with.
 pub(crate) struct WeightComparison<'a> {
     pub(crate) weight: &'a QuantizedWeight<'a>,
@@ -256,6 +251,7 @@ impl WeightComparison<'_> {
             part.sums.saturated += figures.saturated;
             part.sums.flushed += figures.flushed;
             group.extremes.merge(figures.extremes);
+            group.clamped.merge(figures.clamped.at(run.at));
             group.source += figures.source;
             group.error += figures.error;
             if figures.largest_error > part.sums.max_error {
@@ -303,12 +299,12 @@ impl WeightComparison<'_> {
                 continue;
             }
             let quotient = weight / scale + zero;
-            if !self.rounds_to(quotient, zero, code) {
+            if !self.book.rounds_to(quotient, zero, code) {
                 // The reference divides in F32 on a GPU. On a CPU it rounds the quotient to the dtype of the weight
                 // first, and again with the zero point; 3 % of FP8 codes differ by it (BF16 weights), and both are
                 // right.
                 let rounded = round(round(weight / scale, dtype) + zero, dtype);
-                if !self.rounds_to(rounded, zero, code) {
+                if !self.book.rounds_to(rounded, zero, code) {
                     let is_beyond = (number == self.book.largest && quotient > number)
                         || (number == self.book.least && quotient < number);
                     let is_clamped = is_beyond && weight.is_finite();
@@ -338,13 +334,6 @@ impl WeightComparison<'_> {
         group.source += sums.source;
         group.error += sums.error;
         part.sums.merge(&sums);
-    }
-
-    /// Reports whether the quotient rounds to this code, or lies on its boundary.
-    fn rounds_to(&self, quotient: f32, zero: f32, code: u8) -> bool {
-        let [low, high] = self.book.interval[usize::from(code)];
-        let tolerance = |edge: f32| (edge.abs() + zero.abs()) * TOLERANCE;
-        quotient >= low - tolerance(low) && quotient <= high + tolerance(high)
     }
 
     /// Joins the pieces, in their order: sums of floats must not depend on the threads.

@@ -16,6 +16,11 @@ impl Occurrences {
         self.number += 1;
     }
 
+    /// Returns these of a part of a row, whose first column was counted from 0, where the part lies.
+    pub(crate) fn at(self, [row, column]: [usize; 2]) -> Self {
+        Self { first: [row, column + self.first[1]], ..self }
+    }
+
     /// Adds the occurrences of another part.
     pub(crate) fn merge(&mut self, later: Self) {
         self.first = match (self.number, later.number) {

@@ -4,16 +4,18 @@
 //! Each step is a loop over plain arrays, which compilers turn into vector instructions. What does not pass here is
 //! looked at weight by weight, by the code that knows why a code may differ.
 
+use fearless_simd::{Level, Simd, dispatch};
 use half::bf16;
 use safetensors::Dtype;
 
-use crate::decode::{Codebook, Extremes, Qparams, round};
+use super::occurrences::Occurrences;
+use crate::decode::{Codebook, Extremes, Qparams, round, width};
 
 /// The most weights of a stretch: few enough for all arrays to stay in the first cache.
 pub(super) const STRETCH: usize = 256;
 
 /// Sums that are kept side by side, so that none waits for the one before it.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 /// Arrays for one stretch.
 pub(super) struct StretchArrays {
@@ -21,6 +23,10 @@ pub(super) struct StretchArrays {
     number: [f32; STRETCH],
     /// Weight over scale; later less the number, which is the error.
     quotient: [f32; STRETCH],
+    /// Set where the quotients of the stretch before were rounded to the dtype of the weights first. Those of the next one most
+    /// likely are too.
+    is_rounded_first: bool,
+    level: Level,
 }
 
 /// A stretch of weights, as they are stored and as numbers, and their codes.
@@ -30,6 +36,15 @@ pub(super) struct Stretch<'a> {
     pub(super) weights: &'a [f32],
     pub(super) stored: &'a [u8],
     pub(super) dtype: Dtype,
+}
+
+impl Stretch<'_> {
+    /// Returns the first weights of a stretch that has as many.
+    #[inline(always)]
+    fn first(self, len: usize) -> Self {
+        let size = width(self.dtype).unwrap_or(1);
+        Self { codes: &self.codes[..len], weights: &self.weights[..len], stored: &self.stored[..len * size], ..self }
+    }
 }
 
 /// Figures of a stretch.
@@ -43,11 +58,15 @@ pub(super) struct StretchFigures {
     pub(super) largest_error: f64,
     pub(super) saturated: u64,
     pub(super) flushed: u64,
+    /// Weights that were clamped to an end of the format from further away than rounding explains, counted from the first weight
+    /// of the stretch.
+    pub(super) clamped: Occurrences,
 }
 
 impl Default for StretchArrays {
     fn default() -> Self {
-        Self { number: [0.0; STRETCH], quotient: [0.0; STRETCH] }
+        let arrays = [0.0; STRETCH];
+        Self { number: arrays, quotient: arrays, is_rounded_first: false, level: Level::new() }
     }
 }
 
@@ -55,6 +74,25 @@ impl StretchArrays {
     /// Returns the figures of at most [`STRETCH`] weights of one group; `None` unless every weight and the scale are
     /// finite and every code is one that rounding gives.
     pub(super) fn figures(
+        &mut self,
+        book: &Codebook,
+        qparams: Qparams,
+        stretch: Stretch<'_>,
+    ) -> Option<StretchFigures> {
+        // The loops below are compiled once for each instruction set, and the best that this machine has is taken.
+        // Once more for the lengths of small groups, whose loops are then no loops any more.
+        dispatch!(self.level, simd => simd.vectorize(
+            #[inline(always)]
+            || match stretch.codes.len() {
+                16 => self.vectorized_figures(book, qparams, stretch.first(16)),
+                32 => self.vectorized_figures(book, qparams, stretch.first(32)),
+                _ => self.vectorized_figures(book, qparams, stretch),
+            }
+        ))
+    }
+
+    #[inline(always)]
+    fn vectorized_figures(
         &mut self,
         book: &Codebook,
         Qparams { scale, zero }: Qparams,
@@ -72,24 +110,38 @@ impl StretchArrays {
         for (&weight, quotient) in weights.iter().zip(&mut *quotient) {
             *quotient = weight / scale;
         }
-        // A code without a value is no number, and a quotient of a weight that is not finite rounds to none.
-        let is_rounded = agree(book, zero, quotient, number, |exact| exact)
-            || (dtype == Dtype::BF16 && agree(book, zero, quotient, number, to_bf16))
-            || is_explained(book, zero, quotient, codes, dtype);
-        if !is_rounded {
+        let extremes = extremes(stretch);
+        let [least, greatest] = [extremes.least, extremes.greatest].map(|weight| weight / scale + zero);
+        if !least.is_finite() || !greatest.is_finite() {
             return None;
+        }
+        let is_saturated = (greatest > book.largest) | (least < book.least);
+        // A code without a value is no number, and equal to none.
+        let agree_exactly = || match is_saturated {
+            false => agree(quotient, number, |exact| book.spacing.round(exact + zero)),
+            true => agree(quotient, number, |exact| book.nearest(exact + zero)),
+        };
+        let agree_rounded = || match is_saturated {
+            _ if dtype != Dtype::BF16 => false,
+            false => agree(quotient, number, |exact| book.spacing.round(to_bf16(to_bf16(exact) + zero))),
+            true => agree(quotient, number, |exact| book.nearest(to_bf16(to_bf16(exact) + zero))),
+        };
+        let agree = |is_rounded| if is_rounded { agree_rounded() } else { agree_exactly() };
+        if !agree(self.is_rounded_first) {
+            if agree(!self.is_rounded_first) {
+                self.is_rounded_first = !self.is_rounded_first;
+            } else if !is_explained(book, zero, quotient, codes, dtype) {
+                return None;
+            }
         }
         let mut flushed = 0u32;
         for (&weight, number) in weights.iter().zip(&mut *number) {
             *number -= zero;
             flushed += u32::from((*number == 0.0) & (weight != 0.0));
         }
-        let extremes = extremes(stretch);
-        let is_beyond = |quotient: f32| (quotient + zero > book.largest) | (quotient + zero < book.least);
-        let saturated = if is_beyond(extremes.greatest / scale) | is_beyond(extremes.least / scale) {
-            quotient.iter().map(|&quotient| u32::from(is_beyond(quotient))).sum()
-        } else {
-            0
+        let (saturated, clamped) = match is_saturated {
+            false => (0, Occurrences::default()),
+            true => (beyond(book, zero, quotient), clamped(book, zero, quotient, codes, dtype)),
         };
         for (quotient, number) in quotient.iter_mut().zip(&*number) {
             *quotient -= number;
@@ -107,19 +159,42 @@ impl StretchArrays {
             largest_error: (largest * 1.000_001 + 3e-5) * f64::from(scale),
             saturated: saturated.into(),
             flushed: flushed.into(),
+            clamped,
         })
     }
 }
 
-/// Returns whether each number is the nearest to its quotient, which is rounded first as the reference may have it: not at all on
-/// a GPU, and to the dtype of the weights on a CPU.
+/// Returns whether each number is the nearest to its quotient, as `nearest` has it.
 #[inline(always)]
-fn agree(book: &Codebook, zero: f32, quotient: &[f32], number: &[f32], rounded: impl Fn(f32) -> f32) -> bool {
+fn agree(quotient: &[f32], number: &[f32], nearest: impl Fn(f32) -> f32) -> bool {
     let mut differ = 0u32;
     for (&quotient, &number) in quotient.iter().zip(number) {
-        differ |= u32::from(book.spacing.round(rounded(rounded(quotient) + zero)) != number);
+        differ |= u32::from(nearest(quotient) != number);
     }
     differ == 0
+}
+
+/// Counts the quotients that lie beyond the last value.
+#[inline(always)]
+fn beyond(book: &Codebook, zero: f32, quotient: &[f32]) -> u32 {
+    let is_beyond = |quotient: f32| (quotient > book.largest) | (quotient < book.least);
+    quotient.iter().map(|&quotient| u32::from(is_beyond(quotient + zero))).sum()
+}
+
+/// Counts the codes that are an end of the format and to which the quotient does not round, as it is or in the dtype of the weights.
+fn clamped(book: &Codebook, zero: f32, quotient: &[f32], codes: &[u8], dtype: Dtype) -> Occurrences {
+    let mut clamped = Occurrences::default();
+    for (index, (&quotient, &code)) in quotient.iter().zip(codes).enumerate() {
+        let exact = quotient + zero;
+        let is_beyond = (exact > book.largest) | (exact < book.least);
+        if is_beyond
+            && !book.rounds_to(exact, zero, code)
+            && !book.rounds_to(round(round(quotient, dtype) + zero, dtype), zero, code)
+        {
+            clamped.add([0, index]);
+        }
+    }
+    clamped
 }
 
 /// Rounds to the nearest number of BF16, ties to even.
@@ -152,6 +227,7 @@ fn is_explained(book: &Codebook, zero: f32, quotient: &[f32], codes: &[u8], dtyp
 //
 // The bits of positive floats are ordered as integers, and those of negative ones are negative integers: maxima of
 // integers become vector instructions, where those of floats would not.
+#[inline(always)]
 fn extremes(Stretch { weights, stored, dtype, .. }: Stretch<'_>) -> Extremes {
     if dtype == Dtype::BF16 {
         let (mut greatest, mut least) = (0i16, 0i16);
@@ -176,8 +252,8 @@ fn extremes(Stretch { weights, stored, dtype, .. }: Stretch<'_>) -> Extremes {
 /// Returns the sums of number², number × error and error², and the largest error.
 //
 // One pass for each: a loop over all four at once becomes instructions for single numbers.
+#[inline(always)]
 fn products(number: &[f32], error: &[f32]) -> [f64; 4] {
-    let total = |sums: [f32; LANES]| sums.into_iter().map(f64::from).sum::<f64>();
     let product = |sum: f32, [one, other]: [f32; 2]| sum + one * other;
     let largest = fold(error, error, |most, [error, _]| if error.abs() > most { error.abs() } else { most });
     [
@@ -188,7 +264,23 @@ fn products(number: &[f32], error: &[f32]) -> [f64; 4] {
     ]
 }
 
+/// Returns the sum of the lanes.
+//
+// Halves are added to halves, which vectors can do, where one sum of F64 after the other takes as long as a group of few weights.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0].into()
+}
+
 /// Folds pairs of numbers into one figure of each lane.
+#[inline(always)]
 fn fold(ones: &[f32], others: &[f32], step: impl Fn(f32, [f32; 2]) -> f32) -> [f32; LANES] {
     let mut lanes = [0f32; LANES];
     let ((ones, last_ones), (others, last_others)) = (ones.as_chunks::<LANES>(), others.as_chunks::<LANES>());
@@ -278,6 +370,53 @@ mod tests {
                 }
                 codes[at] = right;
             }
+        }
+    }
+
+    #[test]
+    fn weights_that_an_end_of_the_format_clamps_are_counted() {
+        for book in books() {
+            let (scale, zero) = (0.25, 1.0);
+            // As far beyond the end as the next value would be, on its boundary, and past that.
+            let step = book.interval[usize::from(code_of(book, book.largest))][1] - book.largest;
+            let beyond = [0.0, 0.5, 1.0, 1.5, 3.0].map(|steps| book.largest + steps * step - zero);
+            let below = [0.0, 1.0, 2.0].map(|steps| book.least - steps * step - zero);
+            let weights: Vec<f32> =
+                [-1.0, -1.25].into_iter().chain(beyond).chain(below).map(|quotient| quotient * scale).collect();
+            let stored: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            let mut codes: Vec<u8> =
+                weights.iter().map(|weight| code_of(book, book.nearest(weight / scale + zero))).collect();
+            let mut arrays = StretchArrays::default();
+            let mut figures = |codes: &[u8]| {
+                let stretch = Stretch { codes, weights: &weights, stored: &stored, dtype: Dtype::F32 };
+                arrays.figures(book, Qparams { scale, zero }, stretch)
+            };
+            let found = figures(&codes).unwrap();
+            assert_eq!((found.clamped.number, found.clamped.first, found.saturated), (3, [0, 5], 6));
+            // The other end, and zero, are no codes of what is clamped.
+            for wrong in [book.least, 0.0] {
+                codes[6] = code_of(book, wrong);
+                assert!(figures(&codes).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn the_rounding_that_explained_a_stretch_is_tried_first_and_the_other_one_then() {
+        let (book, scale) = (books()[0], 0.0137);
+        let stored = stored(book, scale, STRETCH);
+        let mut weights = vec![0.0; STRETCH];
+        crate::decode::widen_into(Dtype::BF16, &stored, &mut weights);
+        let codes = |rounded: &dyn Fn(f32) -> f32| -> Vec<u8> {
+            weights.iter().map(|weight| code_of(book, book.nearest(rounded(weight / scale)))).collect()
+        };
+        let (exact, rounded) = (codes(&|quotient| quotient), codes(&to_bf16));
+        assert_ne!(exact, rounded);
+        let mut arrays = StretchArrays::default();
+        for (codes, is_rounded) in [(&exact, false), (&rounded, true), (&rounded, true), (&exact, false)] {
+            let stretch = Stretch { codes, weights: &weights, stored: &stored, dtype: Dtype::BF16 };
+            assert!(arrays.figures(book, Qparams { scale, zero: 0.0 }, stretch).is_some());
+            assert_eq!(arrays.is_rounded_first, is_rounded);
         }
     }
 
