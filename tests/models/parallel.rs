@@ -44,7 +44,6 @@ fn layers_are_split_as_vllm_splits_them() {
             }
             compared += 1;
             let ours = match parallel_split(&module) {
-                _ if model.is_replicated(&module) => None,
                 ParallelSplit::Columns => Some(true),
                 ParallelSplit::Rows | ParallelSplit::KeyRows => Some(false),
                 ParallelSplit::Replicated => None,

@@ -36,6 +36,7 @@ pub fn parallel_split(module: &str) -> ParallelSplit {
         | "fc2_latent_proj"
         | "per_layer_input_gate"
         | "per_layer_projection"
+        | "embedding_projection"
         | "correction_coefs"
         | "prediction_coefs"
         | "modality_router" => ParallelSplit::Replicated,
