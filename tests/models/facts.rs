@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::config::Config;
-use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, NotLoaded, NotLoadedLevel, families};
+use qwen_fp8::checkpoint::models::catalogue::{KnownFused, ListFormat, NotLoaded, families};
 use qwen_fp8::checkpoint::models::{LayerKind, Model, Part, layers_of_first_expert};
 use qwen_fp8::checkpoint::pattern::Pattern;
 use serde_json::{Value, json};
@@ -383,11 +383,7 @@ fn families_that_nobody_has_loaded_say_so() {
         let loaded: Vec<&str> =
             of_family.filter(|facts| is_loaded(facts)).filter_map(|facts| facts["model_type"].as_str()).collect();
         let refuses = |not: &NotLoaded| {
-            not.level == NotLoadedLevel::Error
-                && not.server.starts_with("vLLM")
-                && not.layers.is_empty()
-                && not.format.is_none()
-                && not.scales.is_none()
+            not.server.starts_with("vLLM") && not.layers.is_empty() && not.format.is_none() && not.scales.is_none()
         };
         // What vLLM refuses in every format needs no second word on it.
         if loaded.is_empty() != (family.unproven.is_some() || family.not_loaded.iter().any(refuses)) {

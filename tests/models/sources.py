@@ -57,7 +57,10 @@ def differences(vllm=None):
     found = {}
     for name, text in fresh(vllm).items():
         path = os.path.join(HERE, name)
-        stored = open(path).read() if os.path.exists(path) else ""
+        stored = ""
+        if os.path.exists(path):
+            with open(path) as file:
+                stored = file.read()
         lines = difflib.unified_diff(stored.splitlines(), text.splitlines(), name, "fresh", lineterm="", n=0)
         if lines := list(lines):
             found[name] = lines
