@@ -5,3 +5,5 @@ mod files;
 mod next_tokens;
 mod page;
 mod parallel;
+mod registry;
+mod sglang;

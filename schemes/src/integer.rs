@@ -96,6 +96,10 @@ impl Scheme for IntegerScheme {
     }
 
     fn missing_kernel(&self) -> Option<MissingKernel> {
+        if !self.packed() && !self.symmetric {
+            let weights = format!("INT{} with zero points beside quantized activations", self.bits);
+            return Some(MissingKernel { weights, served: "`symmetric: true`" });
+        }
         let granule = match self.group_size {
             GroupSize::Columns(columns) => format!("a scale per {columns} columns"),
             GroupSize::All(GroupSpan::Tensor) => "one scale for the tensor".to_owned(),

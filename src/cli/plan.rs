@@ -160,7 +160,7 @@ fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
 
 fn after(row: &Row) -> String {
     if row.action == RowAction::Copy {
-        return String::new();
+        return row.part.unwrap_or_default().to_owned();
     }
     let parts: Vec<String> = row
         .after

@@ -11,7 +11,7 @@ use super::format;
 use super::job::Job;
 use super::planned_input::PlannedInput;
 use super::tensor_parallel::Alignment;
-use crate::checkpoint::models;
+use crate::checkpoint::models::{self, LayerKind, Part};
 use crate::recipe::NonFinitePolicy;
 use crate::recipe::diagnostic::Diagnostic;
 
@@ -64,6 +64,10 @@ pub struct Row {
     pub scheme: Option<&'static str>,
     /// The rule that decided; `None` where no rule takes the tensor.
     pub rule: Option<String>,
+    /// The part of the model, of linear layers that no rule takes and that servers build unquantized.
+    pub part: Option<&'static str>,
+    /// Why the linear layers of this part stay unquantized.
+    pub why: Option<&'static str>,
     pub before: TensorForm,
     pub after: Vec<TensorForm>,
     /// Bytes of all the row's tensors, before and after.
@@ -189,7 +193,7 @@ fn one_line(diagnostic: &Diagnostic) -> String {
 }
 
 /// The properties that the inputs of a row share, in the order in which rows are sorted.
-type RowKey = (RowAction, Option<usize>, &'static str, String, TensorForm);
+type RowKey = (RowAction, Option<usize>, &'static str, String, Option<&'static str>, TensorForm);
 
 fn rows(plan: &Plan) -> Vec<Row> {
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
@@ -199,7 +203,7 @@ fn rows(plan: &Plan) -> Vec<Row> {
         let starred = numbers_starred(&input.name);
         // By kind, but a bias stands beside its weight.
         let kind = if row.kind == "Bias" { "" } else { row.kind };
-        let key = (row.action, rule, kind, starred.clone(), row.before.clone());
+        let key = (row.action, rule, kind, starred.clone(), row.part, row.before.clone());
         rows.entry(key)
             .and_modify(|all| {
                 all.name = starred;
@@ -221,6 +225,8 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         Job::Dequantize { .. } => RowAction::Dequantize,
         Job::Copy { .. } => RowAction::Copy,
     };
+    let is_left_out = rule.is_none() && input.kind() == LayerKind::Linear;
+    let part = Some(input.layer.part).filter(|part| is_left_out && *part != Part::Decoder);
     let placed: Vec<_> =
         plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
     Row {
@@ -230,6 +236,8 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         action,
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
+        part: part.map(Part::name),
+        why: part.map(Part::why),
         before: match input.quantized() {
             Some(source) => TensorForm::new(source.codes.parameter(), source.codes.dtype, &source.codes.shape),
             None => TensorForm::new(input.parameter(), input.dtype, &input.shape),

@@ -1,6 +1,6 @@
-"""Takes the facts of every architecture from transformers and vLLM: see README.md.
+"""Takes the facts of every architecture from transformers, vLLM and SGLang: see README.md.
 
-    extract.py [TYPE…]            write facts/TYPE.json
+    extract.py [TYPE…]            write facts/TYPE.json; without a type all, and what sources alone say
     extract.py --check [TYPE…]    say where fresh facts differ from the stored ones; exit code 1 if they do
     extract.py --list             the types and their classes
 
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import sources
 from forms import written
 from wheel import VERSION as VLLM, unpacked
 
@@ -158,13 +159,21 @@ def main():
     for worker in (transformers, vllm):
         if worker is not None:
             worker.close()
+    whole = not args.no_vllm
+    if whole and args.check:
+        for lines in sources.differences(path).values():
+            differing += 1
+            print(*lines, sep="\n")
+    elif whole and not args.types:
+        sources.write(path)
     if args.check and not args.types:
         stale = sorted({name.removesuffix(".json") for name in os.listdir(FACTS)} - set(known))
         differing += len(stale)
         print(*(f"facts/{kind}.json: no such type any more" for kind in stale), sep="\n", end="\n" if stale else "")
     print(f"{len(kinds)} types in {time.time() - began:.0f} s", file=sys.stderr)
     if args.check:
-        print(f"{max(0, len(kinds) - differing)} passed, {differing} failed")
+        count = len(kinds) + 2 * whole
+        print(f"{max(0, count - differing)} passed, {differing} failed")
     return 1 if differing else 0
 
 

@@ -11,10 +11,10 @@ use qwen_fp8::checkpoint::pattern::Pattern;
 use serde_json::{Value, json};
 
 /// What is known of one architecture, and the catalogue's model of it.
-struct Facts {
-    name: String,
-    value: Value,
-    model: Model,
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) value: Value,
+    pub(super) model: Model,
 }
 
 /// The facts of all architectures, in order of their names.
@@ -26,7 +26,7 @@ pub(super) fn all_facts() -> Vec<Value> {
 }
 
 /// The facts of all architectures that a family of the catalogue has.
-fn of_known_families() -> Vec<Facts> {
+pub(super) fn of_known_families() -> Vec<Facts> {
     let known = |value: Value| {
         let config = json!({ "architectures": [value["architecture"]], "model_type": value["model_type"] });
         let config = Config::parse(config.to_string().as_bytes()).unwrap();
@@ -37,12 +37,12 @@ fn of_known_families() -> Vec<Facts> {
     all.filter(|facts| facts.model.family().is_some() && facts.value["tensors"].is_array()).collect()
 }
 
-fn texts(value: &Value) -> Vec<&str> {
+pub(super) fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// The name of a tensor of this form: the first layer, the first expert.
-fn name_of(form: &str) -> String {
+pub(super) fn name_of(form: &str) -> String {
     form.replace('*', "0")
 }
 
@@ -61,7 +61,7 @@ impl Facts {
         forms.collect()
     }
 
-    fn tensors(&self) -> impl Iterator<Item = (&str, usize, &str)> {
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&str, usize, &str)> {
         self.value["tensors"].as_array().unwrap().iter().map(|tensor| {
             let rank = tensor["shape"].as_array().unwrap().len();
             (tensor["form"].as_str().unwrap(), rank, tensor["class"].as_str().unwrap_or(""))
@@ -315,8 +315,9 @@ fn experts_that_are_no_stacks_are_listed_with_their_router() {
 }
 
 /// Sets of `packed_modules_mapping` that are others here: the class of vLLM, its name for the layer, and the reason.
-const OTHERWISE_FUSED: [(&str, &str, &str); 3] = [
+const OTHERWISE_FUSED: [(&str, &str, &str); 4] = [
     ("BeamForCausalLM", "qkv_proj", "its attention is built with the gate too, as `qkv_gate_proj`"),
+    ("OlmoHybridForCausalLM", "qkv_proj", "only of `self_attn`; the layer of linear attention has its gate too"),
     (
         "TransformersForCausalLM",
         "merged_proj_9_gate_proj_7_up_proj",
@@ -352,10 +353,10 @@ fn what_vllm_packs_is_fused() {
             {
                 compared += 1;
                 let ours = facts.model.fused(&format!("{parent}.{}", parts[0]));
-                // A part of Qwen2.5-Omni's towers is called `attn.q`.
+                // A part of Qwen2.5-Omni's towers is called `attn.q`, and one of Qwen4's lies in its indexer.
                 let same = |fused: &KnownFused| {
                     fused.layer == last(layer)
-                        && fused.parts.iter().map(String::as_str).eq(parts.iter().map(|part| last(part)))
+                        && fused.parts.iter().map(|part| last(part)).eq(parts.iter().map(|part| last(part)))
                 };
                 if !ours.is_some_and(same) {
                     wrong.push(format!(

@@ -14,6 +14,7 @@ VARIANTS = {
 CLASSES = {
     "bert@classify": "BertForSequenceClassification",
     "bert@tokens": "BertForTokenClassification",
+    "embedding_gemma2": "EmbeddingGemma2Model",
     "gemma2@classify": "Gemma2ForSequenceClassification",
     "gemma3_text@model": "Gemma3TextModel",
     "gpt2@classify": "GPT2ForSequenceClassification",
@@ -26,12 +27,15 @@ CLASSES = {
     "modernbert@classify": "ModernBertForSequenceClassification",
     "modernbert@model": "ModernBertModel",
     "nomic_bert@model": "NomicBertModel",
+    "openai_privacy_filter": "OpenAIPrivacyFilterForTokenClassification",
     "qwen2@classify": "Qwen2ForSequenceClassification",
     "qwen2@model": "Qwen2Model",
     "qwen3@classify": "Qwen3ForSequenceClassification",
     "qwen3@model": "Qwen3Model",
     "roberta@classify": "RobertaForSequenceClassification",
+    "roberta@tokens": "RobertaForTokenClassification",
     "xlm-roberta@classify": "XLMRobertaForSequenceClassification",
+    "xlm-roberta@tokens": "XLMRobertaForTokenClassification",
 }
 VARIANTS.update({name: name.partition("@")[0] for name in CLASSES})
 
@@ -53,6 +57,7 @@ DSA = {
     "first_k_dense_replace": 1,
 }
 HUB_KEYS = {
+    "cosmos3_omni": {"architectures": ["Cosmos3ForConditionalGeneration"]},
     "deepseek_v4": {"topk_method": "noaux_tc"},
     "deepseek_v3": NOAUX,
     "deepseek_v3@noq": NOAUX,
@@ -202,6 +207,11 @@ HUB_NAMES = {
         (r"^language_model\.model\.blocks\.", "language_model.model.layers."),
     ],
     "kimi_linear": [(r"\.block_sparse_moe\.(gate|up|down)_proj\.", r".mlp.\1_proj.")],
+    # What vLLM reads, and transformers as well as what it writes.
+    "olmo_hybrid": [
+        (r"\.attention_layer_norm\.", ".input_layernorm."),
+        (r"\.feedforward_layer_norm\.", ".post_attention_layernorm."),
+    ],
     "deepseek_v4": [
         (r"^model\.hc_head\.hc_", "hc_head_"),
         (r"^model\.embed_tokens\.", "embed."),

@@ -8,6 +8,7 @@ use qwen_fp8::checkpoint::models::Part;
 use qwen_fp8::checkpoint::models::catalogue::{FamilyFile, families};
 
 use super::facts::all_facts;
+use super::registry::{known_to_vllm_alone, types_in_no_file};
 
 const BEGIN: &str = "<!-- The table is made by tests/models/page.rs. -->\n";
 
@@ -88,7 +89,19 @@ fn table() -> String {
             notes(&family)
         ));
     }
+    text.push_str(&in_no_file());
     text
+}
+
+/// What no file is about, and is told by its names alone.
+fn in_no_file() -> String {
+    let listed = |names: Vec<String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    format!(
+        "\n## In no file\n\nThese are told by their names alone, as every model of no known family.\n\nTypes of transformers 5.24 that vLLM 0.33 \
+         has no class for: {}.\n\nClasses of vLLM 0.33 that transformers 5.24 has not, so that no tiny model shows what their layers are: {}.\n",
+        listed(types_in_no_file()),
+        listed(known_to_vllm_alone())
+    )
 }
 
 #[test]

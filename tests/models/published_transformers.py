@@ -23,6 +23,23 @@ GEMMA4_TEXT = {
     "vocab_size": 262144,
     "vocab_size_per_layer_input": 262144,
 }
+LLAMA4_VISION_SOURCE = (
+    "; the vision tower: NVIDIA/TensorRT-LLM, tests/unittest/_torch/modeling/test_modeling_llama_min_latency.py at "
+    "b35ac1b6, which has Maverick's config.json but for the number of layers"
+)
+LLAMA4_VISION = {
+    "model_type": "llama4_vision_model",
+    "hidden_size": 1408,
+    "image_size": 336,
+    "intermediate_size": 5632,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 34,
+    "patch_size": 14,
+    "pixel_shuffle_ratio": 0.5,
+    "projector_input_dim": 4096,
+    "projector_output_dim": 4096,
+    "vision_output_dim": 4096,
+}
 LLAMA4_TEXT = {
     "model_type": "llama4_text",
     "attention_bias": False,
@@ -111,7 +128,7 @@ MODELS = {
     ),
     "Gemma-4-E4B": Published(
         "gemma4@e4b",
-        "a public copy of google/gemma-4-E4B-it-qat-w4a16-ct's config.json (`E4B_HF_CONFIG`) inside a source; towers: "
+        "none that can be named: figures of google/gemma-4-E4B-it-qat-w4a16-ct's config.json, copied in a test; towers: "
         "transformers' defaults, whose documentation names google/gemma-4-e2b-it",
         42,
         {
@@ -202,27 +219,29 @@ MODELS = {
     ),
     "Llama-4-Scout-17B-16E": Published(
         "llama4",
-        COPIES.format("meta-llama--Llama-4-Scout-17B-16E-Instruct") + "; the vision tower: transformers' defaults",
+        COPIES.format("meta-llama--Llama-4-Scout-17B-16E-Instruct") + LLAMA4_VISION_SOURCE,
         2,
         {
             "architectures": ["Llama4ForConditionalGeneration"],
             "model_type": "llama4",
             "text_config": {**LLAMA4_TEXT, "interleave_moe_layer_step": 1, "num_local_experts": 16},
+            "vision_config": LLAMA4_VISION,
         },
     ),
     "Llama-4-Maverick-17B-128E": Published(
         "llama4@interleaved",
-        COPIES.format("meta-llama--Llama-4-Maverick-17B-128E-Instruct") + "; the vision tower: transformers' defaults",
+        COPIES.format("meta-llama--Llama-4-Maverick-17B-128E-Instruct") + LLAMA4_VISION_SOURCE,
         2,
         {
             "architectures": ["Llama4ForConditionalGeneration"],
             "model_type": "llama4",
             "text_config": {**LLAMA4_TEXT, "interleave_moe_layer_step": 2, "num_local_experts": 128},
+            "vision_config": LLAMA4_VISION,
         },
     ),
     "Mistral-Small-3.1-24B": Published(
         "mistral3",
-        "transformers' defaults, whose documentation names mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+        "wlejon/brolm, tests/test_mistral3_config.cpp at 86f4ad08, which has its config.json",
         2,
         {
             "architectures": ["Mistral3ForConditionalGeneration"],
@@ -265,8 +284,8 @@ MODELS = {
     ),
     "Qwen3-Omni-30B-A3B-Thinking": Published(
         "qwen3_omni_moe",
-        "xpengzhao.github.io/dl-note/llms/models, which quotes the public config.json (layers, heads, experts, "
-        "towers); widths of the language model as in Qwen3-30B-A3B; no talker: docs.vllm.ai/projects/ascend",
+        "Ascend/MindSpeed-MM, tests/ut/models/transformers/qwen3omni/test_attention_modules.py at 3ba08d4f, which has the "
+        "thinker's config.json; no talker: docs.vllm.ai/projects/ascend",
         2,
         {
             "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
@@ -322,13 +341,13 @@ MODELS = {
     ),
     "bge-m3": Published(
         "xlm-roberta",
-        "public copies of its config.json inside sources (`max_position_embeddings` of 8194)",
+        "none that can be named: figures that several copies of its config.json agree on",
         2,
         {"architectures": ["XLMRobertaModel"], **BGE_M3},
     ),
     "bge-reranker-v2-m3": Published(
         "xlm-roberta@classify",
-        "a public guide that quotes its config.json in full",
+        "none that can be named: a guide quotes its config.json in full",
         2,
         {"architectures": ["XLMRobertaForSequenceClassification"], **BGE_M3, "id2label": {"0": "LABEL_0"}},
     ),

@@ -188,6 +188,10 @@ def entries_of_cuda():
                     setattr(entry, name, getattr(module, name))
         if hasattr(entry, "GlmMoeDsaForCausalLM"):
             entry.GlmMoeDsaForCausalLM = entry.DeepseekV32ForCausalLM
+    # Its attention is built only where FlashAttention is there to run.
+    importlib.import_module("vllm.models.qwen4_exp.nvidia.model")
+    qsa = importlib.import_module("vllm.models.qwen4_exp.nvidia.qsa")
+    qsa.is_flash_attn_varlen_func_available = lambda: True
     # How the device wants its scales.
     importlib.import_module("vllm.models.deepseek_v4.nvidia.flashmla").compute_fp8_einsum_recipe = lambda: (None, False)
 

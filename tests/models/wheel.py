@@ -1,4 +1,4 @@
-"""vLLM's Python files, unpacked from its wheel: no kernel of it is needed, nor what it requires for them."""
+"""The Python files of vLLM and of SGLang, unpacked from their wheels: no kernel is needed, nor what they require for them."""
 
 import os
 import subprocess
@@ -7,24 +7,26 @@ import tempfile
 import zipfile
 
 VERSION = "0.33.0"
+SGLANG = "0.5.23"
 
 
-def cache():
+def cache(package, version):
     """Where the unpacked files are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "qwen-fp8", f"vllm-{VERSION}")
+    return os.path.join(base, "qwen-fp8", f"{package}-{version}")
 
 
-def unpacked():
+def unpacked(package="vllm", version=VERSION):
     """The folder that holds the package, fetched and unpacked where it is not there yet."""
-    target = cache()
-    if os.path.exists(os.path.join(target, "vllm", "version.py")):
+    target = cache(package, version)
+    if os.path.exists(os.path.join(target, package, "version.py")):
         return target
     with tempfile.TemporaryDirectory() as folder:
         # The environment that setup.sh makes has no pip; the Python that it was made of has.
         python = getattr(sys, "_base_executable", sys.executable)
         subprocess.run(
-            [python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"vllm=={VERSION}"], check=True
+            [python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, f"{package}=={version}"],
+            check=True,
         )
         wheel = next(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".whl"))
         with zipfile.ZipFile(wheel) as archive:

@@ -331,6 +331,10 @@ fn what_a_server_has_no_kernel_for_is_a_warning() {
             "vLLM has no kernel for packed integers with one scale for the tensor",
         ),
         ("scheme: W8A8\n    group_size: 64", "vLLM has no kernel for INT8 with a scale per 64 columns"),
+        (
+            "scheme: W8A8\n    symmetric: false",
+            "vLLM has no kernel for INT8 with zero points beside quantized activations",
+        ),
     ] {
         assert_eq!(warned(rule), [message], "{rule}");
     }

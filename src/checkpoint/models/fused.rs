@@ -22,14 +22,22 @@ impl Model {
         {
             return Some(FusedLayer::Experts(layer));
         }
-        let (parent, _) = split_name(module);
-        Some(FusedLayer::Parts { parent, layer: &self.fused(module)?.layer })
+        let (fused, parent) = self.part_of(module)?;
+        Some(FusedLayer::Parts { parent, layer: &fused.layer })
     }
 
     /// Returns what is known of the fused layer that the module is a part of.
     pub fn fused(&self, module: &str) -> Option<&KnownFused> {
-        let (parent, name) = split_name(module);
-        self.known_fused().find(|fused| fused.has_part(parent, name))
+        self.part_of(module).map(|(fused, _)| fused)
+    }
+
+    /// Returns the fused layer that the module is a part of, and the module that holds all parts.
+    fn part_of<'m, 'n>(&'m self, module: &'n str) -> Option<(&'m KnownFused, &'n str)> {
+        let places = places(module);
+        self.known_fused().find_map(|fused| {
+            let (parent, _) = places.iter().find(|(parent, name)| fused.has_part(parent, name))?;
+            Some((fused, *parent))
+        })
     }
 
     /// Returns the fused layer that the module is, with its parts beside it or as a whole.
@@ -54,10 +62,19 @@ impl Model {
 
     /// Reports whether another part of the same fused layer lies behind this one.
     pub fn has_parts_behind(&self, module: &str, is_there: impl Fn(&str) -> bool) -> bool {
-        let (parent, last) = split_name(module);
-        let parts = self.fused(module).map_or(&[][..], |fused| &fused.parts);
-        parts.iter().skip_while(|part| *part != last).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
+        let Some((fused, parent)) = self.part_of(module) else { return false };
+        let name = module[parent.len()..].trim_start_matches('.');
+        fused.parts.iter().skip_while(|part| *part != name).skip(1).any(|part| is_there(&format!("{parent}.{part}")))
     }
+}
+
+/// The modules that may hold the one of this name as a part of a fused layer, and its name there: a part may be named by its last
+/// two parts, such as `indexer.index_qk_proj`.
+fn places(module: &str) -> [(&str, &str); 2] {
+    let (parent, name) = split_name(module);
+    let (above, _) = split_name(parent);
+    let below = if above.is_empty() { module } else { &module[above.len() + 1..] };
+    [(parent, name), (above, below)]
 }
 
 #[cfg(test)]
@@ -73,6 +90,18 @@ mod tests {
         assert_eq!((layer("a.self_attn.q_a_proj"), layer("a.self_attn.kv_a_proj_with_mqa")), (Some(1), Some(2)));
         // The gate of attention, in every model.
         assert_eq!((layer("a.self_attn.gate_proj"), layer("a.mlp.gate_proj")), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_part_may_lie_in_a_module_below() {
+        let text = "name: x\nfused:\n- {layer: qkv_proj, parts: [q_proj, k_proj, v_proj, indexer.qk_proj]}";
+        let model = Model::of_families(vec![parse("x.yaml", text).unwrap()]);
+        let parts = FusedLayer::Parts { parent: "a.self_attn", layer: "qkv_proj" };
+        assert_eq!(model.fused_layer("a.self_attn.indexer.qk_proj"), Some(parts));
+        assert_eq!(model.fused_layer("a.self_attn.q_proj"), Some(parts));
+        assert_eq!(model.fused_layer("a.indexer.qk_norm"), None);
+        assert!(model.has_parts_behind("a.self_attn.v_proj", |name| name == "a.self_attn.indexer.qk_proj"));
+        assert!(!model.has_parts_behind("a.self_attn.indexer.qk_proj", |_| true));
     }
 
     #[test]

@@ -26,9 +26,8 @@ pub fn parallel_split(module: &str) -> ParallelSplit {
         "proj" if parent == "attn" => ParallelSplit::Columns,
         "proj" if parent == "modality_projection" => ParallelSplit::Replicated,
         "o_proj" | "down_proj" | "out_proj" | "c_proj" | "wo" | "Wo" | "wo_b" | "w2" | "dense" | "dense_4h_to_h"
-        | "fc2" | "fc_out" | "linear_2" | "linear_fc2" | "linear_right" | "output_linear" | "post_projection" => {
-            ParallelSplit::Columns
-        }
+        | "fc2" | "fc_out" | "linear_2" | "linear_fc2" | "linear_right" | "to_out" | "output_linear"
+        | "post_projection" => ParallelSplit::Columns,
         "k_proj" | "v_proj" => ParallelSplit::KeyRows,
         "q_a_proj"
         | "kv_a_proj_with_mqa"
@@ -37,6 +36,7 @@ pub fn parallel_split(module: &str) -> ParallelSplit {
         | "fc2_latent_proj"
         | "per_layer_input_gate"
         | "per_layer_projection"
+        | "embedding_projection"
         | "correction_coefs"
         | "prediction_coefs"
         | "modality_router" => ParallelSplit::Replicated,

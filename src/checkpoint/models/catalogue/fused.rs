@@ -12,7 +12,8 @@ use super::name_pattern::NamePattern;
 pub struct KnownFused {
     /// The name of the fused layer, which some lists use for all of its parts: `qkv_proj`.
     pub layer: String,
-    /// The names of its parts beside one another, in the order in which they lie in it: `[q_proj, k_proj, v_proj]`.
+    /// The names of its parts beside one another, in the order in which they lie in it: `[q_proj, k_proj, v_proj]`. One that lies
+    /// in a module beside the others has that module's name before its own: `indexer.index_qk_proj`.
     pub parts: Vec<String>,
     /// The parts of which a server needs all where one is there; any other may be absent.
     #[serde(default)]
