@@ -17,7 +17,8 @@ use object_store::{
 
 use crate::connector::{BlockingConnector, BlockingService};
 use crate::error::StoreError;
-use crate::location::{StoreKind, StoreLocation};
+use crate::kind::StoreKind;
+use crate::location::StoreLocation;
 use crate::wait::wait;
 
 /// The region that requests are signed for where none is named.
@@ -54,7 +55,7 @@ impl Bucket {
     /// There are no credentials, or what the variables say is nothing usable.
     pub fn open(location: StoreLocation) -> Result<Self, StoreError> {
         let address = location.address();
-        let unusable = |error: object_store::Error| StoreError::of(&error, &location);
+        let unusable = |error: object_store::Error| error_of(&error, &location);
         let retry = RetryConfig {
             max_retries: RETRIES,
             retry_timeout: RETRIES_END,
@@ -97,7 +98,7 @@ impl Bucket {
 
     /// Returns the error of this bucket for one of the library's.
     pub(crate) fn error(&self, error: &object_store::Error) -> StoreError {
-        StoreError::of(error, &self.location)
+        error_of(error, &self.location)
     }
 
     /// Lists the objects below the prefix, in order of name, each with its name.
@@ -183,6 +184,11 @@ impl fmt::Debug for Bucket {
         // Without the client, which holds the credentials.
         f.debug_struct("Bucket").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// Returns the error of a bucket for one of the library's.
+fn error_of(error: &object_store::Error, location: &StoreLocation) -> StoreError {
+    StoreError::of(error, location.kind, location.bucket_address(), location.address())
 }
 
 /// Looks whether there are credentials for S3, or a place that may have them.

@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_tag_is_that_of_the_md5s_of_the_parts() {
-        // Of the parts `a` and `b`: python3 -c "import hashlib as h; m=lambda x: h.md5(x).digest(); print(h.md5(m(b'a')+m(b'b')).hexdigest())"
+        // Of the parts `a` and `b`, as Python's hashlib computes it: md5(md5(b"a").digest() + md5(b"b").digest()).
         let parts = ["\"0cc175b9c0f1b6a831c399e269772661\"".to_owned(), "92eb5ffee6ae2fec3ad71c777531578f".to_owned()];
         let tag = tag_of_parts(&parts).unwrap();
         assert_eq!(tag, "96e024ba2074fe77e8e965ba43a704be-2");

@@ -6,7 +6,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use qwen_fp8_checkpoint::remote::RemoteFailure;
 use qwen_fp8_checkpoint::text::shown;
 
-use crate::location::{StoreKind, StoreLocation};
+use crate::kind::StoreKind;
 
 /// The most characters of a message of the library that are shown.
 const LONGEST: usize = 200;
@@ -16,7 +16,7 @@ const LONGEST: usize = 200;
 pub enum StoreError {
     #[error("{} is no address in an object store: {why}", shown(text))]
     Address { text: String, why: String },
-    #[error("no credentials for S3 are set{}", profile.as_ref().map_or_else(String::new, |profile| format!(", and the profile {} of `AWS_PROFILE` is not read", shown(profile))))]
+    #[error("no credentials for S3 are set{}", of_profile(profile.as_deref()))]
     NoCredentials { profile: Option<String> },
     #[error("no account of Azure is named")]
     NoAccount,
@@ -24,8 +24,8 @@ pub enum StoreError {
     NoBucket { bucket: String },
     #[error("nothing lies at {}", shown(address))]
     Empty { address: String },
-    #[error("{} may not be used with these credentials{}", shown(address), code.as_ref().map_or_else(String::new, |code| format!(" ({code})")))]
-    Denied { kind: StoreKindName, address: String, code: Option<String> },
+    #[error("{} may not be used with these credentials{}", shown(address), in_brackets(code.as_deref()))]
+    Denied { kind: StoreKind, address: String, code: Option<String> },
     #[error("{} lies in the region {}", shown(bucket), shown(right))]
     Region { bucket: String, right: String },
     #[error("{} is in another region than the one that is asked", shown(bucket))]
@@ -42,10 +42,6 @@ pub enum StoreError {
     Refused { address: String, reason: String },
 }
 
-/// The kind of a store, for what to do about a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreKindName(pub(crate) StoreKind);
-
 /// A bucket that lies in another region than the one that requests are signed for.
 #[derive(Debug, thiserror::Error)]
 #[error("it lies in the region {right}")]
@@ -54,9 +50,8 @@ pub(crate) struct OtherRegion {
 }
 
 impl StoreError {
-    /// Turns an error of the library into one of this bucket.
-    pub(crate) fn of(error: &object_store::Error, location: &StoreLocation) -> Self {
-        let (address, bucket) = (location.address(), location.bucket_address());
+    /// Turns an error of the library into one of this bucket, and of the prefix at `address`.
+    pub(crate) fn of(error: &object_store::Error, kind: StoreKind, bucket: String, address: String) -> Self {
         let code = code_of(error);
         let causes = || causes_of(error);
         if let Some(OtherRegion { right }) = causes().find_map(|cause| cause.downcast_ref()) {
@@ -68,11 +63,11 @@ impl StoreError {
                 Self::UnknownRegion { bucket }
             }
             (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }, _) => {
-                Self::Denied { kind: StoreKindName(location.kind), address, code }
+                Self::Denied { kind, address, code }
             }
             // Of lists and parts the library keeps the status in the message too.
             _ if ["status code: 401", "status code: 403"].iter().any(|status| error.to_string().contains(status)) => {
-                Self::Denied { kind: StoreKindName(location.kind), address, code }
+                Self::Denied { kind, address, code }
             }
             // An upload that is gone: none but another run does away with it.
             (_, Some("NoSuchUpload" | "PreconditionFailed" | "ConditionalRequestConflict")) => {
@@ -116,7 +111,8 @@ impl RemoteFailure for StoreError {
             }
             Self::NoCredentials { .. } => {
                 return vec![
-                    "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `AWS_SKIP_SIGNATURE=true` for a public bucket".to_owned(),
+                    "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `AWS_SKIP_SIGNATURE=true` for a public bucket"
+                        .to_owned(),
                     "`eval \"$(aws configure export-credentials --format env)\"` sets those of a profile".to_owned(),
                 ];
             }
@@ -127,8 +123,9 @@ impl RemoteFailure for StoreError {
                 "check its spelling, and `AWS_ENDPOINT_URL` where it is not on the provider's own servers"
             }
             Self::Empty { .. } => "check the spelling of the prefix: it is the folder that holds `config.json`",
-            Self::Denied { kind: StoreKindName(StoreKind::S3), .. } => {
-                "reading asks for `s3:ListBucket` and `s3:GetObject`, writing for `s3:PutObject`, `s3:DeleteObject` and `s3:AbortMultipartUpload` too"
+            Self::Denied { kind: StoreKind::S3, .. } => {
+                "reading asks for `s3:ListBucket` and `s3:GetObject`, writing for `s3:PutObject`, `s3:DeleteObject` and \
+                 `s3:AbortMultipartUpload` too"
             }
             Self::Denied { .. } => "check which rights they have on the bucket",
             Self::Region { right, .. } => return vec![format!("set `AWS_REGION={right}`")],
@@ -152,6 +149,15 @@ impl RemoteFailure for StoreError {
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
+}
+
+fn of_profile(profile: Option<&str>) -> String {
+    let said = |profile| format!(", and the profile {} of `AWS_PROFILE` is not read", shown(profile));
+    profile.map_or_else(String::new, said)
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map_or_else(String::new, |code| format!(" ({code})"))
 }
 
 /// An error, and what it comes from.
@@ -192,7 +198,7 @@ mod tests {
     use super::*;
 
     fn of(error: object_store::Error) -> StoreError {
-        StoreError::of(&error, &StoreLocation::parse("s3://models/tiny").unwrap())
+        StoreError::of(&error, StoreKind::S3, "s3://models".to_owned(), "s3://models/tiny".to_owned())
     }
 
     fn denied(body: &str) -> object_store::Error {

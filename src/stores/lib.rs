@@ -9,6 +9,7 @@ mod bucket;
 mod completion;
 mod connector;
 mod error;
+mod kind;
 mod location;
 mod output;
 mod repository;
@@ -17,5 +18,6 @@ mod wait;
 
 pub use bucket::Bucket;
 pub use error::StoreError;
+pub use kind::StoreKind;
 pub use location::StoreLocation;
 pub use repository::StoreRepository;

@@ -3,14 +3,7 @@
 use object_store::path::Path;
 
 use crate::error::StoreError;
-
-/// The kinds of store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    S3,
-    Google,
-    Azure,
-}
+use crate::kind::StoreKind;
 
 /// A prefix in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -81,7 +81,7 @@ struct PartQueue {
 }
 
 /// Notes a shard that is an object now, in this state.
-pub(super) type Enter<'a> = &'a (dyn Fn(usize, ObjectState) -> Result<(), RunError> + Sync);
+pub(super) type EnterObject<'a> = &'a (dyn Fn(usize, ObjectState) -> Result<(), RunError> + Sync);
 
 /// A part all of whose bytes are written.
 struct ReadyPart {
@@ -109,7 +109,7 @@ impl<'a> ShardUploads<'a> {
 
     /// Uploads parts until one fails, or [`Self::end`]; or, after [`Self::close`], until there are none. The last part of a shard
     /// makes it an object.
-    pub(super) fn upload(&self, enter: Enter<'_>) {
+    pub(super) fn upload(&self, enter: EnterObject<'_>) {
         while let Some(part) = self.next() {
             if let Err(error) = self.upload_one(&part, enter) {
                 let mut queue = self.lock();
@@ -155,7 +155,7 @@ impl<'a> ShardUploads<'a> {
         }
     }
 
-    fn upload_one(&self, part: &ReadyPart, enter: Enter<'_>) -> Result<(), RunError> {
+    fn upload_one(&self, part: &ReadyPart, enter: EnterObject<'_>) -> Result<(), RunError> {
         let (shard, name) = (&self.shards[part.shard], self.layouts[part.shard].file_name.as_str());
         let id = {
             // Held while it begins: the others wait, and go on with the same upload.
