@@ -38,6 +38,7 @@ mod schemes;
 mod screen;
 mod slurm;
 mod source;
+mod store;
 mod table;
 mod tensor_stats;
 mod test_recipes;

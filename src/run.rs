@@ -16,6 +16,7 @@ use crate::run::lock::Lock;
 use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures};
+use crate::run::self_check::ShardsInDirectory;
 use crate::run::share::{Share, ToWrite, is_wanted};
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
@@ -33,6 +34,7 @@ pub use proof::{Proof, Unpublished};
 pub use report::RunReport;
 pub use staging::bytes_left_by;
 pub use stats::{DegenerateScaleCounts, LossyGranuleCounts, TensorStats};
+pub use store::run_to_store;
 pub use timings::{Bound, Shares, TensorTime};
 
 mod amax;
@@ -77,6 +79,7 @@ mod stack_rows;
 mod staging;
 mod state;
 mod stats;
+mod store;
 mod threads;
 mod timings;
 mod transpose;
@@ -210,8 +213,10 @@ impl StagedRun<'_> {
             observer.shard_finished(&plan.shards[shard].file_name);
             Ok(())
         })?;
-        let completion = Completion { plan, identity, recorder, options, observer, workers: work.workers };
-        Ok((outcome, completion.carry_out(&staging.dir, &destination.path)?))
+        let workers = work.workers;
+        let completion = Completion { plan, identity, recorder, options, observer, workers, threads_of_check: 1 };
+        let shards = ShardsInDirectory { dir: &staging.dir, layouts: &plan.shards };
+        Ok((outcome, completion.carry_out(&shards, &staging.dir, &destination.path)?))
     }
 }
 

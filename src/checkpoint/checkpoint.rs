@@ -46,7 +46,7 @@ impl Checkpoint {
     /// The name of the model, as far as its directory or its repository tells it.
     pub fn model_name(&self) -> ModelName {
         match &self.repository {
-            Some(repository) => remote::name_of(repository.as_ref()),
+            Some(repository) => repository.name(),
             None => model_of(&self.dir),
         }
     }

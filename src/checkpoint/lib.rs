@@ -32,6 +32,7 @@ mod shard_headers;
 pub mod side_files;
 pub mod smoke;
 pub mod source;
+pub mod store;
 mod summary;
 mod tensor;
 pub mod text;

@@ -7,13 +7,20 @@ use std::sync::Arc;
 
 use crate::hub::ModelName;
 
-/// A model in one state that does not change, such as a commit on the Hugging Face hub.
+/// A model in one state that does not change, such as a commit on the Hugging Face hub, or what lay in a bucket when it was
+/// first listed.
 pub trait Repository: Debug + Send + Sync {
-    /// The model id, `org/name`.
-    fn id(&self) -> &str;
+    /// The name of the model, as an output tells it.
+    fn name(&self) -> ModelName;
 
-    /// The commit whose files are read.
-    fn commit(&self) -> &str;
+    /// The state that is read: a commit, or what stands for one.
+    fn state(&self) -> &str;
+
+    /// Where it lies, as `on the hub`.
+    fn place(&self) -> &'static str;
+
+    /// The command that brings it to this machine.
+    fn download(&self) -> String;
 
     /// The address that the names of files follow, without a `/` at its end.
     fn address(&self) -> &str;
@@ -45,6 +52,11 @@ pub trait RemoteFailure: Error + Send + Sync {
 
     /// Returns whether the files are not those any more that a plan was made for.
     fn is_change(&self) -> bool;
+
+    /// Returns whether somebody else has written what was to be written.
+    fn is_conflict(&self) -> bool {
+        false
+    }
 }
 
 /// Any [`RemoteFailure`].
@@ -82,10 +94,4 @@ impl RemoteFile {
 pub(crate) fn file(repository: &Arc<dyn Repository>, name: &str) -> Option<RemoteFile> {
     let number = repository.files().binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
     Some(RemoteFile { repository: Arc::clone(repository), number })
-}
-
-/// The name of the model, as that of its snapshot in the Hugging Face cache.
-pub(crate) fn name_of(repository: &dyn Repository) -> ModelName {
-    let (id, revision) = (repository.id().to_owned(), repository.commit().to_owned());
-    ModelName { name: id.clone(), id: Some(id), revision: Some(revision) }
 }

@@ -1,5 +1,6 @@
 //! `qwen-fp8 apply`: plans, runs and reports.
 
+use std::env;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use super::proof::{CancelledProgress, ProofBeforePublishing};
 use super::report::ReportFile;
 use super::screen::Screen;
 use super::slurm;
+use super::store;
 use super::tensor_stats;
 use super::timings;
 use crate::check::Verification;
@@ -30,7 +32,7 @@ use crate::checkpoint::nearest_path::with_home;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
 use crate::plan::summary::Summary;
-use crate::run::{LeftBehind, RunError, RunOptions, RunReport};
+use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run_to_store};
 
 /// The outcome of a run, and what it was made from.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -77,6 +79,11 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
     let output = output(args, &plan)?;
+    let sha256 = manifest::wanted(&args.manifest);
+    if store::is_address(&output.to_string_lossy()) {
+        store::check_options(args, &plan, sha256.unwrap_or_default())?;
+    }
+    let store = store::output(&output)?;
     let interrupt =
         Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")))?;
     let mut options = RunOptions::new(&interrupt.cancel);
@@ -84,7 +91,6 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
     options.simd = simd;
     options.restart = args.restart && !args.resume;
-    let sha256 = manifest::wanted(&args.manifest);
     options.manifest = sha256.is_some();
     options.sha256 = sha256.unwrap_or_default();
     // Looked at before the work, which may take an hour.
@@ -103,8 +109,14 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     if wants_proof {
         options.proof = Some(&proof);
     }
-    let applied = whole.carry_out(&plan, &output, &options, &progress).map_err(|error| {
-        let failure = failure(&error, &interrupt, UNTOUCHED).with_help(&help(&error, progress.left_behind()));
+    let applied = match &store {
+        Some(store) => run_to_store(&plan, store.as_ref(), &env::temp_dir(), &options, &progress)
+            .map(|report| Applied::Published(Box::new(report))),
+        None => whole.carry_out(&plan, &output, &options, &progress),
+    };
+    let applied = applied.map_err(|error| {
+        let left = if store.is_some() { UNLOADABLE } else { UNTOUCHED };
+        let failure = failure(&error, &interrupt, left).with_help(&help(&error, progress.left_behind()));
         match whole.part() {
             Some(part) => failure.in_part(part),
             None => failure,
@@ -133,6 +145,8 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let is_known = sha256.is_some() || plan.checkpoint.cut_to.is_none();
     let can_prove = proven.is_none() && is_known && plan.checkpoint.repository.is_none();
     if matches!(applied, Applied::Published(_))
+        // Servers are given a path.
+        && store.is_none()
         && let Some(lines) = next_steps::lines(&plan, &output, can_prove)
     {
         screen.say_unbroken(&lines);
@@ -181,6 +195,9 @@ fn say_side_files(plan: &Plan, screen: &Screen) {
 
 /// What a signal leaves of a run.
 const UNTOUCHED: &str = "nothing was written under the output's name";
+
+/// What a signal leaves of a run whose output is in an object store.
+const UNLOADABLE: &str = "nothing that can be loaded is under the output's address";
 
 /// The failure of a run, or of a pass over the weights; `left` says what a signal leaves of it.
 pub(super) fn failure(error: &RunError, interrupt: &Interrupt, left: &str) -> CommandError {

@@ -13,6 +13,7 @@ use super::json::JsonOutput;
 use super::next_steps::typed;
 use super::screen::Screen;
 use super::source::{checkpoint_of, open_checkpoint, planned, read_recipe};
+use super::store;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::text::{count, human, shown_path, unquoted};
 use crate::doctor::{
@@ -42,7 +43,7 @@ pub(super) fn doctor(args: &DoctorArgs, screen: &Screen) -> Result<(), CommandEr
         let is_here = !source.headers_only && source.repository.is_none();
         lines.extend(is_here.then(|| reading(source, threads)));
     }
-    if let Some(output) = &examined.output {
+    if let Some(output) = examined.output.as_ref().filter(|output| !store::is_address(&output.to_string_lossy())) {
         lines.extend(place(output, examined.plan.as_ref(), is_wsl));
     }
     lines.extend(machine.lines(MEMORY_OF_A_RUN));

@@ -9,6 +9,7 @@ use qwen_fp8_hub::{HubAccess, HubError, HubRepository};
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
+use super::store;
 use crate::checkpoint::hub::{HubEnvironment, parse_id};
 use crate::checkpoint::model_id::{ModelError, resolve};
 use crate::checkpoint::models::catalogue::add_folder;
@@ -37,16 +38,24 @@ pub(super) fn read_recipe(path: &Path, screen: &Screen) -> Result<Recipe, Comman
 
 /// Finds the directory that `model`, a path or a model id, names.
 pub(super) fn checkpoint_dir(model: &str) -> Result<PathBuf, CommandError> {
+    if store::is_address(model) {
+        return Err(store::not_here(model));
+    }
     resolve(model, &HubEnvironment::of_process()).map_err(|error| CommandError::run(&error).with_help(&error.help()))
 }
 
-/// Opens the checkpoint that `model`, a path or a model id, names, or the headers of one in a file.
+/// Opens the checkpoint that `model`, a path, a model id or an address in an object store, names, or the headers of one in a
+/// file.
 pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
     if is_headers_file(Path::new(model)) {
         return Checkpoint::of_headers(Path::new(model))
             .map_err(|error| CommandError::input(&error).with_help(&error.help()));
     }
     let environment = HubEnvironment::of_process();
+    if store::is_address(model) {
+        let opened = Checkpoint::open_remote(store::source(model)?);
+        return opened.map_err(|error| CommandError::input(&error).with_help(&error.help()));
+    }
     let opened = match resolve(model, &environment) {
         Ok(dir) => Checkpoint::open(&dir),
         Err(error) => match of_hub(model, &error, &environment)? {
@@ -85,15 +94,14 @@ fn of_hub(
     Ok(Some(repository))
 }
 
-/// Refuses a checkpoint on the hub for what needs its weights on this machine.
+/// Refuses a checkpoint elsewhere for what needs its weights on this machine.
 ///
 /// # Errors
 /// It lies there: `why` says what needs them, and the help how to have them.
 pub(super) fn need_weights_here(checkpoint: &Checkpoint, why: &str) -> Result<(), CommandError> {
     let Some(repository) = &checkpoint.repository else { return Ok(()) };
-    let message = format!("{why}, which is on the hub and not on this machine");
-    let download = format!("hf download {} --revision {}", repository.id(), repository.commit());
-    let help = format!("download it first with {}", shown(&download));
+    let message = format!("{why}, which is {} and not on this machine", repository.place());
+    let help = format!("download it first with {}", shown(&repository.download()));
     Err(CommandError::Input(message).with_help(&[help]))
 }
 

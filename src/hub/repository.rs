@@ -6,6 +6,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use qwen_fp8_checkpoint::hub::ModelName;
 use qwen_fp8_checkpoint::remote::{RemoteEntry, RemoteError, Repository};
 use ureq::http::HeaderName;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_RANGE};
@@ -129,12 +130,21 @@ impl HubRepository {
 }
 
 impl Repository for HubRepository {
-    fn id(&self) -> &str {
-        &self.id
+    /// As that of its snapshot in the Hugging Face cache.
+    fn name(&self) -> ModelName {
+        ModelName { name: self.id.clone(), id: Some(self.id.clone()), revision: Some(self.commit.clone()) }
     }
 
-    fn commit(&self) -> &str {
+    fn state(&self) -> &str {
         &self.commit
+    }
+
+    fn place(&self) -> &'static str {
+        "on the hub"
+    }
+
+    fn download(&self) -> String {
+        format!("hf download {} --revision {}", self.id, self.commit)
     }
 
     fn address(&self) -> &str {

@@ -14,7 +14,7 @@ use crate::run::manifest;
 use crate::run::observer::{Observer, Phase};
 use crate::run::options::RunOptions;
 use crate::run::recorder::Recorder;
-use crate::run::self_check;
+use crate::run::self_check::{self, WrittenShards};
 
 /// The last steps before an output whose shards are complete can be published.
 pub(super) struct Completion<'a> {
@@ -24,23 +24,25 @@ pub(super) struct Completion<'a> {
     pub(super) options: &'a RunOptions<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) workers: usize,
+    /// Shards that are checked at a time: one on a disk, many where each answer is waited for.
+    pub(super) threads_of_check: usize,
 }
 
 impl Completion<'_> {
-    /// Checks the shards in `dir` and writes all other files of `output` beside them, `config.json` last. Returns the
-    /// size of the output in bytes.
+    /// Checks the `shards`, which lie in `dir` unless they were written elsewhere, and writes all other files of `output`
+    /// into `dir`, `config.json` last. Returns the size of the output in bytes.
     ///
     /// # Errors
     /// The shards are not as planned, a file cannot be written, or the proof does not let the output be published.
     //
     // The order is what makes a crash harmless: the index is written after the shards that it names, and `config.json`,
     // without which no server loads a directory, after everything else.
-    pub(super) fn carry_out(&self, dir: &Path, output: &Path) -> Result<u64, RunError> {
+    pub(super) fn carry_out(&self, shards: &dyn WrittenShards, dir: &Path, output: &Path) -> Result<u64, RunError> {
         let Self { plan, options, observer, .. } = *self;
         let mut bytes = output_bytes(plan);
         observer.phase(Phase::Publishing);
         let non_finite = self.recorder.non_finite.all(plan);
-        self_check::check(plan, dir, &non_finite)?;
+        self_check::check(plan, shards, &non_finite, self.threads_of_check)?;
         let side_files = plan.checkpoint.side_files.iter();
         let side_files: Vec<Crc64> =
             side_files.map(|file| files::copy_side_file(file, dir, options.cancel)).collect::<Result<_, _>>()?;

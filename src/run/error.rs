@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qwen_fp8_schemes::{NonFinite, Strategy};
 
+use crate::checkpoint::remote::RemoteError;
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
 use crate::run::parts::number::PartNumber;
@@ -156,6 +157,23 @@ pub enum RunError {
     #[error("{} is not published, since it could not be proven: {why}", shown_path(output))]
     Unjudged { output: PathBuf, why: String },
 
+    /// A store did not do what it was asked for.
+    #[error("{error}")]
+    Store { error: RemoteError },
+
+    #[error("output {} exists already: {} lies there", shown(address), shown(found))]
+    StoreOccupied { address: String, found: String },
+
+    /// Another run has written to the same prefix since this one began.
+    #[error("another run writes to {}, and this one has stopped for it", shown(address))]
+    StoreTaken { address: String },
+
+    #[error("{} lets one run write over what another has written", shown(address))]
+    StoreUnconditional { address: String },
+
+    #[error("the output {} and the source {} lie in each other", shown(address), shown(source_address))]
+    StoreInSource { address: String, source_address: String },
+
     #[error("cannot {action} {}", shown_path(path))]
     File { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -283,6 +301,11 @@ impl RunError {
             | Self::Unstreamable { .. }
             | Self::NoMemory { .. }
             | Self::NoThread { .. }
+            | Self::Store { .. }
+            | Self::StoreOccupied { .. }
+            | Self::StoreTaken { .. }
+            | Self::StoreUnconditional { .. }
+            | Self::StoreInSource { .. }
             | Self::Inconsistent { .. } => None,
         }
     }
@@ -291,6 +314,17 @@ impl RunError {
     pub fn help(&self) -> Vec<String> {
         let lines: &[&str] = match self {
             Self::OutputExists { .. } => &["give another `--output`, or move it away first"],
+            Self::StoreOccupied { .. } => &["give another `--output`, or remove it first"],
+            Self::StoreTaken { .. } => &[
+                "let one run write there at a time; once the other has ended, the same command goes on with what is finished",
+            ],
+            Self::StoreUnconditional { .. } => {
+                &["the store ignores `If-None-Match`: write to a directory, and copy that"]
+            }
+            Self::StoreInSource { .. } => {
+                &["give an `--output` beside the source: a run never writes to what it reads"]
+            }
+            Self::Store { error } => return error.help(),
             Self::MountPoint { .. } => {
                 &["give the path of a new directory inside it, which is then on that file system"]
             }
@@ -345,6 +379,11 @@ impl RunError {
             Unpublished::Unjudged(why) => Self::Unjudged { output, why },
             Unpublished::Cancelled => Self::Cancelled,
         }
+    }
+
+    /// Returns the error of a store at this address.
+    pub(super) fn store(error: RemoteError, address: &str) -> Self {
+        if error.is_conflict() { Self::StoreTaken { address: address.to_owned() } } else { Self::Store { error } }
     }
 
     /// Returns a function for `map_err` that makes [`RunError::File`]: `action` failed on the file or directory at

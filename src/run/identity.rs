@@ -32,7 +32,8 @@ pub(super) struct Identity {
     schemes: BTreeMap<String, u32>,
     /// SHA-256 of the layouts, the action per tensor with its scheme's options, and the documents.
     plan: String,
-    /// The commit of a source on the hub, which stands for the times and inodes that it does not have.
+    /// The commit of a source on the hub, or what stands for one elsewhere, in place of the times and inodes that it does not
+    /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
     inputs: Vec<InputIdentity>,
@@ -72,7 +73,7 @@ impl Identity {
             recipe: sha256(plan.recipe_text().as_bytes()),
             schemes: scheme_versions(plan),
             plan: plan_digest(plan),
-            commit: plan.checkpoint.repository.as_ref().map(|repository| repository.commit().to_owned()),
+            commit: plan.checkpoint.repository.as_ref().map(|repository| repository.state().to_owned()),
             inputs,
         })
     }
@@ -113,8 +114,8 @@ impl Identity {
         }
         match (&self.commit, &now.commit) {
             (Some(past), Some(now)) if past != now => found.push(format!("commit {}, now {}", shown(past), shown(now))),
-            (Some(_), None) => found.push("a source on the hub, now one on a disk".to_owned()),
-            (None, Some(_)) => found.push("a source on a disk, now one on the hub".to_owned()),
+            (Some(_), None) => found.push("a source elsewhere, now one on a disk".to_owned()),
+            (None, Some(_)) => found.push("a source on a disk, now one elsewhere".to_owned()),
             _ => {}
         }
         for input in &now.inputs {

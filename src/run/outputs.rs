@@ -1,5 +1,6 @@
 //! The output shards: created at their full size and written at fixed offsets, bypassing the page cache where possible.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -39,6 +40,26 @@ pub(super) struct Outputs<'a> {
     remaining: Vec<AtomicU64>,
     /// Set where writers of one shard take turns.
     takes_turns: bool,
+    /// Set where the shards are uploaded, and lie here only on the way.
+    passage: Option<Passage<'a>>,
+}
+
+/// Where shards are gathered on the way to a store.
+struct Passage<'a> {
+    /// The directory for their files, which have no names there.
+    scratch: &'a Path,
+    uploads: &'a dyn Uploads,
+    /// The shards that are under way, all of them: one that is closed is gone.
+    files: Mutex<BTreeMap<usize, Arc<OutputShard>>>,
+}
+
+/// What takes the bytes of shards elsewhere.
+pub(super) trait Uploads: Sync {
+    /// Takes note that `len` bytes of a shard were written to `file` at `offset`; waits where more is written than goes away.
+    ///
+    /// # Errors
+    /// An upload has failed.
+    fn written(&self, shard: usize, file: &Arc<OutputShard>, offset: u64, len: u64) -> io::Result<()>;
 }
 
 impl<'a> Outputs<'a> {
@@ -57,15 +78,11 @@ impl<'a> Outputs<'a> {
         direct: bool,
         threads: usize,
     ) -> Result<Self, RunError> {
-        let left = |(layout, to_write): (&ShardLayout, &ToWrite)| match *to_write {
-            ToWrite::Nothing => 0,
-            ToWrite::Piece(bytes) => bytes,
-            ToWrite::Whole => layout.size - layout.header.len() as u64,
-        };
-        let remaining = layouts.iter().zip(&to_write).map(left).map(AtomicU64::new).collect();
+        let remaining = bytes_to_write(layouts, &to_write);
         let in_memory = is_in_memory(dir);
         let takes_turns = in_memory || !direct;
-        let mut outputs = Self { dir, layouts, open: OpenFiles::default(), to_write, remaining, takes_turns };
+        let open = OpenFiles::default();
+        let mut outputs = Self { dir, layouts, open, to_write, remaining, takes_turns, passage: None };
         // A file system in memory finds a page for each page of a shard, which takes a third of the time that the run
         // then writes to it; others note a few numbers.
         outputs.reserve_all(if in_memory { threads } else { 1 })?;
@@ -74,6 +91,21 @@ impl<'a> Outputs<'a> {
         }
         sync_dir(dir)?;
         Ok(outputs)
+    }
+
+    /// Takes the shards to `uploads` instead; their files lie in `scratch`, without a name, only until they are there. `address`
+    /// is that of the output.
+    pub(super) fn uploaded(
+        address: &'a Path,
+        layouts: &'a [ShardLayout],
+        to_write: Vec<ToWrite>,
+        scratch: &'a Path,
+        uploads: &'a dyn Uploads,
+    ) -> Self {
+        let remaining = bytes_to_write(layouts, &to_write);
+        let passage = Some(Passage { scratch, uploads, files: Mutex::default() });
+        // Through the page cache: what is written is read again at once, and then dropped.
+        Self { dir: address, layouts, open: OpenFiles::default(), to_write, remaining, takes_turns: true, passage }
     }
 
     /// Creates the shards and reserves their space.
@@ -115,6 +147,11 @@ impl<'a> Outputs<'a> {
         self.takes_turns
     }
 
+    /// Returns whether one shard is to be written after the other, and not several side by side.
+    pub(super) fn in_order(&self) -> bool {
+        self.passage.is_some()
+    }
+
     /// Returns the path of a shard.
     pub(super) fn path(&self, shard: usize) -> PathBuf {
         self.dir.join(&self.layouts[shard].file_name)
@@ -125,10 +162,36 @@ impl<'a> Outputs<'a> {
     /// # Errors
     /// It cannot be opened.
     pub(super) fn get(&self, shard: usize) -> Result<Arc<OutputShard>, RunError> {
+        if let Some(passage) = &self.passage {
+            let mut files = passage.files.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(file) = files.get(&shard) {
+                return Ok(Arc::clone(file));
+            }
+            let made = OutputShard::in_scratch(passage.scratch, &self.layouts[shard]);
+            let file = Arc::new(made.map_err(RunError::file("make a file in", passage.scratch))?);
+            files.insert(shard, Arc::clone(&file));
+            drop(files);
+            let header = self.layouts[shard].header.len() as u64;
+            let taken = passage.uploads.written(shard, &file, 0, header);
+            taken.map_err(RunError::file("upload", &self.path(shard)))?;
+            return Ok(file);
+        }
         self.open.get(shard, || {
             let path = self.path(shard);
             OutputShard::open(&path, self.takes_turns).map_err(RunError::file("open", &path))
         })
+    }
+
+    /// Writes bytes of a shard, which was [opened](Self::get), at `offset`.
+    ///
+    /// # Errors
+    /// The disk does not take it, or what takes it away from there does not.
+    pub(super) fn write_at(&self, shard: usize, file: &Arc<OutputShard>, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_at(bytes, offset)?;
+        match &self.passage {
+            Some(passage) => passage.uploads.written(shard, file, offset, bytes.len() as u64),
+            None => Ok(()),
+        }
     }
 
     /// Returns whether anything of the shard is to be written: nothing is where an earlier run has finished it, or where
@@ -149,12 +212,17 @@ impl<'a> Outputs<'a> {
         bytes > 0 && self.is_wanted(shard) && self.remaining[shard].fetch_sub(bytes, Ordering::AcqRel) == bytes
     }
 
-    /// Gives a complete shard its header, unless it is a piece, makes it durable and closes it.
+    /// Gives a complete shard its header, unless it is a piece, makes it durable and closes it; one that is uploaded is closed.
     ///
     /// # Errors
     /// The disk does not take it.
     pub(super) fn finish(&self, shard: usize) -> Result<(), RunError> {
         let file = self.get(shard)?;
+        if let Some(passage) = &self.passage {
+            // What uploads its last part makes it an object: other shards are complete meanwhile, and not to wait for that.
+            passage.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+            return Ok(());
+        }
         self.open.close(shard);
         let path = self.path(shard);
         if self.to_write[shard] == ToWrite::Whole {
@@ -196,6 +264,14 @@ impl OutputShard {
         })
     }
 
+    /// Makes a file without a name in `scratch`, with the header of a shard at its beginning.
+    fn in_scratch(scratch: &Path, layout: &ShardLayout) -> io::Result<Self> {
+        let buffered = tempfile::tempfile_in(scratch)?;
+        buffered.set_len(layout.size)?;
+        buffered.write_all_at(&layout.header, 0)?;
+        Ok(Self { buffered, direct: None, refused: AtomicBool::new(false), turns: Some(Mutex::default()) })
+    }
+
     /// Waits until no other worker writes to the shard, where writers take turns.
     pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
@@ -214,7 +290,7 @@ impl OutputShard {
     // An output is written once and read by somebody else: through the page cache its bytes are copied once more and
     // push out what others use. For a source of 4.5 GB direct writes took 2.4 to 2.9 s and 1.6 to 1.9 s of processor
     // time, buffered ones with `fsync` 4.7 to 5.1 s and 3.5 to 5.6 s (docs/performance.md).
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let head = (offset.next_multiple_of(ALIGN as u64) - offset) as usize;
         let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct() && bytes.len() > head) else {
             return self.buffered.write_all_at(bytes, offset);
@@ -249,6 +325,16 @@ impl OutputShard {
         }
         Ok(())
     }
+}
+
+/// Returns how many bytes of each shard are to be written by workers: all but its header.
+fn bytes_to_write(layouts: &[ShardLayout], to_write: &[ToWrite]) -> Vec<AtomicU64> {
+    let left = |(layout, to_write): (&ShardLayout, &ToWrite)| match *to_write {
+        ToWrite::Nothing => 0,
+        ToWrite::Piece(bytes) => bytes,
+        ToWrite::Whole => layout.size - layout.header.len() as u64,
+    };
+    layouts.iter().zip(to_write).map(left).map(AtomicU64::new).collect()
 }
 
 /// Returns whether a directory lies on a file system that keeps files in memory and nowhere else.

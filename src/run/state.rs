@@ -71,8 +71,8 @@ impl<'a> RunState<'a> {
         }
         let progress =
             |segment: &Segment| Progress { remaining: AtomicU64::new(segment.tasks), started: OnceLock::new() };
-        // Read ahead in one order, by which all workers go.
-        let is_apart = outputs.takes_turns() && read_ahead.is_none();
+        // Read ahead in one order, by which all workers go; or taken away in that order.
+        let is_apart = outputs.takes_turns() && read_ahead.is_none() && !outputs.in_order();
         let sources = Sources::new(&plan.checkpoint.shards, options.direct);
         let sources = match read_ahead {
             Some(read_ahead) => sources.read_ahead(read_ahead, options.cancel),

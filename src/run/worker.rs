@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
         }
         timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
         let _turn = timed(&mut self.stages.queue, || output.turn());
-        timed(&mut self.stages.write, || output.write_at(bytes, to))
+        timed(&mut self.stages.write, || self.shared.outputs.write_at(to_shard, &output, bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, task.len);
         Ok(())
@@ -147,7 +147,7 @@ impl<'a> Worker<'a> {
         let bytes = self.outputs[0].filled(to, len as usize);
         timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
         let _turn = timed(&mut self.stages.queue, || output.turn());
-        timed(&mut self.stages.write, || output.write_at(bytes, to))
+        timed(&mut self.stages.write, || self.shared.outputs.write_at(to_shard, &output, bytes, to))
             .map_err(|error| self.write_error(segment, task, to_shard, error))?;
         self.written(to_shard, len);
         Ok(())
@@ -250,7 +250,7 @@ impl<'a> Worker<'a> {
             let bytes = self.outputs[index].filled(offset, len);
             timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(slot.shard, offset, bytes));
             let _turn = timed(&mut self.stages.queue, || file.turn());
-            timed(&mut self.stages.write, || file.write_at(bytes, offset))
+            timed(&mut self.stages.write, || self.shared.outputs.write_at(slot.shard, &file, bytes, offset))
                 .map_err(|error| self.write_error(segment, task, slot.shard, error))?;
             self.written(slot.shard, len as u64);
         }

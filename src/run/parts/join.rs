@@ -21,6 +21,7 @@ use crate::run::plan_check;
 use crate::run::publishing::publish;
 use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures, RunReport};
+use crate::run::self_check::ShardsInDirectory;
 use crate::run::share::{ToWrite, WrittenBytes, to_write};
 
 /// Number of parts that a message names.
@@ -104,8 +105,17 @@ impl Joiner<'_> {
             recorder.degenerate_scales.add_all(plan, &record.degenerate_scales);
             recorder.lossy_granules.add_all(plan, &record.lossy_granules);
         }
-        let completion = Completion { plan, identity, recorder: &recorder, options, observer, workers: threads };
-        let output_bytes = completion.carry_out(&attempt.dir, &self.destination.path)?;
+        let completion = Completion {
+            plan,
+            identity,
+            recorder: &recorder,
+            options,
+            observer,
+            workers: threads,
+            threads_of_check: 1,
+        };
+        let shards = ShardsInDirectory { dir: &attempt.dir, layouts: &plan.shards };
+        let output_bytes = completion.carry_out(&shards, &attempt.dir, &self.destination.path)?;
         publish(&attempt.dir, self.destination, || self.place.check_alive())?;
         // Nothing of that name is there to be removed any more.
         attempt.keep();
