@@ -10,6 +10,7 @@ mod decode;
 mod degenerate_scales;
 mod division;
 mod e2m1;
+mod e2m3;
 mod e4m3;
 mod element;
 mod group;

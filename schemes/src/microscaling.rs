@@ -1,4 +1,5 @@
-//! `MXFP8`, `MXFP8A16`, `MXFP4` and `MXFP4A16`: E4M3 or E2M1 elements under a power of two per 32 columns.
+//! `MXFP8`, `MXFP6A8`, `MXFP4`, `MXFP4XFP8` and those that leave activations alone: E4M3, E2M3 or E2M1 elements under a
+//! power of two per 32 columns.
 
 use safetensors::Dtype;
 use schemars::JsonSchema;
@@ -9,12 +10,12 @@ use serde_json::{Value, json};
 use crate::float8::QuotientDtype;
 use crate::kernels::{MX_GROUP, MxElement, quantize_microscaled};
 use crate::{
-    AmaxScope, Band, BuildError, Dynamic, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs, Registration,
-    Scheme, ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options,
+    AmaxScope, Band, BuildError, Dynamic, Format, Make, Matrix, MissingKernel, NonFinite, QuantizationArgs,
+    Registration, Scheme, ServerSupport, ShapeError, Strategy, TensorRole, TensorSpec, read_options,
 };
 
 macro_rules! presets {
-    ($($name:literal, $options:ty, $activations:literal, $gpu:literal, $summary:literal;)*) => {
+    ($($name:literal, $options:ty, $inputs:expr, $servers:expr, $summary:literal;)*) => {
         $(crate::register_scheme!(Registration {
             name: $name,
             aliases: &[],
@@ -22,30 +23,61 @@ macro_rules! presets {
             version: 1,
             summary: $summary,
             options: |generator| <$options>::json_schema(generator),
-            make: Make::Quantize(make::<$options, $activations>),
-            from_arguments: from_arguments::<$options, $activations>,
-            servers: ServerSupport { servers: &["vLLM"], gpu: $gpu },
+            make: Make::Quantize(|options, format| make::<$options>(options, format, $inputs)),
+            from_arguments: |weights, inputs| from_arguments::<$options>(weights, inputs, $inputs),
+            servers: $servers,
             golden: include_bytes!(concat!("golden/", $name, ".safetensors")),
         });)*
     };
 }
 
 presets! {
-    // name     options       whether activations are quantized too
-    "MXFP8",    Mxfp8Options, true,
-        "Turing (SM 7.5) through Marlin, weights only; Blackwell (SM 10.0) for MXFP8 arithmetic, with FlashInfer",
+    // name      options       activations
+    "MXFP8",     Mxfp8Options, InputElement::Microscaled(8),
+        vllm("Turing (SM 7.5) through Marlin, weights only; Blackwell (SM 10.0) for MXFP8 arithmetic, with FlashInfer"),
         "E4M3 weights with a power of two as the scale of 32 columns; activations are quantized alike \
          while the model runs.";
-    "MXFP8A16", Mxfp8Options, false,
-        "Turing (SM 7.5) through Marlin",
+    "MXFP8A16",  Mxfp8Options, InputElement::Unquantized,
+        vllm("Turing (SM 7.5) through Marlin"),
         "E4M3 weights with a power of two as the scale of 32 columns; activations are not quantized.";
-    "MXFP4",    Mxfp4Options, true,
-        "Ampere (SM 8.0) through Marlin, weights only",
+    "MXFP6A8",   Mxfp6Options, InputElement::Microscaled(8),
+        UNPACKED,
+        "E2M3 weights with a power of two as the scale of 32 columns; activations are quantized to MXFP8 \
+         while the model runs.";
+    "MXFP6A16",  Mxfp6Options, InputElement::Unquantized,
+        UNPACKED,
+        "E2M3 weights with a power of two as the scale of 32 columns; activations are not quantized.";
+    "MXFP4",     Mxfp4Options, InputElement::Microscaled(4),
+        vllm("Ampere (SM 8.0) through Marlin, weights only"),
         "E2M1 weights with a power of two as the scale of 32 columns; activations are quantized alike \
          while the model runs.";
-    "MXFP4A16", Mxfp4Options, false,
-        "Ampere (SM 8.0) through Marlin",
+    "MXFP4A16",  Mxfp4Options, InputElement::Unquantized,
+        vllm("Ampere (SM 8.0) through Marlin"),
         "E2M1 weights with a power of two as the scale of 32 columns; activations are not quantized.";
+    "MXFP4XFP8", Mxfp4Options, InputElement::Fp8,
+        vllm("Hopper (SM 9.0) alone, through Humming"),
+        "E2M1 weights with a power of two as the scale of 32 columns; activations are quantized to FP8 \
+         with a scale per 128 columns while the model runs.";
+}
+
+const fn vllm(gpu: &'static str) -> ServerSupport {
+    ServerSupport { servers: &["vLLM"], gpu }
+}
+
+// vLLM 0.33 has kernels for MXFP6, and none that it takes for a compressed-tensors layer.
+const UNPACKED: ServerSupport = ServerSupport {
+    servers: &["transformers"],
+    gpu: "any: unpacked to the dtype of the model, by compressed-tensors 0.20 and later",
+};
+
+/// Element that the server quantizes the layer's input to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputElement {
+    Unquantized,
+    /// Floats of this many bits under a power of two for each 32 columns.
+    Microscaled(u8),
+    /// E4M3 under a float scale for each 128 columns.
+    Fp8,
 }
 
 /// Options of `MXFP8` and `MXFP8A16`: none, since the format leaves nothing open.
@@ -65,9 +97,23 @@ struct Mxfp4Options {
     quotient_dtype: QuotientDtype,
 }
 
+/// Options of `MXFP6A8` and `MXFP6A16`: none, since the format leaves nothing open.
+//
+// compressed-tensors 0.20 keeps the sign of every weight on a CPU, also of those that become zero. On a GPU that depends on
+// Triton: 3.9 drops the sign of negative zeros, 3.6 that of all zeros. The values are the same.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mxfp6Options {}
+
 impl From<Mxfp8Options> for MxElement {
     fn from(Mxfp8Options {}: Mxfp8Options) -> Self {
         Self::E4m3
+    }
+}
+
+impl From<Mxfp6Options> for MxElement {
+    fn from(Mxfp6Options {}: Mxfp6Options) -> Self {
+        Self::E2m3
     }
 }
 
@@ -77,20 +123,22 @@ impl From<Mxfp4Options> for MxElement {
     }
 }
 
-fn make<O: DeserializeOwned + Into<MxElement>, const ACTIVATIONS: bool>(
+fn make<O: DeserializeOwned + Into<MxElement>>(
     options: Value,
     format: Format,
+    inputs: InputElement,
 ) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
     let element = read_options::<O>(options)?.into();
-    Ok(Box::new(MicroscaledScheme { element, activations: ACTIVATIONS }))
+    Ok(Box::new(MicroscaledScheme { element, inputs }))
 }
 
-fn from_arguments<O: Default + Into<MxElement>, const ACTIVATIONS: bool>(
+fn from_arguments<O: Default + Into<MxElement>>(
     weights: &QuantizationArgs,
     activations: Option<&QuantizationArgs>,
+    inputs: InputElement,
 ) -> Option<Value> {
-    let scheme = MicroscaledScheme { element: O::default().into(), activations: ACTIVATIONS };
+    let scheme = MicroscaledScheme { element: O::default().into(), inputs };
     (*weights == scheme.weights() && activations == scheme.input_activations().as_ref()).then(|| json!({}))
 }
 
@@ -98,23 +146,15 @@ fn from_arguments<O: Default + Into<MxElement>, const ACTIVATIONS: bool>(
 #[derive(Debug)]
 struct MicroscaledScheme {
     element: MxElement,
-    /// True where the server is told to quantize the layer's input in the same way.
-    activations: bool,
+    inputs: InputElement,
 }
 
-impl MicroscaledScheme {
-    fn arguments(&self, dynamic: Dynamic) -> QuantizationArgs {
-        QuantizationArgs {
-            num_bits: match self.element {
-                MxElement::E4m3 => 8,
-                MxElement::E2m1 { .. } => 4,
-            },
-            kind: NumberKind::Float,
-            symmetric: true,
-            strategy: Strategy::Group(MX_GROUP),
-            dynamic,
-            scale_dtype: Some("torch.uint8"),
-        }
+/// Describes floats of this many bits under a power of two for each 32 columns.
+fn microscaled(num_bits: u8, dynamic: Dynamic) -> QuantizationArgs {
+    QuantizationArgs {
+        num_bits,
+        scale_dtype: Some("torch.uint8"),
+        ..QuantizationArgs::float8(Strategy::Group(MX_GROUP), dynamic)
     }
 }
 
@@ -136,16 +176,26 @@ pub(crate) fn whole_groups(columns: usize, size: usize) -> Result<usize, ShapeEr
 
 impl Scheme for MicroscaledScheme {
     fn weights(&self) -> QuantizationArgs {
-        self.arguments(Dynamic::Static)
+        let bits = match self.element {
+            MxElement::E4m3 => 8,
+            MxElement::E2m3 => 6,
+            MxElement::E2m1 { .. } => 4,
+        };
+        microscaled(bits, Dynamic::Static)
     }
 
     fn input_activations(&self) -> Option<QuantizationArgs> {
-        self.activations.then(|| self.arguments(Dynamic::Dynamic))
+        match self.inputs {
+            InputElement::Unquantized => None,
+            InputElement::Microscaled(bits) => Some(microscaled(bits, Dynamic::Dynamic)),
+            InputElement::Fp8 => Some(QuantizationArgs::float8(Strategy::Group(128), Dynamic::Dynamic)),
+        }
     }
 
     fn storage_format(&self) -> &'static str {
         match self.element {
             MxElement::E4m3 => "mxfp8-quantized",
+            MxElement::E2m3 => "mxfp6-pack-quantized",
             MxElement::E2m1 { .. } => "mxfp4-pack-quantized",
         }
     }
@@ -155,12 +205,21 @@ impl Scheme for MicroscaledScheme {
         let groups = whole_groups(columns, MX_GROUP)?;
         let (suffix, dtype, bytes) = match self.element {
             MxElement::E4m3 => ("weight", Dtype::F8_E4M3, columns),
+            MxElement::E2m3 => ("weight_packed", Dtype::U8, columns / 4 * 3),
             MxElement::E2m1 { .. } => ("weight_packed", Dtype::U8, columns / 2),
         };
         Ok(vec![
             TensorSpec::per_row(suffix, TensorRole::Codes, dtype, [rows, bytes]),
             TensorSpec::per_row("weight_scale", TensorRole::Scale, Dtype::U8, [rows, groups]),
         ])
+    }
+
+    fn missing_kernel(&self) -> Option<MissingKernel> {
+        // vLLM 0.33 picks Humming by the activations alone, and Humming 0.1.19 takes these on SM 9.0 only.
+        (self.inputs == InputElement::Fp8).then(|| MissingKernel {
+            weights: "FP4 with FP8 activations on GPUs other than Hopper (SM 9.0)".to_owned(),
+            served: "`MXFP4`, from Ampere (SM 8.0) on",
+        })
     }
 
     fn band_rows(&self) -> usize {

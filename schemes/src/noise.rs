@@ -95,6 +95,7 @@ fn code_format(scheme: &dyn Scheme, dtype: Dtype) -> CodeFormat {
     let weights = scheme.weights();
     match (weights.kind, dtype) {
         (NumberKind::Float, Dtype::F8_E4M3) => CodeFormat::E4m3,
+        (NumberKind::Float, _) if weights.num_bits == 6 => CodeFormat::E2m3,
         (NumberKind::Float, _) => CodeFormat::E2m1,
         (NumberKind::Int, Dtype::I8) => CodeFormat::Integer,
         (NumberKind::Int, _) => CodeFormat::PackedInteger(weights.num_bits.into()),
@@ -170,6 +171,7 @@ mod tests {
             ("FP8_DYNAMIC", json!({}), [28.0, 36.0]),
             ("FP8_DYNAMIC", json!({"block_size": 128}), [28.0, 36.0]),
             ("MXFP8A16", json!({}), [26.0, 36.0]),
+            ("MXFP6A16", json!({}), [26.0, 36.0]),
             ("MXFP4A16", json!({}), [12.0, 22.0]),
             ("W8A8", json!({}), [36.0, 48.0]),
             ("W8A16", json!({"group_size": "channel"}), [36.0, 48.0]),

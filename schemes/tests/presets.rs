@@ -1,4 +1,7 @@
-//! What `config.json` says of every preset of llm-compressor 0.14.0.1 that needs no data, as `presets.json` has it.
+//! What `config.json` says of every preset that needs no data: by compressed-tensors 0.19.0 as `presets.json` has it, by 0.20.0
+//! as `presets-0.20.json` does.
+
+use std::collections::BTreeSet;
 
 use qwen_fp8_schemes::{Dynamic, Format, Make, NumberKind, QuantizationArgs, Scheme, Strategy, find, registered};
 use serde_json::{Value, json};
@@ -13,6 +16,39 @@ fn every_preset_is_described_as_llm_compressor_does() {
         assert_eq!(json!(scheme.weights()), preset["weights"], "{name}");
         assert_eq!(json!(scheme.input_activations()), preset["input_activations"], "{name}");
     }
+}
+
+/// compressed-tensors 0.20 leaves keys out that 0.19 writes as null or empty, and has presets that 0.19 does not.
+#[test]
+fn what_a_newer_release_leaves_out_says_nothing() {
+    let presets: serde_json::Map<String, Value> = serde_json::from_str(include_str!("presets-0.20.json")).unwrap();
+    assert_eq!(presets.len(), 30);
+    let mut left_out = BTreeSet::new();
+    for (name, preset) in presets {
+        let scheme = make(&name, json!({}));
+        assert_eq!(scheme.storage_format(), preset["format"], "{name}");
+        for (ours, theirs) in [
+            (json!(scheme.weights()), &preset["weights"]),
+            (json!(scheme.input_activations()), &preset["input_activations"]),
+        ] {
+            let Some(ours) = ours.as_object() else {
+                assert!(theirs.is_null(), "{name}");
+                continue;
+            };
+            for (key, value) in ours {
+                match theirs.get(key) {
+                    Some(theirs) => assert_eq!(value, theirs, "{name} {key}"),
+                    None => {
+                        assert!(value.is_null() || *value == json!({}) || key == "zp_dtype", "{name} {key}");
+                        left_out.insert(key.clone());
+                    }
+                }
+            }
+            assert!(theirs.as_object().unwrap().keys().all(|key| ours.contains_key(key)), "{name}");
+        }
+    }
+    let keys = ["actorder", "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"];
+    assert_eq!(left_out, keys.map(str::to_owned).into());
 }
 
 #[test]

@@ -102,6 +102,14 @@ fn of_form(form: &ServedForm) -> [&'static str; 6] {
             [MARLIN, MARLIN, MARLIN, MARLIN, "FlashInfer: MXFP8 arithmetic", "FlashInfer: MXFP8 arithmetic"]
         }
         (NumberKind::Float, 8, _) => [MARLIN, MARLIN, FP8, FP8, FP8, FP8],
+        // It has kernels for MXFP6, and takes them for no layer of compressed-tensors.
+        (NumberKind::Float, 6, _) => [NONE; 6],
+        // Humming is what it picks on every GPU, and Humming refuses them on all others when they are loaded.
+        (NumberKind::Float, _, Strategy::Group(_))
+            if form.inputs.as_ref().is_some_and(|inputs| inputs.num_bits == 8) =>
+        {
+            [NONE, NONE, NONE, "Humming: FP8 arithmetic", NONE, NONE]
+        }
         (NumberKind::Float, _, _) if !quantizes_inputs => [NONE, MARLIN, MARLIN, MARLIN, MARLIN, MARLIN],
         (NumberKind::Float, _, _) => [
             NONE,
@@ -117,5 +125,25 @@ fn of_form(form: &ServedForm) -> [&'static str; 6] {
         }
         (NumberKind::Int, _, _) if weights.symmetric => [MARLIN; 6],
         (NumberKind::Int, _, _) => [NONE, MARLIN, MARLIN, MARLIN, MARLIN, MARLIN],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qwen_fp8_schemes::{Format, find};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_presets_run_where_vllm_runs_them() {
+        let runs = |name: &str| {
+            let scheme = find(name).unwrap().build(json!({}), Format::CompressedTensors).unwrap().unwrap();
+            let form = ServedForm::of(&*scheme);
+            GENERATIONS.map(|(generation, ..)| has_kernels(&form, Some(generation)))
+        };
+        assert_eq!((runs("MXFP6A16"), runs("MXFP6A8")), ([false; 6], [false; 6]));
+        assert_eq!(runs("MXFP4XFP8"), GENERATIONS.map(|(generation, ..)| generation == "Hopper"));
+        assert_eq!(runs("MXFP4"), GENERATIONS.map(|(generation, ..)| generation != "Turing"));
     }
 }

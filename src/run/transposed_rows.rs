@@ -65,7 +65,7 @@ fn bits_of(source: &QuantizedSource) -> u32 {
     match source.format {
         CodeFormat::PackedInteger(bits) => bits,
         // Nothing else is stored transposed.
-        CodeFormat::E4m3 | CodeFormat::E2m1 | CodeFormat::Integer => 8,
+        CodeFormat::E4m3 | CodeFormat::E2m3 | CodeFormat::E2m1 | CodeFormat::Integer => 8,
     }
 }
 

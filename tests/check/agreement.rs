@@ -128,7 +128,9 @@ fn every_storage_form_agrees_on_hard_numbers() {
             "W4A16_ASYM",
             "W4A16_ASYM\nquotient_dtype: source\ngroup_size: channel",
             "MXFP8",
+            "MXFP6A16",
             "MXFP4",
+            "MXFP4XFP8",
             "MXFP4\nquotient_dtype: source",
             "NVFP4A16",
         ]

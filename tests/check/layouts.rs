@@ -149,14 +149,65 @@ fn a_format_that_is_not_checked_says_so() {
     assert_eq!(codes(&folder), [("Q102", Severity::Note)]);
 }
 
+/// compressed-tensors 0.20 leaves out what 0.19 writes as null, and has a key that 0.19 does not know.
+#[test]
+fn the_config_of_a_newer_release_has_no_findings() {
+    use Base::{Channel, Int4, Int8, Mixed, Mxfp4, Mxfp6, Mxfp8, Nvfp4, Packed, Shifted};
+    for base in [Channel, Int4, Int8, Mixed, Mxfp4, Mxfp6, Mxfp8, Nvfp4, Packed, Shifted] {
+        let mut folder = Folder::read(base.dir());
+        let config = folder.quantization();
+        config.remove("sparsity_config").unwrap();
+        config.insert("moe_sparsity_config".to_owned(), Value::Null);
+        config.insert("version".to_owned(), json!("0.20.0"));
+        for group in config["config_groups"].as_object_mut().unwrap().values_mut() {
+            for key in ["weights", "input_activations"] {
+                let Some(arguments) = group[key].as_object_mut() else { continue };
+                let is_left_out = |key: &str, value: &Value| match key {
+                    "actorder" | "block_structure" | "scale_dtype" => value.is_null(),
+                    "observer" | "observer_kwargs" | "zp_dtype" => true,
+                    _ => false,
+                };
+                arguments.retain(|key, value| !is_left_out(key, value));
+            }
+        }
+        assert_eq!(linted(&folder), [], "{base:?}");
+        let dir = tempfile::tempdir().unwrap();
+        folder.write(dir.path());
+        let verification = qwen_fp8::check::verify(dir.path(), Some(&source()), &[], &()).unwrap();
+        assert_eq!(verification.findings, [], "{base:?}");
+    }
+}
+
+/// vLLM takes FP8 activations beside MXFP4 in groups of any width and per token, and no others.
+#[test]
+fn activations_beside_mxfp4_may_be_fp8() {
+    let with = |inputs: Value| {
+        let mut folder = Folder::read(Base::Mxfp4.dir());
+        folder.quantization()["config_groups"]["group_0"]["input_activations"] = inputs;
+        codes(&folder)
+    };
+    let fp8 = |strategy: &str, width: Value| {
+        let mut inputs = json!({"num_bits": 8, "type": "float", "symmetric": true, "dynamic": true});
+        (inputs["strategy"], inputs["group_size"]) = (json!(strategy), width);
+        inputs
+    };
+    for sound in [fp8("group", json!(128)), fp8("group", json!(64)), fp8("token", Value::Null)] {
+        assert_eq!(with(sound), []);
+    }
+    let mut microscaled = fp8("group", json!(128));
+    microscaled["scale_dtype"] = json!("torch.uint8");
+    for wrong in [fp8("tensor", Value::Null), microscaled] {
+        assert_eq!(with(wrong), [("Q104", Severity::Error)]);
+    }
+}
+
 /// Matrices without rows or without columns, as many as a header can say of the others: nothing to read, and nothing to count.
 #[test]
 fn codes_without_elements_are_checked_at_once() {
     const HUGE: usize = 1 << 60;
     let dir = tempfile::tempdir().unwrap();
-    for base in
-        [Base::Block, Base::Channel, Base::Int4, Base::Packed, Base::Shifted, Base::Mxfp8, Base::Mxfp4, Base::Nvfp4]
-    {
+    use Base::{Block, Channel, Int4, Mxfp4, Mxfp6, Mxfp8, Nvfp4, Packed, Shifted};
+    for base in [Block, Channel, Int4, Packed, Shifted, Mxfp8, Mxfp6, Mxfp4, Nvfp4] {
         for sides in [[HUGE, 0], [0, HUGE], [0, 0]] {
             let mut folder = Folder::read(base.dir());
             for (name, tensor) in folder.shards.values_mut().flatten() {

@@ -7,7 +7,7 @@
 Each file holds the tensors of one module, `m.<parameter>`, what the reference makes of them, `decoded`, and in its metadata the
 `quantization_config` under which they stand. Wherever the space allows it, every code stands under every scale.
 Made with compressed-tensors 0.20.0, transformers 5.24.0 and, for its own NVFP4, ModelOpt 0.47.0; compressed-tensors 0.19.0 and
-transformers 5.17.0 decode to the same.
+transformers 5.17.0 decode to the same, but for MXFP6, which they do not know.
 """
 import json
 import sys
@@ -35,6 +35,16 @@ def nibbles(rows, columns):
     """Rows of E2M1 codes, all 16 of them in 16 columns, first and second in a byte."""
     pairs = [(2 * at) % 16 | ((2 * at + 1 + at // 8) % 16) << 4 for at in range(columns // 2)]
     return bytes_of([pairs] * rows)
+
+
+def sixes(rows, columns):
+    """Rows of E2M3 codes, all 64 of them in 64 columns, four in three bytes."""
+    from compressed_tensors.compressors.mxfp6.helpers import pack_fp6_to_uint8, unpack_fp6_from_uint8
+
+    words = [sum((4 * at + place) % 64 << 6 * place for place in range(4)) for at in range(columns // 4)]
+    packed = bytes_of([[word >> shift & 0xFF for word in words for shift in (0, 8, 16)]] * rows)
+    assert torch.equal(pack_fp6_to_uint8(unpack_fp6_from_uint8(packed, rows, columns)), packed)
+    return packed
 
 
 def transformers_fp8(weight, scales, dtype=torch.bfloat16):
@@ -115,6 +125,9 @@ def vectors():
     config = group("mxfp4-pack-quantized", {"num_bits": 4, **mx})
     tensors = {"weight_packed": fp4, "weight_scale": of32}
     yield "ct_mxfp4", config, tensors, compressed_tensors(config, tensors)
+    config = group("mxfp6-pack-quantized", {"num_bits": 6, **mx})
+    tensors = {"weight_packed": sixes(len(exponents), 64), "weight_scale": of32}
+    yield "ct_mxfp6", config, tensors, compressed_tensors(config, tensors)
     config = group("mxfp8-quantized", {"num_bits": 8, **mx})
     tensors = {"weight": weight, "weight_scale": groups}
     yield "ct_mxfp8", config, tensors, compressed_tensors(config, tensors)

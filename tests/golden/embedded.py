@@ -1,6 +1,7 @@
 """Makes the golden vectors that the schemes hold in themselves, or with `--check` says what differs from them.
 
-Run it with the Python that `tests/interop/setup.sh` prints. The files are `schemes/src/golden/<scheme>.safetensors`, in the
+Run it with the Python that `tests/interop/setup.sh tests/interop/requirements-0.20.txt` prints: the older release lacks some
+presets, and makes the same of the others. The files are `schemes/src/golden/<scheme>.safetensors`, in the
 form of the conformance suite (`schemes/src/conformance/golden.rs`) and as small as they can be and still tell.
 """
 
@@ -71,6 +72,7 @@ def floats(values: list[float]) -> Ties:
 
 
 E4M3 = floats(torch.arange(0x7F, dtype=torch.uint8).view(torch.float8_e4m3fn).float().tolist())
+E2M3 = floats([step / 8 for step in range(16)] + [step / 4 for step in range(8, 16)] + [step / 2 for step in range(8, 16)])
 E2M1 = floats([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 # Rows that have one scale are weights of their own.
 APART = tuple((kind,) for kind in ["zeros", "subnormal", "huge", "ties", "outlier", "wide"])
@@ -87,8 +89,11 @@ SCHEMES = [
     Scheme("W4A16_ASYM", integers(4), columns=128),
     Scheme("MXFP8", E4M3, columns=64, sets=("exact",)),
     Scheme("MXFP8A16", E4M3, columns=64, sets=("exact",)),
+    Scheme("MXFP6A8", E2M3, columns=64, sets=("exact",)),
+    Scheme("MXFP6A16", E2M3, columns=64, sets=("exact",)),
     Scheme("MXFP4", E2M1, columns=64),
     Scheme("MXFP4A16", E2M1, columns=64),
+    Scheme("MXFP4XFP8", E2M1, columns=64),
     Scheme("NVFP4A16", E2M1, columns=48, weights=APART, sets=("exact",)),
 ]
 

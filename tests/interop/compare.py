@@ -5,6 +5,7 @@ Run it with the Python that `setup.sh` prints. It ends with `N passed, N failed`
 
 import argparse
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -47,14 +48,15 @@ MODELS = [
 ]
 
 # Schemes whose arithmetic has no quotient that a GPU rounds otherwise, and which have no option for it.
-EXACT = ("MXFP8", "MXFP8A16", "NVFP4A16")
+EXACT = ("MXFP8", "MXFP8A16", "MXFP6A8", "MXFP6A16", "NVFP4A16")
 
 # Schemes of the same storage and arithmetic as W4A16, W3A16 or W4A8, but for their width.
 WIDTHS = ("W2A16", "W5A16", "W6A16", "W7A16", "W2A8", "W3A8", "W5A8", "W6A8", "W7A8", "W2A4", "W3A4", "W4A4")
 
 # The columns that share a scale, which have to divide those of a layer. Blocks of 128 x 128 ask for the same, since the
 # reference cannot save others.
-GROUPS = {"FP8_BLOCK": 128, "NVFP4A16": 16} | dict.fromkeys(("MXFP8", "MXFP8A16", "MXFP4", "MXFP4A16"), 32) | dict.fromkeys(
+GROUPS = {"FP8_BLOCK": 128, "NVFP4A16": 16} | dict.fromkeys(
+    ("MXFP8", "MXFP8A16", "MXFP6A8", "MXFP6A16", "MXFP4", "MXFP4A16", "MXFP4XFP8"), 32) | dict.fromkeys(
     ("W8A16", "W4A16", "W4A16_ASYM", "W4AFP8", *(f"W{bits}A16" for bits in (2, 3, 5, 6, 7)),
      *(f"W{bits}A8" for bits in range(2, 8)), *(f"W{bits}A4" for bits in (2, 3, 4))), 128)
 
@@ -74,7 +76,7 @@ class Case:
     @property
     def avoid(self) -> tuple[str, ...]:
         """Kinds of weights whose spread overflows: the reference stores an infinite scale, and we publish none such."""
-        return ("huge", "bits", "wide", "mixed") if self.scheme.endswith("ASYM") else ()
+        return ("huge", "bits", "wide", "octaves", "mixed") if self.scheme.endswith("ASYM") else ()
 
     def __str__(self) -> str:
         options = {"block": self.rule.block_size, "scale": self.rule.scale_dtype, "quotient": self.rule.quotient_dtype}
@@ -102,7 +104,7 @@ CASES = [
 
 CASES += [
     Case("compressed-tensors", tool.Rule(name, quotient_dtype=None if name in EXACT else "source"), name, "source")
-    for name in ("W8A8", *GROUPS) if name != "FP8_BLOCK"
+    for name in ("W8A8", *GROUPS) if name != "FP8_BLOCK" and reference.has(name)
 ] + [
     # As on a GPU: integers of each kind of storage.
     Case("compressed-tensors", tool.Rule(name), name, "f32") for name in ("W8A8", "W8A16", "W4A16", "W4A16_ASYM", "W3A16", "W4A8")
@@ -114,22 +116,25 @@ def main() -> int:
     parser.add_argument("--tool", type=Path, default=tool.DEFAULT, help="the binary under test")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31), help="repeats a run")
     parser.add_argument("--rounds", type=int, default=1, help="how many checkpoints of each kind")
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), help="presets whose names begin so, a regex")
     arguments = parser.parse_args()
-    print(f"compare: {arguments.tool} against llm-compressor, --seed {arguments.seed} --rounds {arguments.rounds}")
+    print(f"compare: {arguments.tool} against {reference.versions()}, --seed {arguments.seed} --rounds {arguments.rounds}")
     report = Report()
     with tempfile.TemporaryDirectory(prefix="qwen-fp8-compare-") as scratch:
         for turn in range(arguments.rounds):
             for place, model in enumerate(MODELS):
                 seed = arguments.seed + turn * len(MODELS) + place
-                compare_model(arguments.tool, Path(scratch) / f"{turn}-{place}", model, seed, report)
+                compare_model(arguments, Path(scratch) / f"{turn}-{place}", model, seed, report)
         compare_oneshot(arguments.tool, Path(scratch) / "oneshot", arguments.seed, report)
+        lint_mtp(arguments.tool, Path(scratch) / "mtp", arguments.seed, report)
     return report.close()
 
 
-def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: Report) -> None:
-    """All cases that a kind of checkpoint can take."""
+def compare_model(arguments: argparse.Namespace, scratch: Path, model: Model, seed: int, report: Report) -> None:
+    """All cases that are asked for and that a kind of checkpoint can take."""
     columns = (model.sizes.hidden, model.sizes.intermediate, model.sizes.heads * model.sizes.head_dim)
-    cases = [case for case in CASES if all(size % GROUPS.get(case.scheme, 1) == 0 for size in columns)]
+    fits = lambda case: all(size % GROUPS.get(case.scheme, 1) == 0 for size in columns)  # noqa: E731
+    cases = [case for case in CASES if arguments.only.match(case.scheme) and fits(case)]
     if model.sizes is checkpoints.EVEN and model.make is checkpoints.qwen3 or model.sizes is checkpoints.HALF_BLOCK:
         # Bit widths that differ in nothing but the width met every dtype above.
         cases = [case for case in cases if case.scheme not in WIDTHS]
@@ -147,7 +152,7 @@ def compare_model(binary: Path, scratch: Path, model: Model, seed: int, report: 
         source, output = sources[case.avoid], scratch / f"output-{place}"
         with report.case(f"{str(model):24} {case}") as faults:
             # Some of the shapes are there for the arithmetic, and a server would not take them.
-            tool.apply(binary, tool.recipe(case.format, case.rule, serving="warn"), source, output)
+            tool.apply(arguments.tool, tool.recipe(case.format, case.rule, serving="warn"), source, output)
             found = tensors.read_checkpoint(output)
             # The reference's own output where it can make one; its functions and one division where it cannot.
             expected = tensors.read_checkpoint(scratch / case.scheme)
@@ -188,6 +193,25 @@ def compare_oneshot(binary: Path, scratch: Path, seed: int, report: Report) -> N
                 else:
                     faults += tensors.differences(recompute(before, expected, case), found)
                 faults += configs.compressed_tensors_faults(output, scratch / name, found)
+
+
+def lint_mtp(binary: Path, scratch: Path, seed: int, report: Report) -> None:
+    """A result of the reference to which it added the layers that predict further tokens, in a file of their own. The new
+    release renames the file that was alone before; where that keeps its name, some loaders do not look into the index."""
+    source, plain, output = scratch / "source", scratch / "plain", scratch / "output"
+    checkpoints.qwen3(plain, "bf16", seed, checkpoints.EVEN, hostile=False)
+    reference.run_model_free(plain, output, "FP8_DYNAMIC")
+    weight = tensors.read_checkpoint(plain)["model.layers.0.mlp.down_proj.weight"]
+    source.mkdir()
+    tensors.write_file(source / "model.safetensors", {"mtp.layers.0.mlp.down_proj.weight": weight}, {"format": "pt"})
+    with report.case("qwen3 bf16 even          MTP layers beside a result of the reference") as faults:
+        reference.add_mtp(source, output)
+        backbone = "model.safetensors" if reference.RELEASE == "0.19" else "model_backbone.safetensors"
+        named = {path.name for path in output.glob("*.safetensors")}
+        if named != {backbone, "model_mtp.safetensors"}:
+            faults.append(f"the reference named its files {sorted(named)}")
+        if said := tool.lint(binary, output):
+            faults.append(f"lint said: {said}")
 
 
 def recompute(before: dict[str, Tensor], reference_output: dict[str, Tensor], case: Case) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 import checkpoints
+import reference
 from tensors import Tensor
 
 # How vLLM renames the modules of a Qwen3-VL checkpoint before it holds them against an ignore list.
@@ -21,12 +22,20 @@ MEANINGFUL = ["num_bits", "type", "symmetric", "strategy", "group_size", "block_
               "scale_dtype", "zp_dtype"]
 
 
-def compressed_tensors_faults(output: Path, reference: Path, found: dict[str, Tensor]) -> list[str]:
+# Keys of `quantization_config` that a release has and we do not, and the other way round; they say nothing.
+OTHER_KEYS = {"0.19": {"sparsity_config"}, "0.20": {"moe_sparsity_config", "sparsity_config"}}
+# Keys of arguments that a release leaves out, where they are null, empty or follow from the others.
+LEFT_OUT = {"0.19": set(),
+            "0.20": {"actorder", "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"}}
+
+
+def compressed_tensors_faults(output: Path, made: Path, found: dict[str, Tensor]) -> list[str]:
     """Holds a compressed-tensors config to the reference's, and its ignore list to the tensors."""
-    ours, theirs = _quantization_config(output), _quantization_config(reference)
+    ours, theirs = _quantization_config(output), _quantization_config(made)
     keys = ["quant_method", "format", "quantization_status", "kv_cache_scheme"]
     faults = [f"quantization_config.{key}: expected {theirs[key]!r}, found {ours.get(key)!r}"
               for key in keys if ours.get(key) != theirs[key]]
+    faults += _key_faults(ours, theirs)
     groups = list(QuantizationConfig.model_validate(ours).config_groups.values())
     (expected,) = QuantizationConfig.model_validate(theirs).config_groups.values()
     if len(groups) != 1:
@@ -77,6 +86,18 @@ def carried_over_faults(model: Path, output: Path) -> list[str]:
 
 def _quantization_config(directory: Path) -> dict:
     return json.loads((directory / "config.json").read_text())["quantization_config"]
+
+
+def _key_faults(ours: dict, theirs: dict) -> list[str]:
+    """Keys that only one of the two has, but for those that are known of the reference's release."""
+    odd = (ours.keys() ^ theirs.keys()) - OTHER_KEYS[reference.RELEASE]
+    faults = [f"quantization_config: only one of the two has {key!r}" for key in sorted(odd)]
+    (our_group,), (their_group,) = (config["config_groups"].values() for config in (ours, theirs))
+    for which in ("weights", "input_activations"):
+        our_keys, their_keys = (set(group[which] or ()) for group in (our_group, their_group))
+        odd = (their_keys - our_keys) | (our_keys - their_keys - LEFT_OUT[reference.RELEASE])
+        faults += [f"{which}: only one of the two has {key!r}" for key in sorted(odd)]
+    return faults
 
 
 def _argument_faults(which: str, expected: QuantizationArgs | None, found: QuantizationArgs | None) -> list[str]:

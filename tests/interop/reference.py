@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 # Nothing here may ask a hub for anything, and the table is all there is to read.
@@ -15,8 +16,10 @@ from compressed_tensors.quantization import (  # noqa: E402
     QuantizationArgs,
     QuantizationScheme,
     QuantizationStrategy,
+    is_preset_scheme,
     preset_name_to_scheme,
 )
+from compressed_tensors.utils.mtp import save_mtp_tensors_to_checkpoint  # noqa: E402
 from llmcompressor import model_free_ptq, oneshot  # noqa: E402
 from llmcompressor.entrypoints.model_free.lifecycle import (  # noqa: E402
     calibrate_weight,
@@ -31,6 +34,21 @@ import values  # noqa: E402
 
 logger.remove()
 transformers_logging.set_verbosity_error()
+
+
+# The release of compressed-tensors: it has the presets, the arithmetic and the form of the config.
+RELEASE = ".".join(version("compressed-tensors").split(".")[:2])
+
+
+def versions() -> str:
+    """What is held against, in words."""
+    packages = ("llmcompressor", "compressed-tensors", "transformers", "torch")
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def has(name: str) -> bool:
+    """Whether this release has such a preset."""
+    return is_preset_scheme(name)
 
 
 def scheme(name: str) -> QuantizationScheme:
@@ -55,6 +73,12 @@ def run_oneshot(model: Path, output: Path, recipe: Path) -> None:
         loaded = AutoModelForImageTextToText.from_pretrained(str(model), dtype="auto")
         oneshot(model=loaded, recipe=str(recipe))
         loaded.save_pretrained(str(output))
+
+
+def add_mtp(source: Path, output: Path) -> None:
+    """Puts the layers that predict further tokens into a result that was made without them, as the reference's users do."""
+    with quiet():
+        save_mtp_tensors_to_checkpoint(str(source), str(output))
 
 
 def quantize(

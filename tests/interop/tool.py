@@ -50,6 +50,13 @@ def apply(tool: Path, text: str, model: Path, output: Path) -> None:
     path.unlink()
 
 
+def lint(tool: Path, model: Path) -> str | None:
+    """What `qwen-fp8 lint` finds wrong; `None` where that is nothing."""
+    command = [str(tool), "lint", str(model)]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    return None if run.returncode == 0 else run.stdout + run.stderr
+
+
 class ToolError(Exception):
     """The tool ended with something else than 0."""
 

@@ -93,6 +93,24 @@ def _single(rows, columns, dtype, rng):
     return weight
 
 
+def _octaves(rows, columns, dtype, rng):
+    # The largest of each 32 lies at, before or after a place where a power of two as the scale becomes the next one, in every
+    # octave; the others are within its last three.
+    mantissa = {torch.bfloat16: 7, torch.float16: 10, torch.float32: 23}[dtype]
+    integer = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
+    octaves = 31 if dtype == torch.float16 else 255
+    groups = -(-columns // 32)
+    exponents = torch.randint(0, octaves, (rows, groups), generator=rng)
+    edges = torch.tensor([int(part * (1 << mantissa)) for part in (0, 0.5, 0.75, 0.875, 0.9375)])
+    near = edges[torch.randint(len(edges), (rows, groups), generator=rng)]
+    near += torch.randint(-1, 2, (rows, groups), generator=rng)
+    largest = (exponents << mantissa) + near.clamp(0, (1 << mantissa) - 1)
+    lower = torch.randint(0, 3 << mantissa, (rows, columns), generator=rng)
+    lower[:, ::32] = 0
+    bits = (largest.repeat_interleave(32, 1)[:, :columns] - lower).clamp(min=0)
+    return bits.to(integer).view(dtype) * _signs(rows, columns, rng).to(dtype)
+
+
 def _bits(rows, columns, dtype, rng):
     integer = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
     span = 1 << (8 * dtype.itemsize)
@@ -112,8 +130,8 @@ def _signs(rows, columns, rng):
 KINDS = {"normal": lambda rows, columns, dtype, rng: _normal(rows, columns, rng), "small": _small, "zeros": _zeros,
          "zero_rows": _zero_rows, "zero_blocks": _zero_blocks, "negative_zeros": _negative_zeros,
          "subnormal": _subnormal, "huge": _huge, "ties": _ties, "outlier": _outlier, "wide": _wide,
-         "wide_rows": _wide_rows, "one_signed": _one_signed, "constant": _constant, "single": _single, "bits": _bits,
-         "mixed": _mixed}
+         "wide_rows": _wide_rows, "one_signed": _one_signed, "constant": _constant, "single": _single,
+         "octaves": _octaves, "bits": _bits, "mixed": _mixed}
 
 
 def fill(kind: str, rows: int, columns: int, dtype: torch.dtype, rng: torch.Generator) -> Tensor:

@@ -338,6 +338,24 @@ fn what_a_server_has_no_kernel_for_is_a_warning() {
     ] {
         assert_eq!(warned(rule), [message], "{rule}");
     }
+    let hopper = "vLLM has no kernel for FP4 with FP8 activations on GPUs other than Hopper (SM 9.0)";
+    assert_eq!(warned("scheme: MXFP4XFP8"), ["vLLM serves `MXFP4XFP8`; SGLang does not", hopper]);
+}
+
+#[test]
+fn what_no_server_runs_has_a_way_out() {
+    for (scheme, way_out) in [
+        ("MXFP6A16", "vLLM serves `MXFP4A16`, which is smaller, and `MXFP8A16`, which is larger"),
+        ("MXFP6A8", "vLLM serves `MXFP4`, which is smaller, and `MXFP8`, which is larger"),
+        ("W6A16", "vLLM serves `W4A16`, which is smaller, and `W8A16`, which is larger"),
+        ("W6A8", "vLLM serves `W8A8`, which is larger"),
+    ] {
+        let recipe = format!("format: compressed-tensors\nrules:\n  - scheme: {scheme}\n    targets: Linear\n");
+        let warnings = plan(&recipe, &shapes::small_text()).warnings;
+        let [warning] = &warnings[..] else { panic!("{warnings:#?}") };
+        let message = format!("neither vLLM nor SGLang serves `{scheme}` on NVIDIA GPUs: it is for transformers");
+        assert_eq!((&warning.message, &warning.help), (&message, &vec![way_out.to_owned()]));
+    }
 }
 
 #[test]

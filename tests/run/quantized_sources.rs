@@ -220,6 +220,7 @@ fn a_tensor_that_is_lost_or_misshapen_is_refused_by_name() {
         ("mxfp8", "weight_scale_inv", &["is MXFP8 and has no"]),
         ("fp4_experts", "scale", &["is MXFP4 and has no"]),
         ("ct_mxfp4", "weight_scale", &["is MXFP4 and has no"]),
+        ("ct_mxfp6", "weight_scale", &["is MXFP6 and has no"]),
         ("ct_nvfp4", "weight_global_scale", &["is NVFP4 and has no", "weight_global_scale"]),
         ("ct_int4_group_asym", "weight_zero_point", &["has no", "weight_zero_point"]),
         ("ct_int3_channel_sym", "weight_shape", &["has no", "weight_shape"]),

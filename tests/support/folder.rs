@@ -49,6 +49,7 @@ pub(crate) enum Base {
     /// `W4A16_ASYM`: the same with packed zero points.
     Shifted,
     Mxfp8,
+    Mxfp6,
     Mxfp4,
     Nvfp4,
     /// Attention in NVFP4, the rest in packed integers.
@@ -72,6 +73,7 @@ impl Base {
                 ("Packed", "format: compressed-tensors\nscheme: W4A16\n"),
                 ("Shifted", "format: compressed-tensors\nscheme: W4A16_ASYM\n"),
                 ("Mxfp8", "format: compressed-tensors\nscheme: MXFP8\n"),
+                ("Mxfp6", "format: compressed-tensors\nscheme: MXFP6A8\n"),
                 ("Mxfp4", "format: compressed-tensors\nscheme: MXFP4\n"),
                 ("Nvfp4", "format: compressed-tensors\nscheme: NVFP4A16\n"),
                 ("Mixed", MIXED),

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::pack::packed_bytes;
-use super::{e2m1, e4m3};
+use super::{e2m1, e2m3, e4m3};
 use crate::SourceDtype;
 
 /// The numbers that stored codes stand for, and how a row of codes lies in bytes.
@@ -11,6 +11,8 @@ use crate::SourceDtype;
 pub enum CodeFormat {
     /// E4M3, a byte each.
     E4m3,
+    /// E2M3, four in three bytes, from the lowest bit on; the last of a row may fill fewer.
+    E2m3,
     /// E2M1, two in a byte, the first in its lower half.
     E2m1,
     /// Integers in two's complement, a byte each.
@@ -32,6 +34,7 @@ impl CodeFormat {
     pub fn row_bytes(self, columns: usize) -> usize {
         match self {
             Self::E4m3 | Self::Integer => columns,
+            Self::E2m3 => (columns * 6).div_ceil(8),
             Self::E2m1 => columns.div_ceil(2),
             Self::PackedInteger(bits) => packed_bytes(columns, bits),
         }
@@ -87,6 +90,9 @@ fn decode_as<const WIDTH: usize>(codes: StoredCodes<'_>, out: &mut [u8], narrow:
         CodeFormat::E4m3 => one_by_one(codes, out, narrow, |row, column| signed_e4m3(row[column])),
         CodeFormat::E2m1 => {
             one_by_one(codes, out, narrow, |row, column| e2m1::decode(row[column / 2] >> (column % 2 * 4) & 0xF))
+        }
+        CodeFormat::E2m3 => {
+            one_by_one(codes, out, narrow, |row, column| e2m3::decode(bits_from(|at| byte(row, at), column * 6, 6)))
         }
         CodeFormat::Integer => one_by_one(codes, out, narrow, |row, column| f32::from(row[column].cast_signed())),
         // No integer of these straddles two bytes, and most have these bits.
@@ -178,10 +184,15 @@ fn byte(row: &[u8], at: usize) -> u8 {
 /// Reads the integer that begins at a bit, and lowers it by half of its range.
 #[inline(always)]
 pub(super) fn lowered(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> f32 {
-    // Eight bits at most, so that two neighbouring bytes always hold the integer.
+    (i32::from(bits_from(byte, bit, bits)) - (1 << (bits - 1))) as f32
+}
+
+/// Reads so many bits, eight at most, from a bit on.
+#[inline(always)]
+fn bits_from(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> u8 {
+    // Two neighbouring bytes always hold them.
     let window = u16::from_le_bytes([byte(bit / 8), byte(bit / 8 + 1)]);
-    let raised = i32::from(window >> (bit % 8)) & ((1 << bits) - 1);
-    (raised - (1 << (bits - 1))) as f32
+    (window >> (bit % 8) & ((1 << bits) - 1)) as u8
 }
 
 #[cfg(test)]
@@ -242,6 +253,26 @@ mod tests {
                 let byte = codes[column / 2];
                 let expected = value(usize::from(byte >> (column % 2 * 4)) & 0xF) * scale;
                 assert_eq!(found.to_bits(), bf16::from_f32(expected).to_f32().to_bits(), "{column} {scale:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_six_bits_decode_to_their_value_times_the_scale() {
+        let values = [[0.0, 0.125], [1.0, 0.125], [2.0, 0.25], [4.0, 0.5]];
+        let value = |code: u8| {
+            let [first, step]: [f32; 2] = values[usize::from(code >> 3 & 3)];
+            (first + f32::from(code & 7) * step) * if code < 32 { 1.0 } else { -1.0 }
+        };
+        let codes: Vec<u8> = (0..64).chain((0..64).rev()).collect();
+        let packed = bit_by_bit(&codes, 6);
+        for scale in (0..255u32).map(|byte| f32::from_bits((byte << 23).max(1 << 22))) {
+            let scales = [scale; 4];
+            let stored =
+                StoredCodes { format: CodeFormat::E2m3, group: [1, 32], scales: &scales, ..e4m3(&packed, 128) };
+            for (&code, found) in codes.iter().zip(decoded(stored)) {
+                let expected = bf16::from_f32(value(code) * scale).to_f32();
+                assert_eq!(found.to_bits(), expected.to_bits(), "{code} {scale:e}");
             }
         }
     }

@@ -9,7 +9,7 @@ pub(super) const MAX: f32 = 6.0;
 #[inline(always)]
 pub(super) fn encode(value: f32) -> u8 {
     let magnitude = if value.abs() < MAX { value.abs() } else { MAX };
-    // E2M1 steps by 0.5 below its smallest normal value 1, and by half of the octave above: see `e4m3::encode`.
+    // E2M1 steps by 0.5 below its smallest normal value 1, and by half of the octave above: see `e4m3::steps_of_eighths`.
     let octave = (magnitude.to_bits() & 0x7F80_0000).max(SMALLEST_NORMAL);
     let magic = octave + (22 << 23);
     let steps = (magnitude + f32::from_bits(magic)).to_bits() - magic;

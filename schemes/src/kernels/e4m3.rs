@@ -8,14 +8,19 @@ pub(super) const MAX: f32 = 448.0;
 /// `magnitude` is neither negative nor NaN.
 #[inline(always)]
 pub(super) fn encode(magnitude: f32) -> u8 {
-    let value = if magnitude < MAX { magnitude } else { MAX };
-    // E4M3 steps by 2^-9 below its smallest normal value 2^-6, and by an eighth of the octave above. A power of two 20
-    // binary places above the octave has exactly that step, so the adder does the rounding; what it adds to the bits
-    // is the number of steps.
-    let octave = (value.to_bits() & 0x7F80_0000).max(SMALLEST_NORMAL);
+    steps_of_eighths(if magnitude < MAX { magnitude } else { MAX }, SMALLEST_NORMAL)
+}
+
+/// The code nearest to a magnitude, ties to even, in a format with three bits of mantissa and this smallest normal value.
+#[inline(always)]
+pub(super) fn steps_of_eighths(magnitude: f32, smallest_normal: u32) -> u8 {
+    // The steps are an eighth of the smallest normal value below it, and of the octave above. A power of two 20 binary
+    // places above the octave has exactly that step, so the adder does the rounding; what it adds to the bits is the
+    // number of steps.
+    let octave = (magnitude.to_bits() & 0x7F80_0000).max(smallest_normal);
     let magic = octave + (20 << 23);
-    let steps = (value + f32::from_bits(magic)).to_bits() - magic;
-    (steps + ((octave - SMALLEST_NORMAL) >> 20)) as u8
+    let steps = (magnitude + f32::from_bits(magic)).to_bits() - magic;
+    (steps + ((octave - smallest_normal) >> 20)) as u8
 }
 
 /// The value of a code without a sign.

@@ -1,14 +1,14 @@
-//! MXFP8 and MXFP4: E4M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
+//! MXFP8, MXFP6 and MXFP4: E4M3, E2M3 and E2M1 with a power of two for every 32 columns, as the OCP formats have it.
 
 use super::element::{Bf16, F16, F32};
 use super::group::group_maxima;
-use super::pack::pack_pairs;
+use super::pack::{join_pairs, pack, pack_pairs};
 use super::rows::{RowKernel, by_row};
 use super::signed::Signed;
 use super::table::{TablePlace, cast_by_powers};
 use super::thresholds::Thresholds;
 use super::walk::FoundNonFinite;
-use super::{e2m1, e4m3};
+use super::{e2m1, e2m3, e4m3};
 use crate::{Band, NonFinite, Simd, SourceDtype};
 
 /// Columns that share a scale.
@@ -18,6 +18,8 @@ pub(crate) const MX_GROUP: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MxElement {
     E4m3,
+    /// Four in three bytes; every element keeps its sign.
+    E2m3,
     /// Two in a byte; `round_quotient` rounds to the source dtype first, in which a tiny negative number may lose its
     /// sign.
     E2m1 {
@@ -35,7 +37,7 @@ pub(crate) fn quantize_microscaled(
     match band.source.dtype {
         SourceDtype::Bf16 if element == MxElement::E4m3 && band.simd != Simd::PORTABLE => {
             let columns = band.source.columns;
-            let scales = GroupScales::new(scales, columns, E4M3_EXPONENT);
+            let scales = GroupScales::new(scales, columns, element);
             by_row(band, Mxfp8RowsByTable { weight, scales, places: Vec::with_capacity(columns / MX_GROUP) })
         }
         SourceDtype::Bf16 => run::<Bf16>(element, band, weight, scales),
@@ -46,13 +48,14 @@ pub(crate) fn quantize_microscaled(
 
 fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales: &mut [u8]) -> Result<(), NonFinite> {
     let columns = band.source.columns;
+    let scales = GroupScales::<E>::new(scales, columns, element);
     match element {
-        MxElement::E4m3 => {
-            let scales = GroupScales::<E>::new(scales, columns, E4M3_EXPONENT);
-            by_row(band, Mxfp8Rows { weight, scales, reciprocals: vec![0.0; columns] })
+        MxElement::E4m3 => by_row(band, Mxfp8Rows { weight, scales, reciprocals: vec![0.0; columns] }),
+        MxElement::E2m3 => {
+            let (reciprocals, unpacked) = (vec![0.0; columns], vec![0; columns]);
+            by_row(band, Mxfp6Rows { weight, scales, reciprocals, unpacked })
         }
         MxElement::E2m1 { round_quotient } => {
-            let scales = GroupScales::<E>::new(scales, columns, E2M1_EXPONENT);
             let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
             by_row(band, Mxfp4Rows { weight, scales, unpacked: vec![0; columns], vanishing })
         }
@@ -62,7 +65,7 @@ fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales
 /// The scales of a band.
 struct GroupScales<'a, E: Signed> {
     bytes: &'a mut [u8],
-    element_exponent: i32,
+    element: MxElement,
     /// Absolute maxima of the groups of a row.
     maxima: Vec<E::Magnitude>,
     /// The factor for the elements of each group: the reciprocal of its scale.
@@ -70,10 +73,10 @@ struct GroupScales<'a, E: Signed> {
 }
 
 impl<'a, E: Signed> GroupScales<'a, E> {
-    fn new(bytes: &'a mut [u8], columns: usize, element_exponent: i32) -> Self {
+    fn new(bytes: &'a mut [u8], columns: usize, element: MxElement) -> Self {
         let groups = columns / MX_GROUP;
         let (maxima, reciprocals) = (vec![E::Magnitude::default(); groups], vec![0.0; groups]);
-        Self { bytes, element_exponent, maxima, reciprocals }
+        Self { bytes, element, maxima, reciprocals }
     }
 
     /// Computes and stores the scales of a row; returns their reciprocals.
@@ -82,10 +85,27 @@ impl<'a, E: Signed> GroupScales<'a, E> {
         group_maxima::<E, MX_GROUP>(groups, &mut self.maxima, simd)?;
         let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
         for ((byte, reciprocal), &maximum) in bytes.iter_mut().zip(&mut self.reciprocals).zip(&self.maxima) {
-            let scale = E8m0Scale::of::<E>(maximum, self.element_exponent);
+            let scale = E8m0Scale::of::<E>(maximum, self.element);
             (*byte, *reciprocal) = (scale.byte, scale.reciprocal);
         }
         Ok(&self.reciprocals)
+    }
+
+    /// The same as [`GroupScales::row`], with each reciprocal spread over the elements of its group: one long loop then casts
+    /// the row, where a loop for each group would be too short to be vectorized well.
+    #[inline(always)]
+    fn spread_row(
+        &mut self,
+        row: usize,
+        elements: &[E::Raw],
+        spread: &mut [f32],
+        simd: Simd,
+    ) -> Result<(), FoundNonFinite> {
+        let reciprocals = self.row(row, elements.as_chunks().0, simd)?;
+        for (spread, &reciprocal) in spread.as_chunks_mut().0.iter_mut().zip(reciprocals) {
+            *spread = [reciprocal; MX_GROUP];
+        }
+        Ok(())
     }
 }
 
@@ -93,8 +113,7 @@ impl<'a, E: Signed> GroupScales<'a, E> {
 struct Mxfp8Rows<'a, E: Signed> {
     weight: &'a mut [u8],
     scales: GroupScales<'a, E>,
-    /// The factors of the groups, spread over the elements of a row: one long loop then casts the row, where a loop for each
-    /// group would be too short to be vectorized well.
+    /// The factors of the elements of a row.
     reciprocals: Vec<f32>,
 }
 
@@ -103,10 +122,7 @@ impl<E: Signed> RowKernel for Mxfp8Rows<'_, E> {
 
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
-        let reciprocals = self.scales.row(row, elements.as_chunks().0, simd)?;
-        for (spread, &reciprocal) in self.reciprocals.as_chunks_mut().0.iter_mut().zip(reciprocals) {
-            *spread = [reciprocal; MX_GROUP];
-        }
+        self.scales.spread_row(row, elements, &mut self.reciprocals, simd)?;
         let codes = &mut self.weight[row * elements.len()..][..elements.len()];
         for ((code, &raw), reciprocal) in codes.iter_mut().zip(elements).zip(&self.reciprocals) {
             *code = e4m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw);
@@ -132,6 +148,32 @@ impl RowKernel for Mxfp8RowsByTable<'_> {
         self.places.clear();
         self.places.extend(reciprocals.iter().map(|&reciprocal| TablePlace::of_power(reciprocal)));
         cast_by_powers(elements, &self.places, &mut self.weight[row * elements.len()..][..elements.len()], simd);
+        Ok(())
+    }
+}
+
+/// MXFP6.
+struct Mxfp6Rows<'a, E: Signed> {
+    weight: &'a mut [u8],
+    scales: GroupScales<'a, E>,
+    /// The factors of the elements of a row.
+    reciprocals: Vec<f32>,
+    /// The codes of a row before they are packed.
+    unpacked: Vec<u8>,
+}
+
+impl<E: Signed> RowKernel for Mxfp6Rows<'_, E> {
+    type Source = E;
+
+    #[inline(always)]
+    fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
+        self.scales.spread_row(row, elements, &mut self.reciprocals, simd)?;
+        for ((code, &raw), reciprocal) in self.unpacked.iter_mut().zip(elements).zip(&self.reciprocals) {
+            *code = e2m3::encode(E::widen(E::magnitude(raw)) * reciprocal) | E::sign(raw) >> 2;
+        }
+        join_pairs(&mut self.unpacked, 6);
+        let bytes = elements.len() / 4 * 3;
+        pack(&mut self.unpacked, 6, &mut self.weight[row * bytes..][..bytes]);
         Ok(())
     }
 }
@@ -171,11 +213,24 @@ impl<E: Signed> RowKernel for Mxfp4Rows<'_, E> {
     }
 }
 
-/// The exponent of the largest E4M3 value.
-const E4M3_EXPONENT: i32 = 8;
+impl MxElement {
+    /// The exponent of the largest value.
+    const fn largest_exponent(self) -> i32 {
+        match self {
+            Self::E4m3 => 8,
+            Self::E2m3 | Self::E2m1 { .. } => 2,
+        }
+    }
 
-/// The exponent of the largest E2M1 value.
-const E2M1_EXPONENT: i32 = 2;
+    /// The bits of mantissa from whose middle, past the last value that they hold, a maximum counts as the next power of two.
+    const fn rounded_mantissa(self) -> u32 {
+        match self {
+            // compressed-tensors takes that of E2M1 for E4M3 as well, whose 448 is 1.75 times a power of two.
+            Self::E4m3 | Self::E2m1 { .. } => 1,
+            Self::E2m3 => 3,
+        }
+    }
+}
 
 /// An E8M0 scale.
 struct E8m0Scale {
@@ -187,15 +242,17 @@ struct E8m0Scale {
 impl E8m0Scale {
     /// The scale under which a group's maximum comes into the largest octave of the elements.
     ///
-    /// The maximum counts as the next power of two from 1.75 times a power of two on, as in compressed-tensors. There the
-    /// scale also passes through the dtype of the weight, with consequences for F16: a scale that is too small for it
-    /// becomes 1, and so do the bytes of maxima too large for the next power of two, whose elements become zero.
+    /// The maximum counts as the next power of two from 1.75 times a power of two on (1.9375 times for E2M3), as in
+    /// compressed-tensors. There the scale also passes through the dtype of the weight, with consequences for F16: a scale
+    /// that is too small for it becomes 1, and so do the bytes of maxima too large for the next power of two, whose elements
+    /// become zero.
     #[inline(always)]
-    fn of<E: Signed>(maximum: E::Magnitude, element_exponent: i32) -> Self {
+    fn of<E: Signed>(maximum: E::Magnitude, element: MxElement) -> Self {
         const ONE: i32 = 127;
-        let exponent = (E::integer(maximum) + (1 << (E::SIGNIFICAND - 2))) >> E::SIGNIFICAND;
+        let half_of_last_bit = 1 << (E::SIGNIFICAND - element.rounded_mantissa() - 1);
+        let exponent = (E::integer(maximum) + half_of_last_bit) >> E::SIGNIFICAND;
         let infinite = E::integer(E::INFINITE) >> E::SIGNIFICAND;
-        let byte = if exponent == 0 { 0 } else { (ONE + exponent - E::BIAS - element_exponent).max(0) };
+        let byte = if exponent == 0 { 0 } else { (ONE + exponent - E::BIAS - element.largest_exponent()).max(0) };
         let byte = if byte < E::LEAST_SCALE || exponent >= infinite { ONE } else { byte };
         let reciprocal = f32::from_bits(((2 * ONE - byte) as u32) << 23);
         let reciprocal = if exponent >= infinite { 0.0 } else { reciprocal };
@@ -208,8 +265,12 @@ mod tests {
     use super::*;
     use crate::kernels::element::Element;
 
-    fn byte<E: Signed>(maximum: E::Magnitude, exponent: i32) -> (u8, f32) {
-        let scale = E8m0Scale::of::<E>(maximum, exponent);
+    const E4M3: MxElement = MxElement::E4m3;
+    const E2M3: MxElement = MxElement::E2m3;
+    const E2M1: MxElement = MxElement::E2m1 { round_quotient: false };
+
+    fn byte<E: Signed>(maximum: E::Magnitude, element: MxElement) -> (u8, f32) {
+        let scale = E8m0Scale::of::<E>(maximum, element);
         (scale.byte, scale.reciprocal)
     }
 
@@ -223,22 +284,32 @@ mod tests {
 
     #[test]
     fn a_maximum_counts_as_the_next_octave_from_seven_quarters_on() {
-        assert_eq!(byte::<Bf16>(bf16(1.0), 2), (125, 4.0));
-        assert_eq!(byte::<Bf16>(bf16(1.74), 2), (125, 4.0));
-        assert_eq!(byte::<Bf16>(bf16(1.75), 2), (126, 2.0));
-        assert_eq!(byte::<F16>(f16(1.75), 8), (120, 128.0));
-        assert_eq!(byte::<F32>(1.75f32.next_down().to_bits() as i32, 8), (119, 256.0));
+        assert_eq!(byte::<Bf16>(bf16(1.0), E2M1), (125, 4.0));
+        assert_eq!(byte::<Bf16>(bf16(1.74), E2M1), (125, 4.0));
+        assert_eq!(byte::<Bf16>(bf16(1.75), E2M1), (126, 2.0));
+        assert_eq!(byte::<F16>(f16(1.75), E4M3), (120, 128.0));
+        assert_eq!(byte::<F32>(1.75f32.next_down().to_bits() as i32, E4M3), (119, 256.0));
+    }
+
+    #[test]
+    fn a_maximum_of_e2m3_counts_as_the_next_octave_from_where_it_would_round_past_the_last_value() {
+        assert_eq!(byte::<Bf16>(bf16(1.9296875), E2M3), (125, 4.0));
+        assert_eq!(byte::<Bf16>(bf16(1.9375), E2M3), (126, 2.0));
+        assert_eq!(byte::<F16>(f16(1.9375), E2M3), (126, 2.0));
+        assert_eq!(byte::<F16>(f16(1.9375) - 1, E2M3), (125, 4.0));
+        assert_eq!(byte::<F32>(1.9375f32.next_down().to_bits() as i32, E2M3), (125, 4.0));
+        assert_eq!(byte::<F32>(1.9375f32.to_bits() as i32, E2M3), (126, 2.0));
     }
 
     #[test]
     fn scales_end_where_those_of_compressed_tensors_do() {
-        assert_eq!(byte::<Bf16>(0, 8), (0, 2f32.powi(127)));
-        assert_eq!(byte::<Bf16>(1, 8), (0, 2f32.powi(127)));
-        assert_eq!(byte::<Bf16>(Bf16::INFINITE - 1, 8), (127, 0.0));
-        assert_eq!(byte::<F16>(0, 2), (127, 1.0));
+        assert_eq!(byte::<Bf16>(0, E4M3), (0, 2f32.powi(127)));
+        assert_eq!(byte::<Bf16>(1, E4M3), (0, 2f32.powi(127)));
+        assert_eq!(byte::<Bf16>(Bf16::INFINITE - 1, E4M3), (127, 0.0));
+        assert_eq!(byte::<F16>(0, E2M1), (127, 1.0));
         // 2^-24 is the least scale that F16 holds.
-        assert_eq!(byte::<F16>(f16(2f32.powi(-14)), 8), (105, 2f32.powi(22)));
-        assert_eq!(byte::<F16>(f16(57344.0), 2), (127, 0.0));
-        assert_eq!(byte::<F16>(f16(57312.0), 2), (140, 2f32.powi(-13)));
+        assert_eq!(byte::<F16>(f16(2f32.powi(-14)), E4M3), (105, 2f32.powi(22)));
+        assert_eq!(byte::<F16>(f16(57344.0), E2M1), (127, 0.0));
+        assert_eq!(byte::<F16>(f16(57312.0), E2M1), (140, 2f32.powi(-13)));
     }
 }

@@ -154,6 +154,12 @@ impl GroupReader<'_> {
         }
         // Activations share scales along the columns that a weight's scale covers, or over a whole token.
         let fits = match (declaration.strategies, granularity) {
+            // Beside FP4, vLLM takes FP8 under floats of any width.
+            (Strategies::Group("group", _), _)
+                if (declaration.bits, bits) == (4, 8) && text(inputs, "scale_dtype").is_empty() =>
+            {
+                matches!(strategy, "token" | "group")
+            }
             (Strategies::Group(expected, size), _) => strategy == expected && width == Some(size),
             (_, Granularity::Block([_, columns])) => strategy == "group" && width == Some(columns),
             _ => matches!(strategy, "token" | "tensor"),

@@ -51,6 +51,9 @@ impl Spacing {
 /// `float8_e4m3fn`.
 pub(crate) static E4M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e4m3, Spacing::new(3, -6)));
 
+/// Sign, two exponent bits with a bias of 1, three mantissa bits: OCP's E2M3. The codes have six bits.
+pub(crate) static E2M3: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m3, Spacing::new(3, 0)));
+
 /// Sign, two exponent bits with a bias of 1, one mantissa bit: OCP's E2M1. The codes are nibbles.
 pub(crate) static E2M1: LazyLock<Codebook> = LazyLock::new(|| Codebook::new(e2m1, Spacing::new(1, 0)));
 
@@ -74,6 +77,16 @@ fn e4m3(code: u8) -> f32 {
         (exponent, mantissa) => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
     };
     if code & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+fn e2m3(code: u8) -> f32 {
+    let (exponent, mantissa) = (code >> 3 & 3, f32::from(code & 7));
+    let magnitude = match exponent {
+        _ if code > 0x3F => f32::NAN,
+        0 => mantissa * 0.125,
+        exponent => (8.0 + mantissa) * 0.125 * f32::from(1u8 << (exponent - 1)),
+    };
+    if code & 0x20 == 0 { magnitude } else { -magnitude }
 }
 
 fn e2m1(code: u8) -> f32 {
@@ -177,6 +190,14 @@ mod tests {
         }
         assert!(E2M1.value[16..].iter().all(|number| number.is_nan()));
         assert_eq!((E2M1.interval[7], E2M1.interval[15][0], E2M1.interval[9][1]), ([5.0, 7.0], -7.0, -0.25));
+        let octaves = [[0.0, 0.125], [1.0, 0.125], [2.0, 0.25], [4.0, 0.5]];
+        for code in 0..0x20 {
+            let [first, step]: [f32; 2] = octaves[code / 8];
+            let magnitude = first + (code % 8) as f32 * step;
+            assert_eq!((E2M3.value[code], E2M3.value[code | 0x20]), (magnitude, -magnitude));
+        }
+        assert!(E2M3.value[64..].iter().all(|number| number.is_nan()));
+        assert_eq!((E2M3.interval[0x1F], E2M3.interval[0x20][0], E2M3.largest), ([7.25, 7.75], -0.0625, 7.5));
         for bits in 2..=8u32 {
             let (book, end) = (integers(bits), 1 << (bits - 1));
             for number in -128..=127i32 {
@@ -198,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_nearest_number_is_the_even_one_of_two() {
-        for book in [&*E4M3, &*E2M1].into_iter().chain((2..=8).map(integers)) {
+        for book in [&*E4M3, &*E2M3, &*E2M1].into_iter().chain((2..=8).map(integers)) {
             let mut numbers: Vec<f32> = book.value.into_iter().filter(|number| !number.is_nan()).collect();
             numbers.sort_by(f32::total_cmp);
             numbers.dedup();

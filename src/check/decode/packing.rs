@@ -7,6 +7,8 @@ pub(crate) enum Packing {
     Bytes,
     /// Two codes in a byte, the first in its lower half.
     Nibbles,
+    /// Four codes of six bits in three bytes, from the lowest bit on.
+    Sixes,
     /// Integers of this many bits, eight at most, in 32-bit words from the lowest bit on. Each is stored raised by
     /// half of its range, and may begin in one word and end in the next.
     Words(u32),
@@ -18,6 +20,8 @@ impl Packing {
         match self {
             Self::Bytes => codes,
             Self::Nibbles => codes.div_ceil(2),
+            // A shape from a file may overflow: no tensor has this many bytes.
+            Self::Sixes => codes.div_ceil(4).saturating_mul(3),
             Self::Words(bits) => words(codes, bits).saturating_mul(4),
         }
     }
@@ -29,6 +33,8 @@ impl Packing {
             Self::Bytes => Some(stored),
             // Saturating: a matrix without rows may declare any number of columns.
             Self::Nibbles => Some(stored.saturating_mul(2)),
+            // Bytes that are too few for four more codes hold none.
+            Self::Sixes => Some((stored / 3).saturating_mul(4)),
             Self::Words(_) => None,
         }
     }
@@ -40,6 +46,15 @@ impl Packing {
             Self::Nibbles => {
                 out.extend(bytes[..columns / 2].iter().flat_map(|byte| [byte & 0xF, byte >> 4]));
                 out.extend(bytes[..columns.div_ceil(2)].iter().skip(columns / 2).map(|byte| byte & 0xF));
+            }
+            Self::Sixes => {
+                let four = |bytes: &[u8; 3]| {
+                    let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
+                    [0, 6, 12, 18].map(|shift| (word >> shift & 0x3F) as u8)
+                };
+                let end = out.len() + columns;
+                out.extend(bytes.as_chunks().0.iter().take(columns.div_ceil(4)).flat_map(four));
+                out.truncate(end);
             }
             Self::Words(2) => words_of::<2>(bytes, columns, out),
             Self::Words(3) => words_of::<3>(bytes, columns, out),
@@ -103,6 +118,14 @@ mod tests {
         let mut out = Vec::new();
         Packing::Nibbles.unpack(&[0x21, 0x43], 3, &mut out);
         assert_eq!(out, [1, 2, 3]);
+        let mut out = vec![9];
+        // 0x20 | 0x3F << 6 | 1 << 12 | 2 << 18, and a fifth code alone.
+        Packing::Sixes.unpack(&[0xE0, 0x1F, 0x08, 0x15, 0, 0], 5, &mut out);
+        assert_eq!(out, [9, 0x20, 0x3F, 1, 2, 0x15]);
+        assert_eq!(
+            (Packing::Sixes.bytes(32), Packing::Sixes.columns(24), Packing::Sixes.columns(25)),
+            (24, Some(32), Some(32))
+        );
         for bits in 2..=8u32 {
             let codes: Vec<i8> = (0..77).map(|at| (at * 37 % (1 << bits) - (1 << (bits - 1))) as i8).collect();
             // As a number of many bits, from its definition.

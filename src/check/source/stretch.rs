@@ -303,7 +303,14 @@ mod tests {
 
     /// The codebooks of all forms that have codes of at most eight bits.
     fn books() -> Vec<&'static Codebook> {
-        let formats = ["float-quantized", "int-quantized", "pack-quantized", "mxfp8-quantized", "mxfp4-pack-quantized"];
+        let formats = [
+            "float-quantized",
+            "int-quantized",
+            "pack-quantized",
+            "mxfp8-quantized",
+            "mxfp6-pack-quantized",
+            "mxfp4-pack-quantized",
+        ];
         formats.iter().flat_map(|format| in_format(format)).map(|form| form.codebook()).collect()
     }
 

@@ -9,8 +9,10 @@ use crate::checkpoint::models::catalogue::ListFormat;
 use crate::plan::modules::Modules;
 use crate::plan::served_form::ServedForm;
 
-/// The release of compressed-tensors whose layout this is.
-const VERSION: &str = "0.19.0";
+/// Returns the release of compressed-tensors whose layout this is: the first that has these formats.
+fn version(formats: &[&str]) -> &'static str {
+    if formats.contains(&"mxfp6-pack-quantized") { "0.20.0" } else { "0.19.0" }
+}
 
 pub(super) struct CompressedTensors;
 
@@ -61,7 +63,7 @@ impl WireFormat for CompressedTensors {
             "global_compression_ratio": null,
             "sparsity_config": {},
             "transform_config": {},
-            "version": VERSION,
+            "version": version(&formats),
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
 use crate::plan::served_form::ServedForm;
 
-use super::fp8::{ACTIVATIONS, mxfp4, mxfp8_layout};
+use super::fp8::{ACTIVATIONS, mxfp4, mxfp6, mxfp8_layout};
 use super::group::{SourceGroup, sides};
 use super::layout::{ExtraRole, ExtraTensor, FLOAT_SCALES, ServedLayout, SourceLayout};
 
@@ -56,6 +56,7 @@ fn layout(format: &str, weights: QuantizationArgs, inputs: Option<QuantizationAr
             layout
         }
         ("mxfp8-quantized", 8) if is_float && strategy == Strategy::Group(32) => mxfp8_layout(false),
+        ("mxfp6-pack-quantized", 6) if is_float && strategy == Strategy::Group(32) => mxfp6(),
         ("mxfp4-pack-quantized", 4) if is_float && strategy == Strategy::Group(32) => mxfp4("weight_packed"),
         ("nvfp4-pack-quantized", 4) if is_float && strategy == Strategy::TensorGroup(16) => nvfp4(),
         ("int-quantized" | "naive-quantized", _) if is_integer => {
@@ -93,12 +94,13 @@ fn layout(format: &str, weights: QuantizationArgs, inputs: Option<QuantizationAr
     Ok(SourceLayout { strategy, served: Ok(served), ..layout })
 }
 
-const FORMATS: [&str; 7] = [
+const FORMATS: [&str; 8] = [
     "float-quantized",
     "naive-quantized",
     "int-quantized",
     "pack-quantized",
     "mxfp8-quantized",
+    "mxfp6-pack-quantized",
     "mxfp4-pack-quantized",
     "nvfp4-pack-quantized",
 ];

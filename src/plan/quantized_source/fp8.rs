@@ -114,11 +114,26 @@ pub(super) fn mxfp8_layout(quantizes_activations: bool) -> SourceLayout {
 
 /// MXFP4 as compressed-tensors stores it, with the codes under this name.
 pub(super) fn mxfp4(codes: &'static str) -> SourceLayout {
+    packed_microscaled("MXFP4", 4, CodeFormat::E2m1, codes, "mxfp4-pack-quantized")
+}
+
+/// MXFP6 as compressed-tensors stores it.
+pub(super) fn mxfp6() -> SourceLayout {
+    packed_microscaled("MXFP6", 6, CodeFormat::E2m3, "weight_packed", "mxfp6-pack-quantized")
+}
+
+fn packed_microscaled(
+    name: &'static str,
+    bits: u8,
+    format: CodeFormat,
+    codes: &'static str,
+    storage_format: &'static str,
+) -> SourceLayout {
     SourceLayout {
-        name: "MXFP4",
+        name,
         codes,
         codes_dtype: Dtype::U8,
-        format: CodeFormat::E2m1,
+        format,
         scales: &["weight_scale"],
         scale_dtypes: EXPONENT_SCALES,
         strategy: Strategy::Group(32),
@@ -126,9 +141,9 @@ pub(super) fn mxfp4(codes: &'static str) -> SourceLayout {
         transposed: None,
         served: Ok(ServedLayout {
             form: ServedForm {
-                weights: microscaled(4, Dynamic::Static),
+                weights: microscaled(bits, Dynamic::Static),
                 inputs: None,
-                storage_format: "mxfp4-pack-quantized",
+                storage_format,
                 powers_of_two: false,
                 exponents: false,
             },

@@ -212,6 +212,10 @@ fn columns(
     match (layout.format, layout.strategy, scales.shape.last()) {
         (CodeFormat::E4m3 | CodeFormat::Integer, ..) => Ok(stored),
         (CodeFormat::E2m1, ..) => stored.checked_mul(2).ok_or_else(too_large),
+        (CodeFormat::E2m3, ..) if stored.is_multiple_of(3) => (stored / 3).checked_mul(4).ok_or_else(too_large),
+        (CodeFormat::E2m3, ..) => {
+            Err(format!("{name} has {stored} bytes in a row, and three hold four codes of MXFP6"))
+        }
         // Scales tell, and no data has to be read for a plan.
         (CodeFormat::PackedInteger(_), Strategy::Group(width), Some(&groups)) => {
             let columns = groups.checked_mul(width).ok_or_else(too_large)?;

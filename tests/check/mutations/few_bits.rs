@@ -209,6 +209,20 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("microscaled weights without a `scale_dtype`", Base::Mxfp8, "Q102", STRUCTURE, |folder| {
         set_weights(folder, "scale_dtype", Value::Null);
     }),
+    content("the lowest bit of an E2M3 code", Base::Mxfp6, "Q502", CONTENT, |folder| flip(folder, &packed(Q), 1)),
+    content("E2M3 codes in the other order of bytes", Base::Mxfp6, "Q502", CONTENT, |folder| {
+        folder.tensor(&packed(UP)).bytes.as_chunks_mut::<3>().0.iter_mut().for_each(|four| four.reverse());
+    }),
+    content("an exponent of E2M3 one up", Base::Mxfp6, "Q506", CONTENT, |folder| {
+        folder.tensor(&scale(UP)).bytes[9] += 1
+    }),
+    content("E2M3 codes without their last three bytes", Base::Mxfp6, "Q304", STRUCTURE, |folder| {
+        let tensor = folder.tensor(&packed(UP));
+        let rows = tensor.shape[0];
+        let row = tensor.bytes.len() / rows;
+        tensor.bytes = tensor.bytes.chunks(row).flat_map(|bytes| &bytes[..row - 3]).copied().collect();
+        tensor.shape[1] -= 3;
+    }),
     content("the lowest bit of an E2M1 code", Base::Mxfp4, "Q502", CONTENT, |folder| flip(folder, &packed(Q), 1)),
     content("E2M1 codes in the other order", Base::Mxfp4, "Q502", CONTENT, |folder| {
         folder.tensor(&packed(UP)).bytes.iter_mut().for_each(|byte| *byte = byte.rotate_left(4));

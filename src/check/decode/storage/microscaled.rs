@@ -1,19 +1,19 @@
-//! Floats under a power of two for every 32 columns: `mxfp8-quantized` and `mxfp4-pack-quantized`, MiniMax's `mxfp8`
-//! and the experts of DeepSeek-V4.
+//! Floats under a power of two for every 32 columns: `mxfp8-quantized`, `mxfp6-pack-quantized` and
+//! `mxfp4-pack-quantized`, MiniMax's `mxfp8` and the experts of DeepSeek-V4.
 
 use safetensors::Dtype;
 
 use super::declaration::{Declaration, Strategies, Symmetry};
 use super::form::{CodesTensor, Storage, StorageForms};
 use super::qparams::{Extremes, Qparams, Rounding};
-use crate::decode::codebook::{Codebook, E2M1, E4M3};
+use crate::decode::codebook::{Codebook, E2M1, E2M3, E4M3};
 use crate::decode::element::power_of_two;
 use crate::decode::packing::Packing;
 
 /// Columns that share a scale.
 const GROUP: usize = 32;
 
-/// E4M3 or E2M1 codes with an E8M0 scale, a power of two, for each group of columns.
+/// E4M3, E2M3 or E2M1 codes with an E8M0 scale, a power of two, for each group of columns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MicroscaledStorage {
     pub(super) element: MicroscaledElement,
@@ -32,19 +32,21 @@ pub(super) enum MicroscaledNames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MicroscaledElement {
     E4M3,
+    E2M3,
     E2M1,
 }
 
 pub(super) fn forms() -> StorageForms {
     let names = MicroscaledNames::CompressedTensors;
     let form = |element| Box::new(MicroscaledStorage { element, names }) as Box<dyn Storage>;
-    vec![form(MicroscaledElement::E4M3), form(MicroscaledElement::E2M1)]
+    [MicroscaledElement::E4M3, MicroscaledElement::E2M3, MicroscaledElement::E2M1].map(form).into()
 }
 
 impl Storage for MicroscaledStorage {
     fn name(&self) -> String {
         match self.element {
             MicroscaledElement::E4M3 => "MXFP8".to_owned(),
+            MicroscaledElement::E2M3 => "MXFP6".to_owned(),
             MicroscaledElement::E2M1 => "MXFP4".to_owned(),
         }
     }
@@ -52,6 +54,8 @@ impl Storage for MicroscaledStorage {
     fn declaration(&self) -> Declaration {
         let (formats, bits, activations): (&[&str], _, &[(u64, &str)]) = match self.element {
             MicroscaledElement::E4M3 => (&["mxfp8-quantized"], 8, &[(8, "float")]),
+            // No server has kernels for it, and one may come to quantize activations as the reference's presets ask.
+            MicroscaledElement::E2M3 => (&["mxfp6-pack-quantized"], 6, &[(8, "float")]),
             MicroscaledElement::E2M1 => (&["mxfp4-pack-quantized"], 4, &[(4, "float"), (8, "float")]),
         };
         Declaration {
@@ -71,6 +75,9 @@ impl Storage for MicroscaledStorage {
             (MicroscaledElement::E4M3, _) => {
                 CodesTensor { suffix: "weight", dtype: Dtype::F8_E4M3, packing: Packing::Bytes }
             }
+            (MicroscaledElement::E2M3, _) => {
+                CodesTensor { suffix: "weight_packed", dtype: Dtype::U8, packing: Packing::Sixes }
+            }
             (MicroscaledElement::E2M1, MicroscaledNames::Official) => {
                 CodesTensor { suffix: "weight", dtype: Dtype::I8, packing: Packing::Nibbles }
             }
@@ -83,6 +90,7 @@ impl Storage for MicroscaledStorage {
     fn codebook(&self) -> &'static Codebook {
         match self.element {
             MicroscaledElement::E4M3 => &E4M3,
+            MicroscaledElement::E2M3 => &E2M3,
             MicroscaledElement::E2M1 => &E2M1,
         }
     }
@@ -107,24 +115,25 @@ impl Storage for MicroscaledStorage {
     }
 
     /// Computes the power of two that takes the group's amax into the largest octave of the elements. An amax of 1.75
-    /// times a power of two or more counts as the next one.
+    /// times a power of two or more counts as the next one; for E2M3, one of 1.9375 times.
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
         let ExponentRange { smallest, largest, least_scale } = ExponentRange::of(rounding.source);
-        let octave = match self.element {
-            MicroscaledElement::E4M3 => 8,
-            MicroscaledElement::E2M1 => 2,
+        let (octave, next_from) = match self.element {
+            MicroscaledElement::E4M3 => (8, 1.75),
+            MicroscaledElement::E2M3 => (2, 1.9375),
+            MicroscaledElement::E2M1 => (2, 1.75),
         };
         let amax = f64::from(group.amax());
-        // The reference adds a quarter of the leading mantissa bit to the bits of the amax and masks the mantissa
-        // off. That carries into the exponent from 1.75 on, and from 0.75 times the smallest normal number on for
-        // subnormal ones, which have no exponent.
+        // The reference adds a quarter or, for E2M3, a sixteenth of the smallest normal number's mantissa to the bits of
+        // the amax and masks the mantissa off. That carries into the exponent from 1.75 or 1.9375 on, and from 0.75 or
+        // 0.9375 times the smallest normal number on for subnormal ones, which have no exponent.
         let exponent = match amax {
-            subnormal if subnormal < 0.75 * 2f64.powi(smallest) => None,
+            subnormal if subnormal < (next_from - 1.0) * 2f64.powi(smallest) => None,
             subnormal if subnormal < 2f64.powi(smallest) => Some(smallest),
             normal => {
                 // The exponent as F64 stores it.
                 let floor = (normal.to_bits() >> 52) as i32 - 1023;
-                Some(if normal >= 1.75 * 2f64.powi(floor) { floor + 1 } else { floor })
+                Some(if normal >= next_from * 2f64.powi(floor) { floor + 1 } else { floor })
             }
         };
         let byte = match exponent {
@@ -175,7 +184,13 @@ mod tests {
             let rounding = Rounding { source, scale: Dtype::U8, global: 1.0 };
             MicroscaledStorage { element, names: MicroscaledNames::Official }.reference(group, rounding).scale
         };
-        use MicroscaledElement::{E2M1, E4M3};
+        use MicroscaledElement::{E2M1, E2M3, E4M3};
+        assert_eq!((made(E2M3, Dtype::BF16, 1.9296875), made(E2M3, Dtype::BF16, 1.9375)), (0.25, 0.5));
+        assert_eq!(
+            (made(E2M3, Dtype::F16, 0.9375 * 2f32.powi(-14)), made(E2M3, Dtype::F32, 1.9375f32.next_down())),
+            (2f32.powi(-16), 0.25)
+        );
+        assert_eq!((made(E2M3, Dtype::F16, 0.93 * 2f32.powi(-14)), made(E2M3, Dtype::F16, 63488.0)), (1.0, 1.0));
         assert_eq!((made(E2M1, Dtype::BF16, 1.0), made(E2M1, Dtype::BF16, 1.74)), (0.25, 0.25));
         assert_eq!((made(E2M1, Dtype::BF16, 1.75), made(E4M3, Dtype::F16, 1.75)), (0.5, 1.0 / 128.0));
         assert_eq!(made(E4M3, Dtype::F32, 1.75f32.next_down()), 1.0 / 256.0);
