@@ -50,8 +50,8 @@ fn a_family_that_nobody_has_loaded_is_said_to_be_one_where_something_stays() {
         // Nothing stays but head, embedding and norms, which no list is asked for.
         assert_eq!(warnings(&plan(recipe, &class("AyaVisionForConditionalGeneration", "aya_vision", &[]))), [""; 0]);
         // A family whose loading was seen.
-        let llava = class("LlavaForConditionalGeneration", "llava", &tower);
-        assert_eq!(warnings(&plan(recipe, &llava)), [""; 0]);
+        let gemma = class("Gemma3ForConditionalGeneration", "gemma3", &tower);
+        assert_eq!(warnings(&plan(recipe, &gemma)), [""; 0]);
     }
 }
 
