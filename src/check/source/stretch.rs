@@ -9,13 +9,13 @@ use half::bf16;
 use safetensors::Dtype;
 
 use super::occurrences::Occurrences;
-use crate::decode::{Codebook, Extremes, Qparams, round, width};
+use crate::decode::{Codebook, Extremes, Qparams, round};
 
 /// The most weights of a stretch: few enough for all arrays to stay in the first cache.
 pub(super) const STRETCH: usize = 256;
 
 /// Sums that are kept side by side, so that none waits for the one before it.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 /// Arrays for one stretch.
 pub(super) struct StretchArrays {
@@ -36,15 +36,6 @@ pub(super) struct Stretch<'a> {
     pub(super) weights: &'a [f32],
     pub(super) stored: &'a [u8],
     pub(super) dtype: Dtype,
-}
-
-impl Stretch<'_> {
-    /// Returns the first weights of a stretch that has as many.
-    #[inline(always)]
-    fn first(self, len: usize) -> Self {
-        let size = width(self.dtype).unwrap_or(1);
-        Self { codes: &self.codes[..len], weights: &self.weights[..len], stored: &self.stored[..len * size], ..self }
-    }
 }
 
 /// Figures of a stretch.
@@ -80,14 +71,9 @@ impl StretchArrays {
         stretch: Stretch<'_>,
     ) -> Option<StretchFigures> {
         // The loops below are compiled once for each instruction set, and the best that this machine has is taken.
-        // Once more for the lengths of small groups, whose loops are then no loops any more.
         dispatch!(self.level, simd => simd.vectorize(
             #[inline(always)]
-            || match stretch.codes.len() {
-                16 => self.vectorized_figures(book, qparams, stretch.first(16)),
-                32 => self.vectorized_figures(book, qparams, stretch.first(32)),
-                _ => self.vectorized_figures(book, qparams, stretch),
-            }
+            || self.vectorized_figures(book, qparams, stretch)
         ))
     }
 
@@ -268,15 +254,9 @@ fn products(number: &[f32], error: &[f32]) -> [f64; 4] {
 //
 // Halves are added to halves, which vectors can do, where one sum of F64 after the other takes as long as a group of few weights.
 #[inline(always)]
-fn total(mut lanes: [f32; LANES]) -> f64 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0].into()
+fn total(lanes: [f32; LANES]) -> f64 {
+    let half: [f32; LANES / 2] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + LANES / 2]);
+    f64::from((half[0] + half[2]) + (half[1] + half[3]))
 }
 
 /// Folds pairs of numbers into one figure of each lane.
