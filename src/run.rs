@@ -17,7 +17,7 @@ use crate::run::outputs::Outputs;
 use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures};
 use crate::run::self_check::ShardsInDirectory;
-use crate::run::share::{Share, ToWrite, is_wanted};
+use crate::run::share::{Share, ToWrite};
 use crate::run::staging::Staging;
 use crate::run::state::RunState;
 use crate::run::work::Work;
@@ -130,9 +130,7 @@ pub fn run(
     })?;
     let finished: Vec<bool> = resumed.iter().map(Option::is_some).collect();
     for shard in resumed.iter().flatten() {
-        recorder.non_finite.set(plan, &shard.non_finite, |job| is_wanted(job, &finished));
-        recorder.degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
-        recorder.lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
+        recorder.resume(plan, shard, &finished);
     }
     let memory = block_order::memory_for_work(plan, options);
     let work = Work::new(plan, &Share::of_run(plan, &finished), options.threads(), memory)?;

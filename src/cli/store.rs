@@ -65,7 +65,9 @@ fn left_out(address: &str) -> CommandError {
 /// The refusal of an address by a command that needs the files on this machine.
 pub(super) fn not_here(address: &str) -> CommandError {
     let message = format!("{} is in an object store, and its files are needed on this machine", shown(address));
-    CommandError::Input(message).with_help(&["copy it first, such as with `aws s3 sync`".to_owned()])
+    CommandError::Input(message).with_help(&[
+        "copy it first, with `aws s3 sync`, `gcloud storage cp` or `az storage blob download-batch`".to_owned(),
+    ])
 }
 
 /// Refuses what a run cannot do whose output is in an object store.

@@ -3,10 +3,11 @@
 use qwen_fp8_schemes::{Band, NonFiniteCount, Scheme, TensorRole, TensorSpec, degenerate_scales};
 
 use crate::checkpoint::manifest::NonFiniteRecord;
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 use crate::run::checksums::Checksums;
 use crate::run::journal::FinishedShard;
 use crate::run::scales::non_finite_scales;
+use crate::run::share::is_wanted;
 use crate::run::stats::{DegenerateScaleCounts, LossyGranuleCounts, StatsByTensor};
 
 /// Checksums and statistics of the data that passes through a run.
@@ -54,6 +55,14 @@ impl<'a> Recorder<'a> {
         if let Some(values) = non_finite {
             self.non_finite.add(tensor, values, non_finite_count);
         }
+    }
+
+    /// Takes over what an earlier run met in the weights of a shard that it finished; `finished` says of each shard whether it is.
+    pub(super) fn resume(&self, plan: &Plan, shard: &FinishedShard, finished: &[bool]) {
+        let is_read_again = |job: &Job| is_wanted(job, finished);
+        self.non_finite.set(plan, &shard.non_finite, is_read_again);
+        self.degenerate_scales.set(plan, &shard.degenerate_scales, is_read_again);
+        self.lossy_granules.set(plan, &shard.lossy_granules, is_read_again);
     }
 
     /// Returns the journal's line for a complete shard.

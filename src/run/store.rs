@@ -25,7 +25,7 @@ use crate::run::plan_check;
 use crate::run::recorder::Recorder;
 use crate::run::report::{Clocks, RunFigures, RunReport};
 use crate::run::self_check::WrittenShards;
-use crate::run::share::{Share, ToWrite, is_wanted};
+use crate::run::share::{Share, ToWrite};
 use crate::run::state::RunState;
 use crate::run::store::journal::{CONFIG, StoreJournal, UploadedShard};
 use crate::run::store::uploads::{ShardUploads, part_bytes, uploaders};
@@ -159,9 +159,7 @@ impl RunToStore<'_> {
         for (number, shard) in resumed.iter().enumerate() {
             let Some(UploadedShard { finished: shard, tensors, .. }) = shard else { continue };
             recorder.checksums.set(number, tensors);
-            recorder.non_finite.set(plan, &shard.non_finite, |job| is_wanted(job, &finished));
-            recorder.degenerate_scales.set(plan, &shard.degenerate_scales, |job| is_wanted(job, &finished));
-            recorder.lossy_granules.set(plan, &shard.lossy_granules, |job| is_wanted(job, &finished));
+            recorder.resume(plan, shard, &finished);
         }
         resumed
     }

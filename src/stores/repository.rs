@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bucket::Bucket;
 use crate::error::StoreError;
+use crate::kind::StoreKind;
 use crate::location::StoreLocation;
 
 /// The objects below a prefix, each pinned to the tag that the store gave it.
@@ -68,11 +69,18 @@ impl Repository for StoreRepository {
     }
 
     fn download(&self) -> String {
-        let address = &self.bucket.address;
-        match address.split_once("://").map_or("", |(scheme, _)| scheme) {
-            "gs" => format!("gcloud storage cp --recursive {address} ."),
-            "az" => "az storage blob download-batch".to_owned(),
-            _ => format!("aws s3 sync {address} {}", self.bucket.location.name()),
+        let Bucket { location, address, .. } = &self.bucket;
+        match location.kind {
+            StoreKind::S3 => format!("aws s3 sync {address} {}", location.name()),
+            StoreKind::Google => format!("gcloud storage cp --recursive {address} ."),
+            StoreKind::Azure => {
+                let pattern =
+                    if location.prefix.as_ref().is_empty() { String::new() } else { format!("{}/", location.prefix) };
+                format!(
+                    "az storage blob download-batch --source {} --pattern '{pattern}*' --destination .",
+                    location.bucket
+                )
+            }
         }
     }
 

@@ -112,9 +112,9 @@ impl StretchArrays {
             false => agree(quotient, number, |exact| book.spacing.round(to_bf16(to_bf16(exact) + zero))),
             true => agree(quotient, number, |exact| book.nearest(to_bf16(to_bf16(exact) + zero))),
         };
-        let agree = |is_rounded| if is_rounded { agree_rounded() } else { agree_exactly() };
-        if !agree(self.is_rounded_first) {
-            if agree(!self.is_rounded_first) {
+        let is_agreed = |is_rounded| if is_rounded { agree_rounded() } else { agree_exactly() };
+        if !is_agreed(self.is_rounded_first) {
+            if is_agreed(!self.is_rounded_first) {
                 self.is_rounded_first = !self.is_rounded_first;
             } else if !is_explained(book, zero, quotient, codes, dtype) {
                 return None;
