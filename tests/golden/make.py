@@ -105,11 +105,9 @@ def make_all(directory: Path) -> list[str]:
 def make(directory: Path, scheme: Scheme, dtype: str, quotient: str, scale: str) -> str:
     """Writes the file of one scheme, source dtype and arithmetic; its name."""
     stored = {}
-    # The same inputs under every arithmetic, others for every scheme and dtype.
-    rng = torch.Generator().manual_seed(zlib.crc32(f"{scheme.name} {dtype}".encode()))
-    inputs = {kind: values.fill(kind, *scheme.shape, values.DTYPES[dtype], rng) for kind in values.KINDS}
+    inputs = {kind: drawn(scheme, dtype, kind, kind, scheme.shape) for kind in values.KINDS}
     if scheme.large:
-        inputs["large"] = values.fill("normal", *scheme.large, values.DTYPES[dtype], rng)
+        inputs["large"] = drawn(scheme, dtype, "large", "normal", scheme.large)
     for kind, weight in inputs.items():
         stored[f"{kind}.input"] = checkpoints.stored(weight)
         made = reference.quantize(weight, scheme.name, quotient=quotient, scale=scale)
@@ -124,6 +122,15 @@ def make(directory: Path, scheme: Scheme, dtype: str, quotient: str, scale: str)
     metadata = {"scheme": scheme.name, "options": json.dumps(options, separators=(",", ":"))}
     tensors.write_file(directory / f"{name}.safetensors", stored, metadata)
     return f"{name}.safetensors"
+
+
+def drawn(scheme: Scheme, dtype: str, name: str, kind: str, shape: tuple[int, int]) -> torch.Tensor:
+    """One input: the same under every arithmetic, another for every scheme, dtype and name.
+
+    The seed has the name, so that a new kind of values leaves the others' data alone (but for `mixed`, which has them all).
+    """
+    rng = torch.Generator().manual_seed(zlib.crc32(f"{scheme.name} {dtype} {name}".encode()))
+    return values.fill(kind, *shape, values.DTYPES[dtype], rng)
 
 
 def make_non_finite(directory: Path, name: str, dtype: str) -> str:
