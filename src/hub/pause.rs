@@ -1,6 +1,13 @@
-//! How long to wait before a request is made again.
+//! How long to wait before a request is made again, and making it again.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use crate::client::Failure;
+use crate::error::HubError;
 
 /// Attempts at a request, the first one included. An answer that brought bytes begins the count anew.
 pub(crate) const ATTEMPTS: u32 = 6;
@@ -24,9 +31,60 @@ pub(crate) fn pause(failures: u32, asked: Option<Duration>) -> Option<Duration> 
     Some(asked.unwrap_or(own))
 }
 
-/// What `Retry-After` asks for. Its other form, a date, needs a clock that agrees with the server's and is not read.
-pub(crate) fn retry_after(value: &str) -> Option<Duration> {
-    value.trim().parse().ok().map(Duration::from_secs)
+/// How often one that waits looks whether the work is cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits.
+///
+/// # Errors
+/// [`HubError::Cancelled`] as soon as `is_cancelled`.
+pub(crate) fn sleep(wait: Duration, is_cancelled: &dyn Fn() -> bool) -> Result<(), HubError> {
+    let end = Instant::now() + wait;
+    loop {
+        if is_cancelled() {
+            return Err(HubError::Cancelled);
+        }
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return Ok(()),
+            left => thread::sleep(left.min(LOOK)),
+        }
+    }
+}
+
+/// Makes attempts until one succeeds, or none is worth another.
+pub(crate) fn again<T>(attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, HubError> {
+    again_unless(&|| false, attempt)
+}
+
+/// As [`again`], until `is_cancelled`.
+pub(crate) fn again_unless<T>(
+    is_cancelled: &dyn Fn() -> bool,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, HubError> {
+    let mut failures = 0;
+    loop {
+        let failure = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        };
+        failures += 1;
+        match pause(failures, failure.asked).filter(|_| failure.may_pass) {
+            Some(wait) => sleep(wait, is_cancelled)?,
+            None => return Err(failure.error),
+        }
+    }
+}
+
+/// What `Retry-After` asks for, in seconds or by a date. `now` is the `Date` of the answer: this machine's clock need not
+/// agree with the server's.
+pub(crate) fn retry_after(value: &str, now: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = |text: &str| DateTimeParser::new().parse_timestamp(text.trim()).ok();
+    let (until, now) = (moment(value)?, now.and_then(moment).unwrap_or_else(Timestamp::now));
+    // One that is over asks for no pause.
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]
@@ -37,8 +95,17 @@ mod tests {
     fn waits_grow_and_end() {
         let waits: Vec<_> = (1..=7).map(|failures| pause(failures, None).map(|wait| wait.as_millis())).collect();
         assert_eq!(waits, [Some(250), Some(500), Some(1000), Some(2000), Some(4000), None, None]);
-        assert_eq!(pause(1, retry_after("7")), Some(Duration::from_secs(7)));
-        assert_eq!(pause(1, retry_after("3600")), None);
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(pause(1, retry_after("7", None)), Some(Duration::from_secs(7)));
+        assert_eq!(pause(1, retry_after("3600", None)), None);
+    }
+
+    #[test]
+    fn a_date_is_held_against_that_of_the_answer() {
+        let (until, now) = ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:53 GMT");
+        assert_eq!(retry_after(until, Some(now)), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(now, Some(until)), Some(Duration::ZERO));
+        assert!(retry_after("Fri, 31 Dec 2100 23:59:59 GMT", None) > Some(LONGEST));
+        assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT", None), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", None), None);
     }
 }
