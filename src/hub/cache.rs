@@ -10,8 +10,8 @@ use rustix::fs::OFlags;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+use crate::attempts::sleep;
 use crate::error::HubError;
-use crate::pause::sleep;
 use crate::tree::TreeFile;
 
 /// What `CACHEDIR.TAG` begins with, by which programs for backups leave the cache out.

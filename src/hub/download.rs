@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 const READ: usize = 1 << 20;
 
 /// A file that is to be in the cache.
-struct Wanted<'a> {
+struct WantedFile<'a> {
     name: &'a str,
     /// Its number among the files of the repository.
     number: usize,
@@ -58,7 +58,7 @@ impl HubRepository {
                 url: self.url(number),
                 detail: format!("the listing of the commit has no {} of this size", shown(&entry.name)),
             })?;
-            wanted.push(Wanted { name: &entry.name, number, listed });
+            wanted.push(WantedFile { name: &entry.name, number, listed });
         }
         let model = CachedModel::make(cache, &self.id)?;
         let download = Download { repository: self, model: &model, progress, is_over: AtomicBool::new(false) };
@@ -89,7 +89,7 @@ struct Download<'a> {
 
 impl Download<'_> {
     /// Brings the content of files, several at a time.
-    fn all(&self, files: &[&Wanted<'_>]) -> Result<(), HubError> {
+    fn all(&self, files: &[&WantedFile<'_>]) -> Result<(), HubError> {
         let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
         thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(files.len()) {
@@ -118,13 +118,13 @@ impl Download<'_> {
     }
 
     /// Whether the content of a file is in its place.
-    fn is_there(&self, file: &Wanted<'_>) -> bool {
+    fn is_there(&self, file: &WantedFile<'_>) -> bool {
         let found = fs::metadata(self.model.blob(file.listed.etag().0));
         found.is_ok_and(|found| found.is_file() && found.len() == file.listed.size)
     }
 
     /// Brings the content of a file, unless another process has meanwhile.
-    fn one(&self, file: &Wanted<'_>) -> Result<(), HubError> {
+    fn one(&self, file: &WantedFile<'_>) -> Result<(), HubError> {
         let is_cancelled = || self.is_cancelled();
         let (etag, _) = file.listed.etag();
         let _lock = self.model.lock(etag, &is_cancelled)?;
@@ -145,7 +145,7 @@ impl Download<'_> {
     }
 
     /// Completes the content of a file, and removes it where it is not what is listed.
-    fn bring(&self, file: &Wanted<'_>, incomplete: &Path) -> Result<(), HubError> {
+    fn bring(&self, file: &WantedFile<'_>, incomplete: &Path) -> Result<(), HubError> {
         // Without NONBLOCK, opening a FIFO of that name would wait for its other end.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let mut options = OpenOptions::new();

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::header::ETAG;
 
+use crate::answer::json as read_json;
+use crate::attempts::again_unless;
 use crate::client::{Client, Failure, text, without_query};
 use crate::error::HubError;
-use crate::pause::again_unless;
-use crate::repository::json as read_json;
 use crate::send::{BYTES, LFS_JSON, Outgoing};
 
 /// Parts of a file that are sent at a time.

@@ -8,6 +8,8 @@
 
 mod access;
 mod address;
+mod answer;
+mod attempts;
 mod cache;
 mod client;
 mod download;

@@ -1,13 +1,9 @@
-//! How long to wait before a request is made again, and making it again.
+//! How long to wait before a request is made again.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
-
-use crate::client::Failure;
-use crate::error::HubError;
 
 /// Attempts at a request, the first one included. An answer that brought bytes begins the count anew.
 pub(crate) const ATTEMPTS: u32 = 6;
@@ -29,50 +25,6 @@ pub(crate) fn pause(failures: u32, asked: Option<Duration>) -> Option<Duration> 
     }
     let own = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_OWN);
     Some(asked.unwrap_or(own))
-}
-
-/// How often one that waits looks whether the work is cancelled.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Waits.
-///
-/// # Errors
-/// [`HubError::Cancelled`] as soon as `is_cancelled`.
-pub(crate) fn sleep(wait: Duration, is_cancelled: &dyn Fn() -> bool) -> Result<(), HubError> {
-    let end = Instant::now() + wait;
-    loop {
-        if is_cancelled() {
-            return Err(HubError::Cancelled);
-        }
-        match end.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => return Ok(()),
-            left => thread::sleep(left.min(LOOK)),
-        }
-    }
-}
-
-/// Makes attempts until one succeeds, or none is worth another.
-pub(crate) fn again<T>(attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, HubError> {
-    again_unless(&|| false, attempt)
-}
-
-/// As [`again`], until `is_cancelled`.
-pub(crate) fn again_unless<T>(
-    is_cancelled: &dyn Fn() -> bool,
-    mut attempt: impl FnMut() -> Result<T, Failure>,
-) -> Result<T, HubError> {
-    let mut failures = 0;
-    loop {
-        let failure = match attempt() {
-            Ok(value) => return Ok(value),
-            Err(failure) => failure,
-        };
-        failures += 1;
-        match pause(failures, failure.asked).filter(|_| failure.may_pass) {
-            Some(wait) => sleep(wait, is_cancelled)?,
-            None => return Err(failure.error),
-        }
-    }
 }
 
 /// What `Retry-After` asks for, in seconds or by a date. `now` is the `Date` of the answer: this machine's clock need not

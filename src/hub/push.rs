@@ -17,12 +17,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::access::HubAccess;
 use crate::address::{part, path};
+use crate::answer::json as read_json;
+use crate::attempts::again_unless;
 use crate::client::{AskedFor, Client};
 use crate::error::HubError;
 use crate::lfs::{LfsContent, LfsStore};
 use crate::model_info::ModelInfo;
-use crate::pause::again_unless;
-use crate::repository::{MAIN, json as read_json};
+use crate::repository::MAIN;
 use crate::send::{JSON, JSON_LINES, Outgoing};
 
 /// Files that the hub makes with a model, which a push may replace.

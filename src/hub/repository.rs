@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use qwen_fp8_checkpoint::hub::ModelName;
 use qwen_fp8_checkpoint::remote::{RemoteEntry, RemoteError, Repository};
-use serde::de::DeserializeOwned;
 use ureq::http::HeaderName;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_RANGE};
 
 use crate::access::HubAccess;
 use crate::address::{part, path};
-use crate::client::{AskedFor, Client, Failure, HubAnswer, text, without_query};
+use crate::answer::json;
+use crate::attempts::{again, sleep};
+use crate::client::{AskedFor, Client, Failure, HubAnswer, text};
 use crate::error::HubError;
-use crate::model_info::{MAX_INFO, ModelInfo};
-use crate::pause::{again, pause, sleep};
+use crate::model_info::ModelInfo;
+use crate::pause::pause;
 use crate::tree::{self, TreeFile};
 
 /// The revision that is read where none is named.
@@ -246,19 +247,6 @@ impl fmt::Debug for HubRepository {
         // Without the client, which holds the token.
         f.debug_struct("HubRepository").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// Reads an answer in JSON; `what` is said of one that is none.
-pub(crate) fn json<T: DeserializeOwned>(client: &Client, mut answer: HubAnswer, what: &str) -> Result<T, Failure> {
-    let url = without_query(&answer.url);
-    let mut json = Vec::new();
-    let read = answer.response.body_mut().as_reader().take(MAX_INFO + 1).read_to_end(&mut json);
-    read.map_err(|error| client.broken(&url, &error))?;
-    let unusable = |detail| Failure::lasting(HubError::Unusable { url: url.clone(), detail });
-    if json.len() as u64 > MAX_INFO {
-        return Err(unusable("it is too long".to_owned()));
-    }
-    serde_json::from_slice(&json).map_err(|error| unusable(format!("{what} ({error})")))
 }
 
 /// The range and the whole length that `bytes A-B/SIZE` tells; the length is `None` where it is unknown.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use ureq::http::header::LINK;
 
+use crate::answer::json;
+use crate::attempts::again;
 use crate::client::{AskedFor, Client, text};
 use crate::error::HubError;
-use crate::pause::again;
-use crate::repository::json;
 
 /// The most pages of a listing that are read; a page has a thousand files.
 const MAX_PAGES: usize = 1000;
