@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qwen_fp8_checkpoint::progress::ProgressSink;
+use qwen_fp8_checkpoint::remote::RemoteEntry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -118,8 +119,8 @@ impl HubPush {
             }
             state => state?,
         };
-        if let Some((found, _)) = files.iter().find(|(name, _)| !OF_NEW_MODEL.contains(&name.as_str())) {
-            return Err(HubError::Occupied { address: push.address, found: found.clone() });
+        if let Some(found) = files.into_iter().find(|file| !OF_NEW_MODEL.contains(&file.name.as_str())) {
+            return Err(HubError::Occupied { address: push.address, found: found.name });
         }
         push.parent = parent;
         Ok(push)
@@ -130,16 +131,15 @@ impl HubPush {
         &self.address
     }
 
-    /// Returns the commit that the branch is at, and its files, each with what tells its content.
-    fn state(&self) -> Result<(String, Vec<(String, Option<String>)>), HubError> {
+    /// Returns the commit that the branch is at, and its files.
+    fn state(&self) -> Result<(String, Vec<RemoteEntry>), HubError> {
         let url = format!("{}?blobs=true", self.api(&format!("revision/{}", part(&self.branch))));
         let subject = AskedFor { id: &self.id, revision: &self.branch, is_model: true };
         let info = again_unless(&|| false, || {
             let answer = self.client.get(&url, None, subject)?;
             read_json::<ModelInfo>(&self.client, answer, "it is no description of a model")
         })?;
-        let (commit, files) = info.files(&url)?;
-        Ok((commit, files.into_iter().map(|file| (file.name, file.sha256)).collect()))
+        info.files(&url)
     }
 
     /// Makes the model.
@@ -327,9 +327,9 @@ impl HubPush {
     /// The commit that the branch is at, where it has moved and has the files and the contents of large ones.
     fn is_there(&self, names: &[&str], large: &[(String, String)]) -> Option<String> {
         let (commit, files) = self.state().ok().filter(|(commit, _)| *commit != self.parent)?;
-        let has = |name: &str| files.iter().any(|(found, _)| found == name);
+        let has = |name: &str| files.iter().any(|found| found.name == name);
         let has_content = |(name, sha256): &(String, String)| {
-            files.iter().any(|(found, content)| found == name && content.as_ref() == Some(sha256))
+            files.iter().any(|found| found.name == *name && found.sha256.as_ref() == Some(sha256))
         };
         (names.iter().all(|name| has(name)) && !large.is_empty() && large.iter().all(has_content)).then_some(commit)
     }

@@ -37,6 +37,9 @@ const STREAMED: usize = 1 << 20;
 /// A pointer of git-lfs is never longer.
 const MAX_POINTER: u64 = 1024;
 
+/// Takes bytes of a file, which begin at an offset in it.
+pub(crate) type TakeBytes<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), HubError>;
+
 /// A model on the hub in the state of one commit.
 pub struct HubRepository {
     client: Client,
@@ -110,7 +113,7 @@ impl HubRepository {
         file: usize,
         mut offset: u64,
         is_cancelled: &dyn Fn() -> bool,
-        take: &mut dyn FnMut(&[u8], u64) -> Result<(), HubError>,
+        take: TakeBytes<'_>,
     ) -> Result<(), HubError> {
         let size = self.files[file].size;
         let mut buffer = vec![0; STREAMED];
