@@ -2,8 +2,10 @@
 
 mod apply;
 mod client;
+mod download;
 mod headers;
 mod parts;
+mod push;
 mod python;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use crate::hub::{ModelName, model_of};
 use crate::models::Model;
 use crate::remote::{self, Repository};
 use crate::shard::Shard;
-use crate::side_files::SideFile;
+use crate::side_files::{SideFile, is_of_weights};
 use crate::source::{SourceError, SourceFile};
 use crate::tensor::Tensor;
 
@@ -49,6 +49,16 @@ impl Checkpoint {
             Some(repository) => repository.name(),
             None => model_of(&self.dir),
         }
+    }
+
+    /// Reports whether a copy of the checkpoint is to have the file of this name in its repository: all but weights that a run
+    /// leaves out, and folders that the model does not name.
+    pub fn has_use_of(&self, name: &str) -> bool {
+        let is_left_out =
+            || name.contains('/') || self.left_out.iter().any(|(out, why)| out == name && is_of_weights(why));
+        self.shards.iter().any(|shard| shard.name == name)
+            || self.side_files.iter().any(|file| file.name == name)
+            || !is_left_out()
     }
 
     /// Reads the whole of a small file beside the weights; `None` where there is none of this name.

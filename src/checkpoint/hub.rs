@@ -42,9 +42,13 @@ impl HubEnvironment {
 
     /// The directory of all that `huggingface_hub` keeps.
     pub fn hf_home(&self) -> Option<PathBuf> {
-        let home = || self.home.as_ref().map(|home| home.join(".cache"));
         let set = self.hf_home.as_ref().map(|path| self.expand(path));
-        set.or_else(|| Some(self.xdg_cache_home.clone().or_else(home)?.join("huggingface")))
+        set.or_else(|| Some(self.cache_home()?.join("huggingface")))
+    }
+
+    /// The directory of caches of all programs.
+    pub fn cache_home(&self) -> Option<PathBuf> {
+        self.xdg_cache_home.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")))
     }
 
     /// A leading `~` stands for the home directory in these variables, whoever set them.

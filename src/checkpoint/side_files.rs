@@ -5,6 +5,7 @@ mod folders;
 mod listed;
 mod sorted;
 
+pub(super) use fate::is_of_weights;
 pub(super) use listed::{Listed, list, list_repository, open_listed};
 pub(super) use sorted::Sorted;
 pub use sorted::{SideFile, SideFileError};

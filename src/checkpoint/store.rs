@@ -1,6 +1,7 @@
 //! A place elsewhere that an output is written to: objects under one prefix, each of which is there whole or not at all.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,14 +39,21 @@ pub trait OutputStore: Debug + Send + Sync {
     /// Begins an upload in parts and returns its id.
     fn begin(&self, name: &str) -> Result<String, RemoteError>;
 
-    /// Uploads the part of this number, from 0 on, and returns its tag. All but the last one of an upload are equally long.
-    fn put_part(&self, name: &str, upload: &str, number: usize, bytes: Vec<u8>) -> Result<String, RemoteError>;
+    /// Uploads a part and returns its tag.
+    fn put_part(&self, name: &str, upload: &str, part: UploadPart) -> Result<String, RemoteError>;
 
-    /// Makes an object of the parts with these tags, where nothing has its name.
+    /// Makes an object of the parts with these tags, where nothing has its name. Of its bytes these ranges are read once more,
+    /// and no others.
     ///
     /// # Errors
     /// As [`OutputStore::put`].
-    fn complete(&self, name: &str, upload: &str, parts: &[String]) -> Result<ObjectState, RemoteError>;
+    fn complete(
+        &self,
+        name: &str,
+        upload: &str,
+        parts: &[String],
+        read_later: &[Range<u64>],
+    ) -> Result<ObjectState, RemoteError>;
 
     /// Gives up an upload, with its parts, if it is still under way.
     fn abandon(&self, name: &str, upload: &str) -> Result<(), RemoteError>;
@@ -53,6 +61,16 @@ pub trait OutputStore: Debug + Send + Sync {
     /// Returns the uploads under the prefix that are under way, each with its object's name and its id; none where the store
     /// does not tell.
     fn uploads(&self) -> Result<Vec<(String, String)>, RemoteError>;
+}
+
+/// A part of an upload. All but the last one of an upload are equally long.
+#[derive(Debug)]
+pub struct UploadPart {
+    /// From 0 on.
+    pub number: usize,
+    /// Where its bytes begin in the object.
+    pub offset: u64,
+    pub bytes: Vec<u8>,
 }
 
 /// An object as a store lists it.

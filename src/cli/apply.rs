@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use qwen_fp8_schemes::Simd;
 
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::args::ApplyArgs;
+use super::download;
 use super::error::CommandError;
 use super::interrupt::Interrupt;
 use super::json::JsonOutput;
@@ -20,6 +22,7 @@ use super::next_steps;
 use super::parts::{self, Applied, ApplyOutcome, Whole};
 use super::progress::ProgressReporter;
 use super::proof::{CancelledProgress, ProofBeforePublishing};
+use super::push::{self, Push};
 use super::report::ReportFile;
 use super::screen::Screen;
 use super::slurm;
@@ -29,10 +32,11 @@ use super::timings;
 use crate::check::Verification;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::nearest_path::with_home;
+use crate::checkpoint::store::OutputStore;
 use crate::checkpoint::text::{count, human, shown, shown_path};
 use crate::plan::Plan;
 use crate::plan::summary::Summary;
-use crate::run::{LeftBehind, RunError, RunOptions, RunReport, run_to_store};
+use crate::run::{LeftBehind, RunError, RunOptions, RunReport, Sha256Of, run_to_store};
 
 /// The outcome of a run, and what it was made from.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -47,6 +51,9 @@ pub(super) struct ApplyOutput<'a> {
     /// The part, as `3/8`; absent unless one was to be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<String>,
+    /// The commit on the hub that shows the files of a directory; absent where none was pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed: Option<String>,
     /// Absent where there was nothing to do.
     #[serde(flatten)]
     report: Option<&'a RunReport>,
@@ -63,7 +70,15 @@ impl JsonOutput for ApplyOutput<'_> {
 pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandError> {
     let whole = Whole::of(args, screen)?;
     let simd = simd(args.simd.as_deref())?;
-    let plan = super::source::plan(&args.source, screen)?;
+    let listen =
+        || Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")));
+    let recipe = super::source::read_recipe(&args.source.recipe, screen)?;
+    // Where there is nothing to put in order yet, a signal ends the command at once.
+    let early = if args.download { Some(listen()?) } else { None };
+    if let Some(interrupt) = &early {
+        download::download(&recipe, args, interrupt, screen)?;
+    }
+    let plan = super::source::plan_of(recipe, &args.source, screen)?;
     if plan.checkpoint.headers_only {
         let message =
             format!("{} holds headers alone: there are no weights to quantize", shown_path(&plan.checkpoint.dir));
@@ -73,19 +88,19 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     // A part proves nothing: the join does.
     let wants_proof = whole.part().is_none() && wants_proof(args, &plan)?;
     if wants_proof {
-        super::source::need_weights_here(&plan.checkpoint, "the proof of an output reads its source once more")?;
+        let needed =
+            super::source::need_weights_here(&plan.checkpoint, "the proof of an output reads its source once more");
+        let is_of_hub = !store::is_address(&plan.checkpoint.dir.to_string_lossy());
+        let here = is_of_hub.then(|| "with `--download` this command does that itself".to_owned());
+        needed.map_err(|error| error.with_help(here.as_slice()))?;
     }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
-    let output = output(args, &plan)?;
     let sha256 = manifest::wanted(&args.manifest);
-    if store::is_address(&output.to_string_lossy()) {
-        store::check_options(args, &plan, sha256.unwrap_or_default())?;
-    }
-    let store = store::output(&output)?;
-    let interrupt =
-        Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")))?;
+    let interrupt = early.map_or_else(listen, Ok)?;
+    let target = Target::of(args, &plan, sha256.unwrap_or_default(), &interrupt)?;
+    let (output, store) = (target.output, target.store);
     let mut options = RunOptions::new(&interrupt.cancel);
     options.threads = args.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
     options.max_memory = args.max_memory.unwrap_or(options.max_memory);
@@ -110,7 +125,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         options.proof = Some(&proof);
     }
     let applied = match &store {
-        Some(store) => run_to_store(&plan, store.as_ref(), &env::temp_dir(), &options, &progress)
+        Some((store, scratch)) => run_to_store(&plan, store.as_ref(), scratch, &options, &progress)
             .map(|report| Applied::Published(Box::new(report))),
         None => whole.carry_out(&plan, &output, &options, &progress),
     };
@@ -131,10 +146,15 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
         _ => None,
     };
     drop(progress);
+    let is_published = matches!(applied, Applied::Published(_) | Applied::PublishedBefore);
+    let pushed = target.push.filter(|_| is_published).map(|push| push.push(&output, &interrupt, screen)).transpose()?;
     screen.say(&match &applied {
         Applied::Published(report) => summary(&plan, &output, report),
         _ => parts::line(whole, &applied, &plan, &output),
     });
+    if let Some(pushed) = &pushed {
+        screen.say(&format!("pushed: {}", shown(pushed)));
+    }
     if let Some(report) = applied.report() {
         tensor_stats::say(report, screen);
         if args.timings {
@@ -163,7 +183,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     let (output, verification) = (text(&output), proven.as_ref().map(|proven| &proven.verification));
     let part = whole.part().map(|part| part.to_string());
     let (outcome, report) = (applied.outcome(), applied.report());
-    screen.json(&ApplyOutput { output, recipe, source, outcome, part, report, verification })
+    screen.json(&ApplyOutput { output, recipe, source, outcome, part, pushed, report, verification })
 }
 
 /// Reports whether the output is to be proven before it is published: by request, or by what the recipe expects.
@@ -208,6 +228,9 @@ pub(super) fn failure(error: &RunError, interrupt: &Interrupt, left: &str) -> Co
         | RunError::Lossy { .. }
         | RunError::NoSuchGroup { .. }
         | RunError::Refused { .. } => CommandError::input(error),
+        RunError::Store { .. } if interrupt.cancel.load(Ordering::Relaxed) => {
+            CommandError::Interrupted(left.to_owned(), interrupt.exit_code())
+        }
         RunError::Unjoinable { .. } => CommandError::parts_of_run(error),
         error => CommandError::run(error),
     }
@@ -228,12 +251,47 @@ fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
     help
 }
 
-fn output(args: &ApplyArgs, plan: &Plan) -> Result<PathBuf, CommandError> {
-    let output = args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from)).ok_or_else(|| {
-        CommandError::Input(
-            "nowhere to write: add `output:` to the recipe, or `--output DIR` to the command".to_owned(),
-        )
-    })?;
+/// Where the result of a run goes.
+struct Target {
+    /// A directory, or an address.
+    output: PathBuf,
+    /// What is at the address, and the directory for what is on its way there.
+    store: Option<(Box<dyn OutputStore>, PathBuf)>,
+    /// The model on the hub that the directory is pushed to when it is there.
+    push: Option<Push>,
+}
+
+impl Target {
+    fn of(args: &ApplyArgs, plan: &Plan, sha256: Sha256Of, interrupt: &Interrupt) -> Result<Self, CommandError> {
+        let output = output(args, plan)?;
+        let Some(id) = &args.push else {
+            let output = output.ok_or_else(|| {
+                let nowhere = "nowhere to write: add `output:` to the recipe, or `--output DIR` to the command";
+                CommandError::Input(nowhere.to_owned())
+            })?;
+            if store::is_address(&output.to_string_lossy()) {
+                store::check_options(args, plan, sha256, "write to a directory, and copy that")?;
+            }
+            let store = store::output(&output)?.map(|store| (store, env::temp_dir()));
+            return Ok(Self { output, store, push: None });
+        };
+        let Some(output) = output else {
+            store::check_options(args, plan, sha256, "give an `--output` too: what is there is pushed")?;
+            let (store, scratch) = push::begin(id, args)?.into_output(interrupt)?;
+            return Ok(Self { output: store.address().into(), store: Some((store, scratch)), push: None });
+        };
+        if store::is_address(&output.to_string_lossy()) {
+            let message = "`--push` takes the files from a directory, or from the run itself";
+            return Err(CommandError::Input(message.to_owned()).with_help(&["leave out `--output`".to_owned()]));
+        }
+        Ok(Self { output, store: None, push: Some(push::begin(id, args)?) })
+    }
+}
+
+/// The output that the command or the recipe names.
+fn output(args: &ApplyArgs, plan: &Plan) -> Result<Option<PathBuf>, CommandError> {
+    let named = args.output.clone().or_else(|| plan.recipe.output.as_ref().map(PathBuf::from));
+    let Some(output) = named else { return Ok(None) };
     // A directory of that name would be made, which nobody means.
     if output.starts_with("~") {
         let error = format!("the output {} begins with `~`, which only a shell replaces", shown_path(&output));
@@ -241,7 +299,7 @@ fn output(args: &ApplyArgs, plan: &Plan) -> Result<PathBuf, CommandError> {
         let meant = with_home(&output, home.as_deref()).map(|meant| format!("did you mean {}?", shown_path(&meant)));
         return Err(CommandError::Input(error).with_help(meant.as_slice()));
     }
-    Ok(output)
+    Ok(Some(output))
 }
 
 fn simd(name: Option<&str>) -> Result<Simd, CommandError> {

@@ -65,6 +65,7 @@ impl Whole {
         let of_whole = [
             (args.verify, "--verify"),
             (args.report.is_some(), "--report"),
+            (args.push.is_some(), "--push"),
             (args.manifest.no_manifest, "--no-manifest"),
             (args.manifest.sha256.is_some(), "--sha256"),
         ];

@@ -73,25 +73,44 @@ fn of_hub(
     error: &ModelError,
     environment: &HubEnvironment,
 ) -> Result<Option<Arc<dyn Repository>>, CommandError> {
-    let Some((id, revision)) = error.is_elsewhere().then(|| parse_id(model)).flatten() else { return Ok(None) };
-    // A single word is a directory that is missing, more often than one of the hub's oldest models.
-    if !id.contains('/') {
+    if !error.is_elsewhere() {
         return Ok(None);
     }
-    let refused = |refused: HubError| {
-        let failure = if refused.is_of_input() { CommandError::input(&refused) } else { CommandError::run(&refused) };
-        // What is near on this machine may be what was meant.
-        let near = error.nearest().map(|near| format!("did you mean {}?", shown(near)));
-        failure.with_help(&near.into_iter().chain(refused.help()).collect::<Vec<_>>())
-    };
+    Ok(hub_repository(model, Some(error), environment)?.map(|repository| repository as Arc<dyn Repository>))
+}
+
+/// Finds a model on the hub; `None` where it is no model id of two parts. `missing` says why it is not on this machine.
+///
+/// # Errors
+/// The hub does not have it for this reader, or is not to be asked.
+pub(super) fn hub_repository(
+    model: &str,
+    missing: Option<&ModelError>,
+    environment: &HubEnvironment,
+) -> Result<Option<Arc<HubRepository>>, CommandError> {
+    // A single word is a directory that is missing, more often than one of the hub's oldest models.
+    let Some((id, revision)) = parse_id(model).filter(|(id, _)| id.contains('/')) else { return Ok(None) };
+    let refused = |refused: HubError| refused_by_hub(&refused, missing);
     let Some(access) = HubAccess::of_process(environment).map_err(refused)? else {
         let offline =
             "`HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set, so that the hub is not asked: unset it for that";
-        let help: Vec<_> = error.help().into_iter().chain([offline.to_owned()]).collect();
-        return Err(CommandError::input(error).with_help(&help));
+        let Some(missing) = missing else {
+            return Err(
+                CommandError::Input(format!("{} is not asked for", shown(model))).with_help(&[offline.to_owned()])
+            );
+        };
+        let help: Vec<_> = missing.help().into_iter().chain([offline.to_owned()]).collect();
+        return Err(CommandError::input(missing).with_help(&help));
     };
-    let repository = HubRepository::open(access, id, revision).map_err(refused)?;
-    Ok(Some(repository))
+    HubRepository::open(access, id, revision).map(Some).map_err(refused)
+}
+
+/// The failure of a request to the hub for a model that is not on this machine.
+pub(super) fn refused_by_hub(refused: &HubError, missing: Option<&ModelError>) -> CommandError {
+    let failure = if refused.is_of_input() { CommandError::input(refused) } else { CommandError::run(refused) };
+    // What is near on this machine may be what was meant.
+    let near = missing.and_then(ModelError::nearest).map(|near| format!("did you mean {}?", shown(near)));
+    failure.with_help(&near.into_iter().chain(refused.help()).collect::<Vec<_>>())
 }
 
 /// Refuses a checkpoint elsewhere for what needs its weights on this machine.

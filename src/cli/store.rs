@@ -70,8 +70,13 @@ pub(super) fn not_here(address: &str) -> CommandError {
     ])
 }
 
-/// Refuses what a run cannot do whose output is in an object store.
-pub(super) fn check_options(args: &ApplyArgs, plan: &Plan, sha256: Sha256Of) -> Result<(), CommandError> {
+/// Refuses what a run cannot do whose output is in an object store or on the hub; `way_out` says what to do instead.
+pub(super) fn check_options(
+    args: &ApplyArgs,
+    plan: &Plan,
+    sha256: Sha256Of,
+    way_out: &str,
+) -> Result<(), CommandError> {
     let parts = &args.parts;
     let refused = [
         (args.verify || args.report.is_some(), "`--verify` and `--report` read the whole output once more"),
@@ -80,6 +85,6 @@ pub(super) fn check_options(args: &ApplyArgs, plan: &Plan, sha256: Sha256Of) -> 
         (parts.part.is_some() || parts.join || parts.slurm.is_some(), "parts are put together by names of files"),
     ];
     let Some((_, why)) = refused.into_iter().find(|(is_asked, _)| *is_asked) else { return Ok(()) };
-    let message = format!("{why}, which an output in an object store does not have on this machine");
-    Err(CommandError::Input(message).with_help(&["write to a directory, and copy that".to_owned()]))
+    let message = format!("{why}, which an output elsewhere does not have on this machine");
+    Err(CommandError::Input(message).with_help(&[way_out.to_owned()]))
 }

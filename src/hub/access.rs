@@ -77,6 +77,11 @@ fn is_offline(variable: impl Fn(&str) -> Option<String>) -> bool {
     ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(|name| is_set(variable(name).as_deref()))
 }
 
+/// Whether the variables let blobs be shared by the models of a cache.
+pub(crate) fn may_share_blobs() -> bool {
+    !["HF_HUB_DISABLE_SHARED_BLOBS", "HF_HUB_DISABLE_XET"].iter().any(|name| is_set(env::var(name).ok().as_deref()))
+}
+
 /// What `huggingface_hub` takes for a yes.
 fn is_set(value: Option<&str>) -> bool {
     value.is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))

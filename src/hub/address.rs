@@ -15,6 +15,10 @@ pub(crate) struct HostOrigin {
 }
 
 impl HostOrigin {
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// The origin of an address; `None` where it is none of HTTP.
     pub(crate) fn of(address: &str) -> Option<Self> {
         let uri: Uri = address.parse().ok()?;

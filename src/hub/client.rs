@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, DATE, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, Response};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
@@ -31,7 +31,7 @@ const IDLE: usize = 32;
 
 /// A client of one hub.
 pub(crate) struct Client {
-    agent: Agent,
+    pub(crate) agent: Agent,
     pub(crate) access: HubAccess,
 }
 
@@ -85,6 +85,7 @@ impl Client {
             .timeout_recv_response(Some(stall))
             .timeout_recv_body(Some(WHOLE))
             .timeout_per_read(Some(stall))
+            .timeout_per_write(Some(stall))
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE)
             .build();
@@ -139,7 +140,7 @@ impl Client {
     }
 
     /// Refuses a proxy that speaks SOCKS: the library would leave it out, and connect without it or not at all.
-    fn check_proxy(&self, url: &str) -> Result<(), Failure> {
+    pub(crate) fn check_proxy(&self, url: &str) -> Result<(), Failure> {
         let proxy = self.proxy_for(url).filter(|proxy| !is_http(proxy.protocol()));
         let Some(proxy) = proxy.map(address_of) else { return Ok(()) };
         let reason = "it speaks SOCKS, and one that speaks HTTP is needed".to_owned();
@@ -194,8 +195,8 @@ fn refused_elsewhere(url: String, status: u16, headers: &HeaderMap) -> Failure {
 }
 
 /// Turns a status that has nothing to do with rights into words, and says whether it may pass.
-fn passing(url: String, status: u16, headers: &HeaderMap, has_token: bool) -> Failure {
-    let asked = text(headers, &RETRY_AFTER).and_then(retry_after);
+pub(crate) fn passing(url: String, status: u16, headers: &HeaderMap, has_token: bool) -> Failure {
+    let asked = text(headers, &RETRY_AFTER).and_then(|value| retry_after(value, text(headers, &DATE)));
     let may_pass = matches!(status, 408 | 429 | 500 | 502 | 503 | 504);
     let error = match status {
         429 => {

@@ -1,7 +1,10 @@
 //! What can go wrong between this machine and the hub, with what to do about each.
 
-use qwen_fp8_checkpoint::remote::RemoteFailure;
-use qwen_fp8_checkpoint::text::{exact, shown};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qwen_fp8_checkpoint::remote::{RemoteError, RemoteFailure};
+use qwen_fp8_checkpoint::text::{exact, shown, shown_path};
 
 /// A reason for which the hub did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +49,34 @@ pub enum HubError {
     FileName { url: String, name: String },
     #[error("the answer of {} cannot be used: {detail}", shown(url))]
     Unusable { url: String, detail: String },
+    #[error("{} is not what is listed: its hash is {found}, and {listed} was listed", shown(url))]
+    Spoilt { url: String, listed: String, found: String },
+    #[error("cannot {what} {}: {error}", shown_path(path))]
+    File { what: &'static str, path: PathBuf, error: io::Error },
+    #[error("the work was cancelled")]
+    Cancelled,
+    #[error("nothing can be pushed to {} without a token", shown(id))]
+    NoToken { id: String },
+    #[error("{} may not be written{}{}", shown(url), if *has_token { " with this token" } else { " without a token" }, of_server(said))]
+    NotWritable { url: String, said: String, has_token: bool },
+    #[error("{} was answered with status {status}{}", shown(url), of_server(said))]
+    Refused { url: String, status: u16, said: String },
+    #[error("there is something in {} already: {}", shown(address), shown(found))]
+    Occupied { address: String, found: String },
+    #[error("somebody else has pushed to {} since this run began", shown(address))]
+    Moved { address: String },
+    #[error("{} is there already", shown_path(path))]
+    Exists { path: PathBuf },
+    #[error("another process pushes the same: it holds {}", shown_path(dir))]
+    Busy { dir: PathBuf },
 }
 
 impl HubError {
+    /// Makes the error of a file on this machine that something was tried with.
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { what, path: path.to_owned(), error }
+    }
+
     /// Returns whether another model or another right would help, and not another try.
     pub fn is_of_input(&self) -> bool {
         matches!(
@@ -61,6 +89,9 @@ impl HubError {
                 | Self::Gated { .. }
                 | Self::Forbidden { .. }
                 | Self::LfsPointer { .. }
+                | Self::NoToken { .. }
+                | Self::NotWritable { .. }
+                | Self::Occupied { .. }
         )
     }
 }
@@ -103,6 +134,9 @@ impl RemoteFailure for HubError {
             Self::NoFile { .. } | Self::OtherCommit { .. } | Self::Size { .. } => {
                 "the repository may have changed meanwhile: give the same command again"
             }
+            Self::Spoilt { .. } => {
+                "the same command fetches it once more; if that changes nothing, its server or a proxy is at fault"
+            }
             Self::LfsPointer { .. } => "the repository or its mirror lacks the file: ask its owner for it",
             Self::WrongRange { .. } => {
                 "its server or a proxy on the way does not serve parts of files: `hf download` gets them whole"
@@ -110,7 +144,19 @@ impl RemoteFailure for HubError {
             Self::FileName { .. } | Self::Unusable { .. } | Self::Redirect { .. } | Self::Redirects { .. } => {
                 "check whether `HF_ENDPOINT` and the proxy are what they should be"
             }
-            Self::Status { .. } => return Vec::new(),
+            Self::NoToken { .. } | Self::NotWritable { has_token: false, .. } => LOG_IN,
+            Self::NotWritable { .. } => {
+                "set `HF_TOKEN` to a token with the right to write, or log in with `hf auth login`"
+            }
+            // Storage that is used up, or a plan that is to be paid for.
+            Self::Refused { status: 402 | 403 | 413 | 507, .. } => {
+                "the account or its organization has to allow it; the same command goes on where it was"
+            }
+            Self::Refused { .. } => AGAIN,
+            Self::Occupied { .. } => "push to another name, or empty it: a push never mixes with other files",
+            Self::Moved { .. } => "look at what was pushed there; nothing of this run is shown",
+            Self::Busy { .. } => "wait until it has ended, and give the same command again",
+            Self::Status { .. } | Self::File { .. } | Self::Exists { .. } | Self::Cancelled => return Vec::new(),
         };
         vec![line.to_owned()]
     }
@@ -118,4 +164,19 @@ impl RemoteFailure for HubError {
     fn is_change(&self) -> bool {
         matches!(self, Self::NoFile { .. } | Self::OtherCommit { .. } | Self::Size { .. })
     }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Exists { .. })
+    }
+}
+
+impl From<HubError> for RemoteError {
+    fn from(error: HubError) -> Self {
+        Box::new(error)
+    }
+}
+
+/// What a server says of its refusal, behind the words of our own.
+fn of_server(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": its server says {}", shown(said)) }
 }

@@ -8,9 +8,6 @@ use serde::Deserialize;
 
 use crate::error::HubError;
 
-/// The most bytes of a description that are read. A file takes about 250; no model has a tenth of what fits.
-pub(crate) const MAX_INFO: u64 = 64 << 20;
-
 /// What `/api/models/ID/revision/REVISION?blobs=true` answers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ModelInfo {

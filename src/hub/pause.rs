@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+
 /// Attempts at a request, the first one included. An answer that brought bytes begins the count anew.
 pub(crate) const ATTEMPTS: u32 = 6;
 
@@ -24,9 +27,16 @@ pub(crate) fn pause(failures: u32, asked: Option<Duration>) -> Option<Duration> 
     Some(asked.unwrap_or(own))
 }
 
-/// What `Retry-After` asks for. Its other form, a date, needs a clock that agrees with the server's and is not read.
-pub(crate) fn retry_after(value: &str) -> Option<Duration> {
-    value.trim().parse().ok().map(Duration::from_secs)
+/// What `Retry-After` asks for, in seconds or by a date. `now` is the `Date` of the answer: this machine's clock need not
+/// agree with the server's.
+pub(crate) fn retry_after(value: &str, now: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = |text: &str| DateTimeParser::new().parse_timestamp(text.trim()).ok();
+    let (until, now) = (moment(value)?, now.and_then(moment).unwrap_or_else(Timestamp::now));
+    // One that is over asks for no pause.
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]
@@ -37,8 +47,17 @@ mod tests {
     fn waits_grow_and_end() {
         let waits: Vec<_> = (1..=7).map(|failures| pause(failures, None).map(|wait| wait.as_millis())).collect();
         assert_eq!(waits, [Some(250), Some(500), Some(1000), Some(2000), Some(4000), None, None]);
-        assert_eq!(pause(1, retry_after("7")), Some(Duration::from_secs(7)));
-        assert_eq!(pause(1, retry_after("3600")), None);
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(pause(1, retry_after("7", None)), Some(Duration::from_secs(7)));
+        assert_eq!(pause(1, retry_after("3600", None)), None);
+    }
+
+    #[test]
+    fn a_date_is_held_against_that_of_the_answer() {
+        let (until, now) = ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:53 GMT");
+        assert_eq!(retry_after(until, Some(now)), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(now, Some(until)), Some(Duration::ZERO));
+        assert!(retry_after("Fri, 31 Dec 2100 23:59:59 GMT", None) > Some(LONGEST));
+        assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT", None), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", None), None);
     }
 }

@@ -4,6 +4,7 @@
 //! that concern whole shards, at next to no cost.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,7 +115,8 @@ fn check_one(
     }
     for (weight, scale) in scales(plan, shard, layout) {
         let may_be_non_finite = non_finite.iter().any(|stats| stats.tensor == plan.inputs[weight].name);
-        let bytes = shards.read(shard, scale.offset, scale.len.min(SAMPLED_BYTES))?;
+        let sample = sample_of(scale);
+        let bytes = shards.read(shard, sample.start, sample.end - sample.start)?;
         let is_good = |value: f32| if value.is_finite() { value > 0.0 } else { may_be_non_finite };
         let bad = values(scale.entry.dtype, &bytes).position(|value| !is_good(value));
         if let Some(at) = bad {
@@ -123,6 +125,18 @@ fn check_one(
         }
     }
     Ok(())
+}
+
+/// Returns the bytes of a shard that [`check`] reads: its header, and samples of scales.
+pub(super) fn read_of(plan: &Plan, shard: usize) -> Vec<Range<u64>> {
+    let layout = &plan.shards[shard];
+    let scales = scales(plan, shard, layout).into_iter().map(|(_, scale)| sample_of(scale));
+    std::iter::once(0..layout.header.len() as u64).chain(scales).collect()
+}
+
+/// The beginning of a scale tensor, which is checked.
+fn sample_of(scale: &Placed) -> Range<u64> {
+    scale.offset..scale.offset + scale.len.min(SAMPLED_BYTES)
 }
 
 /// Returns a sample of the scale tensors that were written to a shard, each with the number of its weight.

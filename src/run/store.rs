@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use crate::checkpoint::layout::INDEX_FILE;
-use crate::checkpoint::store::OutputStore;
+use crate::checkpoint::store::{OutputStore, UploadPart};
 use crate::plan::Plan;
 use crate::run::block_order;
 use crate::run::completion::Completion;
@@ -169,7 +169,7 @@ impl RunToStore<'_> {
         let Self { plan, options, observer, store, .. } = *self;
         let to_write = |&finished: &bool| if finished { ToWrite::Nothing } else { ToWrite::Whole };
         let to_write: Vec<ToWrite> = finished.iter().map(to_write).collect();
-        let uploads = ShardUploads::new(store, &plan.shards, &to_write, self.journal, options.cancel);
+        let uploads = ShardUploads::new(store, plan, &to_write, self.journal, options.cancel);
         let address = PathBuf::from(store.address());
         let outputs = Outputs::uploaded(&address, &plan.shards, to_write, self.scratch, &uploads);
         observer.phase(Phase::Converting);
@@ -245,9 +245,10 @@ impl RunToStore<'_> {
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut io::Read::take(&file, part.min(size - offset)), &mut bytes)
                 .map_err(RunError::file("read", &path))?;
-            tags.push(self.store.put_part(name, &id, tags.len(), bytes).map_err(failed)?);
+            let part = UploadPart { number: tags.len(), offset, bytes };
+            tags.push(self.store.put_part(name, &id, part).map_err(failed)?);
         }
-        self.store.complete(name, &id, &tags).map_err(failed)?;
+        self.store.complete(name, &id, &tags, &[]).map_err(failed)?;
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use crate::connector::{BlockingConnector, BlockingService};
 use crate::error::StoreError;
 use crate::kind::StoreKind;
 use crate::location::StoreLocation;
+use crate::profile::Profile;
 use crate::wait::wait;
 
 /// The region that requests are signed for where none is named.
@@ -49,7 +50,8 @@ pub(crate) struct S3Access {
 }
 
 impl Bucket {
-    /// Opens a prefix, with credentials, region and endpoint of the environment variables. Nothing is asked of it yet.
+    /// Opens a prefix, with credentials, region and endpoint of the environment variables, and of the profile of `~/.aws`
+    /// where these leave them open. Nothing is asked of it yet.
     ///
     /// # Errors
     /// There are no credentials, or what the variables say is nothing usable.
@@ -68,8 +70,9 @@ impl Bucket {
         let connector = |region| BlockingConnector { service: BlockingService::new(region) };
         let (client, s3): (Arc<dyn StoreClient>, _) = match location.kind {
             StoreKind::S3 => {
-                let builder = AmazonS3Builder::from_env();
-                check_credentials(&builder)?;
+                let profile = Profile::of_process();
+                let builder = profile.complete(AmazonS3Builder::from_env());
+                check_credentials(&builder, &profile)?;
                 let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
                 let region = region.unwrap_or_else(|| REGION.to_owned());
                 let connector = connector(Some(region.clone()));
@@ -195,7 +198,7 @@ fn error_of(error: &object_store::Error, location: &StoreLocation) -> StoreError
 //
 // The library asks the machine's own metadata service where the variables tell none. Outside of Amazon's cloud there is no
 // such service, and its address answers nobody: what is asked here once, the library would ask for each request.
-fn check_credentials(builder: &AmazonS3Builder) -> Result<(), StoreError> {
+fn check_credentials(builder: &AmazonS3Builder, profile: &Profile) -> Result<(), StoreError> {
     const METADATA: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
     let is_told = [
         AmazonS3ConfigKey::AccessKeyId,
@@ -216,6 +219,5 @@ fn check_credentials(builder: &AmazonS3Builder) -> Result<(), StoreError> {
     if is_told || (!is_disabled && answers()) {
         return Ok(());
     }
-    let profile = env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
-    Err(StoreError::NoCredentials { profile })
+    Err(StoreError::NoCredentials { lack: profile.lack() })
 }

@@ -16,8 +16,8 @@ const LONGEST: usize = 200;
 pub enum StoreError {
     #[error("{} is no address in an object store: {why}", shown(text))]
     Address { text: String, why: String },
-    #[error("no credentials for S3 are set{}", of_profile(profile.as_deref()))]
-    NoCredentials { profile: Option<String> },
+    #[error("no credentials for S3 are set{}", lack.as_ref().map_or_else(String::new, |lack| format!(", and {lack}")))]
+    NoCredentials { lack: Option<String> },
     #[error("no account of Azure is named")]
     NoAccount,
     #[error("{} is no bucket, or none that these credentials may see", shown(bucket))]
@@ -149,11 +149,6 @@ impl RemoteFailure for StoreError {
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
-}
-
-fn of_profile(profile: Option<&str>) -> String {
-    let said = |profile| format!(", and the profile {} of `AWS_PROFILE` is not read", shown(profile));
-    profile.map_or_else(String::new, said)
 }
 
 fn in_brackets(code: Option<&str>) -> String {

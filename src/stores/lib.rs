@@ -12,6 +12,7 @@ mod error;
 mod kind;
 mod location;
 mod output;
+mod profile;
 mod repository;
 mod uploads;
 mod wait;

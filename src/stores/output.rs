@@ -1,12 +1,13 @@
 //! A prefix that an output is written to.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
 use object_store::multipart::PartId;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion};
 use qwen_fp8_checkpoint::remote::RemoteError;
-use qwen_fp8_checkpoint::store::{ObjectState, OutputStore, StoredObject};
+use qwen_fp8_checkpoint::store::{ObjectState, OutputStore, StoredObject, UploadPart};
 
 use crate::bucket::Bucket;
 use crate::completion::{is_tag, tag_of_parts};
@@ -162,13 +163,19 @@ impl OutputStore for Bucket {
         wait(self.client.create_multipart(&key)).map_err(|error| boxed(self.error(&error)))
     }
 
-    fn put_part(&self, name: &str, upload: &str, number: usize, bytes: Vec<u8>) -> Result<String, RemoteError> {
+    fn put_part(&self, name: &str, upload: &str, part: UploadPart) -> Result<String, RemoteError> {
         let key = self.location.key(name).map_err(boxed)?;
-        let put = wait(self.client.put_part(&key, &upload.to_owned(), number, bytes.into()));
+        let put = wait(self.client.put_part(&key, &upload.to_owned(), part.number, part.bytes.into()));
         put.map(|part| part.content_id).map_err(|error| boxed(self.error(&error)))
     }
 
-    fn complete(&self, name: &str, upload: &str, parts: &[String]) -> Result<ObjectState, RemoteError> {
+    fn complete(
+        &self,
+        name: &str,
+        upload: &str,
+        parts: &[String],
+        _: &[Range<u64>],
+    ) -> Result<ObjectState, RemoteError> {
         self.complete_upload(name, upload, parts).map_err(boxed)
     }
 

@@ -121,5 +121,6 @@ fn a_proof_needs_the_source_on_this_machine() {
     let (hub, home) = (HubServer::of(&fixture()), home());
     let said = refused(&hub, home.path(), &[&APPLY[..], &["--verify"]].concat(), 1);
     assert!(said.contains("download it first with `hf download org/tiny --revision"), "{said}");
+    assert!(said.contains("with `--download` this command does that itself"), "{said}");
     assert!(!home.path().join("out").exists());
 }

@@ -20,11 +20,14 @@ fn coded(status: u16, code: &str) -> Fault {
 fn what_passes_is_tried_again() {
     let home = home();
     let busy = || Fault::Status(429, vec![("Retry-After", "0".to_owned())]);
+    // The moment of the answer itself, whatever the clock of this machine says.
+    let moment = || "Wed, 21 Oct 2026 07:28:00 GMT".to_owned();
+    let dated = || Fault::Status(503, vec![("Retry-After", moment()), ("Date", moment())]);
     let cdn = format!("/cdn/{SHARD}");
     for (path, faults) in [
         ("/api/models/", vec![status(503), busy(), status(500), Fault::Drop(50)]),
         ("config.json", vec![Fault::Drop(10), Fault::Drop(0), status(502), busy()]),
-        ("/resolve/", vec![status(504), status(408)]),
+        ("/resolve/", vec![status(504), status(408), dated()]),
         // The address that the hub gave has expired.
         (&cdn, vec![status(403), status(404), Fault::Drop(9), busy(), Fault::Pause(Duration::from_millis(20))]),
     ] {

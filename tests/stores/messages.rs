@@ -1,7 +1,7 @@
 //! Errors of stores, in our words and with what to do.
 
 use super::proxy::Mistake;
-use super::{RECIPE, Scene, fixture, refused};
+use super::{RECIPE, Scene, done, fixture, refused};
 
 #[test]
 fn what_is_not_there_is_named() {
@@ -44,8 +44,23 @@ fn missing_credentials_are_named_at_once() {
     let mut command = scene.command();
     command.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_PROFILE", "work");
     let said = refused(command.args(["inspect", &scene.source()]), 1);
-    assert!(said.contains("no credentials for S3 are set") && said.contains("`work`"), "{said}");
+    assert!(said.contains("no credentials for S3 are set, and there is no profile `work` in `~/.aws`"), "{said}");
     assert!(scene.proxy.seen().is_empty());
+}
+
+#[test]
+fn a_profile_tells_what_variables_leave_open() {
+    let Some(scene) = Scene::new(RECIPE) else { return };
+    let home = tempfile::tempdir().unwrap();
+    let credentials = home.path().join("credentials");
+    std::fs::write(&credentials, "[work]\naws_access_key_id = key\naws_secret_access_key = secret\n").unwrap();
+    let mut command = scene.command();
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_PROFILE", "work");
+    command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
+    done(command.args(["inspect", &scene.source()]));
+    std::fs::write(&credentials, "[work]\nsso_session = corporate\n").unwrap();
+    let said = refused(&mut command, 1);
+    assert!(said.contains("and the profile `work` has them by `sso_session`, which is not read"), "{said}");
 }
 
 #[test]

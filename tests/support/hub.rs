@@ -2,6 +2,7 @@
 //! does, and makes mistakes where it is told to.
 
 mod http;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +15,12 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 pub(crate) use http::Request;
 use http::{Answer, read_request};
+use write::Storage;
 
 pub(crate) const ID: &str = "org/tiny";
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -46,7 +49,17 @@ pub(crate) enum Fault {
     Pause(Duration),
 }
 
-/// A hub that serves one model.
+/// A model as the hub shows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShownModel {
+    pub(crate) commit: String,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) is_private: bool,
+    /// The summaries of the commits, the newest one last.
+    pub(crate) commits: Vec<String>,
+}
+
+/// A hub that serves a model, and takes others.
 pub(crate) struct HubServer {
     /// `http://127.0.0.1:PORT`
     pub(crate) address: String,
@@ -54,9 +67,12 @@ pub(crate) struct HubServer {
 }
 
 struct Shared {
-    files: BTreeMap<String, Vec<u8>>,
+    models: Mutex<BTreeMap<String, ShownModel>>,
+    storage: Mutex<Storage>,
     /// The token without which nothing is given.
     token: Option<&'static str>,
+    /// Address of the hub itself.
+    own: String,
     /// Address of the second host.
     cdn: Mutex<String>,
     faults: Mutex<Vec<(String, Fault)>>,
@@ -87,8 +103,13 @@ impl HubServer {
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let (own, cdn_address) = (address(&hub), address(&cdn));
         let shared = Arc::new(Shared {
-            files: files.collect(),
+            models: Mutex::new(BTreeMap::from([(
+                ID.to_owned(),
+                ShownModel { commit: COMMIT.to_owned(), files: files.collect(), ..ShownModel::default() },
+            )])),
+            storage: Mutex::default(),
             token,
+            own: own.clone(),
             cdn: Mutex::new(cdn_address),
             faults: Mutex::default(),
             log: Mutex::default(),
@@ -138,6 +159,26 @@ impl HubServer {
         !self.shared.faults.lock().unwrap().is_empty()
     }
 
+    /// Returns a model as it is shown now; `None` where there is none.
+    pub(crate) fn shown(&self, id: &str) -> Option<ShownModel> {
+        self.shared.models.lock().unwrap().get(id).cloned()
+    }
+
+    /// Changes a model, or makes it, as somebody else would.
+    pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut ShownModel)) {
+        change(self.shared.models.lock().unwrap().entry(id.to_owned()).or_default());
+    }
+
+    /// Lets the storage ask for parts of so many bytes.
+    pub(crate) fn ask_for_parts(&self, bytes: usize) {
+        self.shared.storage.lock().unwrap().part = Some(bytes);
+    }
+
+    /// Forgets the large files that no commit names.
+    pub(crate) fn forget_uploads(&self) {
+        self.shared.storage.lock().unwrap().contents.clear();
+    }
+
     /// The program, which takes this for the hub and has a cache of its own in `home`.
     pub(crate) fn command(&self, home: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
@@ -181,35 +222,59 @@ impl Shared {
         if authorization.is_some() && request.authorization != authorization {
             return refusal(401, "RepoNotFound");
         }
+        if request.method != "GET" && request.method != "HEAD" {
+            return self.write(request);
+        }
         let path = request.path.split('?').next().unwrap();
-        if let Some(rest) = path.strip_prefix(&format!("/api/models/{ID}")) {
+        let path = path.strip_prefix('/').unwrap();
+        let models = self.models.lock().unwrap();
+        let model_of = |path: &str| {
+            let id = path.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+            let rest = path[id.len()..].to_owned();
+            models.get(&id).map(|model| (id, model, rest))
+        };
+        if let Some(path) = path.strip_prefix("api/models/") {
+            let Some((id, model, rest)) = model_of(path) else { return refusal(404, "RepoNotFound") };
             let is_tree = rest.starts_with("/tree/");
-            let revision = rest.strip_prefix(if is_tree { "/tree/" } else { "/revision/" });
-            return match revision.unwrap_or("main") {
-                "main" | COMMIT | "refs%2Fpr%2F1" if is_tree => self.tree(),
-                "main" | COMMIT | "refs%2Fpr%2F1" => self.info(),
-                _ => refusal(404, "RevisionNotFound"),
+            let revision = rest.strip_prefix(if is_tree { "/tree/" } else { "/revision/" }).unwrap_or("main");
+            return match revision {
+                revision if !["main", "refs%2Fpr%2F1", &model.commit].contains(&revision) => {
+                    refusal(404, "RevisionNotFound")
+                }
+                _ if is_tree => tree(model),
+                _ => info(&id, model),
             };
         }
-        let file =
-            [COMMIT, "main"].iter().find_map(|revision| path.strip_prefix(&format!("/{ID}/resolve/{revision}/")));
-        let Some(name) = file else { return refusal(404, "RepoNotFound") };
-        let Some(bytes) = self.files.get(name) else { return refusal(404, "EntryNotFound") };
-        let etag = format!("\"{}\"", sha256(bytes));
-        let commit = if matches!(fault, Some(Fault::OtherCommit)) { "f".repeat(40) } else { COMMIT.to_owned() };
+        let Some((id, model, rest)) = model_of(path) else { return refusal(404, "RepoNotFound") };
+        let name =
+            [&model.commit, "main"].iter().find_map(|revision| rest.strip_prefix(&format!("/resolve/{revision}/")));
+        let Some(name) = name else { return refusal(404, "RepoNotFound") };
+        let Some(bytes) = model.files.get(name) else { return refusal(404, "EntryNotFound") };
+        let etag = format!("\"{}\"", git_blob(bytes));
+        let commit = if matches!(fault, Some(Fault::OtherCommit)) { "f".repeat(40) } else { model.commit.clone() };
         if bytes.len() < LARGE {
             return part(bytes, request, fault).with("X-Repo-Commit", commit).with("ETag", etag);
         }
+        let folder = if id == ID { String::new() } else { format!("{id}/") };
         Answer::new(302)
             .with("X-Repo-Commit", commit)
-            .with("X-Linked-Etag", etag)
+            .with("X-Linked-Etag", format!("\"{}\"", sha256(bytes)))
             .with("X-Linked-Size", bytes.len().to_string())
-            .with("Location", format!("{}/cdn/{name}?signature=secret", self.cdn.lock().unwrap()))
+            .with("Location", format!("{}/cdn/{folder}{name}?signature=secret", self.cdn.lock().unwrap()))
     }
 
     fn cdn(&self, request: &Request, fault: Option<&Fault>) -> Answer {
-        let name = request.path.strip_prefix("/cdn/").and_then(|path| path.strip_suffix("?signature=secret"));
-        match name.and_then(|name| self.files.get(name)) {
+        if request.method != "GET" {
+            return self.store(request);
+        }
+        let path = request.path.strip_prefix("/cdn/").and_then(|path| path.strip_suffix("?signature=secret"));
+        let models = self.models.lock().unwrap();
+        let found = path.and_then(|path| match path.rsplit_once('/') {
+            Some((id, name)) => models.get(id)?.files.get(name),
+            None => models[ID].files.get(path),
+        });
+        let name = path;
+        match found {
             Some(bytes) if self.spoilt.lock().unwrap().as_deref() == name => {
                 let mut bytes = bytes.clone();
                 *bytes.last_mut().unwrap() ^= 1;
@@ -219,38 +284,37 @@ impl Shared {
             None => Answer::new(403),
         }
     }
+}
 
-    /// The files as the Python client asks for them.
-    fn tree(&self) -> Answer {
-        let entries: Vec<_> = (self.files.iter())
-            .map(|(name, bytes)| {
-                let sum = sha256(bytes);
-                let mut entry = json!({ "type": "file", "path": name, "size": bytes.len(), "oid": sum[..40] });
-                if bytes.len() >= LARGE {
-                    entry["lfs"] = json!({ "oid": sum, "size": bytes.len(), "pointerSize": 135 });
-                }
-                entry
-            })
-            .collect();
-        let tree = serde_json::Value::from(entries);
-        Answer::new(200).with("Content-Type", "application/json").of(tree.to_string().into_bytes())
-    }
+/// The files as the Python client asks for them.
+fn tree(model: &ShownModel) -> Answer {
+    let entries: Vec<_> = (model.files.iter())
+        .map(|(name, bytes)| {
+            let mut entry = json!({ "type": "file", "path": name, "size": bytes.len(), "oid": git_blob(bytes) });
+            if bytes.len() >= LARGE {
+                entry["lfs"] = json!({ "oid": sha256(bytes), "size": bytes.len(), "pointerSize": 135 });
+                entry["xetHash"] = json!(xet_hash(bytes));
+            }
+            entry
+        })
+        .collect();
+    let tree = serde_json::Value::from(entries);
+    Answer::new(200).with("Content-Type", "application/json").of(tree.to_string().into_bytes())
+}
 
-    fn info(&self) -> Answer {
-        let siblings: Vec<_> = (self.files.iter())
-            .map(|(name, bytes)| {
-                let sum = sha256(bytes);
-                let mut entry = json!({ "rfilename": name, "size": bytes.len(), "blobId": sum[..40] });
-                if bytes.len() >= LARGE {
-                    entry["lfs"] = json!({ "sha256": sum, "size": bytes.len(), "pointerSize": 135 });
-                }
-                entry
-            })
-            .collect();
-        let info = json!({ "_id": "1", "id": ID, "modelId": ID, "sha": COMMIT, "private": false, "tags": [],
+fn info(id: &str, model: &ShownModel) -> Answer {
+    let siblings: Vec<_> = (model.files.iter())
+        .map(|(name, bytes)| {
+            let mut entry = json!({ "rfilename": name, "size": bytes.len(), "blobId": git_blob(bytes) });
+            if bytes.len() >= LARGE {
+                entry["lfs"] = json!({ "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 135 });
+            }
+            entry
+        })
+        .collect();
+    let info = json!({ "_id": "1", "id": id, "modelId": id, "sha": model.commit, "private": model.is_private, "tags": [],
             "downloads": 0, "likes": 0, "siblings": siblings });
-        Answer::new(200).with("Content-Type", "application/json").of(info.to_string().into_bytes())
-    }
+    Answer::new(200).with("Content-Type", "application/json").of(info.to_string().into_bytes())
 }
 
 /// The bytes of a file that were asked for.
@@ -278,5 +342,19 @@ fn refusal(status: u16, code: &str) -> Answer {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// The name that git gives to a file's content.
+pub(crate) fn git_blob(bytes: &[u8]) -> String {
+    hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
+}
+
+/// What stands for the hash of the hub's other storage, by which a cache shares content between models.
+pub(crate) fn xet_hash(bytes: &[u8]) -> String {
+    sha256(&[bytes, b"xet"].concat())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

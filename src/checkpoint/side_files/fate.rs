@@ -7,6 +7,15 @@ use crate::layout::INDEX_FILE;
 /// The file in which sentence-transformers lists the modules of a model and their folders.
 pub(super) const MODULES_FILE: &str = "modules.json";
 
+/// Reasons for which weights are left out.
+const NO_PART: &str = "weights that are no part of the model";
+const OTHER_FORMAT: &str = "weights in another format";
+
+/// Reports whether a file that is left out for this reason holds weights.
+pub(crate) fn is_of_weights(why: &str) -> bool {
+    [NO_PART, OTHER_FORMAT].contains(&why)
+}
+
 /// The fate of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -28,8 +37,8 @@ pub(super) fn in_checkpoint(file: &Listed) -> Fate {
     }
     let (stem, extension) = lower.rsplit_once('.').unwrap_or((&lower, ""));
     match extension {
-        "safetensors" => return Fate::LeaveOut("weights that are no part of the model"),
-        _ if is_other_weights(extension) => return Fate::LeaveOut("weights in another format"),
+        "safetensors" => return Fate::LeaveOut(NO_PART),
+        _ if is_other_weights(extension) => return Fate::LeaveOut(OTHER_FORMAT),
         _ => {}
     }
     // vLLM takes it for the config wherever Mistral's own weights, `consolidated*.safetensors`, lie beside it.
@@ -55,7 +64,7 @@ pub(super) fn in_module(file: &Listed, has_safetensors: bool) -> Fate {
         "json" | "txt" | "safetensors" | "model" | "jinja" => Fate::Copy,
         // sentence-transformers and vLLM read a dense module's weights from here where there is nothing else.
         "bin" if name == "pytorch_model.bin" && !has_safetensors => Fate::Copy,
-        extension if is_other_weights(extension) => Fate::LeaveOut("weights in another format"),
+        extension if is_other_weights(extension) => Fate::LeaveOut(OTHER_FORMAT),
         _ if is_document(&name) => Fate::Copy,
         _ => Fate::LeaveOut("not a file that models are known to need"),
     }

@@ -16,7 +16,8 @@ pub(in crate::cli) struct SourceArgs {
     #[arg(value_name = "RECIPE", add = ArgValueCompleter::new(completers::recipes()))]
     pub(in crate::cli) recipe: PathBuf,
 
-    /// The checkpoint, instead of the recipe's `model`: a directory, or a model id of the Hugging Face hub
+    /// The checkpoint, instead of the recipe's `model`: a directory, a model id of the Hugging Face hub (`org/name`,
+    /// `org/name@revision`), or an address in an object store (`s3://…`, `gs://…`, `az://…`)
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) model: Option<String>,
 
@@ -30,9 +31,24 @@ pub(in crate::cli) struct ApplyArgs {
     #[command(flatten)]
     pub(in crate::cli) source: SourceArgs,
 
-    /// The directory to write, instead of the recipe's `output`; it must not exist yet, or be empty
+    /// The directory to write, instead of the recipe's `output`, or an address in an object store (`s3://…`); it must not
+    /// exist yet, or be empty
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) output: Option<PathBuf>,
+
+    /// Put a model of the hub into the Hugging Face cache first, and read it from there; without this it streams, and never
+    /// lies on this machine
+    #[arg(long)]
+    pub(in crate::cli) download: bool,
+
+    /// Put the result on the hub as the model ORG/NAME, which is made unless it is there, with one commit. Without an output it
+    /// is uploaded while it is computed, and no copy stays on this machine
+    #[arg(long, value_name = "ORG/NAME")]
+    pub(in crate::cli) push: Option<String>,
+
+    /// A model that `--push` makes is visible to its owners alone
+    #[arg(long, requires = "push")]
+    pub(in crate::cli) private: bool,
 
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::checkpoint::layout::ShardLayout;
-use crate::checkpoint::store::{ObjectState, OutputStore};
+use crate::checkpoint::store::{ObjectState, OutputStore, UploadPart};
+use crate::plan::Plan;
 use crate::run::error::RunError;
 use crate::run::outputs::{OutputShard, Uploads};
+use crate::run::self_check;
 use crate::run::share::ToWrite;
 use crate::run::store::journal::StoreJournal;
 
@@ -44,7 +45,7 @@ pub(super) fn uploaders(max_memory: u64) -> (usize, u64) {
 /// All shards that go to a store.
 pub(super) struct ShardUploads<'a> {
     store: &'a dyn OutputStore,
-    layouts: &'a [ShardLayout],
+    plan: &'a Plan,
     journal: &'a StoreJournal<'a>,
     cancel: &'a AtomicBool,
     shards: Vec<UploadOfShard>,
@@ -94,17 +95,17 @@ impl<'a> ShardUploads<'a> {
     /// Begins with nothing of the shards that are to be written.
     pub(super) fn new(
         store: &'a dyn OutputStore,
-        layouts: &'a [ShardLayout],
+        plan: &'a Plan,
         to_write: &[ToWrite],
         journal: &'a StoreJournal<'a>,
         cancel: &'a AtomicBool,
     ) -> Self {
-        let shards = layouts.iter().zip(to_write).map(|(layout, to_write)| {
+        let shards = plan.shards.iter().zip(to_write).map(|(layout, to_write)| {
             let size = if *to_write == ToWrite::Nothing { 0 } else { layout.size };
             UploadOfShard::new(size)
         });
         let (shards, queue, changed) = (shards.collect(), Mutex::default(), Condvar::new());
-        Self { store, layouts, journal, cancel, shards, queue, changed }
+        Self { store, plan, journal, cancel, shards, queue, changed }
     }
 
     /// Uploads parts until one fails, or [`Self::end`]; or, after [`Self::close`], until there are none. The last part of a shard
@@ -156,7 +157,7 @@ impl<'a> ShardUploads<'a> {
     }
 
     fn upload_one(&self, part: &ReadyPart, enter: EnterObject<'_>) -> Result<(), RunError> {
-        let (shard, name) = (&self.shards[part.shard], self.layouts[part.shard].file_name.as_str());
+        let (shard, name) = (&self.shards[part.shard], self.plan.shards[part.shard].file_name.as_str());
         let id = {
             // Held while it begins: the others wait, and go on with the same upload.
             let mut progress = shard.lock();
@@ -166,11 +167,11 @@ impl<'a> ShardUploads<'a> {
             }
         };
         let offset = part.number as u64 * shard.part;
-        let len = shard.part.min(self.layouts[part.shard].size - offset);
+        let len = shard.part.min(self.plan.shards[part.shard].size - offset);
         let mut bytes = vec![0; len as usize];
         let file = &part.file.buffered;
         file.read_exact_at(&mut bytes, offset).map_err(RunError::file("read what was written of", name.as_ref()))?;
-        let tag = self.store.put_part(name, &id, part.number, bytes);
+        let tag = self.store.put_part(name, &id, UploadPart { number: part.number, offset, bytes });
         let failed = |error| RunError::store(error, self.store.address());
         // A run that has taken the prefix over gives up the uploads that it finds, and stores have several words for that.
         let tag = tag.map_err(|error| match self.journal.hold() {
@@ -186,7 +187,8 @@ impl<'a> ShardUploads<'a> {
         drop(progress);
         // Of a run that was taken for dead, and has lost the prefix, nothing is to come there any more.
         self.journal.hold()?;
-        enter(part.shard, self.store.complete(name, &id, &tags).map_err(failed)?)
+        let read_later = self_check::read_of(self.plan, part.shard);
+        enter(part.shard, self.store.complete(name, &id, &tags, &read_later).map_err(failed)?)
     }
 
     /// Waits for a change, and not for long: nobody tells of a run that is cancelled.

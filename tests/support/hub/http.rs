@@ -13,20 +13,21 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) range: Option<Range<usize>>,
     pub(crate) authorization: Option<String>,
+    pub(crate) body: Vec<u8>,
     /// Set where the second host was asked.
     pub(crate) of_cdn: bool,
 }
 
 /// Reads the next request; `None` where the connection ends.
 pub(super) fn read_request(reader: &mut impl BufRead, of_cdn: bool) -> Option<Request> {
-    let mut lines = reader.lines();
-    let first = lines.next()?.ok()?;
+    let first = read_line(reader)?;
     let mut words = first.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut request = Request { method, path, range: None, authorization: None, of_cdn };
+    let mut request = Request { method, path, range: None, authorization: None, body: Vec::new(), of_cdn };
+    let (mut length, mut is_chunked) = (0, false);
     loop {
-        let line = lines.next()?.ok()?;
-        let Some((name, value)) = line.split_once(':') else { return Some(request) };
+        let line = read_line(reader)?;
+        let Some((name, value)) = line.split_once(':') else { break };
         match (name.to_ascii_lowercase().as_str(), value.trim()) {
             ("range", value) => {
                 let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
@@ -34,9 +35,35 @@ pub(super) fn read_request(reader: &mut impl BufRead, of_cdn: bool) -> Option<Re
                 request.range = Some(first.parse().ok()?..last + 1);
             }
             ("authorization", value) => request.authorization = Some(value.to_owned()),
+            ("content-length", value) => length = value.parse().ok()?,
+            ("transfer-encoding", value) => is_chunked = value == "chunked",
             _ => {}
         }
     }
+    if !is_chunked {
+        request.body = read_bytes(reader, length)?;
+        return Some(request);
+    }
+    loop {
+        let size = usize::from_str_radix(&read_line(reader)?, 16).ok()?;
+        request.body.extend(read_bytes(reader, size)?);
+        read_line(reader)?;
+        if size == 0 {
+            return Some(request);
+        }
+    }
+}
+
+fn read_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    let read = reader.read_line(&mut line).ok()?;
+    (read > 0).then(|| line.trim_end().to_owned())
+}
+
+fn read_bytes(reader: &mut impl BufRead, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    reader.read_exact(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// What a server says.
