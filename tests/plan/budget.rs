@@ -46,11 +46,12 @@ fn dense() -> (Scene, PathBuf) {
     (scene, dir)
 }
 
-/// Makes a weight of every 32 six times as large as most: four bits keep less of the others, which still have half of the
-/// signal.
+/// Makes two weights of every 16 six times as large as most, one of either sign: four bits keep less of the others, which
+/// have a quarter of the signal.
 fn give_tails(tensor: &mut Tensor) {
-    for chunk in tensor.bytes.chunks_mut(64) {
+    for chunk in tensor.bytes.chunks_mut(32) {
         chunk[..2].copy_from_slice(&half::bf16::from_f32(0.13).to_le_bytes());
+        chunk[2..4].copy_from_slice(&half::bf16::from_f32(-0.13).to_le_bytes());
     }
 }
 
@@ -95,8 +96,8 @@ fn request(dir: &Path, vram: u64) -> BudgetRequest {
 fn try_draft(dir: &Path, request: &BudgetRequest, workers: usize) -> Result<BudgetDraft, InitError> {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let layers = BudgetLayers::of(&checkpoint, request)?;
-    let weights: Vec<_> =
-        layers.measured().into_iter().map(|(input, schemes)| MeasuredWeight { input, schemes }).collect();
+    let weights = layers.measured(&checkpoint.model).into_iter();
+    let weights: Vec<_> = weights.map(|(input, schemes, leader)| MeasuredWeight { input, schemes, leader }).collect();
     let noise = measure(&checkpoint, &weights, workers, Simd::detect(), &()).unwrap();
     drop(weights);
     layers.draft(&checkpoint, &noise, request)
@@ -225,8 +226,13 @@ fn only_what_the_server_and_the_gpu_run_is_chosen() {
     assert!(has(&schemes("vLLM", Some("Ada")), "MXFP4A16"));
     assert!(!has(&schemes("vLLM", Some("Turing")), "MXFP4A16"));
     assert!(!has(&schemes("vLLM", None), "MXFP4A16"));
+    // vLLM has kernels for NVFP4 on every generation, for zero points on all but Turing.
+    assert!(has(&schemes("vLLM", None), "NVFP4A16") && has(&schemes("vLLM", Some("Turing")), "NVFP4A16"));
+    assert!(has(&schemes("vLLM", Some("Ada")), "W4A16_ASYM") && !has(&schemes("vLLM", Some("Turing")), "W4A16_ASYM"));
+    assert!(schemes("vLLM", None).contains(&"FP8".to_owned()));
     let sglang = schemes("SGLang", Some("Hopper"));
     assert!(has(&sglang, "W4A16") && has(&sglang, "FP8_DYNAMIC") && !has(&sglang, "MX"), "{sglang:?}");
+    assert!(sglang.contains(&"FP8".to_owned()) && !has(&sglang, "NVFP4A16"), "{sglang:?}");
     // Blocks are for classes that load no rows.
     assert!(!schemes("vLLM", None).iter().any(|scheme| scheme.contains("block_size")));
 }
@@ -282,6 +288,13 @@ fn the_command_writes_a_recipe_that_apply_takes_and_fit_agrees_with() {
     // Told before anything is measured.
     let (code, _, said) = init(&dir, &[&budget[..], &["--output", file]].concat());
     assert!(code == 2 && said.contains("exists already") && !said.contains("costs"), "{said}");
+    // Where nothing is gained it says so.
+    let (code, _, said) = init(&dir, &["--fit", "1GiB", "--context", "1024"]);
+    assert!(code == 0 && said.contains("the recipe: it fits without a loss"), "{said}");
+    let least = draft(&dir, &request(&dir, 1 << 30)).uniform.iter().map(|recipe| recipe.weights).min().unwrap();
+    let least = vram_for(&dir, least).to_string();
+    let (code, _, said) = init(&dir, &["--fit", &least, "--context", "1024", "--concurrency", "2"]);
+    assert!(code == 0 && said.contains("; nothing is gained over a uniform W4A16, which it is"), "{said}");
     let (code, printed, said) = init(&dir, &["--fit", "256MiB", "--context", "1024"]);
     assert_eq!((code, printed.as_str()), (5, ""), "{said}");
     assert!(said.contains("what would fit") && said.contains("is not written"), "{said}");
