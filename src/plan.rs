@@ -49,7 +49,7 @@ pub use served_weights::ServedWeights;
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::{sets as fused_sets, shared_amax, with_fused};
 pub(crate) use inputs::split_where_known;
-pub(crate) use known::is_loaded_by;
+pub(crate) use known::{is_loaded_by, unserved_checkpoint};
 pub(crate) use serving::{AllModules, is_cut};
 pub(crate) use summary::numbers_starred;
 pub(crate) use tensor_parallel::is_shared;
