@@ -18,6 +18,7 @@ mod kept_config;
 mod kernels;
 mod known;
 pub mod lock;
+mod marlin;
 mod modules;
 pub mod name_ranges;
 mod non_finite;
@@ -39,6 +40,7 @@ mod unproven;
 pub use build::{Plan, Refused};
 pub use carried_scales::CarriedScales;
 pub use job::{Decision, Job, Slot};
+pub use marlin::PaddedLayers;
 pub use planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,
     ZeroPointTensor,

@@ -28,6 +28,11 @@ const GENERATIONS: [(&str, &str, &str); 6] = [
 ];
 
 impl GpuKernels {
+    /// Reports whether Marlin runs the layers, or the slowest of them.
+    pub(super) fn is_marlin(&self) -> bool {
+        self.runs == MARLIN
+    }
+
     /// The generation of a GPU by its compute capability; `None` for those that vLLM has no kernels for.
     pub fn generation(major: u32, minor: u32) -> Option<&'static str> {
         row_of(major, minor).map(|row| GENERATIONS[row].0)
