@@ -46,12 +46,11 @@ fn dense() -> (Scene, PathBuf) {
     (scene, dir)
 }
 
-/// Makes two weights of every 16 six times as large as most, one of either sign: four bits keep less of the others, which
-/// have a quarter of the signal.
+/// Makes a weight of every 32 six times as large as most: four bits keep less of the others, which still have half of the
+/// signal.
 fn give_tails(tensor: &mut Tensor) {
-    for chunk in tensor.bytes.chunks_mut(32) {
+    for chunk in tensor.bytes.chunks_mut(64) {
         chunk[..2].copy_from_slice(&half::bf16::from_f32(0.13).to_le_bytes());
-        chunk[2..4].copy_from_slice(&half::bf16::from_f32(-0.13).to_le_bytes());
     }
 }
 
@@ -173,10 +172,12 @@ fn what_is_drafted_fits_and_loses_no_more_than_a_smaller_budget() {
 #[test]
 fn a_layer_with_heavy_tails_keeps_more_bits() {
     let (_scene, dir) = dense();
-    let all = draft(&dir, &request(&dir, 1 << 30));
+    // The codes of NVFP4 lie closer near zero: it holds such tails as well as other weights, and SGLang has no kernel for it.
+    let request = |vram: u64| BudgetRequest { server: "SGLang", ..request(&dir, vram) };
+    let all = draft(&dir, &request(1 << 30));
     let size = |scheme: &str| all.uniform.iter().find(|recipe| recipe.scheme == scheme).unwrap().weights;
     let vram = vram_for(&dir, size("W4A16").midpoint(size("W8A16")));
-    let plan = planned(&dir, &draft(&dir, &request(&dir, vram)));
+    let plan = planned(&dir, &draft(&dir, &request(vram)));
     let of = |layer: usize| bits(&plan, &format!("model.layers.{layer}.mlp.down_proj.weight"));
     assert!(of(TAILED) > 4, "{}", of(TAILED));
     assert!((0..LAYERS).filter(|layer| *layer != TAILED).any(|layer| of(layer) == 4), "{:?}", [of(0), of(1), of(3)]);
