@@ -131,7 +131,7 @@ fn granule(scheme: &dyn Scheme, band: &Band<'_>) -> [usize; 2] {
 mod tests {
     use super::*;
     use crate::conformance::quantize_whole;
-    use crate::{Format, Matrix, Simd, find};
+    use crate::{AmaxScope, Format, Matrix, Simd, find};
     use serde_json::{Value, json};
 
     fn scheme(name: &str, options: Value) -> Box<dyn Scheme> {
@@ -185,7 +185,8 @@ mod tests {
             let outputs = scheme.outputs(source).unwrap();
             let mut measure = |first_row: usize, rows: usize| {
                 let bytes = &bytes[first_row * 256..(first_row + rows) * 256];
-                let band = Band { source, first_row, rows, bytes, amax: Some(amax), simd: Simd::detect() };
+                let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(amax);
+                let band = Band { source, first_row, rows, bytes, amax, simd: Simd::detect() };
                 meter.measure(&*scheme, &outputs, &band).unwrap()
             };
             let whole = measure(0, 24);
@@ -222,6 +223,7 @@ mod tests {
             ("W8A8", json!({"symmetric": false}), [36.0, 48.0]),
         ] {
             let scheme = scheme(name, options);
+            let band = Band { amax: band.amax.filter(|_| scheme.amax_scope() != AmaxScope::Band), ..band };
             let measured = meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &band).unwrap();
             let decibels = -10.0 * measured.ratio().log10();
             assert!((least..most).contains(&decibels), "{name}: {decibels} dB");
