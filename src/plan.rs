@@ -18,6 +18,7 @@ mod kept_config;
 mod kernels;
 mod known;
 pub mod lock;
+mod marlin;
 mod modules;
 pub mod name_ranges;
 mod non_finite;
@@ -39,6 +40,7 @@ mod unproven;
 pub use build::{Plan, Refused};
 pub use carried_scales::CarriedScales;
 pub use job::{Decision, Job, Slot};
+pub use marlin::PaddedLayers;
 pub use planned_input::{
     CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,
     ZeroPointTensor,
@@ -47,9 +49,9 @@ pub use served_form::ServedForm;
 pub use served_weights::ServedWeights;
 
 pub(crate) use fixes::{patterns, quoted};
-pub(crate) use fused::{sets as fused_sets, with_fused};
+pub(crate) use fused::{sets as fused_sets, shared_amax, with_fused};
 pub(crate) use inputs::split_where_known;
-pub(crate) use known::is_loaded_by;
+pub(crate) use known::{is_loaded_by, unserved_checkpoint};
 pub(crate) use serving::{AllModules, is_cut};
 pub(crate) use summary::numbers_starred;
 pub(crate) use tensor_parallel::is_shared;

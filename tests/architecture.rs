@@ -1,5 +1,6 @@
 //! The house rules that no compiler holds: names that mean one thing, walls, no circles of files, prose.
 
+mod dockerfile;
 mod forbidden_imports;
 mod import_cycles;
 mod names;

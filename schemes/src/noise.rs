@@ -1,9 +1,7 @@
 //! The quantization noise of a scheme on a weight: what is lost when a band is quantized and decoded again.
 
-use crate::kernels::{CodeFormat, StoredCodes, decode, scale_values, squares};
-use crate::{
-    AmaxScope, Band, Dtype, MAX_OUTPUTS, NonFinite, NumberKind, Scheme, SourceDtype, Strategy, TensorRole, TensorSpec,
-};
+use crate::kernels::{CodeFormat, GlobalFactor, StoredCodes, decode, packed_down, scale_values, squares};
+use crate::{Band, Dtype, MAX_OUTPUTS, NonFinite, NumberKind, Scheme, SourceDtype, Strategy, TensorRole, TensorSpec};
 
 /// Sums of squares over some weights: of the weights themselves, and of what quantization takes from them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,20 +30,14 @@ impl Noise {
 pub struct NoiseMeter {
     outputs: Vec<Vec<u8>>,
     scales: Vec<f32>,
+    zeros: Vec<f32>,
     decoded: Vec<u8>,
 }
 
 impl NoiseMeter {
-    /// Reports whether the noise of the scheme can be measured band by band: it asks for no maximum of the whole weight,
-    /// and has codes under a scale each, without zero points.
-    pub fn takes(scheme: &dyn Scheme) -> bool {
-        let weights = scheme.weights();
-        scheme.amax_scope() == AmaxScope::Band
-            && weights.symmetric
-            && matches!(weights.strategy, Strategy::Channel | Strategy::Group(_) | Strategy::Block(_))
-    }
-
-    /// Returns the noise of the scheme on a band; `outputs` are what [`Scheme::outputs`] says for the weight.
+    /// Returns the noise of the scheme on a band, which has the maximum that [`Scheme::amax_scope`] asks for; `outputs` are
+    /// what [`Scheme::outputs`] says for the weight. A scheme of another crate, whose codes the decoders of this one may not
+    /// know, cannot be measured.
     ///
     /// Every instruction set gives the same sums.
     ///
@@ -53,40 +45,61 @@ impl NoiseMeter {
     /// The first NaN or infinity of the band.
     ///
     /// # Panics
-    /// The scheme is none that the meter [takes](NoiseMeter::takes).
+    /// The scheme writes no codes, or no scales.
     pub fn measure(
         &mut self,
         scheme: &dyn Scheme,
         outputs: &[TensorSpec],
         band: &Band<'_>,
     ) -> Result<Noise, NonFinite> {
+        // As if it were the first one, with which comes what a weight has once, such as the scale of the tensor.
+        let (first_row, band) = (band.first_row, &Band { first_row: 0, ..*band });
         self.outputs.resize_with(outputs.len().max(self.outputs.len()), Vec::new);
         let mut slices: [&mut [u8]; MAX_OUTPUTS] = Default::default();
         for ((slice, buffer), spec) in slices.iter_mut().zip(&mut self.outputs).zip(outputs) {
-            buffer.resize(spec.band_range(band.first_row, band.rows).len(), 0);
+            buffer.resize(spec.band_range(0, band.rows).len(), 0);
             *slice = buffer;
         }
-        scheme.quantize(band, &mut slices[..outputs.len()])?;
+        let quantized = scheme.quantize(band, &mut slices[..outputs.len()]);
+        quantized.map_err(|at| NonFinite { row: at.row + first_row, ..at })?;
+        self.decode(scheme, outputs, band);
+        let [signal, noise] = squares(band.source.dtype, band.bytes, &self.decoded, band.simd);
+        Ok(Noise { signal, noise: if noise.is_nan() { f64::INFINITY } else { noise } })
+    }
+
+    /// Decodes what the scheme wrote for a band.
+    fn decode(&mut self, scheme: &dyn Scheme, outputs: &[TensorSpec], band: &Band<'_>) {
         let of_role = |role| outputs.iter().position(|spec| spec.role == role);
         let (Some(codes), Some(scales)) = (of_role(TensorRole::Codes), of_role(TensorRole::Scale)) else {
             panic!("the meter takes schemes with codes and scales");
         };
+        let global = of_role(TensorRole::GlobalScale).and_then(|at| self.outputs[at].first_chunk());
+        let global = global.map(|&raw| GlobalFactor::Divides(f32::from_le_bytes(raw)));
         self.scales.clear();
-        scale_values(outputs[scales].dtype, &self.outputs[scales], None, &mut self.scales);
+        scale_values(outputs[scales].dtype, &self.outputs[scales], global, &mut self.scales);
+        let format = code_format(scheme, outputs[codes].dtype);
+        self.zeros.clear();
+        if let Some(at) = of_role(TensorRole::ZeroPoint) {
+            let (stored, zeros) = (&self.outputs[at], &mut self.zeros);
+            match format {
+                CodeFormat::PackedInteger(bits) => {
+                    packed_down(stored, &(0..band.rows), outputs[at].shape[1], bits, zeros);
+                }
+                _ => zeros.extend(stored.iter().map(|zero| f32::from(zero.cast_signed()))),
+            }
+        }
         self.decoded.resize(band.rows * band.source.columns * size_of::<f32>(), 0);
         let stored = StoredCodes {
-            format: code_format(scheme, outputs[codes].dtype),
+            format,
             codes: &self.outputs[codes],
             columns: band.source.columns,
-            first_row: band.first_row,
-            group: granule(scheme, band.source.columns),
+            first_row: 0,
+            group: granule(scheme, band),
             scales: &self.scales,
-            zeros: &[],
+            zeros: &self.zeros,
             groups_of_columns: &[],
         };
         decode(stored, SourceDtype::F32, &mut self.decoded);
-        let [signal, noise] = squares(band.source.dtype, band.bytes, &self.decoded, band.simd);
-        Ok(Noise { signal, noise: if noise.is_nan() { f64::INFINITY } else { noise } })
     }
 }
 
@@ -102,13 +115,15 @@ fn code_format(scheme: &dyn Scheme, dtype: Dtype) -> CodeFormat {
     }
 }
 
-/// Returns rows and columns of a granule.
-fn granule(scheme: &dyn Scheme, columns: usize) -> [usize; 2] {
+/// Returns rows and columns of a granule, as far as the band reaches.
+fn granule(scheme: &dyn Scheme, band: &Band<'_>) -> [usize; 2] {
+    // An empty row has no granule, and a width of zero could not be counted off.
+    let columns = band.source.columns.max(1);
     match scheme.weights().strategy {
-        Strategy::Group(width) => [1, width],
+        Strategy::Group(width) | Strategy::TensorGroup(width) => [1, width],
         Strategy::Block(size) => size,
-        // An empty row has no granule, and a width of zero could not be counted off.
-        _ => [1, columns.max(1)],
+        Strategy::Channel | Strategy::Token => [1, columns],
+        Strategy::Tensor => [band.rows.max(1), columns],
     }
 }
 
@@ -116,7 +131,7 @@ fn granule(scheme: &dyn Scheme, columns: usize) -> [usize; 2] {
 mod tests {
     use super::*;
     use crate::conformance::quantize_whole;
-    use crate::{Format, Matrix, Simd, find};
+    use crate::{AmaxScope, Format, Matrix, Simd, find};
     use serde_json::{Value, json};
 
     fn scheme(name: &str, options: Value) -> Box<dyn Scheme> {
@@ -158,13 +173,38 @@ mod tests {
     }
 
     #[test]
+    fn bands_add_up_to_the_noise_of_the_whole_weight() {
+        let source = Matrix { dtype: SourceDtype::F32, rows: 24, columns: 64 };
+        let weights = weights(source.rows * source.columns);
+        let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let amax = weights.iter().fold(0f32, |amax, weight| amax.max(weight.abs()));
+        let mut meter = NoiseMeter::default();
+        for (name, options) in [("FP8", json!({})), ("NVFP4A16", json!({})), ("W4A16_ASYM", json!({"group_size": 32}))]
+        {
+            let scheme = scheme(name, options);
+            let outputs = scheme.outputs(source).unwrap();
+            let mut measure = |first_row: usize, rows: usize| {
+                let bytes = &bytes[first_row * 256..(first_row + rows) * 256];
+                let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(amax);
+                let band = Band { source, first_row, rows, bytes, amax, simd: Simd::detect() };
+                meter.measure(&*scheme, &outputs, &band).unwrap()
+            };
+            let whole = measure(0, 24);
+            let mut sums = Noise::default();
+            [0, 8, 16].into_iter().for_each(|first_row| sums.add(measure(first_row, 8)));
+            assert!((sums.ratio() / whole.ratio() - 1.0).abs() < 1e-9, "{name}: {sums:?} {whole:?}");
+        }
+    }
+
+    #[test]
     fn every_form_decodes_to_what_was_quantized() {
         let source = Matrix { dtype: SourceDtype::Bf16, rows: 256, columns: 256 };
         let bytes: Vec<u8> = weights(source.rows * source.columns)
             .iter()
             .flat_map(|&it| half::bf16::from_f32(it).to_le_bytes())
             .collect();
-        let band = Band { source, first_row: 0, rows: 256, bytes: &bytes, amax: None, simd: Simd::detect() };
+        let amax = crate::amax(source, 0, &bytes, Simd::detect()).ok();
+        let band = Band { source, first_row: 0, rows: 256, bytes: &bytes, amax, simd: Simd::detect() };
         let mut meter = NoiseMeter::default();
         // Scheme, options, and the least and most dB that its number of bits can mean for these weights.
         for (name, options, [least, most]) in [
@@ -177,34 +217,35 @@ mod tests {
             ("W8A16", json!({"group_size": "channel"}), [36.0, 48.0]),
             ("W8A16", json!({}), [36.0, 48.0]),
             ("W3A16", json!({}), [6.0, 16.0]),
+            ("FP8", json!({}), [28.0, 36.0]),
+            ("NVFP4A16", json!({}), [16.0, 24.0]),
+            ("W4A16_ASYM", json!({}), [14.0, 24.0]),
+            ("W8A8", json!({"symmetric": false}), [36.0, 48.0]),
         ] {
             let scheme = scheme(name, options);
-            assert!(NoiseMeter::takes(&*scheme), "{name}");
+            let band = Band { amax: band.amax.filter(|_| scheme.amax_scope() != AmaxScope::Band), ..band };
             let measured = meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &band).unwrap();
             let decibels = -10.0 * measured.ratio().log10();
             assert!((least..most).contains(&decibels), "{name}: {decibels} dB");
             let portable = Band { simd: Simd::PORTABLE, ..band };
             assert_eq!(meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &portable), Ok(measured), "{name}");
         }
-        for (name, options) in [("FP8", json!({})), ("NVFP4A16", json!({})), ("W4A16_ASYM", json!({}))] {
-            let scheme = scheme(name, options);
-            assert!(!NoiseMeter::takes(&*scheme), "{name}");
-        }
     }
 
     #[test]
     fn weights_of_zero_lose_nothing_and_nan_is_told() {
-        let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 32 };
+        let source = Matrix { dtype: SourceDtype::F32, rows: 4, columns: 32 };
         let scheme = scheme("MXFP4A16", json!({}));
         let outputs = scheme.outputs(source).unwrap();
         let mut bytes = vec![0; 128];
         let mut meter = NoiseMeter::default();
         let mut measure = |bytes: &[u8]| {
-            let band = Band { source, first_row: 0, rows: 1, bytes, amax: None, simd: Simd::detect() };
+            let band = Band { source, first_row: 3, rows: 1, bytes, amax: None, simd: Simd::detect() };
             meter.measure(&*scheme, &outputs, &band)
         };
         assert_eq!(measure(&bytes).map(Noise::ratio), Ok(0.0));
         bytes[64..68].copy_from_slice(&f32::NAN.to_le_bytes());
-        assert_eq!(measure(&bytes).unwrap_err().column, 16);
+        let at = measure(&bytes).unwrap_err();
+        assert_eq!((at.row, at.column), (3, 16));
     }
 }

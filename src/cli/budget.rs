@@ -46,8 +46,9 @@ pub(super) fn draft(
     let layers = BudgetLayers::of(checkpoint, &request).map_err(|error| refused(&error, screen))?;
     let interrupt =
         Interrupt::listen().map_err(|error| CommandError::Run(format!("cannot listen for Ctrl-C: {error}")))?;
+    let weights = layers.measured(&checkpoint.model).into_iter();
     let weights: Vec<MeasuredWeight<'_>> =
-        layers.measured().into_iter().map(|(input, schemes)| MeasuredWeight { input, schemes }).collect();
+        weights.map(|(input, schemes, leader)| MeasuredWeight { input, schemes, leader }).collect();
     let workers = std::thread::available_parallelism().map_or(1, Into::into);
     let progress = ProgressReporter::of_check(screen);
     let cancellable = CancelledProgress { progress: &progress, cancel: &interrupt.cancel };

@@ -1,6 +1,6 @@
 //! The lines to type after a run: they prove the output and serve it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::plan::{Job, Plan};
@@ -35,19 +35,34 @@ fn command(plan: &Plan) -> Option<&'static str> {
 /// Returns the servers that have kernels for all of these schemes and are not among those `unserved`, each with its command.
 fn commands(
     schemes: &[&Registration],
-    unserved: &BTreeSet<String>,
+    unserved: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let serves = |server: &&str| {
-        !unserved.contains(*server) && schemes.iter().all(|scheme| scheme.servers.servers.contains(server))
-    };
-    COMMANDS.into_iter().filter(move |(server, _)| serves(server))
+    COMMANDS.into_iter().filter(move |(server, _)| refusal(server, schemes, unserved).is_none())
+}
+
+/// Returns the servers that do not serve what these schemes write, each with the reason.
+pub(super) fn not_served(
+    schemes: &[&Registration],
+    unserved: &BTreeMap<String, String>,
+) -> Vec<(&'static str, String)> {
+    COMMANDS.iter().filter_map(|&(server, _)| Some((server, refusal(server, schemes, unserved)?))).collect()
+}
+
+/// Returns the reason for which a server does not serve what these schemes write; `None` where it does.
+fn refusal(server: &str, schemes: &[&Registration], unserved: &BTreeMap<String, String>) -> Option<String> {
+    let without = schemes.iter().filter(|scheme| !scheme.servers.servers.contains(&server));
+    let without: Vec<String> = without.map(|scheme| format!("`{}`", scheme.name)).collect();
+    match without[..] {
+        [] => unserved.get(server).map(|because| format!("its class for this model cannot load it: {because}")),
+        _ => Some(format!("it has no kernels for {}", without.join(", "))),
+    }
 }
 
 /// Returns the line of every server that has kernels for all of these schemes and is not among those `unserved`, after its
 /// name; none where the path of the output cannot be typed.
 pub(super) fn serve_lines(
     schemes: &[&Registration],
-    unserved: &BTreeSet<String>,
+    unserved: &BTreeMap<String, String>,
     output: &Path,
 ) -> Vec<(&'static str, String)> {
     let Some(output) = typed(output) else { return Vec::new() };

@@ -1,6 +1,6 @@
 //! The proof of a run's result before it is published: `apply --verify`, and what a recipe expects of its quality.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ impl ProvenOutput {
         &'b self,
         output: &'b Path,
         run: Option<(&'b Summary, &'b RunReport)>,
-        unserved: &'b BTreeSet<String>,
+        unserved: &'b BTreeMap<String, String>,
     ) -> Proven<'b> {
         Proven { verification: &self.verification, output, seconds: self.seconds, checksums: None, run, unserved }
     }

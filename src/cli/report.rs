@@ -1,6 +1,6 @@
 //! `--report`: gathers what a page tells, and writes it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ pub(super) struct Proven<'a> {
     pub(super) checksums: Option<&'a [Mismatch]>,
     /// The plan and the numbers of the run, where the result was made just now.
     pub(super) run: Option<(&'a Summary, &'a RunReport)>,
-    /// Servers that are known not to load the result.
-    pub(super) unserved: &'a BTreeSet<String>,
+    /// Servers that are known not to load the result, each with the reason.
+    pub(super) unserved: &'a BTreeMap<String, String>,
 }
 
 impl ReportFile {
@@ -95,7 +95,7 @@ impl ReportFile {
         };
         let manifest = Manifest::read(&verification.output).ok();
         let machine = machine::this();
-        let serve = serve(manifest.as_ref(), proven.unserved, proven.output);
+        let (serve, not_served) = servers(manifest.as_ref(), proven.unserved, proven.output);
         let commit = env!("QWEN_FP8_COMMIT");
         let commit = if commit == "unknown" { String::new() } else { format!(" ({commit})") };
         let report = Report {
@@ -113,6 +113,7 @@ impl ReportFile {
             run: proven.run.map(|(_, run)| run),
             machine: &machine,
             serve: &serve,
+            not_served: &not_served,
         };
         let html = report.html();
         self.replace(html.as_bytes())?;
@@ -149,12 +150,20 @@ fn is_report(path: &Path) -> bool {
     read.is_ok() && String::from_utf8_lossy(&head).contains(MARKER)
 }
 
-/// The commands that serve the output.
-fn serve(manifest: Option<&Manifest>, unserved: &BTreeSet<String>, output: &Path) -> Vec<(&'static str, String)> {
+/// Servers, each with a line for people.
+type Servers = Vec<(&'static str, String)>;
+
+/// The commands that serve the output, and the reasons for which other servers do not.
+fn servers(manifest: Option<&Manifest>, unserved: &BTreeMap<String, String>, output: &Path) -> (Servers, Servers) {
     let schemes = manifest.map(|manifest| manifest.schemes.keys().map(|name| find(name)));
     match schemes.and_then(|schemes| schemes.collect::<Option<Vec<&Registration>>>()) {
-        Some(schemes) => next_steps::serve_lines(&schemes, unserved, output),
+        Some(schemes) => {
+            (next_steps::serve_lines(&schemes, unserved, output), next_steps::not_served(&schemes, unserved))
+        }
         // Made by another tool: vLLM has kernels for all that is known here.
-        None => next_steps::serve_lines(&[], unserved, output).into_iter().take(1).collect(),
+        None => {
+            let lines = next_steps::serve_lines(&[], unserved, output);
+            (lines.into_iter().take(1).collect(), next_steps::not_served(&[], unserved))
+        }
     }
 }

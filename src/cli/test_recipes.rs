@@ -38,6 +38,8 @@ struct TestedRecipe {
     outcome: TestOutcome,
     /// The number of things that the recipe expects of its plan; null where it could not be read.
     expectations: Option<usize>,
+    /// Set where the recipe expects a signal-to-noise ratio besides, which takes the weights: `apply` measures it.
+    sqnr_left_to_apply: bool,
     /// The lock that the plan was held against; null where none lies beside the recipe.
     lock: Option<String>,
     /// Why it was not planned; null where it was.
@@ -130,6 +132,7 @@ fn tested(path: &Path, args: &TestArgs, screen: &Screen) -> TestedRecipe {
         path: path.to_string_lossy().into_owned(),
         outcome: TestOutcome::Passed,
         expectations: None,
+        sqnr_left_to_apply: false,
         lock: None,
         skipped: None,
         failure: None,
@@ -153,7 +156,8 @@ fn tested(path: &Path, args: &TestArgs, screen: &Screen) -> TestedRecipe {
 /// Plans a recipe and holds the plan against what there is.
 fn hold(path: &Path, args: &TestArgs, screen: &Screen, tested: &mut TestedRecipe) -> Result<(), CommandError> {
     let recipe = super::source::read_recipe(path, screen)?;
-    tested.expectations = Some(recipe.expect.len());
+    tested.expectations = Some(recipe.expect.of_plan());
+    tested.sqnr_left_to_apply = recipe.expect.sqnr_at_least.is_some();
     if args.model.is_none() && recipe.model.is_none() {
         screen.diagnostics(&Plan::check_recipe(&recipe), &recipe.text);
         (tested.outcome, tested.skipped) = (TestOutcome::Skipped, Some(NO_CHECKPOINT));
@@ -179,7 +183,9 @@ fn line(tested: &TestedRecipe, path: &Path) -> String {
                 Some(number @ 1..) => count(number, "expectation"),
                 _ => "it expects nothing but a plan".to_owned(),
             };
-            format!("{path}: passed ({expectations}{})", if tested.lock.is_some() { ", locked" } else { "" })
+            let locked = if tested.lock.is_some() { ", locked" } else { "" };
+            let left = if tested.sqnr_left_to_apply { "; `sqnr_at_least` is left to `apply`" } else { "" };
+            format!("{path}: passed ({expectations}{locked}{left})")
         }
     }
 }

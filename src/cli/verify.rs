@@ -1,6 +1,5 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,9 +16,11 @@ use super::screen::Screen;
 use super::source::checkpoint_dir;
 use super::table::{Align, TextTable};
 use crate::check::{self, CheckedAs, CheckedTensor, Verdict, Verification};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::text::{count, decibels, grouped, human, shown, shown_path};
+use crate::plan::unserved_checkpoint;
 
 /// The number of tensors that are shown, the noisiest first.
 const SHOWN: usize = 10;
@@ -77,8 +78,7 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
     let seconds = began.elapsed().as_secs_f64();
     let checksums = mismatches.as_deref();
-    // What the plan knew of servers is not recorded.
-    let unserved = BTreeSet::new();
+    let unserved = Checkpoint::open(&output).map(|output| unserved_checkpoint(&output)).unwrap_or_default();
     let proven =
         Proven { verification: &verification, output: &output, seconds, checksums, run: None, unserved: &unserved };
     // Written whatever the verdict is, and its failure told last: the verdict is worth more.

@@ -28,6 +28,11 @@ const GENERATIONS: [(&str, &str, &str); 6] = [
 ];
 
 impl GpuKernels {
+    /// Reports whether Marlin runs the layers, or the slowest of them.
+    pub(super) fn is_marlin(&self) -> bool {
+        self.runs == MARLIN
+    }
+
     /// The generation of a GPU by its compute capability; `None` for those that vLLM has no kernels for.
     pub fn generation(major: u32, minor: u32) -> Option<&'static str> {
         row_of(major, minor).map(|row| GENERATIONS[row].0)
@@ -110,15 +115,13 @@ fn of_form(form: &ServedForm) -> [&'static str; 6] {
         {
             [NONE, NONE, NONE, "Humming: FP8 arithmetic", NONE, NONE]
         }
-        (NumberKind::Float, _, _) if !quantizes_inputs => [NONE, MARLIN, MARLIN, MARLIN, MARLIN, MARLIN],
-        (NumberKind::Float, _, _) => [
-            NONE,
-            MARLIN,
-            MARLIN,
-            MARLIN,
-            "FlashInfer or CUTLASS: FP4 arithmetic",
-            "FlashInfer or CUTLASS: FP4 arithmetic",
-        ],
+        // The least capability is 7.5 for NVFP4, and 8.0 for MXFP4.
+        (NumberKind::Float, _, strategy) => {
+            const FP4: &str = "FlashInfer or CUTLASS: FP4 arithmetic";
+            let turing = if matches!(strategy, Strategy::TensorGroup(_)) { MARLIN } else { NONE };
+            let blackwell = if quantizes_inputs { FP4 } else { MARLIN };
+            [turing, MARLIN, MARLIN, MARLIN, blackwell, blackwell]
+        }
         (NumberKind::Int, 8, Strategy::Channel | Strategy::Tensor) if quantizes_inputs => {
             const INT8: &str = "CUTLASS: INT8 arithmetic";
             [INT8, INT8, INT8, INT8, NONE, NONE]
@@ -145,5 +148,6 @@ mod tests {
         assert_eq!((runs("MXFP6A16"), runs("MXFP6A8")), ([false; 6], [false; 6]));
         assert_eq!(runs("MXFP4XFP8"), GENERATIONS.map(|(generation, ..)| generation == "Hopper"));
         assert_eq!(runs("MXFP4"), GENERATIONS.map(|(generation, ..)| generation != "Turing"));
+        assert_eq!((runs("MXFP4A16"), runs("NVFP4A16")), (runs("MXFP4"), [true; 6]));
     }
 }

@@ -3,11 +3,12 @@
 use super::answer::Fit;
 use super::budget::batched_tokens;
 use super::cache::CacheDtype;
+use super::kernels::GpuKernels;
 use super::pool::pool_for;
 use super::request::FitRequest;
 use super::subject::FitSubject;
 use super::vision::Sight;
-use crate::checkpoint::text::{grouped, human, memory, shown};
+use crate::checkpoint::text::{count, grouped, human, memory, shown};
 
 /// Bytes of memory that cards have.
 const CARDS: [u64; 11] = [8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192];
@@ -34,6 +35,16 @@ pub(super) fn notes(subject: &FitSubject<'_>, request: &FitRequest, fit: &Fit, s
     }
     if let Some(why) = &subject.unknown_form {
         notes.push(format!("it is not known which kernels its quantization takes: {why}"));
+    }
+    if let Some(padded) = subject.served.padded.as_ref().filter(|_| fit.kernels.iter().any(GpuKernels::is_marlin)) {
+        let [rows, columns] = padded.share;
+        notes.push(format!(
+            "where Marlin runs, it pads {} to its tiles of 64 × 128 or 128 × 64, which costs speed: {} has {} × {} on each GPU",
+            count(padded.layers, "layer"),
+            shown(&padded.first),
+            grouped(rows as u64),
+            grouped(columns as u64)
+        ));
     }
     notes.push(format!(
         "vLLM gets 92 % of {} and computes {} tokens in a step; nothing else runs on the GPU",

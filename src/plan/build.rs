@@ -1,6 +1,6 @@
 //! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use qwen_fp8_schemes::{Format, NumberKind, Registration, Scheme};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct Plan {
     /// The tensor parallel sizes, and which of them the result can be served with.
     pub alignments: Vec<Alignment>,
     /// Servers whose class for this model cannot load the result, by their names.
-    pub unserved: BTreeSet<String>,
+    pub unserved: BTreeMap<String, String>,
     /// Warnings, which stop nothing.
     pub warnings: Vec<Diagnostic>,
     /// Notes of what the result is right for, and something else is not.

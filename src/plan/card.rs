@@ -88,7 +88,7 @@ fn done(plan: &Plan, base: Option<&str>, quality: &[LayerQuality]) -> String {
         text.push_str(&format!("| {} | as they are | the same bytes |\n", count(copied, "other tensor")));
     }
     text.push_str(&measured(quality));
-    text.push_str(if plan.unserved.contains("vLLM") {
+    text.push_str(if plan.unserved.contains_key("vLLM") {
         "\n`config.json` says how it is quantized.\n"
     } else {
         "\nvLLM and SGLang see in `config.json` how it is quantized:\n\n```console\nvllm serve PATH_OR_ID\n```\n"

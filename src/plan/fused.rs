@@ -37,11 +37,18 @@ pub(crate) fn with_fused<'a>(model: &Model, inputs: &'a [PlannedInput], modules:
     all
 }
 
+/// Returns what names the weights that share an absolute maximum with this one; `None` where it stands alone.
+//
+// By parent and layer rather than by shard: the parts of a fused layer may lie in different shards of the source.
+pub(crate) fn shared_amax<'a>(model: &'a Model, module: &'a str) -> Option<(&'a str, &'a str)> {
+    let fused = model.fused(module)?;
+    Some((split_name(module).0, &fused.layer))
+}
+
 /// Returns for each input the first one whose absolute maximum is also its own, which may be itself.
 ///
 /// Experts share a maximum each with itself, as in llm-compressor's `oneshot`; its `model_free_ptq` does not fuse them.
 pub(super) fn amax_leaders(model: &Model, recipe: &Recipe, inputs: &[PlannedInput], jobs: &[Job]) -> Vec<usize> {
-    // By parent and layer rather than by shard: the parts of a fused layer may lie in different shards of the source.
     let mut leaders: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut all = Vec::with_capacity(inputs.len());
     for (index, (input, job)) in inputs.iter().zip(jobs).enumerate() {
@@ -50,11 +57,8 @@ pub(super) fn amax_leaders(model: &Model, recipe: &Recipe, inputs: &[PlannedInpu
             _ => None,
         };
         let is_shared = scheme.is_some_and(|scheme| scheme.amax_scope() == AmaxScope::Fused);
-        let fused = if is_shared { model.fused(input.module()) } else { None };
-        all.push(fused.map_or(index, |fused| {
-            let (parent, _) = split_name(input.module());
-            *leaders.entry((parent, &fused.layer)).or_insert(index)
-        }));
+        let shared = if is_shared { shared_amax(model, input.module()) } else { None };
+        all.push(shared.map_or(index, |shared| *leaders.entry(shared).or_insert(index)));
     }
     all
 }

@@ -1,16 +1,19 @@
 //! Serving rules that follow from what is known of the model: formats that a server's class cannot load, and layers that
 //! no list reaches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
+use serde_json::Value;
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::models::Model;
 use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel};
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
 use super::modules::Quantized;
+use super::quantized_source::QuantizedTensors;
 use super::served::Served;
 
 /// A quantized layer that a server's class cannot load, the kind of its scales, and what is known of it.
@@ -31,9 +34,36 @@ fn list_format(format: Format) -> ListFormat {
     }
 }
 
-/// Returns the servers, without their versions, whose class for this model cannot load what the rules write.
-pub(super) fn unserved(not_loaded: &[UnloadedLayer<'_>]) -> BTreeSet<String> {
-    not_loaded.iter().map(|(_, _, not)| name_of_server(not).to_owned()).collect()
+/// Returns the servers, without their versions, whose class for this model cannot load what the rules write, each with the
+/// first reason.
+pub(super) fn unserved(not_loaded: &[UnloadedLayer<'_>]) -> BTreeMap<String, String> {
+    servers(not_loaded.iter().map(|&(_, _, not)| not))
+}
+
+/// Returns the servers, without their versions, whose class for its model cannot load this checkpoint, each with the first
+/// reason. Nothing is known of one that is quantized in another way than ours.
+pub(crate) fn unserved_checkpoint(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
+    let Ok(quantized) = QuantizedTensors::find(checkpoint) else { return BTreeMap::new() };
+    let config = checkpoint.config.quantization_config().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let format = match config.as_ref().and_then(|config| config.get("quant_method")?.as_str()) {
+        Some("fp8") => ListFormat::Fp8,
+        Some("compressed-tensors") => ListFormat::CompressedTensors,
+        _ => return BTreeMap::new(),
+    };
+    let forms = quantized.weights.values().filter_map(|input| Some((input, input.quantized()?.carried.as_ref().ok()?)));
+    let not_loaded = forms.flat_map(|(input, carried)| {
+        let scales = kind_of_scales(carried.form.weights.strategy);
+        checkpoint.model.not_loaded(format, scales).filter(move |not| not.is_about(input.module()))
+    });
+    servers(not_loaded)
+}
+
+fn servers<'a>(not_loaded: impl Iterator<Item = &'a NotLoaded>) -> BTreeMap<String, String> {
+    let mut servers = BTreeMap::new();
+    for not in not_loaded {
+        servers.entry(name_of_server(not).to_owned()).or_insert_with(|| not.because.clone());
+    }
+    servers
 }
 
 /// The server without its version.

@@ -6,6 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
 
 use super::build::Plan;
+use super::marlin::{self, PaddedLayers};
 use super::modules::Modules;
 use super::planned_input::PlannedInput;
 use super::quantized_source::QuantizedTensors;
@@ -19,6 +20,8 @@ pub struct ServedWeights {
     pub forms: Vec<ServedForm>,
     /// The reason why `gpus` GPUs cannot share the model, `None` where they can.
     pub misfit: Option<String>,
+    /// The layers that Marlin pads, where it runs them; `None` where it pads none.
+    pub padded: Option<PaddedLayers>,
 }
 
 impl ServedWeights {
@@ -26,7 +29,7 @@ impl ServedWeights {
     pub fn of_plan(plan: &Plan, gpus: usize) -> Self {
         let modules = Modules::of(&plan.recipe, &plan.checkpoint.model, &plan.inputs, &plan.decisions, &plan.jobs);
         let quantized = modules.quantized.iter().map(|module| (module.input, &*module.form));
-        Self::of(quantized, &plan.checkpoint.config, gpus)
+        Self::of(quantized, &plan.checkpoint, gpus)
     }
 
     /// Returns what a checkpoint holds.
@@ -42,19 +45,21 @@ impl ServedWeights {
             let carried = input.quantized()?.carried.as_ref().ok()?;
             Some((input, &carried.form))
         });
-        Ok(Self::of(carried, &checkpoint.config, gpus))
+        Ok(Self::of(carried, checkpoint, gpus))
     }
 
     /// Returns what can be told of a checkpoint whose quantization is not known: how heads are shared.
     pub fn unknown(config: &Config, gpus: usize) -> Self {
-        Self::of(std::iter::empty(), config, gpus)
+        Self { forms: Vec::new(), misfit: misfit_of(std::iter::empty(), Heads::of(config), gpus), padded: None }
     }
 
     fn of<'a>(
         quantized: impl Iterator<Item = (&'a PlannedInput, &'a ServedForm)> + Clone,
-        config: &Config,
+        checkpoint: &'a Checkpoint,
         gpus: usize,
     ) -> Self {
+        let config = &checkpoint.config;
+        let padded = marlin::padded(quantized.clone().map(|(input, _)| input), &checkpoint.model, config, gpus.max(1));
         let mut forms: Vec<ServedForm> = Vec::new();
         for (_, form) in quantized.clone() {
             if !forms.contains(form) {
@@ -63,6 +68,6 @@ impl ServedWeights {
         }
         let split = quantized
             .map(|(input, form): (_, &ServedForm)| -> (&PlannedInput, Strategy) { (input, form.weights.strategy) });
-        Self { forms, misfit: misfit_of(split, Heads::of(config), gpus) }
+        Self { forms, misfit: misfit_of(split, Heads::of(config), gpus), padded }
     }
 }

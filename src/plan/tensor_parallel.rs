@@ -42,6 +42,11 @@ impl Heads {
         Self { queries, keys: number("num_key_value_heads").or(queries), mamba, groups, state }
     }
 
+    /// The number of different shares of keys that so many GPUs have: where there are fewer heads, some have copies.
+    pub(super) fn shares_of_keys(self, gpus: usize) -> usize {
+        self.keys.map_or(gpus, |keys| keys.min(gpus))
+    }
+
     /// Returns the parts of Mamba 2's fused projection that a server splits each by itself: the inner size (twice), the
     /// states of all groups (twice), the heads. `None` for another layer.
     fn parts_of_mamba(self, module: &str, rows: usize) -> Option<[(&'static str, usize); 3]> {
@@ -96,7 +101,7 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -
     let (what, length, parts) = match split {
         ParallelSplit::Columns => ("columns", columns, size),
         ParallelSplit::Rows => ("rows", rows, size),
-        ParallelSplit::KeyRows => ("rows", rows, heads.keys.map_or(size, |keys| keys.min(size))),
+        ParallelSplit::KeyRows => ("rows", rows, heads.shares_of_keys(size)),
         ParallelSplit::Replicated => return None,
     };
     if let Strategy::Block([unit, _]) = strategy

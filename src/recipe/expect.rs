@@ -77,15 +77,16 @@ pub struct Expectations {
 }
 
 impl Expectations {
-    /// The number of things that are expected: each number, and each pattern.
-    pub fn len(&self) -> usize {
+    /// The number of things that are expected of a plan: each number, and each pattern. The ratio is none of them, since
+    /// it takes the weights.
+    pub fn of_plan(&self) -> usize {
         let counts = [&self.quantized, &self.copied, &self.passed_through, &self.dequantized, &self.output_at_most];
         let patterns = self.unquantized_layers.len() + self.quantized_layers.len();
-        counts.into_iter().flatten().count() + patterns + usize::from(self.sqnr_at_least.is_some())
+        counts.into_iter().flatten().count() + patterns
     }
 
     /// Reports whether nothing is expected.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.of_plan() == 0 && self.sqnr_at_least.is_none()
     }
 }

@@ -42,6 +42,8 @@ pub struct Report<'a> {
     pub machine: &'a Machine,
     /// The commands that serve the result, each after the name of its server.
     pub serve: &'a [(&'static str, String)],
+    /// The servers that do not serve it, each with the reason.
+    pub not_served: &'a [(&'static str, String)],
 }
 
 /// The machine that the report was written on; what is not known is empty.

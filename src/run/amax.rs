@@ -6,10 +6,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::run::segment::SegmentKind;
 use crate::run::work::Work;
 
-/// The absolute maxima of the weights that have a first pass, by number of the plan's input.
+/// The absolute maxima of the weights that have a first pass, by number of the weight.
 pub(super) struct AmaxTable {
     weights: Vec<PendingAmax>,
-    /// The input that holds the maximum of each: its own, or that of the first part of its fused layer.
+    /// The weight that holds the maximum of each: its own, or that of the first part of its fused layer.
     leaders: Vec<usize>,
     /// Held while `complete` is signalled, so that no waiter misses it.
     lock: Mutex<()>,
@@ -27,14 +27,17 @@ struct PendingAmax {
 }
 
 impl AmaxTable {
-    /// Sets up the table before the first task.
+    /// Sets up the table before the first task of a run.
     pub(super) fn new(work: &Work) -> Self {
-        let leaders = work.amax_leaders.clone();
+        let first_passes = work.segments.iter().filter(|segment| matches!(segment.kind, SegmentKind::Amax { .. }));
+        Self::of(work.amax_leaders.clone(), first_passes.map(|segment| (segment.inputs[0], segment.tasks)))
+    }
+
+    /// Sets up the table of weights, given the leader of each, and weights with the number of tasks of their first pass.
+    pub(super) fn of(leaders: Vec<usize>, first_passes: impl Iterator<Item = (usize, u64)>) -> Self {
         let weights: Vec<PendingAmax> = leaders.iter().map(|_| PendingAmax::default()).collect();
-        for segment in &work.segments {
-            if let SegmentKind::Amax { .. } = segment.kind {
-                weights[leaders[segment.inputs[0]]].remaining.fetch_add(segment.tasks, Ordering::Relaxed);
-            }
+        for (weight, tasks) in first_passes {
+            weights[leaders[weight]].remaining.fetch_add(tasks, Ordering::Relaxed);
         }
         Self { weights, leaders, lock: Mutex::new(()), complete: Condvar::new() }
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use qwen_fp8_schemes::{Band, Matrix, Noise, NoiseMeter, Scheme, Simd, TensorSpec};
+use qwen_fp8_schemes::{AmaxScope, Band, Matrix, Noise, NoiseMeter, NonFinite, Scheme, Simd, TensorSpec, amax};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::progress::ProgressSink;
 use crate::plan::{InputData, PlannedInput};
+use crate::run::amax::AmaxTable;
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
 use crate::run::planned::matrix;
@@ -26,6 +27,9 @@ const BAND_BYTES: usize = 256 << 10;
 pub struct MeasuredWeight<'a> {
     pub input: &'a PlannedInput,
     pub schemes: Vec<&'a dyn Scheme>,
+    /// The number of the first of the weights that share an absolute maximum with this one, where a scheme asks for that of a
+    /// fused layer; its own where it shares none.
+    pub leader: usize,
 }
 
 /// A weight as the workers share it.
@@ -36,15 +40,29 @@ struct Measuring<'a> {
     outputs: Vec<Vec<TensorSpec>>,
     /// Rows of a band.
     rows: usize,
-    /// The number of the first band among those of all weights.
+}
+
+/// All bands of a weight, for one of two ends.
+struct Pass {
+    weight: usize,
+    kind: PassKind,
+    /// The number of the first band among those of all passes.
     first_band: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PassKind {
+    /// To find the absolute maximum.
+    Amax,
+    /// To find the noise of each scheme.
+    Noise,
 }
 
 /// The noise of the bands of a weight that is under way, in the order of its rows.
 type Bands = Vec<Option<Vec<Noise>>>;
 
-/// Measures the noise of schemes on weights of a checkpoint, each of which is read once; returns that of each weight by
-/// scheme. The sums do not depend on the number of workers.
+/// Measures the noise of schemes on weights of a checkpoint, each of which comes from its disk once; returns that of each
+/// weight by scheme. The sums do not depend on the number of workers.
 ///
 /// # Errors
 /// The first thing that went wrong: a file that cannot be read or has changed, a weight with NaN or infinity, a shape that
@@ -56,12 +74,18 @@ pub fn measure(
     simd: Simd,
     progress: &dyn ProgressSink,
 ) -> Result<Vec<Vec<Noise>>, RunError> {
+    let leaders: Vec<usize> = weights.iter().map(|weight| weight.leader).collect();
     let weights = measuring(weights)?;
+    let passes = passes(&weights);
     progress.reading("measuring what each scheme loses", weights.iter().map(|it| it.weight.input.len).sum());
-    let bands = weights.last().map_or(0, |last| last.first_band + last.bands());
+    let first_passes = passes.iter().filter(|pass| pass.kind == PassKind::Amax);
+    let first_passes = first_passes.map(|pass| (pass.weight, weights[pass.weight].bands()));
     let stage = Stage {
         weights: &weights,
-        bands,
+        bands: passes.last().map_or(0, |last| last.first_band + weights[last.weight].bands()),
+        of_fused: AmaxTable::of(leaders, first_passes.clone()),
+        of_weights: AmaxTable::of((0..weights.len()).collect(), first_passes),
+        passes,
         next: AtomicU64::new(0),
         sources: Sources::new(&checkpoint.shards, true),
         under_way: Mutex::default(),
@@ -97,8 +121,7 @@ fn measuring<'a>(weights: &'a [MeasuredWeight<'a>]) -> Result<Vec<Measuring<'a>>
             (unit..=unit * band).step_by(unit).find(|rows| rows.is_multiple_of(band)).unwrap_or(unit)
         });
         let rows = (BAND_BYTES / matrix.row_bytes().max(1) / unit * unit).max(unit);
-        let first_band = all.last().map_or(0, |last| last.first_band + last.bands());
-        all.push(Measuring { weight, matrix, outputs, rows, first_band });
+        all.push(Measuring { weight, matrix, outputs, rows });
     }
     Ok(all)
 }
@@ -107,12 +130,48 @@ impl Measuring<'_> {
     fn bands(&self) -> u64 {
         self.matrix.rows.div_ceil(self.rows) as u64
     }
+
+    /// Reports whether a scheme asks for an absolute maximum.
+    fn needs_amax(&self) -> bool {
+        self.weight.schemes.iter().any(|scheme| scheme.amax_scope() != AmaxScope::Band)
+    }
+}
+
+/// Returns the passes over all weights: those of the weights that share a maximum before the noise of the first of them.
+//
+// The noise of a weight comes one weight later than it could, as in a run: the workers would wait there for the last band of
+// the first pass.
+fn passes(weights: &[Measuring<'_>]) -> Vec<Pass> {
+    let mut sharing: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, weight) in weights.iter().enumerate().filter(|(_, weight)| weight.needs_amax()) {
+        sharing.entry(weight.weight.leader).or_default().push(number);
+    }
+    let mut order: Vec<(usize, PassKind)> = Vec::with_capacity(2 * weights.len());
+    let mut delayed = None;
+    for (number, weight) in weights.iter().enumerate() {
+        let first_passes = sharing.remove(&weight.weight.leader).unwrap_or_default();
+        order.extend(first_passes.into_iter().map(|number| (number, PassKind::Amax)));
+        order.extend(delayed.replace((number, PassKind::Noise)));
+    }
+    order.extend(delayed);
+    let mut first_band = 0;
+    let passes = order.into_iter().map(|(weight, kind)| {
+        let pass = Pass { weight, kind, first_band };
+        first_band += weights[weight].bands();
+        pass
+    });
+    passes.collect()
 }
 
 /// What the workers share.
 struct Stage<'a> {
     weights: &'a [Measuring<'a>],
+    passes: Vec<Pass>,
+    /// Bands of all passes.
     bands: u64,
+    /// The absolute maxima of weights, and those of fused layers.
+    of_weights: AmaxTable,
+    of_fused: AmaxTable,
     /// The number of the next band.
     next: AtomicU64,
     sources: Sources<'a>,
@@ -139,18 +198,32 @@ impl Stage<'_> {
         bytes.fill();
         rows.fill();
         let mut meter = NoiseMeter::default();
-        while !self.is_over.load(Ordering::Relaxed) && !self.progress.is_cancelled() {
+        while !self.is_over() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.bands {
                 return;
             }
-            let weight = self.weights.partition_point(|weight| weight.first_band <= number) - 1;
-            let band = (number - self.weights[weight].first_band) as usize;
-            match self.measure(weight, band, simd, &mut bytes, &mut rows, &mut meter) {
-                Ok(noise) => self.add(weight, band, noise),
-                Err(error) => self.fail(number, error),
+            let pass = &self.passes[self.passes.partition_point(|pass| pass.first_band <= number) - 1];
+            let band = (number - pass.first_band) as usize;
+            let done = match pass.kind {
+                PassKind::Amax => self.find_amax(pass.weight, band, simd, &mut bytes, &mut rows),
+                PassKind::Noise => self.measure(pass.weight, band, simd, &mut bytes, &mut rows, &mut meter),
+            };
+            if let Err(error) = done {
+                self.fail(number, error);
             }
         }
+        // Whoever waits for a maximum that nobody looks for any more.
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.of_weights.wake();
+        self.of_fused.wake();
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || self.progress.is_cancelled()
     }
 
     /// Returns the memory of a worker for the rows of any band.
@@ -164,7 +237,26 @@ impl Stage<'_> {
         Ok((buffer(bytes)?, RowReader::new(buffer(scratch)?)))
     }
 
-    /// Reads a band, and returns its noise by scheme.
+    /// Adds a band to the absolute maximum of its weight.
+    fn find_amax(
+        &self,
+        weight: usize,
+        band: usize,
+        simd: Simd,
+        buffer: &mut Buffer,
+        reader: &mut RowReader,
+    ) -> Result<(), RunError> {
+        let measuring = &self.weights[weight];
+        // By way of the page cache, where the second reading finds it.
+        let (first_row, _, bytes) = self.read(measuring, band, true, buffer, reader)?;
+        let source = measuring.matrix;
+        let amax = amax(source, first_row, bytes, simd).map_err(|at| self.non_finite(measuring, at))?;
+        self.of_weights.add(weight, amax);
+        self.of_fused.add(weight, amax);
+        Ok(())
+    }
+
+    /// Measures the noise of a band by scheme.
     fn measure(
         &self,
         weight: usize,
@@ -173,19 +265,57 @@ impl Stage<'_> {
         buffer: &mut Buffer,
         reader: &mut RowReader,
         meter: &mut NoiseMeter,
-    ) -> Result<Vec<Noise>, RunError> {
-        let Measuring { weight, matrix, outputs, rows, .. } = &self.weights[weight];
+    ) -> Result<(), RunError> {
+        let measuring = &self.weights[weight];
+        let amax_of = |scope: AmaxScope| match scope {
+            AmaxScope::Band => Ok(None),
+            // Without a maximum all of it is over, and whoever ended it has said why.
+            AmaxScope::Tensor => self.of_weights.wait(weight, || self.is_over()).map(Some).ok_or(RunError::Cancelled),
+            AmaxScope::Fused => self.of_fused.wait(weight, || self.is_over()).map(Some).ok_or(RunError::Cancelled),
+        };
+        if band == 0 {
+            self.progress.at(&measuring.weight.input.name);
+        }
+        let (first_row, rows, bytes) = self.read(measuring, band, false, buffer, reader)?;
+        let schemes = measuring.weight.schemes.iter().zip(&measuring.outputs);
+        let noise = schemes.map(|(scheme, outputs)| {
+            let amax = amax_of(scheme.amax_scope())?;
+            let band = Band { source: measuring.matrix, first_row, rows, bytes, amax, simd };
+            meter.measure(*scheme, outputs, &band).map_err(|at| self.non_finite(measuring, at))
+        });
+        let noise = noise.collect::<Result<Vec<_>, _>>()?;
+        self.progress.advanced(bytes.len() as u64);
+        self.add(weight, band, noise);
+        Ok(())
+    }
+
+    fn non_finite(&self, measuring: &Measuring<'_>, at: NonFinite) -> RunError {
+        let input = measuring.weight.input;
+        RunError::NonFinite { tensor: input.name.clone(), path: self.sources.path(input.shard()).to_path_buf(), at }
+    }
+
+    /// Reads a band; returns its first row, its rows, and their bytes. What is read again is put into the page cache.
+    fn read<'b>(
+        &self,
+        Measuring { weight, matrix, rows, .. }: &Measuring<'_>,
+        band: usize,
+        is_read_again: bool,
+        buffer: &'b mut Buffer,
+        reader: &mut RowReader,
+    ) -> Result<(usize, usize, &'b [u8]), RunError> {
         let (input, row_bytes) = (weight.input, matrix.row_bytes());
         let first_row = band * rows;
         let rows = *rows.min(&(matrix.rows - first_row));
         let len = rows * row_bytes;
-        if first_row == 0 {
-            self.progress.at(&input.name);
-        }
         let at = match &input.data {
             InputData::Stored { shard, offset } => {
                 let from = offset + (first_row * row_bytes) as u64;
-                let read = self.sources.get(*shard)?.read(buffer, from, len, from);
+                let file = self.sources.get(*shard)?;
+                let read = if is_read_again {
+                    file.read_exact_at(buffer.at_offset(from, len), from)
+                } else {
+                    file.read(buffer, from, len, from)
+                };
                 read.map_err(|error| self.sources.error(*shard, &input.name, error))?;
                 from
             }
@@ -194,16 +324,7 @@ impl Stage<'_> {
                 0
             }
         };
-        let bytes = buffer.filled(at, len);
-        let band = Band { source: *matrix, first_row, rows, bytes, amax: None, simd };
-        let noise = weight.schemes.iter().zip(outputs).map(|(scheme, outputs)| meter.measure(*scheme, outputs, &band));
-        let noise = noise.collect::<Result<Vec<_>, _>>().map_err(|at| RunError::NonFinite {
-            tensor: input.name.clone(),
-            path: self.sources.path(input.shard()).to_path_buf(),
-            at,
-        })?;
-        self.progress.advanced(len as u64);
-        Ok(noise)
+        Ok((first_row, rows, buffer.filled(at, len)))
     }
 
     /// Adds the noise of a band; the last one of a weight adds all of them up, in their order.
@@ -229,5 +350,6 @@ impl Stage<'_> {
         }
         drop(failure);
         self.is_over.store(true, Ordering::Relaxed);
+        self.wake();
     }
 }

@@ -68,6 +68,19 @@ fn bash_takes_the_script() {
 }
 
 #[test]
+fn fish_takes_the_script() {
+    let Ok(fish) = Command::new("fish").arg("--version").stdout(Stdio::null()).status() else { return };
+    assert!(fish.success());
+    let path = format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let script = "qwen-fp8 completions fish | source; complete -C 'qwen-fp8 schemes W4A16'";
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new("fish").args(["-c", script]).env("PATH", path).env("HOME", home.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(names, ["W4A16", "W4A16_ASYM"], "{said}");
+}
+
+#[test]
 fn each_command_has_a_manual_page() {
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("man/man1");

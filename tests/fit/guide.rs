@@ -5,8 +5,9 @@ use std::path::Path;
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::fit::{CacheDtype, Fit, FitRequest, FitSubject};
 use qwen_fp8::plan::Plan;
-use qwen_fp8::recipe::Recipe;
+use qwen_fp8::recipe::{Recipe, RecipeText};
 
+use crate::support::random::{Random, Scene, Tensors};
 use crate::support::shapes::{self, Shapes};
 
 const CARD: FitRequest =
@@ -87,4 +88,44 @@ fn gpus_that_cannot_share_a_model_are_named() {
     assert!(!fit.fits);
     assert_eq!(fit.misfit.as_deref(), Some("32 attention heads cannot be shared by 3 GPUs"));
     assert_eq!(fit.cache_not_known, None);
+}
+
+#[test]
+fn layers_that_marlin_pads_are_told() {
+    let mut random = Random::new(1);
+    let name = |projection| format!("model.layers.0.{projection}.weight");
+    let shapes = [
+        ("self_attn.q_proj", [192, 192]),
+        ("self_attn.k_proj", [64, 192]),
+        ("self_attn.v_proj", [64, 192]),
+        ("self_attn.o_proj", [192, 192]),
+        ("mlp.gate_proj", [256, 192]),
+        ("mlp.up_proj", [256, 192]),
+        ("mlp.down_proj", [192, 256]),
+    ];
+    let tensors: Tensors = shapes.map(|(projection, shape)| (name(projection), random.tensor(&shape))).into();
+    let scene = Scene::new();
+    let config = serde_json::json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 192, "intermediate_size": 256,
+        "num_hidden_layers": 1, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 64,
+        "max_position_embeddings": 4096,
+    });
+    let dir = scene.checkpoint("source", &[tensors], config);
+    let notes = |scheme: &str, gpus: u64| {
+        let text = format!("format: compressed-tensors\nrules:\n  - {{scheme: {scheme}, targets: Linear}}\n");
+        let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), text)).unwrap();
+        let plan = Plan::build(recipe, Checkpoint::open(&dir).unwrap()).unwrap();
+        Fit::of(&FitSubject::of_plan(&plan, gpus), &FitRequest { gpus, ..CARD }, "MODEL").notes.join("\n")
+    };
+    let one = notes("FP8_DYNAMIC", 1);
+    assert!(
+        one.contains("it pads 2 layers") && one.contains("`model.layers.0.self_attn.o_proj` has 192 × 192"),
+        "{one}"
+    );
+    let two = notes("FP8_DYNAMIC", 2);
+    assert!(
+        two.contains("it pads 2 layers") && two.contains("`model.layers.0.self_attn.o_proj` has 192 × 96"),
+        "{two}"
+    );
+    assert!(!notes("PASSTHROUGH", 1).contains("Marlin"));
 }

@@ -159,7 +159,7 @@ fn formats_that_a_class_cannot_load_are_refused_or_told() {
     );
     // Written all the same where the recipe asks for it, and then nobody is told to serve it there.
     let warned = plan(&format!("serving: warn\n{}", BLOCKS.trim_start()), &mistral3);
-    let servers = |plan: &Plan| plan.unserved.iter().cloned().collect::<Vec<_>>();
+    let servers = |plan: &Plan| plan.unserved.keys().cloned().collect::<Vec<_>>();
     assert_eq!((servers(&warned), servers(&llama)), (vec!["vLLM".to_owned()], vec!["SGLang".to_owned()]));
     assert_eq!(servers(&plan(ROWS, &mistral3)), Vec::<String>::new());
     let names_vllm = |plan: &Plan| {

@@ -54,7 +54,23 @@ fn a_proven_result_has_its_figures_map_and_recipe() {
     assert!(page.contains(&format!("<dd>{least:.2} dB</dd>")), "{least}");
     // NVFP4 is none of SGLang's.
     assert!(page.contains("vllm serve ") && !page.contains("sglang.launch_server"));
+    assert!(page.contains("<dt>SGLang</dt><dd>does not serve it: it has no kernels for <code>NVFP4A16</code></dd>"));
     assert!(page.contains("re:.*self_attn.*") && page.contains("every file and tensor is what the manifest says"));
+}
+
+#[test]
+fn a_server_whose_class_cannot_load_it_is_named_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = Folder::read(Base::Block.dir());
+    folder.config.insert("model_type".to_owned(), "llama".into());
+    folder.config.insert("architectures".to_owned(), serde_json::json!(["LlamaForCausalLM"]));
+    folder.write(dir.path());
+    let (page, _) = page_of("unserved.html", dir.path(), &["--no-source"]);
+    Markup::read(&page).check();
+    assert!(page.contains("vllm serve ") && !page.contains("sglang.launch_server"));
+    let why =
+        "does not serve it: its class for this model cannot load it: it renames each <code>weight_scale_inv</code>";
+    assert!(page.contains(&format!("<dt>SGLang</dt><dd>{why}")));
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn a_run_adds_its_plan_its_times_and_what_it_left_out() {
         run: Some(&report),
         machine: &Machine { processor: "A <fast> one".to_owned(), threads: 2, ..Machine::default() },
         serve: &[("vLLM", "vllm serve Tiny-FP8".to_owned())],
+        not_served: &[],
     }
     .html();
     fs::write(pages().join("run.html"), &page).unwrap();

@@ -62,6 +62,7 @@ fn html(verification: &Verification) -> String {
         run: None,
         machine: &machine,
         serve: &[],
+        not_served: &[],
     };
     report.html()
 }

@@ -1,6 +1,6 @@
 //! Plans made by hand, a scheme whose output shows where it was written, and what the output must then be.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -269,7 +269,7 @@ impl Fixture {
         };
         let recipe = recipe(vec![Stamp::new(AmaxScope::Band), Stamp::new(AmaxScope::Tensor)]);
         let plan = Plan {
-            unserved: BTreeSet::new(),
+            unserved: BTreeMap::new(),
             recipe,
             inputs: checkpoint.tensors.iter().map(PlannedInput::stored).collect(),
             checkpoint,

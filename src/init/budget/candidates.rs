@@ -1,6 +1,6 @@
 //! The schemes that a recipe by budget chooses among.
 
-use qwen_fp8_schemes::{Format, NoiseMeter, Scheme, Strategy, find};
+use qwen_fp8_schemes::{Format, Scheme, Strategy, find};
 use serde_json::Value;
 
 use crate::fit::has_kernels;
@@ -17,13 +17,20 @@ pub(super) struct SchemeCandidate {
 }
 
 /// Names, and the option of each that differs from its default. What loses less at the same size stands first.
-const CANDIDATES: [(&str, Option<(&str, &str)>); 8] = [
+//
+// `W8A8`, `NVFP4` and others have the weights of one that is listed, and quantize activations besides, which nobody
+// measures here.
+const CANDIDATES: [(&str, Option<(&str, &str)>); 12] = [
     ("W8A16", None),
     ("W8A16", Some(("group_size", "channel"))),
     ("FP8_DYNAMIC", None),
     ("FP8_DYNAMIC", Some(("block_size", "128"))),
+    ("FP8", None),
     ("MXFP8A16", None),
+    ("W4A16_ASYM", Some(("group_size", "32"))),
     ("W4A16", Some(("group_size", "32"))),
+    ("NVFP4A16", None),
+    ("W4A16_ASYM", None),
     ("W4A16", None),
     ("MXFP4A16", None),
 ];
@@ -39,8 +46,7 @@ pub(super) fn of_server(server: &str, generation: Option<&str>) -> Vec<SchemeCan
         let runs = server == "transformers"
             || scheme.missing_kernel().is_none() && has_kernels(&ServedForm::of(&*scheme), generation);
         let is_substitute = matches!(scheme.weights().strategy, Strategy::Block(_));
-        let is_taken = runs && NoiseMeter::takes(&*scheme);
-        is_taken.then_some(SchemeCandidate { name, option, scheme, is_substitute })
+        runs.then_some(SchemeCandidate { name, option, scheme, is_substitute })
     });
     candidates.collect()
 }

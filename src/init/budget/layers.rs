@@ -1,12 +1,15 @@
 //! The layers of a checkpoint that a recipe by budget decides about.
 
+use std::collections::BTreeMap;
+
 use qwen_fp8_schemes::Scheme;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::models::Model;
 use crate::init::error::InitError;
 use crate::init::layers::Layers;
 use crate::init::request::DraftGranularity;
-use crate::plan::{PlannedInput, split_where_known};
+use crate::plan::{PlannedInput, shared_amax, split_where_known};
 
 use super::candidates::{self, SchemeCandidate};
 use super::request::BudgetRequest;
@@ -39,10 +42,17 @@ impl BudgetLayers {
         Ok(Self { inputs, candidates, sets })
     }
 
-    /// The weights that the choice depends on, in the order of the checkpoint, each with the schemes that it may have.
-    pub fn measured(&self) -> Vec<(&PlannedInput, Vec<&dyn Scheme>)> {
+    /// The weights that the choice depends on, in the order of the checkpoint: each with the schemes that it may have, and the
+    /// number, among these, of the first weight with which it shares an absolute maximum (its own where it shares none).
+    pub fn measured<'a>(&'a self, model: &'a Model) -> Vec<(&'a PlannedInput, Vec<&'a dyn Scheme>, usize)> {
         let schemes = |set: &LayerSet| set.candidates().map(|candidate| &*self.candidates[candidate].scheme).collect();
-        self.members().map(|(input, set)| (&self.inputs[input], schemes(&self.sets[set]))).collect()
+        let mut leaders = BTreeMap::new();
+        let measured = self.members().enumerate().map(|(number, (input, set))| {
+            let input = &self.inputs[input];
+            let leader = shared_amax(model, input.module()).map(|shared| *leaders.entry(shared).or_insert(number));
+            (input, schemes(&self.sets[set]), leader.unwrap_or(number))
+        });
+        measured.collect()
     }
 
     /// The weights of all sets by number of input, each with the number of its set.
