@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::experts;
 use crate::decode::is_packed_codes;
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
@@ -36,7 +37,7 @@ pub(crate) static LAYERS_MISSING: LintRule = LintRule {
     name: "layers-missing",
     severity: Error,
     strict: Error,
-    title: "A layer has no tensors, or lacks one that most of its siblings have.",
+    title: "A layer or an expert has no tensors, or lacks one that most of its siblings have.",
     why: "What is missing stays uninitialised: for quantized models vLLM does not check it.",
 };
 
@@ -47,6 +48,7 @@ pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let names: BTreeSet<&str> = names.iter().map(|name| &**name).collect();
     fused_parts(&checkpoint.model, &names, findings);
     layers(checkpoint, &names, findings);
+    experts::check(checkpoint, &names, findings);
 }
 
 /// Makes warnings of the parts and layers that the result's source lacks too: nothing of them was lost on the way.
@@ -179,14 +181,16 @@ fn kinds<'n>(layers: &BTreeMap<u64, BTreeSet<&'n str>>) -> Vec<(BTreeSet<&'n str
 
 /// Reports whether a stack is the language model's: `num_hidden_layers` says nothing of towers and MTP layers.
 fn is_text(model: &Model, stack: &str) -> bool {
-    stack.ends_with(".layers") && model.part(stack).is_none_or(|part| part == Part::Decoder)
+    (stack == "layers" || stack.ends_with(".layers")) && model.part(stack).is_none_or(|part| part == Part::Decoder)
 }
 
 /// Splits `model.layers.3.mlp.up_proj.weight` into (`model.layers`, 3, `mlp.up_proj.weight`). `None` for quantization
 /// tensors, since layers may differ in these.
 fn split(name: &str) -> Option<(&str, u64, &str)> {
     let dot_after = |middle: &str| Some(name.find(middle)? + middle.len() - 1);
-    let at = [".layers.", ".blocks."].into_iter().find_map(dot_after)?;
+    // DeepSeek-V4's names have nothing before.
+    let at_start = name.starts_with("layers.").then_some("layers".len());
+    let at = at_start.or_else(|| [".layers.", ".blocks."].into_iter().find_map(dot_after))?;
     let (stack, rest) = (&name[..at], &name[at + 1..]);
     let (layer, rest) = rest.split_once('.')?;
     let parameter = models::split_name(rest).1;
