@@ -51,6 +51,7 @@ pub(crate) fn check<'a>(
 ) -> Result<Structure<'a>, SourceError> {
     q0_container::check(checkpoint, findings);
     q3_tensors::siblings::check(checkpoint, findings);
+    q3_tensors::experts::check(checkpoint, findings);
     let modules = modules(checkpoint);
     let names = modules.iter().flat_map(|module| &module.auxiliary).map(|tensor| tensor.name.as_str());
     let mut auxiliary: Vec<&str> = names.collect();

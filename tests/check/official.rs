@@ -106,7 +106,7 @@ impl Sound {
             Spoil::Content(spoil) => {
                 let mut folder = self.fixture.folder.clone();
                 spoil(&self.fixture, &mut folder)?;
-                folder.write(dir);
+                folder.write_beside(dir, &self.fixture.folder, self.copy.path());
             }
             Spoil::Files(spoil) => {
                 self.fixture.folder.write(dir);

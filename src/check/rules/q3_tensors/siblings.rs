@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::experts;
 use crate::decode::is_packed_codes;
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
@@ -48,7 +47,6 @@ pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     let names: BTreeSet<&str> = names.iter().map(|name| &**name).collect();
     fused_parts(&checkpoint.model, &names, findings);
     layers(checkpoint, &names, findings);
-    experts::check(checkpoint, &names, findings);
 }
 
 /// Makes warnings of the parts and layers that the result's source lacks too: nothing of them was lost on the way.
@@ -79,7 +77,7 @@ fn head(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
 }
 
 /// Returns the name that a weight has when its codes are not packed under another name.
-fn unpacked(name: &str) -> Cow<'_, str> {
+pub(super) fn unpacked(name: &str) -> Cow<'_, str> {
     let (module, parameter) = models::split_name(name);
     if is_packed_codes(parameter) { Cow::Owned(format!("{module}.weight")) } else { Cow::Borrowed(name) }
 }
