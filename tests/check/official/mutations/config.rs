@@ -40,7 +40,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
             *sides = json!([64, 64]);
             Some(())
         })
-        .or_else(|| None)
     }),
     content("activation_scheme missing", &["Q104"], By::Lint, |fixture, folder| {
         if folder.config.get("quantization_config").is_some_and(|config| config["quant_method"] == "mxfp8") {
