@@ -8,6 +8,7 @@ mod float8_source;
 mod layouts;
 mod mse_search;
 mod mutations;
+mod official;
 mod progress;
 mod recorded_source;
 mod sarif;

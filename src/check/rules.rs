@@ -25,6 +25,7 @@ pub static RULES: &[&LintRule] = &[
     &q0_container::CONTAINER,
     &q0_container::TOTAL_SIZE,
     &q0_container::STRAY_SHARD,
+    &q0_container::FILE_BESIDE_INDEX,
     // Q1: `quantization_config`.
     &q1_config::NO_CONFIG,
     &q1_config::UNKNOWN_METHOD,

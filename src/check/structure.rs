@@ -51,6 +51,7 @@ pub(crate) fn check<'a>(
 ) -> Result<Structure<'a>, SourceError> {
     q0_container::check(checkpoint, findings);
     q3_tensors::siblings::check(checkpoint, findings);
+    q3_tensors::experts::check(checkpoint, findings);
     let modules = modules(checkpoint);
     let names = modules.iter().flat_map(|module| &module.auxiliary).map(|tensor| tensor.name.as_str());
     let mut auxiliary: Vec<&str> = names.collect();
@@ -63,9 +64,7 @@ pub(crate) fn check<'a>(
     let mut weights = Vec::new();
     if let (Some(declared), Some(_)) = (&declared, has_codes) {
         let subject = Subject { checkpoint, shards, declared, modules: &modules };
-        if declared.method.has_ignore_list() {
-            q2_ignore_list::check(&subject, findings);
-        }
+        q2_ignore_list::check(&subject, findings);
         weights = q3_tensors::check(&subject, findings)?;
     }
     // Modules come in order of their names, and tensors are looked up by those of their codes.

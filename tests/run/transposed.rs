@@ -43,7 +43,8 @@ fn a_config_that_cannot_be_read_is_refused_by_name() {
             assert!(said.contains(word), "{name} {key}: {word}: {said}");
         }
         let (_, found) = run(&["lint", source.to_str().unwrap()]);
-        assert!(found.contains("Q1") || found.contains("Q3"), "{name} {key}: {found}");
+        // Rules that leave a quantized layer out are read by lint, which says so.
+        assert!(["Q1", "Q201", "Q3"].iter().any(|code| found.contains(code)), "{name} {key}: {found}");
     }
     // Empty overrides are none.
     let scene = Scene::new();

@@ -103,7 +103,7 @@ pub(crate) fn apply(recipe: &str, source: &Path, output: &Path) {
 }
 
 /// One tensor of a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tensor {
     pub(crate) dtype: String,
     pub(crate) shape: Vec<usize>,
@@ -139,13 +139,26 @@ impl Folder {
 
     /// Writes everything, headers and index made anew.
     pub(crate) fn write(&self, dir: &Path) {
+        self.write_after(dir, None);
+    }
+
+    /// Writes everything, but for shards that another folder holds as well: these are links to its files. They must not be
+    /// written to.
+    pub(crate) fn write_beside(&self, dir: &Path, other: &Self, written: &Path) {
+        self.write_after(dir, Some((other, written)));
+    }
+
+    fn write_after(&self, dir: &Path, other: Option<(&Self, &Path)>) {
         fs::create_dir_all(dir).unwrap();
         for (name, bytes) in &self.others {
             fs::write(dir.join(name), bytes).unwrap();
         }
         let (mut weight_map, mut total) = (Map::new(), 0);
         for (shard, tensors) in &self.shards {
-            fs::write(dir.join(shard), bytes(tensors)).unwrap();
+            match other.filter(|(other, _)| other.shards.get(shard) == Some(tensors)) {
+                Some((_, written)) => fs::hard_link(written.join(shard), dir.join(shard)).unwrap(),
+                None => fs::write(dir.join(shard), bytes(tensors)).unwrap(),
+            }
             for (name, tensor) in tensors {
                 weight_map.insert(name.clone(), json!(shard));
                 total += tensor.bytes.len();

@@ -8,6 +8,9 @@ use super::method::QuantMethod;
 use crate::decode::{TransposedStorage, TransposedWords};
 use qwen_fp8_checkpoint::models::Model;
 
+/// The key that holds the list of unquantized modules.
+const LIST: &str = "modules_to_not_convert";
+
 pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
     let said = |key: &str| value.get(key).filter(|value| !value.is_null());
     let is_gemm = |text: &Value| text.as_str().is_some_and(|text| text.eq_ignore_ascii_case("gemm"));
@@ -29,5 +32,6 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
         return None;
     }
     let form = TransposedStorage { bits: 4, words: TransposedWords::Rows };
-    DeclaredConfig::transposed(QuantMethod::Awq, value, form, model, faults)
+    let list = said(LIST).map(|list| (LIST, list));
+    DeclaredConfig::transposed(QuantMethod::Awq, value, form, list, model, faults)
 }

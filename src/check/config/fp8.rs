@@ -16,14 +16,7 @@ const LISTS: [&str; 2] = ["ignored_layers", "modules_to_not_convert"];
 
 pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
     let static_activations = activations(value, faults);
-    // vLLM ignores `fmt` and reads E4M3 in any case: another value promises codes that no server decodes.
-    if let Some(fmt) = value.get("fmt")
-        // MiniMax writes PyTorch's name.
-        && !matches!(fmt.as_str(), Some("e4m3" | "float8_e4m3fn"))
-    {
-        let message = format!("`fmt` is {}, and servers read the weights as `e4m3`", shown(&fmt.to_string()));
-        faults.push(ConfigFault::invalid(message, "/fmt"));
-    }
+    format_of_codes(value, faults);
     let storage = match value.get("scale_fmt").and_then(Value::as_str) {
         None | Some("float") => official(OfficialForm::Fp8),
         Some("ue8m0") => official(OfficialForm::Fp8PowersOfTwo),
@@ -73,6 +66,7 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
 
 /// Reads `quant_method: mxfp8`.
 pub(super) fn read_mxfp8(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) -> Option<DeclaredConfig> {
+    format_of_codes(value, faults);
     if let Some(sides) = value.get("weight_block_size").filter(|sides| !sides.is_null())
         && *sides != serde_json::json!([1, 32])
     {
@@ -85,6 +79,17 @@ pub(super) fn read_mxfp8(value: &Value, model: &Model, faults: &mut Vec<ConfigFa
     let groups = vec![ConfigGroup { targets: vec![GroupTarget::Linear], form }];
     let ignored = ignored(QuantMethod::Mxfp8, value, model, faults);
     Some(DeclaredConfig { method: QuantMethod::Mxfp8, ignored, model: model.clone(), groups, others: Vec::new() })
+}
+
+/// Checks `fmt`: vLLM ignores it and reads E4M3 in any case, so that another value promises codes that no server decodes.
+fn format_of_codes(value: &Value, faults: &mut Vec<ConfigFault>) {
+    if let Some(fmt) = value.get("fmt")
+        // MiniMax writes PyTorch's name.
+        && !matches!(fmt.as_str(), Some("e4m3" | "float8_e4m3fn"))
+    {
+        let message = format!("`fmt` is {}, and servers read the weights as `e4m3`", shown(&fmt.to_string()));
+        faults.push(ConfigFault::invalid(message, "/fmt"));
+    }
 }
 
 /// Reads `activation_scheme`, and returns whether it is `static`.

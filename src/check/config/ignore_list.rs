@@ -34,10 +34,19 @@ pub(crate) struct IgnoreEntry {
 pub(crate) enum EntryReading {
     /// One whole name, here as vLLM spells it.
     Name(String),
+    /// A part of names, as the file and as vLLM spells it: vLLM's readers of ModelOpt, MXFP8 and AWQ compare so.
+    Part([String; 2]),
     /// A regex over the names that vLLM uses.
     Regex(ConfigRegex),
     /// A name, though it is written as a regex: the `fp8` method knows none.
     RegexAsName(Option<Pattern>),
+}
+
+impl EntryReading {
+    /// Reports whether the entry is compared with parts of names, and is one of this name.
+    pub(crate) fn is_part_of(&self, name: &str) -> bool {
+        matches!(self, Self::Part(spellings) if spellings.iter().any(|part| name.contains(part.as_str())))
+    }
 }
 
 impl IgnoreList {
@@ -70,7 +79,7 @@ impl IgnoreList {
                 continue;
             };
             // ModelOpt writes globs, which servers read as such.
-            if method == QuantMethod::ModelOpt && text.contains('*') {
+            if matches!(method, QuantMethod::ModelOpt | QuantMethod::Mxfp8) && text.contains('*') {
                 let pattern = format!("re:{}$", text.split('*').map(escaped).collect::<Vec<_>>().join(".*"));
                 if let Ok(regex) = regex(&pattern) {
                     read.entries.push(IgnoreEntry {
@@ -84,17 +93,14 @@ impl IgnoreList {
             let reading = match (method, text.starts_with("re:")) {
                 // vLLM maps an entry to its own spelling before it compares names, so that both spellings list a
                 // module. A regex is not mapped: it sees the names that vLLM uses.
+                (QuantMethod::Awq, _) | (QuantMethod::ModelOpt | QuantMethod::Mxfp8, false) => {
+                    EntryReading::Part([text.to_owned(), model.served_name(text).into_owned()])
+                }
                 (_, false) => EntryReading::Name(model.served_name(text).into_owned()),
-                // AWQ and GPTQ have no list of this kind.
-                (
-                    QuantMethod::Fp8
-                    | QuantMethod::Mxfp8
-                    | QuantMethod::ModelOpt
-                    | QuantMethod::Awq
-                    | QuantMethod::Gptq,
-                    true,
-                ) => EntryReading::RegexAsName(Pattern::parse_upstream(text).ok()),
-                (QuantMethod::CompressedTensors, true) => match regex(text) {
+                (QuantMethod::Fp8 | QuantMethod::Mxfp8 | QuantMethod::ModelOpt, true) => {
+                    EntryReading::RegexAsName(Pattern::parse_upstream(text).ok())
+                }
+                (QuantMethod::CompressedTensors | QuantMethod::Gptq, true) => match regex(text) {
                     Ok(regex) => EntryReading::Regex(regex),
                     Err(reason) => {
                         let message = format!("{}: {reason}", shown(text));
@@ -111,12 +117,23 @@ impl IgnoreList {
         read
     }
 
+    /// Reports whether vLLM takes every linear layer that is not listed as quantized. It takes the layers of AWQ without a
+    /// list and those of GPTQ from the dtypes in the files.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self.method {
+            QuantMethod::Awq => !self.entries.is_empty(),
+            QuantMethod::Gptq => false,
+            QuantMethod::Fp8 | QuantMethod::Mxfp8 | QuantMethod::ModelOpt | QuantMethod::CompressedTensors => true,
+        }
+    }
+
     /// Reports whether vLLM leaves the module, here as the file spells it, unquantized.
     pub(crate) fn lists(&self, module: &str) -> bool {
         let hits = |name: &str| {
             self.names.contains(name)
                 || self.entries.iter().any(|entry| match &entry.reading {
                     EntryReading::Regex(regex) => regex.served.matches(name, LayerKind::Other).unwrap_or(false),
+                    EntryReading::Part(_) => entry.reading.is_part_of(name),
                     EntryReading::Name(_) | EntryReading::RegexAsName(_) => false,
                 })
         };
@@ -130,7 +147,10 @@ impl IgnoreList {
         let mut fused = self.model.fused_names(&served);
         // A stack of experts is one layer, and its own name stands for all of them.
         hits(&served)
-            || fused.any(|fused| self.names.contains(&format!("{parent}.{fused}")))
+            || fused.any(|fused| {
+                let fused = format!("{parent}.{fused}");
+                self.names.contains(&fused) || self.entries.iter().any(|entry| entry.reading.is_part_of(&fused))
+            })
             || expert_stack(&served).is_some_and(hits)
     }
 }

@@ -16,6 +16,7 @@ impl DeclaredConfig {
         method: QuantMethod,
         value: &Value,
         form: TransposedStorage,
+        list: Option<(&str, &Value)>,
         model: &Model,
         faults: &mut Vec<ConfigFault>,
     ) -> Option<Self> {
@@ -32,7 +33,7 @@ impl DeclaredConfig {
         };
         let form = DeclaredForm::new(official(OfficialForm::Transposed(form)), granularity, StoredActivations::Nothing);
         let groups = vec![ConfigGroup { targets: vec![GroupTarget::Linear], form }];
-        let ignored = IgnoreList::read(method, model, None, faults);
+        let ignored = IgnoreList::read(method, model, list, faults);
         Some(Self { method, ignored, model: model.clone(), groups, others: Vec::new() })
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
+use super::element::widen;
 use super::granularity::Granularity;
 use super::packing::{Packing, integer_down, words};
 use super::shards::{Piece, Shards};
@@ -122,6 +123,21 @@ impl<'a> QuantizedWeight<'a> {
     /// Returns the tensor of the global scale, where the storage form has one.
     pub(crate) fn global_scale(&self) -> Option<&'a Tensor> {
         self.beside_with(|role| role == AuxRole::GlobalScale)
+    }
+
+    /// Reads the scale of static activations; `None` where there is none, or no single float.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn activation_scale(&self, shards: &Shards) -> Result<Option<f32>, SourceError> {
+        let is_float = |tensor: &&Tensor| {
+            tensor.parameters() == 1 && matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16)
+        };
+        let Some(tensor) = self.activations.filter(is_float) else { return Ok(None) };
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        shards.read(tensor, 0, tensor.len as usize, &mut bytes)?;
+        widen(tensor.dtype, &bytes, &mut values);
+        Ok(values.first().copied())
     }
 
     /// Returns the auxiliary tensor with such a role.

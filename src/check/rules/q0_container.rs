@@ -1,13 +1,13 @@
-//! Q001 to Q003: shards, index and folder.
+//! Q001 to Q004: shards, index and folder.
 
 use serde::Deserialize;
 
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::index::MAX_INDEX;
-use qwen_fp8_checkpoint::layout::INDEX_FILE;
+use qwen_fp8_checkpoint::layout::{INDEX_FILE, SINGLE_FILE};
 use qwen_fp8_checkpoint::source::SourceFile;
-use qwen_fp8_checkpoint::text::{exact, shown};
+use qwen_fp8_checkpoint::text::{count, exact, shown};
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
 // What is loaded would depend on the reader, and nothing that follows could be believed.
@@ -39,6 +39,17 @@ pub(crate) static STRAY_SHARD: LintRule = LintRule {
     why: "Some loaders read every such file of the folder.",
 };
 
+// Seen in transformers 5.17 and 5.24: where there is a `model.safetensors`, the index beside it is not opened. compressed-tensors
+// 0.19 leaves such a folder behind when it carries draft layers over.
+pub(crate) static FILE_BESIDE_INDEX: LintRule = LintRule {
+    code: "Q004",
+    name: "single-file-beside-index",
+    severity: Warning,
+    strict: Warning,
+    title: "`model.safetensors` lies beside an index that names other files too.",
+    why: "transformers reads that file alone, and vLLM and SGLang every file of the index.",
+};
+
 /// Returns the finding for a checkpoint that cannot be opened.
 pub(crate) fn unreadable(error: &CheckpointError) -> Finding {
     let finding = Finding::new(&CONTAINER, error.to_string()).help(error.help().join("; "));
@@ -51,9 +62,24 @@ pub(crate) fn unreadable(error: &CheckpointError) -> Finding {
 /// Checks what lies around the tensors.
 pub(crate) fn check(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     total_size(checkpoint, findings);
+    single_file(checkpoint, findings);
     for (name, _) in checkpoint.left_out.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
         let message = format!("{} is no part of the checkpoint", shown(name));
         findings.push(Finding::new(&STRAY_SHARD, message).file(name).help("move it away"));
+    }
+}
+
+/// Reports shards that transformers never opens. One that the index does not name was refused when the checkpoint was opened.
+fn single_file(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
+    let is_single = |name: &str| name == SINGLE_FILE;
+    let others = || checkpoint.shards.iter().filter(|shard| !is_single(&shard.name));
+    if checkpoint.shards.iter().any(|shard| is_single(&shard.name))
+        && let Some(first) = others().next()
+    {
+        let files = count(others().count(), "file");
+        let message = format!("the index names `{SINGLE_FILE}` and {files} more, such as {}", shown(&first.name));
+        let finding = Finding::new(&FILE_BESIDE_INDEX, message).file(INDEX_FILE);
+        findings.push(finding.help("give the file another name, here and in the index"));
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::subject::{Subject, is_quantizable};
 use crate::config::{DeclaredForm, EntryReading, IgnoreEntry, QuantMethod, ReferenceReading};
 use crate::decode::{Module, WeightState};
-use crate::report::Severity::{Error, Note, Warning};
+use crate::report::Severity::{self, Error, Note, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Tensor;
-use qwen_fp8_checkpoint::models::{self, LayerKind, Model, expert_stack, layers_of_first_expert};
+use qwen_fp8_checkpoint::models::{self, LayerKind, Model, Part, expert_stack, layers_of_first_expert};
 use qwen_fp8_checkpoint::pattern::Pattern;
 use qwen_fp8_checkpoint::text::{Sample, count, shown};
 
@@ -39,7 +39,7 @@ pub(crate) static PREFIX_ENTRY: LintRule = LintRule {
     name: "prefix-entry",
     severity: Warning,
     strict: Error,
-    title: "An entry of the ignore list is a prefix of module names.",
+    title: "An entry of the ignore list is the beginning or another part of module names.",
     why: "vLLM compares whole names, so that the entry lists nothing.",
 };
 
@@ -64,12 +64,13 @@ pub(crate) static REGEX_MISSES: LintRule = LintRule {
     why: "vLLM matches from the start of its own names, which begin with `visual.` and `language_model.`.",
 };
 
-// A warning to `lint`, since recipes for a family of models name modules that some of them lack.
+// A warning, since recipes for a family of models name modules that some of them lack, and GLM's own files the name of a
+// module of the training code: the layers that such an entry was to keep have an error of their own (Q202).
 pub(crate) static UNKNOWN_ENTRY: LintRule = LintRule {
     code: "Q206",
     name: "entry-matches-nothing",
     severity: Warning,
-    strict: Error,
+    strict: Warning,
     title: "An entry of the ignore list names no module of the checkpoint.",
     why: "If it is misspelt, the module it was meant for is read as quantized.",
 };
@@ -122,7 +123,10 @@ pub(crate) fn check(subject: &Subject<'_, '_>, findings: &mut Vec<Finding>) {
     let mut uncovered: BTreeSet<&str> = subject
         .modules
         .iter()
+        .filter(|_| subject.declared.ignored.is_whole())
         .filter(|module| module.kind != LayerKind::Router || asks_for_routers)
+        // vLLM merges these into a layer in BF16, which asks no list: DeepSeek's files have neither list nor codes for them.
+        .filter(|module| subject.checkpoint.model.part(module.name) != Some(Part::Indexer))
         .filter(|module| {
             module.is(WeightState::Unquantized)
                 && subject.declared.form(module.name, module.kind).is_some()
@@ -212,7 +216,7 @@ impl<'a> KnownNames<'a> {
 
 /// Reports an entry that lists nothing, and takes out of `uncovered` the modules that it was meant for.
 fn futile(entry: &IgnoreEntry, names: &KnownNames<'_>, uncovered: &mut BTreeSet<&str>, findings: &mut Vec<Finding>) {
-    let Some((rule, what)) = why_futile(entry, names) else { return };
+    let Some(Futile { rule, what, severity }) = why_futile(entry, names) else { return };
     let exposed: Vec<&str> = uncovered.iter().copied().filter(|module| is_meant(names.model, entry, module)).collect();
     // One finding for the entry and what it fails to list, instead of one more for each of a hundred layers.
     uncovered.retain(|module| !is_meant(names.model, entry, module));
@@ -222,11 +226,8 @@ fn futile(entry: &IgnoreEntry, names: &KnownNames<'_>, uncovered: &mut BTreeSet<
         let layers = count(exposed.len(), "layer");
         let message = format!("{}; {layers} would be read as quantized: {sample}", finding.message);
         Finding { message, ..finding }.severity(Error).help("list the full names")
-    } else if matches!(entry.reading, EntryReading::Regex(_)) && std::ptr::eq(rule, &UNKNOWN_ENTRY) {
-        // A regex of a recipe for several models may name what this one lacks, such as a router.
-        finding.severity(Note)
     } else {
-        finding
+        finding.severity(severity)
     });
 }
 
@@ -249,31 +250,59 @@ fn readers_differ(entry: &IgnoreEntry, names: &KnownNames<'_>, findings: &mut Ve
     findings.push(finding.help("write it so that Python's `re` reads it, or list the full names"));
 }
 
-/// Returns the rule that an entry breaks because it lists nothing, and how; `None` for an entry that lists something.
-fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<(&'static LintRule, &'static str)> {
-    const UNKNOWN: (&LintRule, &str) = (&UNKNOWN_ENTRY, "names no module");
+/// The rule that an entry breaks which lists nothing, and how.
+struct Futile {
+    rule: &'static LintRule,
+    what: &'static str,
+    /// The weight of it where no layer is exposed.
+    severity: Severity,
+}
+
+/// Returns the rule that an entry breaks because it lists nothing; `None` for an entry that lists something.
+fn why_futile(entry: &IgnoreEntry, names: &KnownNames<'_>) -> Option<Futile> {
     const MISSES: &str =
         "matches the file's names, and vLLM matches its own, which begin with `visual.` or `language_model.`";
+    let futile = |rule: &'static LintRule, what| Some(Futile { rule, what, severity: rule.severity });
+    let unknown = || futile(&UNKNOWN_ENTRY, "names no module");
     let means_some = || names.file.iter().any(|module| is_meant(names.model, entry, module));
     match &entry.reading {
         EntryReading::Name(name) if names.served.contains(name) || names.is_fused(name) => None,
-        EntryReading::Name(_) if means_some() => {
-            Some((&PREFIX_ENTRY, "is a prefix of module names, and vLLM compares whole names"))
+        EntryReading::Name(_) if names.file.iter().any(|module| is_beginning(names.model, entry, module)) => {
+            futile(&PREFIX_ENTRY, "is a prefix of module names, and vLLM compares whole names")
         }
-        EntryReading::Name(_) => Some(UNKNOWN),
-        EntryReading::RegexAsName(_) => Some((&REGEX_ENTRY, "is read as a name, not as a regex")),
+        // transformers compares the ends of names: MiniMax-M2 lists its routers as `gate`.
+        EntryReading::Name(_) if means_some() => {
+            let what = "is a part of module names, and vLLM compares whole names";
+            Some(Futile { rule: &PREFIX_ENTRY, what, severity: Note })
+        }
+        EntryReading::Name(_) => unknown(),
+        EntryReading::Part(_) if names.served.iter().any(|name| entry.reading.is_part_of(name)) => None,
+        EntryReading::Part(_) => unknown(),
+        EntryReading::RegexAsName(_) => futile(&REGEX_ENTRY, "is read as a name, not as a regex"),
         EntryReading::Regex(regex) if names.served.iter().any(|name| is_match(&regex.served, name)) => None,
-        EntryReading::Regex(_) if means_some() => Some((&REGEX_MISSES, MISSES)),
-        EntryReading::Regex(_) => Some(UNKNOWN),
+        EntryReading::Regex(_) if means_some() => futile(&REGEX_MISSES, MISSES),
+        // A regex of a recipe for several models may name what this one lacks, such as a router.
+        EntryReading::Regex(_) => unknown().map(|futile| Futile { severity: Note, ..futile }),
     }
+}
+
+/// Reports whether the entry is the beginning of a module's name, as the file, vLLM or transformers spells it.
+fn is_beginning(model: &Model, entry: &IgnoreEntry, module: &str) -> bool {
+    let EntryReading::Name(name) = &entry.reading else { return false };
+    // transformers builds `model.vision_tower` of what a file calls `vision_tower`.
+    let inner = entry.text.strip_prefix("model.");
+    is_dotted_prefix(&entry.text, module)
+        || is_dotted_prefix(name, &model.served_name(module))
+        || inner.is_some_and(|inner| is_dotted_prefix(inner, module))
 }
 
 /// Reports whether the entry was meant for the module, here as the file spells it.
 fn is_meant(model: &Model, entry: &IgnoreEntry, module: &str) -> bool {
     match &entry.reading {
-        EntryReading::Name(name) => {
-            is_dotted_prefix(&entry.text, module) || is_dotted_prefix(name, &model.served_name(module))
+        EntryReading::Name(_) => {
+            is_beginning(model, entry, module) || format!(".{module}.").contains(&format!(".{}.", entry.text))
         }
+        EntryReading::Part(_) => entry.reading.is_part_of(&model.served_name(module)),
         EntryReading::Regex(regex) => is_match(&regex.served, module),
         EntryReading::RegexAsName(Some(regex)) => {
             is_match(regex, module) || is_match(regex, &model.served_name(module))

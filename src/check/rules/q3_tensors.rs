@@ -1,6 +1,7 @@
 //! Q301 to Q315: names, shapes and dtypes of tensors against what config.json declares of each module.
 
 pub(crate) mod auxiliary;
+pub(crate) mod experts;
 pub(crate) mod scales;
 pub(crate) mod siblings;
 pub(crate) mod stacks;

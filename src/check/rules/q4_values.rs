@@ -99,6 +99,10 @@ pub(crate) fn qparams(
     recorded: &RecordedActions,
     findings: &mut Vec<Finding>,
 ) -> ScaleVerdict {
+    if let (Some(scale), Some(tensor)) = (scan.bad_activations, weight.activations) {
+        let message = format!("{} is {scale:e}, and a scale is positive and finite", shown(&tensor.name));
+        findings.push(Finding::new(&SCALE_VALUE, message).tensor(&tensor.name));
+    }
     if scan.bad_global {
         let tensor = weight.global_scale().unwrap_or(weight.scale);
         let message =

@@ -23,6 +23,8 @@ pub(crate) struct QparamsScan {
     pub(crate) has_impossible: bool,
     /// Zero points that are not among the values of the codes.
     pub(crate) zero_points: Faults,
+    /// The scale of the activations, where it is not positive and finite.
+    pub(crate) bad_activations: Option<f32>,
 }
 
 /// A count of faults, with position and value of the first one.
@@ -48,6 +50,7 @@ pub(crate) fn scan(weight: &QuantizedWeight<'_>, shards: &Shards) -> Result<Qpar
         scales: Faults::default(),
         has_impossible: false,
         zero_points: Faults::default(),
+        bad_activations: weight.activation_scale(shards)?.filter(|scale| !scale.is_finite() || *scale <= 0.0),
     };
     let promised = weight.form.storage.are_powers_of_two();
     // Every scale is divided by the global one: a bad one would report each of them over again.

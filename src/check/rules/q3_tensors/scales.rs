@@ -143,8 +143,9 @@ pub(super) fn of_activations<'a>(
         let message = format!("{} has shape {:?}, and is one number for the layer", shown(&tensor.name), tensor.shape);
         findings.push(Finding::new(&SCALE_SHAPE, message).tensor(&tensor.name));
     }
-    if found.is_none() && declared.activations == StoredActivations::Scale {
-        let message = format!("{} has static activations and no `{}`", shown(&codes.name), names[0]);
+    let is_due = matches!(declared.activations, StoredActivations::Scale | StoredActivations::GlobalScale);
+    if found.is_none() && is_due {
+        let message = format!("{} has quantized activations and no `{}`", shown(&codes.name), names[0]);
         findings.push(Finding::new(&NO_PART, message).tensor(&codes.name));
     }
     found

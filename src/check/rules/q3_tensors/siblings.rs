@@ -36,7 +36,7 @@ pub(crate) static LAYERS_MISSING: LintRule = LintRule {
     name: "layers-missing",
     severity: Error,
     strict: Error,
-    title: "A layer has no tensors, or lacks one that most of its siblings have.",
+    title: "A layer or an expert has no tensors, or lacks one that most of its siblings have.",
     why: "What is missing stays uninitialised: for quantized models vLLM does not check it.",
 };
 
@@ -77,7 +77,7 @@ fn head(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
 }
 
 /// Returns the name that a weight has when its codes are not packed under another name.
-fn unpacked(name: &str) -> Cow<'_, str> {
+pub(super) fn unpacked(name: &str) -> Cow<'_, str> {
     let (module, parameter) = models::split_name(name);
     if is_packed_codes(parameter) { Cow::Owned(format!("{module}.weight")) } else { Cow::Borrowed(name) }
 }
@@ -179,14 +179,16 @@ fn kinds<'n>(layers: &BTreeMap<u64, BTreeSet<&'n str>>) -> Vec<(BTreeSet<&'n str
 
 /// Reports whether a stack is the language model's: `num_hidden_layers` says nothing of towers and MTP layers.
 fn is_text(model: &Model, stack: &str) -> bool {
-    stack.ends_with(".layers") && model.part(stack).is_none_or(|part| part == Part::Decoder)
+    (stack == "layers" || stack.ends_with(".layers")) && model.part(stack).is_none_or(|part| part == Part::Decoder)
 }
 
 /// Splits `model.layers.3.mlp.up_proj.weight` into (`model.layers`, 3, `mlp.up_proj.weight`). `None` for quantization
 /// tensors, since layers may differ in these.
 fn split(name: &str) -> Option<(&str, u64, &str)> {
     let dot_after = |middle: &str| Some(name.find(middle)? + middle.len() - 1);
-    let at = [".layers.", ".blocks."].into_iter().find_map(dot_after)?;
+    // DeepSeek-V4's names have nothing before.
+    let at_start = name.starts_with("layers.").then_some("layers".len());
+    let at = at_start.or_else(|| [".layers.", ".blocks."].into_iter().find_map(dot_after))?;
     let (stack, rest) = (&name[..at], &name[at + 1..]);
     let (layer, rest) = rest.split_once('.')?;
     let parameter = models::split_name(rest).1;

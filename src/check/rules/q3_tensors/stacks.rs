@@ -1,6 +1,6 @@
 //! Q301, Q302, Q304 to Q306 and Q308 of stacks of experts that are stored as blocks and scales.
 
-use super::scales::{NO_SCALE, ORPHAN_SCALE, SCALE_DTYPE, SCALE_SHAPE};
+use super::scales::{self, NO_SCALE, ORPHAN_SCALE, SCALE_DTYPE, SCALE_SHAPE};
 use super::weights::{self, WEIGHT_DTYPE, WEIGHT_RANK};
 use crate::decode::{Module, WeightState};
 use crate::report::Finding;
@@ -30,6 +30,8 @@ pub(crate) fn check<'a>(
     let is_of_stack = |weight: &Tensor| ["_blocks", "_scales"].iter().any(|end| weight.name.ends_with(end));
     let codes = modules.iter().filter(|module| module.is(WeightState::Quantized)).filter_map(Module::stored);
     codes.filter(|weight| !is_of_stack(weight)).for_each(|weight| weights::undeclared_dtype(weight, findings));
+    let plain = modules.iter().filter(|module| !module.is(WeightState::Quantized));
+    plain.for_each(|module| scales::orphans(module, findings));
     stacks
 }
 

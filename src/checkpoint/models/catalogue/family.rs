@@ -43,7 +43,7 @@ pub struct FamilyFile {
     /// Layers that servers fuse of others; a part belongs to the first that has it, of the nearest file.
     #[serde(default)]
     pub fused: Vec<KnownFused>,
-    /// Layers that some blocks lack, though their siblings in a fused layer are there: `**.self_attn.v_proj`.
+    /// Layers that some blocks lack, or lack a tensor of, though their siblings are there: `**.self_attn.v_proj`.
     #[serde(default)]
     pub may_lack: Vec<NamePattern>,
     /// Layers whose rows end inside a block of 128 in the official FP8 files, which servers read so:
