@@ -47,12 +47,15 @@ pub fn join(plan: &Plan, output: &Path, options: &RunOptions<'_>, observer: &dyn
     let destination = Destination::of_plan(output, plan)?;
     let identity = Identity::of(plan)?;
     let place = Place::of(&destination);
-    if is_published(plan, &identity, &destination) {
-        // What a join left that ended right after it had published.
+    // What a join leaves that ends right after it has published, or that publishes while another one is at work here.
+    let published = || {
         if place.is_there().unwrap_or(false) {
             place.remove();
         }
-        return Ok(Joined::Published);
+        Joined::Published
+    };
+    if is_published(plan, &identity, &destination) {
+        return Ok(published());
     }
     destination.check_free()?;
     let joiner = Joiner { plan, identity: &identity, destination: &destination, place: &place, options, observer };
@@ -60,7 +63,7 @@ pub fn join(plan: &Plan, output: &Path, options: &RunOptions<'_>, observer: &dyn
         // Another join was first.
         Err(error) if !matches!(error, RunError::Cancelled) && is_published(plan, &identity, &destination) => {
             drop(error);
-            Ok(Joined::Published)
+            Ok(published())
         }
         joined => joined.map(|report| Joined::Joined(Box::new(report))),
     }
