@@ -231,7 +231,8 @@ impl HubPush {
     /// Makes the commit that shows the files of a directory, and those of folders in it.
     ///
     /// # Errors
-    /// As [`HubPush::commit`].
+    /// A file cannot be read or sent; or somebody else has pushed since [`HubPush::begin`]; or the work is cancelled. Nothing is
+    /// then shown.
     pub fn push_directory(&self, dir: &Path, progress: &dyn ProgressSink) -> Result<String, HubError> {
         let (mut files, mut folders, mut bytes) = (Vec::new(), vec![String::new()], 0);
         while let Some(folder) = folders.pop() {
@@ -256,8 +257,7 @@ impl HubPush {
     /// Makes the commit that shows the files, and returns its address. Those that are large are sent before.
     ///
     /// # Errors
-    /// A file cannot be read or sent; or somebody else has pushed since [`HubPush::begin`]; or the work is cancelled. Nothing is
-    /// then shown.
+    /// As [`HubPush::push_directory`].
     pub(crate) fn commit(&self, files: &[PushedFile], progress: &dyn ProgressSink) -> Result<String, HubError> {
         let header = json!({ "summary": MESSAGE, "description": "", "parentCommit": self.parent });
         let mut lines = json!({ "key": "header", "value": header }).to_string();
