@@ -4,12 +4,10 @@
 //! links, made when all of their content is there, `config.json` last; then the revision is noted. So an interrupted
 //! download is nothing that loads, and goes on where it was.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::remote::Repository as _;
@@ -20,14 +18,13 @@ use sha2::{Digest as _, Sha256};
 use crate::access::may_share_blobs;
 use crate::cache::CachedModel;
 use crate::error::HubError;
+use crate::read_through::read_through;
 use crate::repository::HubRepository;
+use crate::side_by_side::side_by_side;
 use crate::tree::{ContentHash, TreeFile};
 
 /// Files that are brought at a time.
 const AT_ONCE: usize = 8;
-
-/// Bytes of what an earlier download has brought that are read at a time.
-const READ: usize = 1 << 20;
 
 /// A file that is to be in the cache.
 struct WantedFile<'a> {
@@ -90,27 +87,11 @@ struct Download<'a> {
 impl Download<'_> {
     /// Brings the content of files, several at a time.
     fn all(&self, files: &[&WantedFile<'_>]) -> Result<(), HubError> {
-        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-        thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(files.len()) {
-                scope.spawn(|| {
-                    while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if self.is_cancelled() {
-                            break;
-                        }
-                        if let Err(error) = self.one(file) {
-                            self.is_over.store(true, Ordering::Relaxed);
-                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                        }
-                    }
-                });
-            }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None if self.is_cancelled() => Err(HubError::Cancelled),
-            None => Ok(()),
-        }
+        side_by_side(files, AT_ONCE, &self.is_over, |file| match self.is_cancelled() {
+            true => Err(HubError::Cancelled),
+            false => self.one(file),
+        })
+        .map(drop)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -159,7 +140,11 @@ impl Download<'_> {
             output.set_len(0).map_err(HubError::file("cut", incomplete))?;
         }
         let there = if there > size { 0 } else { there };
-        self.hash_again(&output, incomplete, there, &mut hash)?;
+        let hash_again = |bytes: &[u8]| {
+            hash.update(bytes);
+            self.progress.advanced(bytes.len() as u64);
+        };
+        read_through(&output, incomplete, there, &|| self.is_cancelled(), hash_again)?;
         // By place and not at the end: a second process, on a file system whose locks do nothing, writes the same bytes there.
         let mut write = |bytes: &[u8], offset: u64| {
             output.write_all_at(bytes, offset).map_err(HubError::file("write", incomplete))?;
@@ -175,22 +160,6 @@ impl Download<'_> {
             return Err(HubError::Spoilt { url, listed, found });
         }
         output.sync_all().map_err(HubError::file("sync", incomplete))
-    }
-
-    /// Hashes what an earlier download has brought.
-    fn hash_again(&self, file: &File, path: &Path, len: u64, hash: &mut ContentHasher) -> Result<(), HubError> {
-        let (mut buffer, mut offset) = (vec![0; READ], 0);
-        while offset < len {
-            if self.is_cancelled() {
-                return Err(HubError::Cancelled);
-            }
-            let most = buffer.len().min((len - offset) as usize);
-            file.read_exact_at(&mut buffer[..most], offset).map_err(HubError::file("read", path))?;
-            hash.update(&buffer[..most]);
-            offset += most as u64;
-            self.progress.advanced(most as u64);
-        }
-        Ok(())
     }
 }
 
@@ -216,11 +185,10 @@ impl ContentHasher {
     }
 
     fn finish(self) -> String {
-        let bytes = match self {
-            Self::Sha256(hash) => hash.finalize().to_vec(),
-            Self::GitBlob(hash) => hash.finalize().to_vec(),
-        };
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        match self {
+            Self::Sha256(hash) => format!("{:x}", hash.finalize()),
+            Self::GitBlob(hash) => format!("{:x}", hash.finalize()),
+        }
     }
 }
 

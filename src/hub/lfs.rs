@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use serde::Deserialize;
@@ -18,6 +16,7 @@ use crate::attempts::again_unless;
 use crate::client::{Client, Failure, text, without_query};
 use crate::error::HubError;
 use crate::send::{BYTES, LFS_JSON, Outgoing};
+use crate::side_by_side::side_by_side;
 
 /// Parts of a file that are sent at a time.
 const AT_ONCE: usize = 4;
@@ -141,36 +140,15 @@ impl LfsStore<'_> {
         let mut addresses: Vec<(u64, &str)> =
             upload.header.iter().filter_map(|(name, url)| Some((name.parse().ok()?, url.as_str()?))).collect();
         addresses.sort_unstable();
-        if part == 0 || addresses.len() as u64 != content.size.div_ceil(part) {
+        let numbers = addresses.iter().map(|(number, _)| *number);
+        if part == 0 || !numbers.eq(1..=content.size.div_ceil(part)) {
             return Err(self.unusable("it asks for other parts than the file has"));
         }
-        let (next, tags, failure) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
-        let lock = |failure: &Mutex<Option<Failure>>| failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(addresses.len()) {
-                scope.spawn(|| {
-                    while let Some((number, url)) = addresses.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if lock(&failure) {
-                            break;
-                        }
-                        let offset = (number - 1) * part;
-                        match self.put_part(url, file, offset, part.min(content.size - offset)) {
-                            Ok(tag) => tags.lock().unwrap_or_else(PoisonError::into_inner).push((*number, tag)),
-                            Err(error) => {
-                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(failure) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(failure);
-        }
-        let mut tags = tags.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tags.sort_unstable();
-        let parts: Vec<_> =
-            tags.into_iter().map(|(number, tag)| json!({ "partNumber": number, "etag": tag })).collect();
+        let parts = side_by_side(&addresses, AT_ONCE, &AtomicBool::new(false), |(number, url)| {
+            let offset = (number - 1) * part;
+            let tag = self.put_part(url, file, offset, part.min(content.size - offset))?;
+            Ok::<_, Failure>(json!({ "partNumber": number, "etag": tag }))
+        })?;
         self.client.post(&upload.href, LFS_JSON, &json!({ "oid": content.sha256, "parts": parts })).map(drop)
     }
 

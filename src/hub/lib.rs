@@ -19,8 +19,10 @@ mod model_info;
 mod output;
 mod pause;
 mod push;
+mod read_through;
 mod repository;
 mod send;
+mod side_by_side;
 mod tree;
 
 pub use access::HubAccess;

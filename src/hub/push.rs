@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use qwen_fp8_checkpoint::remote::RemoteEntry;
+use qwen_fp8_checkpoint::text::shown;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -19,11 +20,12 @@ use sha2::{Digest as _, Sha256};
 use crate::access::HubAccess;
 use crate::address::{part, path};
 use crate::answer::json as read_json;
-use crate::attempts::again_unless;
+use crate::attempts::again;
 use crate::client::{AskedFor, Client};
 use crate::error::HubError;
 use crate::lfs::{LfsContent, LfsStore};
 use crate::model_info::ModelInfo;
+use crate::read_through::read_through;
 use crate::repository::MAIN;
 use crate::send::{JSON, JSON_LINES, Outgoing};
 
@@ -38,9 +40,6 @@ const SAMPLE: u64 = 512;
 
 /// Files that the hub is asked about at a time.
 const ASKED_AT_ONCE: usize = 250;
-
-/// Bytes of a file that are hashed at a time.
-const READ: usize = 1 << 20;
 
 /// A model on the hub that a result is pushed to.
 pub struct HubPush {
@@ -135,7 +134,7 @@ impl HubPush {
     fn state(&self) -> Result<(String, Vec<RemoteEntry>), HubError> {
         let url = format!("{}?blobs=true", self.api(&format!("revision/{}", part(&self.branch))));
         let subject = AskedFor { id: &self.id, revision: &self.branch, is_model: true };
-        let info = again_unless(&|| false, || {
+        let info = again(|| {
             let answer = self.client.get(&url, None, subject)?;
             read_json::<ModelInfo>(&self.client, answer, "it is no description of a model")
         })?;
@@ -151,7 +150,7 @@ impl HubPush {
             asked["visibility"] = json!("private");
         }
         let url = format!("{}/api/repos/create", self.client.access.endpoint);
-        match again_unless(&|| false, || self.client.post(&url, JSON, &asked)) {
+        match again(|| self.client.post(&url, JSON, &asked)) {
             // Made meanwhile, or by an attempt whose answer was lost.
             Ok(_) | Err(HubError::Refused { status: 409, .. }) => Ok(()),
             Err(error) => Err(error),
@@ -169,10 +168,6 @@ impl HubPush {
 
     /// Asks how the hub wants to have a file that lies on this machine.
     pub(crate) fn mode(&self, name: &str, file: &File, size: u64) -> Result<UploadMode, HubError> {
-        // Storage takes no file of no bytes.
-        if size == 0 {
-            return Ok(UploadMode::Regular);
-        }
         Ok(self.modes(&[(name, file, size)])?[0])
     }
 
@@ -187,14 +182,15 @@ impl HubPush {
                 asked.push(json!({ "path": name, "size": size, "sample": STANDARD.encode(&sample) }));
             }
             let asked = json!({ "files": asked });
-            let answer = again_unless(&|| false, || {
+            let answer = again(|| {
                 let answer = self.client.post(&url, JSON, &asked)?;
                 read_json::<Modes>(&self.client, answer, "it does not say how files are to be uploaded")
             })?;
             for (name, _, size) in files {
                 let told = answer.files.iter().find(|file| file.path == *name).map(|file| file.mode);
-                let detail = || format!("it does not say how to upload {}", qwen_fp8_checkpoint::text::shown(name));
+                let detail = || format!("it does not say how to upload {}", shown(name));
                 let told = told.ok_or_else(|| HubError::Unusable { url: url.clone(), detail: detail() })?;
+                // Storage takes no file of no bytes.
                 modes.push(if *size == 0 { UploadMode::Regular } else { told });
             }
         }
@@ -303,7 +299,7 @@ impl HubPush {
 
     fn send_commit(&self, lines: &[u8], names: &[&str], large: &[(String, String)]) -> Result<String, HubError> {
         let url = self.api(&format!("commit/{}", part(&self.branch)));
-        let committed = again_unless(&|| false, || {
+        let committed = again(|| {
             let (mut body, len) = (lines, lines.len() as u64);
             let outgoing = Outgoing { method: "POST", url: &url, headers: &[], kind: JSON_LINES, body: &mut body, len };
             read_json::<Committed>(&self.client, self.client.send(outgoing)?, "it does not tell the commit")
@@ -337,15 +333,7 @@ impl HubPush {
 
 /// Returns the SHA-256 of a file.
 pub(crate) fn sha256_of(path: &Path, file: &File, size: u64, progress: &dyn ProgressSink) -> Result<String, HubError> {
-    let (mut hash, mut buffer, mut offset) = (Sha256::new(), vec![0; READ], 0);
-    while offset < size {
-        if progress.is_cancelled() {
-            return Err(HubError::Cancelled);
-        }
-        let most = buffer.len().min((size - offset) as usize);
-        file.read_exact_at(&mut buffer[..most], offset).map_err(HubError::file("read", path))?;
-        hash.update(&buffer[..most]);
-        offset += most as u64;
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut hash = Sha256::new();
+    read_through(file, path, size, &|| progress.is_cancelled(), |bytes| hash.update(bytes))?;
+    Ok(format!("{:x}", hash.finalize()))
 }

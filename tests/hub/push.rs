@@ -167,6 +167,10 @@ fn refusals_say_what_to_do() {
     }
     let later = Fault::Status(429, vec![("Retry-After", "3600".to_owned())]);
     assert!(said(&hub_with("/repos/create", later), &PUSH, 2).contains("a pause of 3600 s"));
+    let at_odds = hub();
+    at_odds.ask_for_parts(1 << 14);
+    at_odds.number_parts_from_zero();
+    assert!(said(&at_odds, &PUSH, 2).contains("it asks for other parts than the file has"));
     let occupied = hub();
     occupied.change(TO, |model| {
         model.commit = "b".repeat(40);

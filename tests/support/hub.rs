@@ -169,6 +169,11 @@ impl HubServer {
         change(self.shared.models.lock().unwrap().entry(id.to_owned()).or_default());
     }
 
+    /// Lets the storage number parts from 0, which it should not.
+    pub(crate) fn number_parts_from_zero(&self) {
+        self.shared.storage.lock().unwrap().counts_from_zero = true;
+    }
+
     /// Lets the storage ask for parts of so many bytes.
     pub(crate) fn ask_for_parts(&self, bytes: usize) {
         self.shared.storage.lock().unwrap().part = Some(bytes);

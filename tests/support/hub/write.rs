@@ -18,6 +18,8 @@ pub(super) struct Storage {
     arrived: BTreeMap<String, Vec<u8>>,
     /// Bytes of a part; `None` where files come in one piece.
     pub(super) part: Option<usize>,
+    /// Set where parts are numbered from 0, as no storage does.
+    pub(super) counts_from_zero: bool,
 }
 
 impl Shared {
@@ -82,7 +84,8 @@ impl Shared {
                 Some(part) => {
                     let mut header = json!({ "chunk_size": part.to_string() });
                     for number in 1..=(size as usize).div_ceil(part) {
-                        header[format!("{number:05}")] = json!(address(number));
+                        let told = number - usize::from(storage.counts_from_zero);
+                        header[format!("{told:05}")] = json!(address(number));
                     }
                     json!({ "href": format!("{hub}/lfs/complete/{oid}"), "header": header })
                 }
