@@ -36,7 +36,7 @@ pub(super) fn download(
     let environment = HubEnvironment::of_process();
     let found = resolve(model, &environment);
     let cache = environment.hub_cache();
-    let missing = match (found, &cache) {
+    let missing = match (&found, &cache) {
         // A shard may be missing there: then the download goes on.
         (Ok(dir), Some(cache)) if dir.starts_with(cache) => match Checkpoint::open(&dir) {
             Ok(_) => return Ok(()),
@@ -44,10 +44,10 @@ pub(super) fn download(
         },
         // Whatever is wrong with a directory, the plan says it.
         (Ok(_), _) => return Ok(()),
-        (Err(error), _) => CommandError::input(&error).with_help(&error.help()),
+        (Err(error), _) => CommandError::input(error).with_help(&error.help()),
     };
-    let near = resolve(model, &environment).err();
-    let Some(repository) = hub_repository(model, near.as_ref(), &environment)? else { return Err(missing) };
+    let near = found.as_ref().err();
+    let Some(repository) = hub_repository(model, near, &environment)? else { return Err(missing) };
     let cache = cache.ok_or_else(|| {
         let message = "there is no home directory for the Hugging Face cache to be in".to_owned();
         CommandError::Input(message).with_help(&["set `HF_HOME` or `HF_HUB_CACHE`".to_owned()])
@@ -63,7 +63,7 @@ pub(super) fn download(
             let message = "what was downloaded stays in the cache, and the same command goes on".to_owned();
             CommandError::Interrupted(message, interrupt.exit_code())
         }
-        error => refused_by_hub(&error, near.as_ref()),
+        error => refused_by_hub(&error, near),
     })?;
     screen.say(&format!("downloaded: {} is in {}", shown(model), shown_path(&snapshot)));
     Ok(())

@@ -124,3 +124,18 @@ fn a_proof_needs_the_source_on_this_machine() {
     assert!(said.contains("with `--download` this command does that itself"), "{said}");
     assert!(!home.path().join("out").exists());
 }
+
+#[test]
+fn a_file_of_no_bytes_is_asked_for_by_nobody() {
+    let model = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture()).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), model.path().join(entry.file_name())).unwrap();
+    }
+    fs::write(model.path().join("merges.txt"), "").unwrap();
+    for more in [&[][..], &["--download"]] {
+        let (hub, home) = (HubServer::of(model.path()), home());
+        done(&hub, home.path(), &[&APPLY[..], more].concat());
+        assert_eq!(files(home.path())["merges.txt"], b"");
+        assert!(!hub.requests().iter().any(|request| request.path.contains("merges.txt")), "{more:?}");
+    }
+}
