@@ -38,7 +38,7 @@ pub(super) fn download(
     let cache = environment.hub_cache();
     let missing = match (&found, &cache) {
         // A shard may be missing there: then the download goes on.
-        (Ok(dir), Some(cache)) if dir.starts_with(cache) => match Checkpoint::open(&dir) {
+        (Ok(dir), Some(cache)) if dir.starts_with(cache) => match Checkpoint::open(dir) {
             Ok(_) => return Ok(()),
             Err(error) => CommandError::input(&error).with_help(&error.help()),
         },
