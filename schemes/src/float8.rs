@@ -75,7 +75,7 @@ pub(crate) enum ScaleSearch {
     #[default]
     Absmax,
     /// The scale is the one of 24, from 0.75 to about 1.8 times that of the absolute maximum, that leaves the least
-    /// squared error. The layout is the same; making it takes dozens of times longer.
+    /// squared error. The layout is the same; making it takes several times longer.
     Mse,
     /// The scale is the least power of two under which no weight is clamped. Weights that were FP4 or FP8 under powers of
     /// two before are then exactly what their codes stand for, as far as their exponents lie within the 18 that E4M3 has;

@@ -28,6 +28,7 @@ mod signed;
 mod squares;
 mod stored_scales;
 mod table;
+mod tally;
 mod thresholds;
 mod transposed;
 mod walk;

@@ -145,6 +145,116 @@ proptest! {
     }
 }
 
+/// Large granules are judged by their magnitudes, small ones element by element; here both are tried by hand, every scale on
+/// every element, sums in the order that decides where two are nearly equal.
+#[test]
+fn a_search_finds_the_scale_that_trying_each_on_every_element_finds() {
+    // Normal, heavy tails, few magnitudes, as good as equal under several scales, mostly zero, near the smallest, any bits.
+    let mut kinds: [Box<dyn FnMut() -> f32>; 7] = [0u64, 1, 2, 3, 4, 5, 6].map(|kind| {
+        let mut state: u64 = kind;
+        let mut uniform = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32
+        };
+        let mut normal = move || (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
+        Box::new(move || {
+            let normal = normal();
+            match kind {
+                0 => 0.02 * normal,
+                1 => normal.powi(7),
+                2 => normal.round(),
+                3 => 2f32.powi(normal.round() as i32),
+                4 => {
+                    if normal > 2.0 {
+                        normal
+                    } else {
+                        0.0
+                    }
+                }
+                5 => normal * 1e-38,
+                _ => f32::from_bits((normal * 1e9) as i64 as u32 & 0xBF7F_FFFF),
+            }
+        }) as Box<dyn FnMut() -> f32>
+    });
+    for dtype in [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32] {
+        for (kind, draw) in kinds.iter_mut().enumerate() {
+            for (rows, columns, block) in [(3, 3000, None), (130, 260, Some(128)), (5, 1279, None), (5, 1280, None)] {
+                let source = Matrix { dtype, rows, columns };
+                let mut weight = Weight { source, bytes: Vec::new(), values: Vec::new() };
+                for _ in 0..rows * columns {
+                    let value = draw();
+                    match dtype {
+                        SourceDtype::Bf16 => {
+                            weight.bytes.extend(bf16::from_f32(value).to_le_bytes());
+                            weight.values.push(bf16::from_f32(value).to_f32());
+                        }
+                        SourceDtype::F16 => {
+                            let value = f16::from_f32(value.clamp(-6e4, 6e4));
+                            weight.bytes.extend(value.to_le_bytes());
+                            weight.values.push(value.to_f32());
+                        }
+                        SourceDtype::F32 => {
+                            weight.bytes.extend(value.to_le_bytes());
+                            weight.values.push(value);
+                        }
+                    }
+                }
+                let mut options = json!({ "scale_search": "mse", "scale_dtype": "f32" });
+                if let Some(block) = block {
+                    options["block_size"] = json!(block);
+                }
+                let scheme = make(if block.is_some() { "FP8_BLOCK" } else { "FP8_DYNAMIC" }, options);
+                let expected = searched_by_hand(&weight, block.map_or([1, columns], |block| [block, block]));
+                for simd in Simd::available() {
+                    let made = quantize_whole(&*scheme, source, &weight.bytes, usize::MAX, simd, 0).unwrap();
+                    let found: Vec<f32> = made[1].as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
+                    assert_eq!(found, expected, "{dtype:?} kind {kind} {rows} x {columns} {simd}");
+                }
+            }
+        }
+    }
+}
+
+/// The scale of each granule of a weight, F32, of the candidates that `docs/recipes.md` tells.
+fn searched_by_hand(weight: &Weight, [height, width]: [usize; 2]) -> Vec<f32> {
+    let Matrix { rows, columns, .. } = weight.source;
+    let mut scales = Vec::new();
+    for first_row in (0..rows).step_by(height) {
+        for first_column in (0..columns).step_by(width) {
+            let parts: Vec<&[f32]> = (first_row..rows.min(first_row + height))
+                .map(|row| {
+                    &weight.values[row * columns + first_column..row * columns + columns.min(first_column + width)]
+                })
+                .collect();
+            let amax = parts.iter().flat_map(|part| part.iter()).fold(0f32, |amax, value| amax.max(value.abs()));
+            let error = |scale: f32| {
+                let mut sums = [0f64; 16];
+                for part in &parts {
+                    for (column, &value) in part.iter().enumerate() {
+                        let code = float8::F8E4M3::from_f32((value / scale).clamp(-448.0, 448.0));
+                        sums[column % 16] += (f64::from(value) - code.to_f64() * f64::from(scale)).powi(2);
+                    }
+                }
+                sums.iter().sum::<f64>()
+            };
+            let (mut least, mut best) = (f64::INFINITY, (1.0, 0.0));
+            for (offsets, unit) in [(-4..=12i8, 1.0 / 16.0), (-3..=3, 1.0 / 64.0)] {
+                let (middle, _) = best;
+                for offset in offsets {
+                    let factor = middle + f32::from(offset) * unit;
+                    let scale = if amax * factor / 448.0 == 0.0 { f32::EPSILON } else { amax * factor / 448.0 };
+                    let error = if scale.is_finite() { error(scale) } else { f64::INFINITY };
+                    if error < least {
+                        (least, best) = (error, (factor, scale));
+                    }
+                }
+            }
+            scales.push(best.1);
+        }
+    }
+    scales
+}
+
 /// Normal weights gain: a search that always stayed with the absolute maximum would be no worse either.
 #[test]
 fn a_search_makes_normal_weights_better() {

@@ -16,10 +16,19 @@ pub(super) trait Element {
     /// The smallest magnitude that is not finite.
     const INFINITE: Self::Magnitude;
 
+    /// The number of magnitudes between two powers of two.
+    const MAGNITUDES_OF_AN_OCTAVE: usize;
+
     /// The bytes cut into elements.
     fn elements(bytes: &[u8]) -> &[Self::Raw];
 
     fn magnitude(raw: Self::Raw) -> Self::Magnitude;
+
+    /// The bits of a magnitude.
+    fn pattern(magnitude: Self::Magnitude) -> u32;
+
+    /// The element of no sign with these bits of magnitude.
+    fn positive(pattern: u32) -> Self::Raw;
 
     /// The value of a finite magnitude, exactly.
     fn widen(magnitude: Self::Magnitude) -> f32;
@@ -43,6 +52,7 @@ impl Element for Bf16 {
     type Magnitude = i16;
     const DTYPE: SourceDtype = SourceDtype::Bf16;
     const INFINITE: i16 = 0x7F80;
+    const MAGNITUDES_OF_AN_OCTAVE: usize = 1 << 7;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 2]] {
@@ -52,6 +62,16 @@ impl Element for Bf16 {
     #[inline(always)]
     fn magnitude(raw: [u8; 2]) -> i16 {
         i16::from_le_bytes(raw) & 0x7FFF
+    }
+
+    #[inline(always)]
+    fn pattern(magnitude: i16) -> u32 {
+        magnitude as u32
+    }
+
+    #[inline(always)]
+    fn positive(pattern: u32) -> [u8; 2] {
+        (pattern as u16).to_le_bytes()
     }
 
     #[inline(always)]
@@ -79,6 +99,7 @@ impl Element for F16 {
     type Magnitude = i16;
     const DTYPE: SourceDtype = SourceDtype::F16;
     const INFINITE: i16 = 0x7C00;
+    const MAGNITUDES_OF_AN_OCTAVE: usize = 1 << 10;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 2]] {
@@ -88,6 +109,16 @@ impl Element for F16 {
     #[inline(always)]
     fn magnitude(raw: [u8; 2]) -> i16 {
         i16::from_le_bytes(raw) & 0x7FFF
+    }
+
+    #[inline(always)]
+    fn pattern(magnitude: i16) -> u32 {
+        magnitude as u32
+    }
+
+    #[inline(always)]
+    fn positive(pattern: u32) -> [u8; 2] {
+        (pattern as u16).to_le_bytes()
     }
 
     #[inline(always)]
@@ -116,6 +147,7 @@ impl Element for F32 {
     type Magnitude = i32;
     const DTYPE: SourceDtype = SourceDtype::F32;
     const INFINITE: i32 = 0x7F80_0000;
+    const MAGNITUDES_OF_AN_OCTAVE: usize = 1 << 23;
 
     #[inline(always)]
     fn elements(bytes: &[u8]) -> &[[u8; 4]] {
@@ -125,6 +157,16 @@ impl Element for F32 {
     #[inline(always)]
     fn magnitude(raw: [u8; 4]) -> i32 {
         i32::from_le_bytes(raw) & 0x7FFF_FFFF
+    }
+
+    #[inline(always)]
+    fn pattern(magnitude: i32) -> u32 {
+        magnitude as u32
+    }
+
+    #[inline(always)]
+    fn positive(pattern: u32) -> [u8; 4] {
+        pattern.to_le_bytes()
     }
 
     #[inline(always)]

@@ -29,6 +29,16 @@ pub(super) fn scale(amax: f32, largest: f32, dtype: SourceDtype) -> f32 {
     if rounded == 0.0 { epsilon(dtype) } else { rounded }
 }
 
+/// Whether a positive scale, and each that is larger, is a normal number of `dtype`.
+pub(super) fn is_normal(scale: f32, dtype: SourceDtype) -> bool {
+    let smallest = match dtype {
+        SourceDtype::Bf16 => bf16::MIN_POSITIVE.to_f32(),
+        SourceDtype::F16 => f16::MIN_POSITIVE.to_f32(),
+        SourceDtype::F32 => f32::MIN_POSITIVE,
+    };
+    scale >= smallest
+}
+
 /// Returns the number that stands in for a scale of zero.
 pub(super) fn epsilon(dtype: SourceDtype) -> f32 {
     match dtype {

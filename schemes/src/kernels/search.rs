@@ -3,12 +3,16 @@
 //! E4M3 is a floating-point format: under a scale and twice that scale nearly all numbers are rounded alike. What
 //! matters is where between two powers of two the scale lies, so that scales above that of the absolute maximum are
 //! looked at as well; those below it clip the largest weights.
+//!
+//! Equal magnitudes have equal errors. Where a granule has many more elements than there are magnitudes, each magnitude is
+//! judged once and counts as often as it occurs ([`Tally`]); what is left to do for each element is to be counted.
 
 use super::amax::maximum;
 use super::e4m3;
 use super::element::Element;
 use super::lossless;
 use super::scale::{self, ScaleChoice};
+use super::tally::Tally;
 use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
@@ -20,9 +24,13 @@ const COARSE: std::ops::RangeInclusive<i8> = -4..=12;
 /// Factors around the best of these, as 64ths added to it.
 const FINE: std::ops::RangeInclusive<i8> = -3..=3;
 
+/// Relative difference of two sums of the same squares, added in different orders, that no rounding explains: a sum of 2^20
+/// has at most 2^20 roundings of 2^-53 each.
+const ROUNDING: f64 = 1e-9;
+
 /// Sums that squares go to, an element to that of its column: in the same order under every instruction
 /// set, since sums of floating-point numbers depend on it.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Casts a band whose granules are blocks; a channel is one of as many columns as the weight.
 pub(super) struct BySearch<'a, C: Caster> {
@@ -38,16 +46,19 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
     #[inline(always)]
     fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width], groups_of_a_row, choice } = self;
+        let mut tally = Tally::new();
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
             for index in 0..groups_of_a_row {
                 let first_column = index * width;
                 let rows = height.min(walk.rows - first_row);
                 let columns = width.min(walk.columns - first_column);
                 let group = SearchGroup { first_row, rows, first_column, columns };
-                let amax = group.amax(&walk)?;
+                let maximum = group.maximum(&walk)?;
                 let scale = match choice {
-                    ScaleChoice::PowerOfTwo => lossless::power_of_two(amax, walk.scale_dtype),
-                    ScaleChoice::Absmax | ScaleChoice::LeastError => group.least_error(amax, &mut walk, simd),
+                    ScaleChoice::PowerOfTwo => lossless::power_of_two(C::Source::widen(maximum), walk.scale_dtype),
+                    ScaleChoice::Absmax | ScaleChoice::LeastError => {
+                        group.least_error(maximum, &mut walk, &mut tally, simd)
+                    }
                 };
                 walk.store(row_of_groups * groups_of_a_row + index, scale);
                 group.cast(&mut walk, scale, simd);
@@ -55,6 +66,16 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
         }
         Ok(())
     }
+}
+
+/// A scale that was tried.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// What the absolute maximum was multiplied by.
+    factor: f32,
+    scale: f32,
+    /// The sum of the squared differences under it.
+    error: f64,
 }
 
 /// Elements that share a scale.
@@ -67,41 +88,82 @@ struct SearchGroup {
 }
 
 impl SearchGroup {
-    /// Returns the absolute maximum.
+    /// Returns the largest magnitude.
     #[inline(always)]
-    fn amax<C: Caster>(self, walk: &Walk<'_, C>) -> Result<f32, FoundNonFinite> {
+    fn maximum<C: Caster>(self, walk: &Walk<'_, C>) -> Result<<C::Source as Element>::Magnitude, FoundNonFinite> {
         let rows = self.first_row..self.first_row + self.rows;
         let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
         let maximum = maxima.max().unwrap_or_default();
-        if maximum >= C::Source::INFINITE {
-            return Err(FoundNonFinite);
-        }
-        Ok(C::Source::widen(maximum))
+        if maximum >= C::Source::INFINITE { Err(FoundNonFinite) } else { Ok(maximum) }
     }
 
     /// Returns the scale under which the codes are nearest to the elements; the first of those that are equally good.
     #[inline(always)]
-    fn least_error<C: Caster>(self, amax: f32, walk: &mut Walk<'_, C>, simd: Simd) -> f32 {
-        let mut least = f64::INFINITY;
-        let mut best = (1.0, scale::scale(amax, e4m3::MAX, walk.scale_dtype));
+    fn least_error<C: Caster>(
+        self,
+        maximum: <C::Source as Element>::Magnitude,
+        walk: &mut Walk<'_, C>,
+        tally: &mut Tally<C::Source>,
+        simd: Simd,
+    ) -> f32 {
+        let amax = C::Source::widen(maximum);
+        let tallied = self.rows * self.columns >= Tally::<C::Source>::PAYS_FROM;
+        if tallied {
+            let rows = self.first_row..self.first_row + self.rows;
+            let rows = rows.map(|row| walk.part(row, self.first_column, self.columns));
+            tally.take(rows, maximum, scale::is_normal(amax / (2.0 * e4m3::MAX), walk.scale_dtype));
+        }
+        let mut best: Option<Candidate> = None;
         for (offsets, unit) in [(COARSE, 1.0 / 16.0), (FINE, 1.0 / 64.0)] {
-            let (middle, _) = best;
+            let middle = best.map_or(1.0, |best| best.factor);
+            let mut tried: Vec<Candidate> = best.into_iter().collect();
             for offset in offsets {
                 let factor = middle + f32::from(offset) * unit;
                 let scale = scale::scale(amax * factor, e4m3::MAX, walk.scale_dtype);
-                if !scale.is_finite() {
+                if !scale.is_finite() || tried.iter().any(|tried| tried.scale == scale) {
                     continue;
                 }
                 // The real cast, not a formula for its error: the codes that are judged are those that would be stored.
-                self.cast(walk, scale, simd);
-                let error = self.error(walk, scale);
-                if error < least {
-                    least = error;
-                    best = (factor, scale);
-                }
+                let error = if tallied { tally.error::<C>(scale, simd) } else { self.try_scale(walk, scale, simd) };
+                tried.push(Candidate { factor, scale, error });
             }
+            best = self.least(&tried, tallied, walk, simd);
         }
-        best.1
+        best.expect("the scale of a finite absolute maximum is finite").scale
+    }
+
+    /// Returns the first of those candidates whose error is least.
+    ///
+    /// Sums over a tally are added in another order than those over the elements. Where they are too near to one another for
+    /// that to make no difference, those over the elements decide, so that a scale never depends on the way it was found.
+    #[inline(always)]
+    fn least<C: Caster>(
+        self,
+        tried: &[Candidate],
+        tallied: bool,
+        walk: &mut Walk<'_, C>,
+        simd: Simd,
+    ) -> Option<Candidate> {
+        let first_least = |candidates: &[Candidate]| {
+            candidates.iter().copied().reduce(|best, next| if next.error < best.error { next } else { best })
+        };
+        let least = first_least(tried)?;
+        let mut near: Vec<Candidate> = tried.to_vec();
+        near.retain(|candidate| candidate.error <= least.error * (1.0 + ROUNDING));
+        if !tallied || near.len() == 1 || least.error == 0.0 {
+            return Some(least);
+        }
+        for candidate in &mut near {
+            candidate.error = self.try_scale(walk, candidate.scale, simd);
+        }
+        first_least(&near)
+    }
+
+    /// Casts the elements under a scale, and returns the sum of the squared differences.
+    #[inline(always)]
+    fn try_scale<C: Caster>(self, walk: &mut Walk<'_, C>, scale: f32, simd: Simd) -> f64 {
+        self.cast(walk, scale, simd);
+        self.error(walk, scale)
     }
 
     #[inline(always)]
@@ -122,23 +184,29 @@ impl SearchGroup {
             let (chunks, rest) = elements.as_chunks::<LANES>();
             let (chunks_of_codes, rest_of_codes) = codes.as_chunks::<LANES>();
             for (elements, codes) in chunks.iter().zip(chunks_of_codes) {
-                let squares: [f64; LANES] =
-                    std::array::from_fn(|lane| square::<C::Source>(elements[lane], codes[lane], scale));
-                sums = std::array::from_fn(|lane| sums[lane] + squares[lane]);
+                // A loop: closures that are called elsewhere lose the instruction set.
+                for lane in 0..LANES {
+                    sums[lane] += square(value::<C::Source>(elements[lane]), codes[lane], scale);
+                }
             }
             for ((sum, &raw), &code) in sums.iter_mut().zip(rest).zip(rest_of_codes) {
-                *sum += square::<C::Source>(raw, code, scale);
+                *sum += square(value::<C::Source>(raw), code, scale);
             }
         }
         sums.iter().sum()
     }
 }
 
-/// The squared difference between an element and its code: exact but for the rounding of the difference and the square.
+/// The absolute value of an element.
 #[inline(always)]
-fn square<E: Element>(raw: E::Raw, code: u8, scale: f32) -> f64 {
-    let decoded = f64::from(e4m3::decode(code & 0x7F)) * f64::from(scale);
-    // A code has the sign of its element.
-    let difference = f64::from(E::widen(E::magnitude(raw))) - decoded;
+fn value<E: Element>(raw: E::Raw) -> f64 {
+    f64::from(E::widen(E::magnitude(raw)))
+}
+
+/// The squared difference between an absolute value and what its code stands for, which has its sign: exact but for the
+/// rounding of the difference and the square.
+#[inline(always)]
+pub(super) fn square(value: f64, code: u8, scale: f32) -> f64 {
+    let difference = value - f64::from(e4m3::decode(code & 0x7F)) * f64::from(scale);
     difference * difference
 }
