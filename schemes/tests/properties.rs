@@ -149,8 +149,9 @@ proptest! {
 /// every element, sums in the order that decides where two are nearly equal.
 #[test]
 fn a_search_finds_the_scale_that_trying_each_on_every_element_finds() {
-    // Normal, heavy tails, few magnitudes, as good as equal under several scales, mostly zero, near the smallest, any bits.
-    let mut kinds: [Box<dyn FnMut() -> f32>; 7] = [0u64, 1, 2, 3, 4, 5, 6].map(|kind| {
+    // Normal, heavy tails, few magnitudes, as good as equal under several scales, mostly zero, near the smallest,
+    // all just below a power of two, but for a few above it, any bits.
+    let mut kinds: [Box<dyn FnMut() -> f32>; 8] = [0u64, 1, 2, 3, 4, 5, 6, 7].map(|kind| {
         let mut state: u64 = kind;
         let mut uniform = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -172,6 +173,7 @@ fn a_search_finds_the_scale_that_trying_each_on_every_element_finds() {
                     }
                 }
                 5 => normal * 1e-38,
+                6 => 0.95 + normal / 60.0,
                 _ => f32::from_bits((normal * 1e9) as i64 as u32 & 0xBF7F_FFFF),
             }
         }) as Box<dyn FnMut() -> f32>
