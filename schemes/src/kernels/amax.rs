@@ -165,7 +165,8 @@ mod tests {
     fn every_element_counts() {
         let source = Matrix { dtype: SourceDtype::F32, rows: 1, columns: 133 };
         for simd in Simd::available() {
-            for place in 0..133 {
+            // Miri, which interprets, looks at one place of each vector.
+            for place in (0..133).step_by(if cfg!(miri) { 15 } else { 1 }) {
                 let mut values = [1f32; 133];
                 values[place] = -2.0;
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -241,12 +241,18 @@ mod tests {
         }
     }
 
+    /// Every scale that is a power of two; under Miri, which interprets, those at the ends and a few between them.
+    fn powers_of_two() -> impl Iterator<Item = f32> {
+        let step = if cfg!(miri) { 127 } else { 1 };
+        (0..255u32).step_by(step).map(|byte| f32::from_bits((byte << 23).max(1 << 22)))
+    }
+
     #[test]
     fn every_nibble_decodes_to_its_value_times_the_scale() {
         let values = [0.0f32, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
         let value = |code: usize| if code < 8 { values[code] } else { -values[code - 8] };
         let codes: Vec<u8> = (0..=255).collect();
-        for scale in (0..255u32).map(|byte| f32::from_bits((byte << 23).max(1 << 22))) {
+        for scale in powers_of_two() {
             let scales = [scale; 32];
             let stored = StoredCodes { format: CodeFormat::E2m1, group: [1, 16], scales: &scales, ..e4m3(&codes, 512) };
             for (column, found) in decoded(stored).into_iter().enumerate() {
@@ -266,7 +272,7 @@ mod tests {
         };
         let codes: Vec<u8> = (0..64).chain((0..64).rev()).collect();
         let packed = bit_by_bit(&codes, 6);
-        for scale in (0..255u32).map(|byte| f32::from_bits((byte << 23).max(1 << 22))) {
+        for scale in powers_of_two() {
             let scales = [scale; 4];
             let stored =
                 StoredCodes { format: CodeFormat::E2m3, group: [1, 32], scales: &scales, ..e4m3(&packed, 128) };
