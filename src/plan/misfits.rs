@@ -135,7 +135,9 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cut(why) => f.write_str(why),
-            Self::FusedWith(module) => write!(f, "servers fuse it with {}, which they do not fit", shown(module)),
+            Self::FusedWith(module) => {
+                write!(f, "servers fuse it with {}, which the scheme does not fit", shown(module))
+            }
         }
     }
 }
