@@ -19,6 +19,7 @@ mod kernels;
 mod known;
 pub mod lock;
 mod marlin;
+mod misfits;
 mod modules;
 pub mod name_ranges;
 mod non_finite;
@@ -31,6 +32,7 @@ mod served;
 mod served_form;
 mod served_weights;
 mod serving;
+mod stays;
 pub mod summary;
 pub mod tensor_parallel;
 mod transformers_list;
@@ -47,12 +49,13 @@ pub use planned_input::{
 };
 pub use served_form::ServedForm;
 pub use served_weights::ServedWeights;
+pub use stays::Stays;
 
 pub(crate) use fixes::{patterns, quoted};
 pub(crate) use fused::{sets as fused_sets, shared_amax, with_fused};
-pub(crate) use inputs::split_where_known;
+pub(crate) use inputs::{never_loaded_apart, split_where_known};
 pub(crate) use known::{is_loaded_by, unserved_checkpoint};
-pub(crate) use serving::{AllModules, is_cut};
+pub(crate) use misfits::{AllModules, is_cut};
 pub(crate) use summary::numbers_starred;
 pub(crate) use tensor_parallel::is_shared;
 

@@ -45,7 +45,7 @@ pub use expect::Expectations;
 pub use front::recipe_schema;
 pub use model_card::ModelCardOptions;
 pub use nearest::{near_words, nearest, nearest_names};
-pub use policy::{Dialect, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
+pub use policy::{Dialect, ExpertsPolicy, MisfitPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
 pub use suggest::{nearest_word, scheme_help};

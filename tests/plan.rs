@@ -9,6 +9,7 @@ mod init;
 mod known;
 mod lock;
 mod published;
+mod ready;
 mod real_shapes;
 mod resolve;
 mod serving;

@@ -160,7 +160,7 @@ fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
 
 fn after(row: &Row) -> String {
     if row.action == RowAction::Copy {
-        return row.part.unwrap_or_default().to_owned();
+        return row.part.or(row.stays).unwrap_or_default().to_owned();
     }
     let parts: Vec<String> = row
         .after

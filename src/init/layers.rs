@@ -61,7 +61,7 @@ impl<'a> Layers<'a> {
                 part => unquantized.entry(Why::Part(part)).or_default().push(tensor.module()),
             }
         }
-        let all = AllModules { model, names: inputs.iter().map(PlannedInput::module).collect() };
+        let all = AllModules::of(model, inputs);
         let cut: Vec<&PlannedInput> = candidates.iter().copied().filter(|tensor| is_cut(tensor, &all)).collect();
         let misfits = with_fused_candidates(model, inputs, &cut, &candidates);
         let bytes = |tensors: &mut dyn Iterator<Item = &&PlannedInput>| tensors.map(|tensor| tensor.len).sum::<u64>();

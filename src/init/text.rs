@@ -8,7 +8,7 @@ use crate::checkpoint::models::catalogue::{KnownScales, ListFormat};
 use crate::checkpoint::models::{self, LayerKind, Model, Part};
 use crate::checkpoint::text::{count, human, unquoted};
 use crate::plan::summary::Summary;
-use crate::plan::{PlannedInput, patterns, quoted};
+use crate::plan::{PlannedInput, never_loaded_apart, patterns, quoted};
 
 use super::layers::{Layers, RowsBecause, Why};
 use super::request::{DraftGranularity, Request};
@@ -174,12 +174,7 @@ fn split_experts(layers: &Layers<'_>) -> String {
 
 fn stacked_experts(model: &Model, layers: &Layers<'_>) -> String {
     let Some(first) = layers.stacked.first() else { return String::new() };
-    // The stack is of one layer, and what it becomes is told by any expert of it.
-    let refused = model.stack(&first.name).and_then(|(stack, names)| {
-        let matrices = stack.holds.iter().map(|projection| names.matrix(0, projection));
-        matrices.map(|matrix| model.never_loaded(&matrix)).next()?
-    });
-    let why = match refused {
+    let why = match never_loaded_apart(model, &first.name) {
         Some(not) => format!("which stay. {}: {}", unquoted(&not.server), unquoted(&not.because)),
         None => "in a layout that is not known".to_owned(),
     };

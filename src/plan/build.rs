@@ -11,10 +11,13 @@ use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{NonFinitePolicy, Recipe, ServingPolicy};
 
+use super::inputs::Prepared;
 use super::job::{Decision, Job};
 use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
+use super::resolve::Resolved;
 use super::served::Served;
+use super::stays::{Stays, WhyStays};
 use super::tensor_parallel::{self, Alignment};
 use super::{format, fused, inputs, kept_config, known, non_finite, output, requantized, resolve, serving};
 
@@ -41,8 +44,11 @@ pub struct Plan {
     pub unserved: BTreeMap<String, String>,
     /// Warnings, which stop nothing.
     pub warnings: Vec<Diagnostic>,
-    /// Notes of what the result is right for, and something else is not.
+    /// Notes of what the result is right for, and something else is not, and of what stays unquantized unasked, unless
+    /// that is most of the weights.
     pub notes: Vec<Diagnostic>,
+    /// Why inputs stay unquantized that no rule takes.
+    pub stays: Stays,
 }
 
 /// A recipe and a checkpoint that do not go together.
@@ -62,14 +68,15 @@ impl Plan {
     pub(super) fn of_weights(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
         let mut diagnostics = Vec::new();
         diagnostics.extend(non_finite::refusals(&recipe));
-        let inputs = match inputs::prepare(&recipe, &checkpoint) {
-            Ok(inputs) => inputs,
+        let Prepared { inputs, stacked } = match inputs::prepare(&recipe, &checkpoint) {
+            Ok(prepared) => prepared,
             Err(diagnostic) => {
                 diagnostics.push(diagnostic);
                 return Err(Box::new(Refused { recipe, diagnostics }));
             }
         };
-        let decisions = resolve::resolve(&recipe, &inputs, &mut diagnostics);
+        let Resolved { decisions, misfits } = resolve::resolve(&recipe, &checkpoint.model, &inputs, &mut diagnostics);
+        let stays = Stays { stacked, misfits };
         diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions));
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
@@ -119,6 +126,7 @@ impl Plan {
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
+        diagnostics.extend(stays.notes(&recipe, &inputs, &decisions));
         let mut documents = Vec::new();
         if shards.len() > 1 {
             documents.push(("model.safetensors.index.json".to_owned(), index_json(&shards).into_bytes()));
@@ -137,6 +145,7 @@ impl Plan {
             unserved,
             warnings,
             notes,
+            stays,
         })
     }
 
@@ -146,6 +155,11 @@ impl Plan {
         let format =
             serving::format_holds_schemes(recipe).into_iter().map(|diagnostic| under(recipe.serving, diagnostic));
         format.chain(non_finite::refusals(recipe)).collect()
+    }
+
+    /// Returns why this input stays unquantized, `None` where a rule says so or none is after it.
+    pub(super) fn why_unquantized(&self, input: usize) -> Option<WhyStays<'_>> {
+        self.stays.why(input, &self.inputs[input], &self.decisions[input])
     }
 
     /// Returns for each input the first one whose absolute maximum is also its own: itself, but for

@@ -9,6 +9,7 @@ use super::build::Plan;
 use super::job::Job;
 use super::planned_input::PlannedInput;
 use super::resolve::{RuleVerdict, judge};
+use super::stays::WhyStays;
 use crate::checkpoint::models::{self, LayerKind};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::shown;
@@ -100,7 +101,10 @@ fn one(plan: &Plan, index: usize) -> Explanation {
             rule: rule.label.clone(),
             line: line(&plan.recipe.text.text, rule.span.start),
             decides: decision == Some(at),
-            says: says(plan, rule, input, decision.is_some_and(|earlier| earlier < at)),
+            says: match plan.stays.left_by(at, index) {
+                Some(misfit) => format!("leaves it to the rules after it, as its `on_misfit` says: {misfit}"),
+                None => says(plan, rule, input, decision.is_some_and(|earlier| earlier < at)),
+            },
         })
         .collect();
     let outcome = match (&plan.jobs[index], decision) {
@@ -122,7 +126,15 @@ fn one(plan: &Plan, index: usize) -> Explanation {
         }
         (Job::Dequantize { .. }, _) => format!("decoded from {} to {:?}", stored_as(input), input.dtype),
         (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
-        (Job::Copy { .. }, None) => "copied unchanged: no rule takes it".to_owned(),
+        (Job::Copy { .. }, None) => match plan.why_unquantized(index) {
+            Some(why @ WhyStays::Stacked(_)) => {
+                format!("copied unchanged: `experts: split_or_keep` keeps it, since {why}")
+            }
+            Some(why @ WhyStays::Misfit(..)) => {
+                format!("copied unchanged: no rule takes it whose scheme fits it; {why}")
+            }
+            None => "copied unchanged: no rule takes it".to_owned(),
+        },
     };
     let slots = plan.jobs[index].slots();
     Explanation {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::checkpoint::experts::{ExpertMatrix, ExpertStacks, ExpertsError};
-use crate::checkpoint::models::Model;
+use crate::checkpoint::models::catalogue::NotLoaded;
+use crate::checkpoint::models::{LayerKind, Model};
 use crate::checkpoint::text::sentence;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::Diagnostic;
@@ -13,34 +14,74 @@ use crate::recipe::{ExpertsPolicy, Recipe};
 use super::planned_input::{InputData, PlannedInput};
 use super::quantized_source::{QuantizedTensors, take_apart};
 
-/// Prepares the inputs that the recipe's policies make of a checkpoint, in its order.
+/// The inputs of a plan.
+pub(super) struct Prepared {
+    /// In the order of the checkpoint.
+    pub(super) inputs: Vec<PlannedInput>,
+    /// Why the stacks of experts stay as they are, where the recipe would have had them split.
+    pub(super) stacked: Option<WhyStacked>,
+}
+
+/// The reason for which the stacks of experts of a checkpoint stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum WhyStacked {
+    /// A server loads none of what they would become.
+    NotLoaded { server: String, because: String },
+    /// They cannot be taken apart.
+    Unknown(ExpertsError),
+}
+
+/// Prepares the inputs that the recipe's policies make of a checkpoint.
 ///
 /// # Errors
 /// The obstacle: a quantized checkpoint that cannot be decoded, stacks that cannot be taken apart.
-pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Vec<PlannedInput>, Diagnostic> {
+pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Prepared, Diagnostic> {
     // Codes and scales are paired before stacks are looked at, so that a quantized checkpoint that cannot be read is
     // told as such.
     let mut quantized = QuantizedTensors::default();
     if let Some(how) = &checkpoint.quantized {
         quantized = QuantizedTensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
     }
-    let mut stacks = None;
     let has_stacks = checkpoint.has_stacked_experts() || !quantized.stacks.is_empty();
-    if recipe.experts == ExpertsPolicy::Split && has_stacks {
-        let found = checkpoint.expert_stacks_with(&quantized.stacks);
-        stacks = Some(found.map_err(|error| cannot_split(&error))?);
-    }
-    Ok(inputs(checkpoint, quantized, stacks.as_ref()))
+    let (stacks, stacked) = match recipe.experts {
+        ExpertsPolicy::Split if has_stacks => {
+            let found = checkpoint.expert_stacks_with(&quantized.stacks);
+            (Some(found.map_err(|error| cannot_split(&error))?), None)
+        }
+        ExpertsPolicy::SplitOrKeep if has_stacks => match stacks_to_split(checkpoint, &quantized.stacks) {
+            Ok(stacks) => (Some(stacks), None),
+            Err(why) => (None, Some(why)),
+        },
+        _ => (None, None),
+    };
+    Ok(Prepared { inputs: inputs(checkpoint, quantized, stacks.as_ref()), stacked })
 }
 
 /// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known and a
 /// server loads what they become.
 pub(crate) fn split_where_known(checkpoint: &Checkpoint) -> Vec<PlannedInput> {
-    let of = |stacks: Option<&ExpertStacks>| inputs(checkpoint, QuantizedTensors::default(), stacks);
-    let split = of(checkpoint.expert_stacks().ok().as_ref());
-    let is_refused =
-        |input: &PlannedInput| input.part_of.is_some() && checkpoint.model.never_loaded(input.module()).is_some();
-    if split.iter().any(is_refused) { of(None) } else { split }
+    let stacks = stacks_to_split(checkpoint, &[]).ok();
+    inputs(checkpoint, QuantizedTensors::default(), stacks.as_ref())
+}
+
+/// Returns the server that loads none of what this stack of experts would become.
+pub(crate) fn never_loaded_apart<'m>(model: &'m Model, stack: &str) -> Option<&'m NotLoaded> {
+    let (known, names) = model.stack(stack)?;
+    // The stack is of one layer, and what it becomes is told by any expert of it.
+    known.holds.iter().find_map(|projection| model.never_loaded(&names.matrix(0, projection)))
+}
+
+/// Returns the stacks of a checkpoint, if all of them can be taken apart into what servers load; `decoded` are those that it
+/// has in blocks.
+//
+// All or none: nobody has seen a server load some experts of a model apart and others stacked.
+fn stacks_to_split(checkpoint: &Checkpoint, decoded: &[Tensor]) -> Result<ExpertStacks, WhyStacked> {
+    let stacks = checkpoint.expert_stacks_with(decoded).map_err(WhyStacked::Unknown)?;
+    let all = checkpoint.tensors.iter().chain(decoded).filter(|tensor| tensor.kind() == LayerKind::Experts);
+    match all.filter_map(|stack| never_loaded_apart(&checkpoint.model, &stack.name)).next() {
+        Some(not) => Err(WhyStacked::NotLoaded { server: not.server.clone(), because: not.because.clone() }),
+        None => Ok(stacks),
+    }
 }
 
 fn inputs(

@@ -10,8 +10,10 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::models::Model;
 use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel};
 use crate::checkpoint::text::{Sample, count, shown};
+use crate::recipe::MisfitPolicy;
 use crate::recipe::diagnostic::{Diagnostic, Level};
 
+use super::misfits;
 use super::modules::Quantized;
 use super::quantized_source::QuantizedTensors;
 use super::served::Served;
@@ -155,9 +157,9 @@ fn cannot_stay(served: &Served<'_>) -> Option<Diagnostic> {
     let layers = count(names.len(), "layer");
     let message = format!("{layers} would stay unquantized, and no list tells vLLM so: {sample}");
     let rule = &served.recipe.rules[first.rule];
-    Some(
-        Diagnostic::error(message)
-            .at(rule.span.clone())
-            .help("vLLM builds them quantized, and would cast their weights without a scale: let a rule take them"),
-    )
+    let error = Diagnostic::error(message)
+        .at(rule.span.clone())
+        .help("vLLM builds them quantized, and would cast their weights without a scale: let a rule take them");
+    let may_be_misfits = served.recipe.rules.iter().any(|rule| rule.on_misfit == MisfitPolicy::Leave);
+    Some(if may_be_misfits { error.help(misfits::WAY_OUT) } else { error })
 }

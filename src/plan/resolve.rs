@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::checkpoint::models::{Layer, LayerKind};
+use crate::checkpoint::models::{Layer, LayerKind, Model};
 use crate::checkpoint::pattern::{MatchError, Pattern};
 use crate::checkpoint::text::count;
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{Dialect, Located, Recipe, Rule};
+use crate::recipe::{Dialect, Located, MisfitPolicy, Recipe, Rule};
 
 use super::job::Decision;
+use super::misfits::{self, Misfits};
 use super::planned_input::PlannedInput;
 use super::{alternatives, unmatched};
 
@@ -50,18 +51,42 @@ pub fn judge(rule: &Rule, input: &PlannedInput) -> Result<RuleVerdict, MatchErro
     Ok(RuleVerdict::WrongKind(target))
 }
 
+/// The decisions about all inputs.
+pub(super) struct Resolved {
+    /// One per input, in their order.
+    pub(super) decisions: Vec<Decision>,
+    /// What each rule leaves to the rules after it, since its scheme does not fit it.
+    pub(super) misfits: Vec<Misfits>,
+}
+
 /// Decides every tensor, in the order of the checkpoint.
-pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) -> Vec<Decision> {
+pub(super) fn resolve(
+    recipe: &Recipe,
+    model: &Model,
+    inputs: &[PlannedInput],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Resolved {
+    let mut resolved = Resolved { decisions: Vec::with_capacity(inputs.len()), misfits: Vec::new() };
+    for rule in &recipe.rules {
+        let is_taken = |input: &PlannedInput| Ok(matches!(judge(rule, input)?, RuleVerdict::Takes(_)));
+        match misfits::of_rule(rule, model, inputs, is_taken) {
+            Ok(misfits) => resolved.misfits.push(misfits),
+            Err(error) => {
+                diagnostics.push(gives_up(rule, &error));
+                return resolved;
+            }
+        }
+    }
     let mut usage: Vec<RuleUsage> = recipe.rules.iter().map(RuleUsage::new).collect();
-    let mut decisions = Vec::with_capacity(inputs.len());
-    for input in inputs {
+    for (number, input) in inputs.iter().enumerate() {
         let mut decision = Decision { rule: None };
         for (index, rule) in recipe.rules.iter().enumerate() {
             if let Err(error) = usage[index].note(rule, input) {
                 diagnostics.push(gives_up(rule, &error));
-                return decisions;
+                return resolved;
             }
             match judge(rule, input) {
+                Ok(RuleVerdict::Takes(_)) if resolved.misfits[index].contains_key(&number) => usage[index].misfits += 1,
                 Ok(RuleVerdict::Takes(target)) => {
                     usage[index].would_take += 1;
                     if decision.rule.is_none() {
@@ -75,11 +100,11 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
                 Ok(RuleVerdict::WrongKind(_) | RuleVerdict::NoTarget) => {}
                 Err(error) => {
                     diagnostics.push(gives_up(rule, &error));
-                    return decisions;
+                    return resolved;
                 }
             }
         }
-        decisions.push(decision);
+        resolved.decisions.push(decision);
     }
     // All rules are asked about every input, not only until one takes it: a rule whose inputs all went to earlier rules
     // can then be told from one that matches nothing.
@@ -90,7 +115,7 @@ pub(super) fn resolve(recipe: &Recipe, inputs: &[PlannedInput], diagnostics: &mu
         let idle = if is_error { Level::Error } else { Level::Warning };
         usage.report(rule, recipe, inputs, idle, diagnostics);
     }
-    decisions
+    resolved
 }
 
 /// A regex of the rule that takes too long, at the place where it stands.
@@ -138,6 +163,7 @@ struct RuleUsage {
     took: usize,
     shadowed_by: BTreeSet<usize>,
     ignored: usize,
+    misfits: usize,
 }
 
 /// The matches of one pattern: inputs by name, and the first layer that it cannot quantize.
@@ -157,6 +183,7 @@ impl RuleUsage {
             took: 0,
             shadowed_by: BTreeSet::new(),
             ignored: 0,
+            misfits: 0,
         }
     }
 
@@ -209,7 +236,8 @@ impl RuleUsage {
                 }
             }
         }
-        if self.took > 0 {
+        let is_left_to = |&rule: &usize| recipe.rules[rule].on_misfit == MisfitPolicy::Leave;
+        if self.took > 0 || rule.optional && self.would_take > 0 && self.shadowed_by.iter().all(is_left_to) {
             return;
         }
         if self.would_take > 0 {
@@ -230,6 +258,19 @@ impl RuleUsage {
                 }
                 .at(rule.span.clone())
                 .help("the first rule that matches decides: put the narrower rule first"),
+            );
+        } else if self.misfits > 0 {
+            let what = match self.misfits {
+                1 => "its one tensor".to_owned(),
+                misfits => format!("any of its {}", count(misfits, "tensor")),
+            };
+            diagnostics.push(
+                Diagnostic {
+                    level: idle,
+                    ..Diagnostic::warning(format!("{} takes nothing: its scheme does not fit {what}", rule.label))
+                }
+                .at(rule.span.clone())
+                .help(misfits::WAY_OUT),
             );
         } else if self.ignored > 0 {
             let mut ignoring = self.ignore.iter().zip(&rule.ignore).filter(|(met, _)| met.by_name > 0);

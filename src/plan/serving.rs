@@ -5,21 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, Strategy};
 
-use crate::checkpoint::models::{FusedLayer, LayerKind, Model, Part};
+use crate::checkpoint::models::{FusedLayer, LayerKind, Part};
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
 
 use super::known::UnloadedLayer;
+use super::misfits::{AllModules, CUTS, KERNEL_BLOCK};
 use super::modules::Quantized;
 use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::served_form::ServedForm;
 use super::transformers_list::TransformersList;
 use super::{fixes, format, fused, kernels, known, unproven};
-
-/// The block size that servers have kernels for.
-const KERNEL_BLOCK: [usize; 2] = [128, 128];
 
 /// Returns an error or warning for every serving rule that the plan breaks.
 pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
@@ -188,7 +186,8 @@ fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
 
 /// Checks that the recipe says so where stacks of experts stay unquantized.
 fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    if served.recipe.experts == ExpertsPolicy::Keep {
+    // Under `split_or_keep` a note says why they stay.
+    if matches!(served.recipe.experts, ExpertsPolicy::Keep | ExpertsPolicy::SplitOrKeep) {
         return;
     }
     let is_ignored = |tensor: &PlannedInput| {
@@ -216,41 +215,8 @@ fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnost
     );
 }
 
-/// Reports whether a matrix ends inside a block of this size, given the modules beside it.
-type Cut = fn(&PlannedInput, [usize; 2], &AllModules<'_>) -> bool;
-
-/// The model, and the names of all its modules.
-pub(crate) struct AllModules<'a> {
-    pub(crate) model: &'a Model,
-    pub(crate) names: BTreeSet<&'a str>,
-}
-
-/// The ends that some server cannot read, and why.
-const CUTS: [(&str, Cut); 3] = [
-    ("servers fail on columns that end inside a block", |module, [_, columns], _| {
-        !module.shape[1].is_multiple_of(columns)
-    }),
-    // A layer of fewer rows than a block has one scale, which every server reads alike.
-    ("transformers reads rows wrong that end inside a block", |module, [rows, _], all| {
-        module.shape[0] > rows
-            && !module.shape[0].is_multiple_of(rows)
-            // What the official files have so, people serve with vLLM and SGLang.
-            && !all.model.may_cut_rows(module.module())
-    }),
-    ("vLLM fuses it with the layers behind it, whose blocks would begin inside a block of this one", {
-        |module, [rows, _], all| {
-            module.shape[0] < rows && all.model.has_parts_behind(module.module(), |name| all.names.contains(name))
-        }
-    }),
-];
-
-/// Reports whether a server cannot read this matrix in the blocks that servers have kernels for.
-pub(crate) fn is_cut(matrix: &PlannedInput, all: &AllModules<'_>) -> bool {
-    CUTS.iter().any(|(_, is_cut)| is_cut(matrix, KERNEL_BLOCK, all))
-}
-
 fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let all = AllModules { model: served.model, names: served.inputs.iter().map(PlannedInput::module).collect() };
+    let all = AllModules::of(served.model, served.inputs);
     for (why, is_cut) in CUTS {
         // Of the vision tower it is enough to say that it must not be quantized at all.
         let stays = |module: &Quantized<'_>| module.input.layer.part == Part::Vision;
@@ -260,12 +226,15 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for (rule, modules) in wrong {
             let shape = &modules[0].input.shape;
             let n = count(modules.len(), "layer");
-            diagnostics.push(
-                at_target(served, &modules, format!("{n} would be cut inside a block"))
-                    .label(format!("shape {shape:?}"))
-                    .help(why)
-                    .help(leave_out(served, rule, &modules)),
-            );
+            let diagnostic = at_target(served, &modules, format!("{n} would be cut inside a block"))
+                .label(format!("shape {shape:?}"))
+                .help(why)
+                .help(leave_out(served, rule, &modules));
+            let may_leave = served.recipe.dialect == Dialect::Native && served.recipe.rules[rule].scheme.is_some();
+            diagnostics.push(match may_leave {
+                true => diagnostic.help("`on_misfit: leave` in the rule leaves out whatever its blocks do not fit"),
+                false => diagnostic,
+            });
         }
     }
     let other = |module: &Quantized<'_>| block(module).is_some_and(|block| block != KERNEL_BLOCK);

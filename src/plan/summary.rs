@@ -10,6 +10,7 @@ use super::build::Plan;
 use super::format;
 use super::job::Job;
 use super::planned_input::PlannedInput;
+use super::stays::WhyStays;
 use super::tensor_parallel::Alignment;
 use crate::checkpoint::models::{self, LayerKind, Part};
 use crate::recipe::NonFinitePolicy;
@@ -66,8 +67,11 @@ pub struct Row {
     pub rule: Option<String>,
     /// The part of the model, of linear layers that no rule takes and that servers build unquantized.
     pub part: Option<&'static str>,
-    /// Why the linear layers of this part stay unquantized.
-    pub why: Option<&'static str>,
+    /// `misfit` for layers that a rule leaves, as its `on_misfit` says, `stays stacked` for stacks of experts that stay
+    /// under `experts: split_or_keep`.
+    pub stays: Option<&'static str>,
+    /// Why the layers of this part, the misfits or the stacks stay unquantized.
+    pub why: Option<String>,
     pub before: TensorForm,
     pub after: Vec<TensorForm>,
     /// Bytes of all the row's tensors, before and after.
@@ -193,7 +197,7 @@ fn one_line(diagnostic: &Diagnostic) -> String {
 }
 
 /// The properties that the inputs of a row share, in the order in which rows are sorted.
-type RowKey = (RowAction, Option<usize>, &'static str, String, Option<&'static str>, TensorForm);
+type RowKey = (RowAction, Option<usize>, &'static str, String, Option<&'static str>, Option<&'static str>, TensorForm);
 
 fn rows(plan: &Plan) -> Vec<Row> {
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
@@ -203,7 +207,7 @@ fn rows(plan: &Plan) -> Vec<Row> {
         let starred = numbers_starred(&input.name);
         // By kind, but a bias stands beside its weight.
         let kind = if row.kind == "Bias" { "" } else { row.kind };
-        let key = (row.action, rule, kind, starred.clone(), row.part, row.before.clone());
+        let key = (row.action, rule, kind, starred.clone(), row.part, row.stays, row.before.clone());
         rows.entry(key)
             .and_modify(|all| {
                 all.name = starred;
@@ -227,6 +231,7 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
     };
     let is_left_out = rule.is_none() && input.kind() == LayerKind::Linear;
     let part = Some(input.layer.part).filter(|part| is_left_out && *part != Part::Decoder);
+    let stays = plan.why_unquantized(index);
     let placed: Vec<_> =
         plan.jobs[index].slots().into_iter().map(|slot| &plan.shards[slot.shard].tensors[slot.tensor]).collect();
     Row {
@@ -237,7 +242,8 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         scheme: rule.map(|rule| rule.registration.name),
         rule: rule.map(|rule| rule.label.clone()),
         part: part.map(Part::name),
-        why: part.map(Part::why),
+        stays: stays.as_ref().map(WhyStays::name),
+        why: stays.map(|why| why.to_string()).or_else(|| part.map(|part| part.why().to_owned())),
         before: match input.quantized() {
             Some(source) => TensorForm::new(source.codes.parameter(), source.codes.dtype, &source.codes.shape),
             None => TensorForm::new(input.parameter(), input.dtype, &input.shape),

@@ -43,6 +43,10 @@ impl Diagnostic {
         Self { level: Level::Warning, ..Self::error(message) }
     }
 
+    pub fn note(message: impl Into<String>) -> Self {
+        Self { level: Level::Note, ..Self::error(message) }
+    }
+
     #[must_use]
     pub fn at(mut self, span: Range<usize>) -> Self {
         self.span = Some(span);

@@ -71,8 +71,9 @@ pub(super) struct RecipeHeader {
 
     /// The handling of experts that the checkpoint of a mixture-of-experts model stacks in three-dimensional tensors:
     /// `split` turns each expert into the matrices that servers load (`experts.0.gate_proj`, …), which the rules then
-    /// take; `keep` leaves the stacks unquantized; `error` stops unless a `PASSTHROUGH` rule takes them. Experts that are
-    /// stored one by one are not affected.
+    /// take; `split_or_keep` does so where servers load what the stacks become, and leaves them unquantized with a note
+    /// where none does or where it is not known how they lie; `keep` leaves the stacks unquantized; `error` stops unless a
+    /// `PASSTHROUGH` rule takes them. Experts that are stored one by one are not affected.
     #[serde(default)]
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,

@@ -41,6 +41,21 @@ pub enum ExpertsPolicy {
     Error,
     /// Turn each expert into matrices of its own, `experts.0.gate_proj` and so on, which rules then take or leave.
     Split,
+    /// Do as `split` does where a server loads what the stacks become, and leave them unquantized, with a note that says
+    /// why, where none does or where it is not known how they lie.
+    SplitOrKeep,
     /// Leave the stacks unquantized.
     Keep,
+}
+
+/// The action on a layer that a rule's blocks or groups do not fit in a way that servers read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MisfitPolicy {
+    /// Stop with an error.
+    #[default]
+    Error,
+    /// Leave it to the rules after this one, with the layers that servers fuse with it; a note says what stays
+    /// unquantized so, and why.
+    Leave,
 }

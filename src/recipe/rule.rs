@@ -6,6 +6,7 @@ use qwen_fp8_schemes::{Registration, Scheme};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::pattern::Pattern;
+use crate::recipe::policy::MisfitPolicy;
 
 /// One rule: a scheme and the layers it takes.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Rule {
     pub optional: bool,
     /// The rule may take layers that are FP8 already, which are decoded first.
     pub requantize: bool,
+    /// What the rule does with layers that its blocks or groups do not fit.
+    pub on_misfit: MisfitPolicy,
     /// The rule's place in the text; the modifier's place for a rule that is implied.
     pub span: Range<usize>,
 }

@@ -120,7 +120,8 @@ fn stacked_experts_are_split_and_quantized() {
 #[test]
 fn hybrids_leave_the_small_projections_of_linear_attention_unquantized() {
     let shapes = hybrid::qwen3_5_27b();
-    let all = ready(BLOCKS).replace("targets: Linear", "targets: 're:.*'");
+    let all =
+        ready(BLOCKS).replace("targets: Linear", "targets: 're:.*'").replace("on_misfit: leave", "on_misfit: error");
     let refused = try_plan(&all, &shapes).unwrap_err();
     assert!(refused.iter().any(|finding| finding.message.contains("cut inside a block")), "{refused:#?}");
     let kept = [

@@ -24,9 +24,8 @@ struct Expected {
     rows: Result<&'static [usize], &'static str>,
 }
 
-const CUT: &str = "would be cut inside a block";
+const NO_BLOCK_FITS: &str = "its scheme does not fit any of its 8 tensors";
 const NO_BLOCKS: &str = "it renames each `weight_scale_inv` to `weight_scale`";
-const NO_SINGLE_EXPERTS: &str = "it loads these experts stacked, in BF16 or MXFP4";
 
 const VISION: &str = "model.visual.**";
 const ONE_TO_FOUR: &[usize] = &[1, 2, 4];
@@ -43,14 +42,30 @@ const QWEN_HYBRID: &[&str] = &[
 const GEMMA_TOWERS: &[&str] = &["model.vision_tower.**", "model.embed_vision.embedding_projection.weight"];
 const MISTRAL_TOWERS: &[&str] = &["vision_tower.**", "multi_modal_projector.**"];
 
+/// The rows of Mamba.
+const IN_PROJ: &[&str] = &["model.layers.*.mamba.in_proj.weight"];
+/// What the recipes with blocks leave unquantized besides, since these do not fit it.
+const MISFITS: &[(&str, &[&str])] = &[
+    ("Falcon-H1-3B", IN_PROJ),
+    ("Falcon-H1-7B", IN_PROJ),
+    // 704 columns of an expert, 2112 of a dense layer.
+    ("Gemma-4-26B-A4B", &["model.language_model.layers.*.experts.**", "model.language_model.layers.*.mlp.**"]),
+    ("Granite-4.0-H-1B", IN_PROJ),
+    ("Granite-4.0-H-Tiny", IN_PROJ),
+    // 1856 columns of an expert.
+    ("Nemotron-3-Nano-30B-A3B", &["backbone.layers.*.mixer.experts.**", "backbone.layers.*.mixer.in_proj.weight"]),
+];
+/// What vLLM loads stacked alone.
+const STACKS: &[&str] = &["model.layers.*.mlp.experts.**"];
+
 const EXPECTED: &[Expected] = &[
     Expected { model: "DeepSeek-V3.2", kept: &[], blocks: Ok(ALL), rows: Ok(ALL) },
-    Expected { model: "Falcon-H1-3B", kept: &[], blocks: Err(CUT), rows: Ok(&[1, 2]) },
-    Expected { model: "Falcon-H1-7B", kept: &[], blocks: Err(CUT), rows: Ok(ONE_TO_FOUR) },
+    Expected { model: "Falcon-H1-3B", kept: &[], blocks: Ok(&[1, 2]), rows: Ok(&[1, 2]) },
+    Expected { model: "Falcon-H1-7B", kept: &[], blocks: Ok(ONE_TO_FOUR), rows: Ok(ONE_TO_FOUR) },
     Expected { model: "GLM-4.5", kept: &[], blocks: Ok(ONE_TO_FOUR), rows: Ok(ALL) },
     Expected { model: "GLM-5", kept: &[], blocks: Ok(ALL), rows: Ok(ALL) },
     Expected { model: "GLM-5.2", kept: &[], blocks: Ok(ALL), rows: Ok(ALL) },
-    Expected { model: "Gemma-4-26B-A4B", kept: GEMMA_TOWERS, blocks: Err(CUT), rows: Ok(ALL) },
+    Expected { model: "Gemma-4-26B-A4B", kept: GEMMA_TOWERS, blocks: Ok(ALL), rows: Ok(ALL) },
     Expected { model: "Gemma-4-31B", kept: GEMMA_TOWERS, blocks: Ok(ONE_TO_EIGHT), rows: Ok(ALL) },
     Expected {
         model: "Gemma-4-E4B",
@@ -63,8 +78,8 @@ const EXPECTED: &[Expected] = &[
         blocks: Ok(ONE_TO_FOUR),
         rows: Ok(ONE_TO_EIGHT),
     },
-    Expected { model: "Granite-4.0-H-1B", kept: &[], blocks: Err(CUT), rows: Ok(ONE_TO_FOUR) },
-    Expected { model: "Granite-4.0-H-Tiny", kept: &[], blocks: Err(CUT), rows: Ok(ONE_TO_FOUR) },
+    Expected { model: "Granite-4.0-H-1B", kept: &[], blocks: Ok(ONE_TO_FOUR), rows: Ok(ONE_TO_FOUR) },
+    Expected { model: "Granite-4.0-H-Tiny", kept: &[], blocks: Ok(ONE_TO_FOUR), rows: Ok(ONE_TO_FOUR) },
     Expected { model: "Kimi-K2", kept: &[], blocks: Ok(ALL), rows: Ok(ALL) },
     Expected { model: "Kimi-K2.5", kept: &["vision_tower.**", "mm_projector.**"], blocks: Ok(ALL), rows: Ok(ALL) },
     Expected { model: "Llama-4-Maverick-17B-128E", kept: &[], blocks: Ok(ONE_TO_EIGHT), rows: Ok(ONE_TO_EIGHT) },
@@ -72,7 +87,7 @@ const EXPECTED: &[Expected] = &[
     Expected { model: "MiniMax-M2.5", kept: &[], blocks: Ok(ONE_TO_FOUR), rows: Ok(ALL) },
     Expected { model: "Ministral-3-8B", kept: MISTRAL_TOWERS, blocks: Err(NO_BLOCKS), rows: Ok(ALL) },
     Expected { model: "Mistral-Small-3.1-24B", kept: MISTRAL_TOWERS, blocks: Err(NO_BLOCKS), rows: Ok(ALL) },
-    Expected { model: "Nemotron-3-Nano-30B-A3B", kept: &[], blocks: Err(CUT), rows: Ok(ONE_TO_EIGHT) },
+    Expected { model: "Nemotron-3-Nano-30B-A3B", kept: &[], blocks: Ok(&[1]), rows: Ok(ONE_TO_EIGHT) },
     Expected { model: "Nemotron-3-Super-120B-A12B", kept: &[], blocks: Ok(&[1]), rows: Ok(ONE_TO_EIGHT) },
     Expected { model: "Qwen3-Embedding-0.6B", kept: &[], blocks: Ok(ONE_TO_EIGHT), rows: Ok(ALL) },
     Expected {
@@ -86,7 +101,7 @@ const EXPECTED: &[Expected] = &[
     Expected { model: "Qwen3.6-35B-A3B", kept: QWEN_HYBRID, blocks: Ok(ONE_TO_FOUR), rows: Ok(ALL) },
     Expected { model: "bge-m3", kept: &[], blocks: Ok(ONE_TO_EIGHT), rows: Ok(ALL) },
     Expected { model: "bge-reranker-v2-m3", kept: &[], blocks: Ok(ONE_TO_EIGHT), rows: Ok(ALL) },
-    Expected { model: "gpt-oss-20b", kept: &[], blocks: Err(NO_SINGLE_EXPERTS), rows: Err(NO_SINGLE_EXPERTS) },
+    Expected { model: "gpt-oss-20b", kept: STACKS, blocks: Err(NO_BLOCK_FITS), rows: Ok(ALL) },
 ];
 
 /// The output formats of the ready recipes.
@@ -197,14 +212,22 @@ fn asked(tensor: &str) -> String {
     }
 }
 
-/// The plan takes what vLLM builds quantized, but for what is kept, which its list names; and says nothing.
+/// What a recipe leaves unquantized of a model.
+fn kept(recipe: Recipe, expected: &Expected) -> Vec<&'static str> {
+    let misfits = MISFITS.iter().filter(|(model, _)| recipe == Recipe::Blocks && *model == expected.model);
+    expected.kept.iter().chain(misfits.flat_map(|(_, forms)| *forms)).copied().collect()
+}
+
+/// The plan takes what vLLM builds quantized, but for what is kept, which its list names; and says nothing but that most of
+/// the weights stay.
 #[track_caller]
 fn assert_taken(recipe: Recipe, text: &str, model: &Published, expected: &Expected) -> Plan {
     let name = format!("{} with {recipe:?}", expected.model);
     let planned = try_plan(text, &model.shapes()).unwrap_or_else(|refused| panic!("{name}: {}", shown(&refused)));
-    assert!(planned.warnings.is_empty(), "{name}: {:#?}", planned.warnings);
+    let warned = planned.warnings.iter().filter(|warning| !warning.message.contains(" stay unquantized, such as "));
+    assert_eq!(warned.count(), 0, "{name}: {:#?}", planned.warnings);
     let (facts, list) = recipe.keys();
-    let matrices = matrices(model, expected.kept, facts);
+    let matrices = matrices(model, &kept(recipe, expected), facts);
     let wanted = matrices.iter().filter(|(_, (_, is_kept, _))| !is_kept);
     let wanted: BTreeMap<String, usize> = wanted.map(|(form, (count, ..))| (form.clone(), *count)).collect();
     assert!(!wanted.is_empty(), "{name}");
@@ -247,7 +270,10 @@ fn first_recipes_take_the_same() {
         let model = Published::named(expected.model);
         let shapes = model.shapes();
         if expected.blocks.is_ok() {
-            assert_taken(Recipe::Blocks, &init(&shapes, None), &model, expected);
+            // Where blocks fit not everything, it may have rows unasked.
+            let has_misfits = MISFITS.iter().any(|(model, _)| *model == expected.model);
+            let granularity = has_misfits.then_some(DraftGranularity::Block);
+            assert_taken(Recipe::Blocks, &init(&shapes, granularity), &model, expected);
         }
         if expected.rows.is_ok() {
             assert_taken(Recipe::Rows, &init(&shapes, Some(DraftGranularity::Channel)), &model, expected);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen_fp8::recipe::{Dialect, Recipe};
+use qwen_fp8::recipe::{Dialect, MisfitPolicy, Recipe};
 use qwen_fp8::schemes::Format;
 
 fn read(name: &str) -> Recipe {
@@ -15,7 +15,8 @@ fn rules(recipe: &Recipe) -> Vec<String> {
         let targets: Vec<_> = rule.targets.iter().map(|target| target.value.text()).collect();
         let ignore: Vec<_> = rule.ignore.iter().map(|target| target.value.text()).collect();
         let optional = if rule.optional { " optional" } else { "" };
-        format!("{}: {} - {}{optional}; {:?}", rule.label, targets.join(" "), ignore.join(" "), rule.scheme)
+        let leaves = if rule.on_misfit == MisfitPolicy::Leave { " on_misfit: leave" } else { "" };
+        format!("{}: {} - {}{optional}{leaves}; {:?}", rule.label, targets.join(" "), ignore.join(" "), rule.scheme)
     });
     rules.collect()
 }
@@ -49,6 +50,7 @@ fn the_yaml_and_the_toml_recipe_mean_the_same() {
     let (yaml, toml) = (read("fp8_dynamic.yaml"), read("fp8_dynamic.toml"));
     assert_eq!(rules(&yaml), rules(&toml));
     assert_eq!((&yaml.model, &yaml.output, yaml.format), (&toml.model, &toml.output, toml.format));
+    assert_eq!(yaml.experts, toml.experts);
     assert_eq!(yaml.model.as_deref(), Some("prithivMLmods/Qwen3-VL-8B-Instruct-abliterated"));
     assert_eq!(yaml.format, Format::Fp8);
     assert_eq!(yaml.dialect, Dialect::Native);
@@ -72,7 +74,7 @@ fn ready_recipes_read_as_recorded() {
         .iter()
         .flat_map(|name| {
             let recipe = read(name);
-            let head = format!("{name}: {:?} {:?}", recipe.dialect, recipe.format);
+            let head = format!("{name}: {:?} {:?}, experts {:?}", recipe.dialect, recipe.format, recipe.experts);
             std::iter::once(head).chain(rules(&recipe))
         })
         .collect();

@@ -197,6 +197,7 @@ fn a_panic_of_a_scheme_ends_the_run_and_leaves_nothing() {
         linear_is_every_part: false,
         optional: false,
         requantize: false,
+        on_misfit: qwen_fp8::recipe::MisfitPolicy::default(),
         span: 0..0,
     });
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

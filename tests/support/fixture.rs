@@ -280,6 +280,7 @@ impl Fixture {
             alignments: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
+            stays: qwen_fp8::plan::Stays::default(),
         };
         Self { root, plan, expected }
     }
@@ -374,6 +375,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
         linear_is_every_part: false,
         optional: false,
         requantize: false,
+        on_misfit: qwen_fp8::recipe::MisfitPolicy::default(),
         span: 0..0,
     };
     Recipe {

@@ -12,7 +12,7 @@ use crate::checkpoint::text::unquoted;
 use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::child;
-use crate::recipe::policy::Dialect;
+use crate::recipe::policy::{Dialect, MisfitPolicy};
 use crate::recipe::rule::{Located, Rule};
 
 /// The rules of one `QuantizationModifier`, in order of precedence.
@@ -68,6 +68,7 @@ pub(super) fn rules(builder: &mut Builder<'_>, pointer: &str) -> Vec<Rule> {
             linear_is_every_part: true,
             optional: false,
             requantize: false,
+            on_misfit: MisfitPolicy::Error,
             span: builder.document.spans.key(&group.pointer),
         });
     }

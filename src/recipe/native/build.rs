@@ -12,7 +12,7 @@ use crate::recipe::build::Builder;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::document::child;
 use crate::recipe::header::header_keys;
-use crate::recipe::policy::Dialect;
+use crate::recipe::policy::{Dialect, MisfitPolicy};
 use crate::recipe::rule::{Located, Rule};
 use crate::recipe::suggest::unknown_scheme;
 
@@ -68,6 +68,7 @@ pub(super) fn rule(builder: &mut Builder<'_>, pointer: &str, number: usize) -> O
         linear_is_every_part: false,
         optional: keys.optional,
         requantize: keys.requantize,
+        on_misfit: keys.on_misfit,
         span,
     })
 }
@@ -95,6 +96,7 @@ fn keep_vision(registration: &'static Registration, span: Range<usize>) -> Rule 
         linear_is_every_part: false,
         optional: true,
         requantize: false,
+        on_misfit: MisfitPolicy::Error,
         span,
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 
 use crate::recipe::patterns::{Patterns, targets};
+use crate::recipe::policy::MisfitPolicy;
 
 /// The keys of a rule beside its scheme and the scheme's options.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -26,10 +27,18 @@ pub(super) struct RuleKeys {
     #[serde(default)]
     #[schemars(extend("examples" = [true]))]
     pub(super) requantize: bool,
+
+    /// The action on a layer that the scheme's blocks or groups do not fit in a way that servers read, such as columns
+    /// that end inside a block: `error` stops; `leave` leaves it to the rules after this one, with the layers that servers
+    /// fuse with it, and a note says what stays unquantized so, and why.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["leave"]))]
+    pub(super) on_misfit: MisfitPolicy,
 }
 
 /// The keys of [`RuleKeys`] and `scheme`; all other keys of a rule are the scheme's options.
-pub(super) const RULE_KEYS: [&str; 5] = ["scheme", "targets", "ignore", "optional", REQUANTIZE];
+pub(super) const RULE_KEYS: [&str; 6] =
+    ["scheme", "targets", "ignore", "optional", QUANTIZING_KEYS[0], QUANTIZING_KEYS[1]];
 
-/// The key that only rules with a quantizing scheme have.
-pub(super) const REQUANTIZE: &str = "requantize";
+/// The keys that only rules with a quantizing scheme have.
+pub(super) const QUANTIZING_KEYS: [&str; 2] = ["requantize", "on_misfit"];

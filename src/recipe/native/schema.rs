@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use qwen_fp8_schemes::{Format, Make, Registration, registered};
 use serde_json::{Map, Value, json};
 
-use super::fields::{REQUANTIZE, RuleKeys};
+use super::fields::{QUANTIZING_KEYS, RuleKeys};
 use crate::recipe::header::header_properties;
 use crate::recipe::schema::{closed, object_of, options_of, properties};
 
@@ -118,7 +118,9 @@ fn rule(name: &str, registration: &Registration, keys: &Map<String, Value>) -> V
     all.extend(properties(&options));
     all.extend(properties(keys));
     if !matches!(registration.make, Make::Quantize(_)) {
-        all.shift_remove(REQUANTIZE);
+        for key in QUANTIZING_KEYS {
+            all.shift_remove(key);
+        }
     }
     let mut required = vec![Value::from("scheme")];
     for object in [&options, keys] {

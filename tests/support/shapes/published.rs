@@ -1,10 +1,11 @@
 //! Published models at their published size: `tests/models/shapes/`, which `tests/models/shapes.py` writes, with the
 //! source of every figure.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Shapes, bf16};
 
@@ -34,6 +35,28 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = files.filter_map(|file| file.strip_suffix(".json").map(str::to_owned)).collect();
     names.sort();
     names
+}
+
+/// The tiny models of `facts/` by type: one layer and one expert of each form, with no more of a config than says what it is.
+pub(crate) fn tiny_models() -> BTreeMap<String, Shapes> {
+    let files = fs::read_dir(folder("facts")).unwrap().map(|entry| parsed(entry.unwrap().path()));
+    let with_tensors = files.filter(|facts| facts["tensors"].is_array());
+    with_tensors.map(|facts| (facts["model_type"].as_str().unwrap().to_owned(), tiny(&facts))).collect()
+}
+
+fn tiny(facts: &Value) -> Shapes {
+    let tensors = facts["tensors"].as_array().unwrap().iter().map(|tensor| {
+        let shape = tensor["shape"].as_array().unwrap().iter().map(|n| usize::try_from(n.as_u64().unwrap()).unwrap());
+        bf16(tensor["form"].as_str().unwrap().replace('*', "0"), &shape.collect::<Vec<_>>())
+    });
+    // A form whose layers have several shapes stands there once for each.
+    let tensors: BTreeMap<String, _> = tensors.map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let config = json!({
+        "architectures": [facts["architecture"]],
+        "model_type": facts["model_type"],
+        "tie_word_embeddings": facts["tied"],
+    });
+    Shapes { config, tensors: tensors.into_values().collect() }
 }
 
 impl Published {
