@@ -1,0 +1,35 @@
+//! Deltas: what changed between two checkpoints, in one file, from which the new one follows given the old one.
+//!
+//! A delta is made tile by tile: a tile that did not change costs its checksum, and of one that did the differences of its
+//! words are stored, each in as many bits as it is surprising given the old word. `docs/deltas.md` has the format.
+//!
+//! Every byte of a delta is untrusted, as every byte of a checkpoint is: sizes are checked before memory is taken, and no
+//! byte of the result rests on one whose checksum was not compared.
+
+#![forbid(unsafe_code)]
+
+mod base;
+mod bits;
+mod contents;
+mod error;
+mod figures;
+mod files;
+mod make;
+mod open;
+mod rans;
+mod record;
+mod restore;
+mod tile;
+mod words;
+
+pub use base::BaseFiles;
+pub use contents::{ContentFile, DeltaContents};
+pub use error::DeltaError;
+pub use figures::{DeltaFigures, LeftOutFile};
+pub use make::make;
+pub use open::{DeltaReader, OpenDelta};
+
+/// Bytes of a checkpoint that are compared and coded at a time.
+//
+// Statistics of a tile take about a kilobyte, which is a thousandth of it; workers hold a few tiles each.
+pub const TILE: usize = 1 << 20;
