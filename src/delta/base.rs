@@ -1,4 +1,4 @@
-//! The checkpoint that tiles are held against, opened file by file.
+//! The checkpoint that pieces are held against, opened file by file.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct BaseFiles<'a> {
     open: Mutex<HashMap<usize, Arc<ShardFile>>>,
 }
 
-/// Where the base's bytes of a tile lie.
+/// Where the base's bytes of a piece lie.
 #[derive(Clone, Debug)]
 pub(crate) enum BasePlace {
     /// Shard and offset.
@@ -96,7 +96,7 @@ impl<'a> BaseFiles<'a> {
     ///
     /// # Errors
     /// One did.
-    pub(crate) fn check_unchanged(&self) -> Result<(), SourceError> {
+    pub fn check_unchanged(&self) -> Result<(), SourceError> {
         self.checkpoint.shards.iter().try_for_each(|shard| shard.open().map(drop))?;
         self.checkpoint.side_files.iter().try_for_each(|file| file.open().map(drop))
     }

@@ -7,11 +7,11 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use qwen_fp8_checkpoint::checksum::Crc64;
 use serde::{Deserialize, Serialize};
 
-use crate::TILE;
+use crate::PIECE;
 use crate::words::WordKind;
 
 /// What a delta begins with.
-pub(crate) const MAGIC: [u8; 8] = *b"QFP8DELT";
+pub const MAGIC: [u8; 8] = *b"QFP8DELT";
 
 /// The version of the format; it rises with every change of it.
 pub(crate) const VERSION: u32 = 1;
@@ -87,10 +87,10 @@ impl ContentPart {
         }
     }
 
-    /// The tiles of the part, as place in it and length.
-    pub(crate) fn tiles(&self) -> impl Iterator<Item = (u64, usize)> + use<> {
+    /// The pieces of the part, as place in it and length.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u64, usize)> + use<> {
         let bytes = self.bytes;
-        (0..bytes).step_by(TILE).map(move |at| (at, (bytes - at).min(TILE as u64) as usize))
+        (0..bytes).step_by(PIECE).map(move |at| (at, (bytes - at).min(PIECE as u64) as usize))
     }
 }
 

@@ -23,7 +23,7 @@ pub enum DeltaError {
     Truncated { path: PathBuf, size: u64, at: u64 },
     #[error("{} is damaged at byte {at}: {}", shown_path(path), sentence(what))]
     Damaged { path: PathBuf, at: u64, what: String },
-    #[error("the base {} is another one: it has no {}", shown_path(base), tensors.count("tensor"))]
+    #[error("the base {} is another one: it lacks {}: {tensors}", shown_path(base), tensors.count("tensor"))]
     MissingTensors { base: PathBuf, tensors: Sample },
     #[error("the base {} is another one: tensor {} has {} of {found} there, and {} of {expected} in the delta", shown_path(base), shown(tensor), exact(*has), exact(*wants))]
     OtherTensor { base: PathBuf, tensor: String, has: u64, found: &'static str, wants: u64, expected: &'static str },

@@ -22,17 +22,17 @@ pub struct DeltaFigures {
     pub new_tensors: u64,
     /// Tensors of the old checkpoint of which the new one has nothing.
     pub removed_tensors: u64,
-    /// Tiles of 1 MiB, or what is left of a tensor or file, of which bytes changed.
-    pub changed_tiles: u64,
-    /// All tiles.
-    pub tiles: u64,
+    /// Pieces of 1 MiB, or what is left of a tensor or file, that changed.
+    pub changed_pieces: u64,
+    /// All pieces.
+    pub pieces: u64,
     /// Files of the new checkpoint's directory that are no part of the model, and in no delta.
-    pub left_out: Vec<LeftOutFile>,
+    pub left_out: Vec<OmittedFile>,
 }
 
 /// A file that a delta leaves out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct LeftOutFile {
+pub struct OmittedFile {
     pub name: String,
     pub why: String,
 }

@@ -26,7 +26,7 @@ pub(crate) fn beside_shards(checkpoint: &Checkpoint) -> Result<Vec<(String, u64)
 
 /// Lays out the new checkpoint, and decides what of the old one each part is held against.
 pub(crate) fn lay_out(old: &Checkpoint, new: &Checkpoint) -> Result<Vec<ContentFile>, SourceError> {
-    let pairs = Pairs::new(old, new);
+    let pairs = BasePairs::new(old, new);
     let mut files = Vec::new();
     let mut tensors = new.tensors.iter().peekable();
     for (number, shard) in new.shards.iter().enumerate() {
@@ -53,13 +53,13 @@ pub(crate) fn lay_out(old: &Checkpoint, new: &Checkpoint) -> Result<Vec<ContentF
 }
 
 /// The tensors of the old checkpoint that those of the new one can be held against.
-struct Pairs<'a> {
+struct BasePairs<'a> {
     old: HashMap<&'a str, &'a Tensor>,
     /// Tensors of names that the new checkpoint does not have, by words and size.
     gone: HashMap<(u8, u64), Vec<&'a Tensor>>,
 }
 
-impl<'a> Pairs<'a> {
+impl<'a> BasePairs<'a> {
     fn new(old: &'a Checkpoint, new: &Checkpoint) -> Self {
         let still: HashSet<&str> = new.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         let mut gone: HashMap<_, Vec<&Tensor>> = HashMap::new();

@@ -1,6 +1,6 @@
 //! Deltas: what changed between two checkpoints, in one file, from which the new one follows given the old one.
 //!
-//! A delta is made tile by tile: a tile that did not change costs its checksum, and of one that did the differences of its
+//! A delta is made piece by piece: a piece that did not change costs its checksum, and of one that did the differences of its
 //! words are stored, each in as many bits as it is surprising given the old word. `docs/deltas.md` has the format.
 //!
 //! Every byte of a delta is untrusted, as every byte of a checkpoint is: sizes are checked before memory is taken, and no
@@ -16,20 +16,20 @@ mod figures;
 mod files;
 mod make;
 mod open;
+mod piece;
 mod rans;
 mod record;
 mod restore;
-mod tile;
 mod words;
 
 pub use base::BaseFiles;
-pub use contents::{ContentFile, DeltaContents};
+pub use contents::{ContentFile, DeltaContents, MAGIC as DELTA_MAGIC};
 pub use error::DeltaError;
-pub use figures::{DeltaFigures, LeftOutFile};
+pub use figures::{DeltaFigures, OmittedFile};
 pub use make::make;
 pub use open::{DeltaReader, OpenDelta};
 
 /// Bytes of a checkpoint that are compared and coded at a time.
 //
-// Statistics of a tile take about a kilobyte, which is a thousandth of it; workers hold a few tiles each.
-pub const TILE: usize = 1 << 20;
+// Statistics of a piece take about a kilobyte, which is a thousandth of it; workers hold a few pieces each.
+pub const PIECE: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Making a delta: tiles of the new checkpoint are held against the old one, many at a time, and stored in order.
+//! DeltaInMaking a delta: pieces of the new checkpoint are held against the old one, many at a time, and stored in order.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -10,22 +10,23 @@ use qwen_fp8_checkpoint::manifest::MANIFEST_FILE;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use rayon::prelude::*;
 
-use crate::TILE;
+use crate::PIECE;
 use crate::base::{BaseFiles, BasePlace};
 use crate::contents::{ContentFile, ContentPart, DeltaContents, PartBase};
 use crate::error::DeltaError;
-use crate::figures::{DeltaFigures, LeftOutFile};
+use crate::figures::{DeltaFigures, OmittedFile};
 use crate::files::lay_out;
+use crate::piece::{PieceEncoder, PieceForm};
 use crate::record::{RecordHead, RecordKind};
-use crate::tile::{TileEncoder, TileForm};
 
-/// Tiles that are dealt with at a time, for each thread.
+/// Pieces that are dealt with at a time, for each thread.
 const FOR_EACH_THREAD: usize = 4;
 
-/// The most tiles that are dealt with at a time; the payload of each is in memory until all are.
-const MOST_AT_A_TIME: usize = 64;
+/// The most pieces that are dealt with at a time, so that neither more than this number of payloads nor more than this number of
+/// threads' buffers, about seven MiB each, are in memory.
+const MOST_AT_A_TIME: usize = 32;
 
-/// The number of tiles that are dealt with at a time.
+/// The number of pieces that are dealt with at a time.
 pub(crate) fn batch() -> usize {
     (rayon::current_num_threads() * FOR_EACH_THREAD).min(MOST_AT_A_TIME)
 }
@@ -44,7 +45,7 @@ pub fn make(
     let files = lay_out(old, new)?;
     let contents = DeltaContents { tool: env!("CARGO_PKG_VERSION").to_owned(), base: old.model_name().name, files };
     let left_out = new.left_out.iter().filter(|(name, _)| name != MANIFEST_FILE);
-    let mut making = Making {
+    let mut making = DeltaInMaking {
         base: BaseFiles::new(old)?,
         new: BaseFiles::new(new)?,
         out,
@@ -53,7 +54,7 @@ pub fn make(
             new_bytes: contents.size(),
             files: contents.files.len() as u64,
             removed_tensors: removed(old, &contents),
-            left_out: left_out.map(|(name, why)| LeftOutFile { name: name.clone(), why: (*why).to_owned() }).collect(),
+            left_out: left_out.map(|(name, why)| OmittedFile { name: name.clone(), why: (*why).to_owned() }).collect(),
             ..DeltaFigures::default()
         },
     };
@@ -77,7 +78,7 @@ fn removed(old: &Checkpoint, contents: &DeltaContents) -> u64 {
 }
 
 /// A delta in the making.
-struct Making<'a> {
+struct DeltaInMaking<'a> {
     base: BaseFiles<'a>,
     new: BaseFiles<'a>,
     out: &'a mut dyn Write,
@@ -85,70 +86,70 @@ struct Making<'a> {
     figures: DeltaFigures,
 }
 
-/// A tile that is to be coded.
-struct TileTask<'a> {
+/// A piece that is to be coded.
+struct PieceTask<'a> {
     part: &'a ContentPart,
-    /// The tile ends the part.
+    /// The piece ends the part.
     is_last: bool,
     len: usize,
     base: Option<BasePlace>,
     new: BasePlace,
 }
 
-/// A tile that was coded.
-struct CodedTile {
-    form: TileForm,
+/// A piece that was coded.
+struct CodedPiece {
+    form: PieceForm,
     payload: Vec<u8>,
     base: Crc64,
     new: Crc64,
 }
 
-impl Making<'_> {
+impl DeltaInMaking<'_> {
     fn file(&mut self, file: &ContentFile, progress: &dyn ProgressSink) -> Result<(), DeltaError> {
         let mut sum = Crc64::default();
         let mut of_part = PartForms::default();
-        let tasks: Vec<TileTask<'_>> = Vec::with_capacity(batch());
+        let tasks: Vec<PieceTask<'_>> = Vec::with_capacity(batch());
         let mut tasks = tasks;
         let mut offset = 0;
         for part in &file.parts {
             if part.bytes == 0 {
                 self.count(part, PartForms::default());
             }
-            for (at, len) in part.tiles() {
+            for (at, len) in part.pieces() {
                 let base = self.base.place(file, part, at, len);
                 let new = BasePlace::File(file.name.clone(), offset + at);
                 let is_last = at + len as u64 == part.bytes;
-                tasks.push(TileTask { part, is_last, len, base, new });
+                tasks.push(PieceTask { part, is_last, len, base, new });
                 if tasks.len() == batch() {
-                    self.tiles(&mut tasks, &mut sum, &mut of_part, progress)?;
+                    self.pieces(&mut tasks, &mut sum, &mut of_part, progress)?;
                 }
             }
             offset += part.bytes;
         }
-        self.tiles(&mut tasks, &mut sum, &mut of_part, progress)?;
+        self.pieces(&mut tasks, &mut sum, &mut of_part, progress)?;
         self.record(RecordKind::EndOfFile, sum, &[])
     }
 
-    fn tiles(
+    fn pieces(
         &mut self,
-        tasks: &mut Vec<TileTask<'_>>,
+        tasks: &mut Vec<PieceTask<'_>>,
         sum: &mut Crc64,
         of_part: &mut PartForms,
         progress: &dyn ProgressSink,
     ) -> Result<(), DeltaError> {
         let (base, new) = (&self.base, &self.new);
-        let coded: Vec<Result<CodedTile, DeltaError>> =
-            tasks.par_iter().map_init(TileCoder::new, |coder, task| coder.code(task, base, new)).collect();
+        let coded: Vec<Result<CodedPiece, DeltaError>> =
+            tasks.par_iter().map_init(PieceCoder::new, |coder, task| coder.code(task, base, new)).collect();
         for (task, coded) in tasks.drain(..).zip(coded) {
             if progress.is_cancelled() {
                 return Err(DeltaError::Cancelled);
             }
             let coded = coded?;
-            self.record(RecordKind::Tile(coded.form), coded.base, &coded.payload)?;
+            self.record(RecordKind::Piece(coded.form), coded.base, &coded.payload)?;
             *sum = sum.then(coded.new, task.len as u64);
             of_part.add(coded.form);
-            self.figures.tiles += 1;
-            self.figures.changed_tiles += u64::from(coded.form != TileForm::Same);
+            self.figures.pieces += 1;
+            self.figures.changed_pieces += u64::from(coded.form != PieceForm::Same);
             progress.advanced(task.len as u64);
             if task.is_last {
                 self.count(task.part, std::mem::take(of_part));
@@ -157,7 +158,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Counts a tensor by what its tiles were stored as.
+    /// SymbolCounts a tensor by what its pieces were stored as.
     fn count(&mut self, part: &ContentPart, forms: PartForms) {
         if part.tensor.is_none() {
             return;
@@ -182,7 +183,7 @@ impl Making<'_> {
     }
 }
 
-/// What the tiles of a part are stored as.
+/// What the pieces of a part are stored as.
 #[derive(Clone, Copy, Default)]
 struct PartForms {
     with_base: bool,
@@ -190,30 +191,30 @@ struct PartForms {
 }
 
 impl PartForms {
-    fn add(&mut self, form: TileForm) {
+    fn add(&mut self, form: PieceForm) {
         self.with_base |= form.needs_base();
-        self.changed |= form != TileForm::Same;
+        self.changed |= form != PieceForm::Same;
     }
 }
 
 /// Memory of a thread.
-struct TileCoder {
-    encoder: TileEncoder,
+struct PieceCoder {
+    encoder: PieceEncoder,
     base: Vec<u8>,
     new: Vec<u8>,
 }
 
-impl TileCoder {
+impl PieceCoder {
     fn new() -> Self {
-        Self { encoder: TileEncoder::new(), base: vec![0; TILE], new: vec![0; TILE] }
+        Self { encoder: PieceEncoder::new(), base: vec![0; PIECE], new: vec![0; PIECE] }
     }
 
     fn code(
         &mut self,
-        task: &TileTask<'_>,
+        task: &PieceTask<'_>,
         base: &BaseFiles<'_>,
         new: &BaseFiles<'_>,
-    ) -> Result<CodedTile, DeltaError> {
+    ) -> Result<CodedPiece, DeltaError> {
         let of_new = &mut self.new[..task.len];
         new.read(&task.new, of_new)?;
         let of_base = match &task.base {
@@ -229,7 +230,7 @@ impl TileCoder {
             Some(bytes) if form.needs_base() => Crc64::of(bytes),
             _ => Crc64::default(),
         };
-        let sum = if form == TileForm::Same { sum_of_base } else { Crc64::of(of_new) };
-        Ok(CodedTile { form, payload, base: sum_of_base, new: sum })
+        let sum = if form == PieceForm::Same { sum_of_base } else { Crc64::of(of_new) };
+        Ok(CodedPiece { form, payload, base: sum_of_base, new: sum })
     }
 }

@@ -131,7 +131,7 @@ impl DeltaReader<'_> {
 
     /// Reads the payload of a record.
     pub(crate) fn payload(&mut self, head: &RecordHead, at: u64) -> Result<Vec<u8>, DeltaError> {
-        // No more than `most` of the head, which is a tile.
+        // No more than `most` of the head, which is a piece.
         let mut payload = vec![0; head.payload as usize];
         self.take(&mut payload)?;
         if head.holds(&payload) {

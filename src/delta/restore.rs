@@ -8,19 +8,19 @@ use qwen_fp8_checkpoint::checksum::Crc64;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use rayon::prelude::*;
 
-use crate::TILE;
+use crate::PIECE;
 use crate::base::{BaseFiles, BasePlace};
 use crate::contents::{ContentFile, ContentPart};
 use crate::error::DeltaError;
 use crate::make::batch;
 use crate::open::DeltaReader;
+use crate::piece::{PieceForm, decode};
 use crate::record::{RecordHead, RecordKind};
-use crate::tile::{TileForm, decode};
 
-/// A record of a tile that was read and is to be decoded.
-struct StoredTile<'a> {
+/// A record of a piece that was read and is to be decoded.
+struct StoredPiece<'a> {
     part: &'a ContentPart,
-    form: TileForm,
+    form: PieceForm,
     payload: Vec<u8>,
     /// Where its record stands in the delta.
     record: u64,
@@ -49,23 +49,23 @@ impl DeltaReader<'_> {
         progress.at(&file.name);
         let (mut sum, mut offset, mut stored) = (Crc64::default(), 0, Vec::with_capacity(batch()));
         for part in &file.parts {
-            for (at, len) in part.tiles() {
+            for (at, len) in part.pieces() {
                 let (head, record) = self.head(len)?;
-                let RecordKind::Tile(form) = head.kind else {
+                let RecordKind::Piece(form) = head.kind else {
                     return Err(self.damaged(record, "a file ends there before it is whole"));
                 };
                 let payload = self.payload(&head, record)?;
                 let place = base.place(file, part, at, len).filter(|_| form.needs_base());
-                let tile =
-                    StoredTile { part, form, payload, record, base: head.sum, place, at, offset: offset + at, len };
-                stored.push(tile);
+                let piece =
+                    StoredPiece { part, form, payload, record, base: head.sum, place, at, offset: offset + at, len };
+                stored.push(piece);
                 if stored.len() == batch() {
-                    self.tiles(file, &mut stored, base, (out, path), &mut sum, progress)?;
+                    self.pieces(file, &mut stored, base, (out, path), &mut sum, progress)?;
                 }
             }
             offset += part.bytes;
         }
-        self.tiles(file, &mut stored, base, (out, path), &mut sum, progress)?;
+        self.pieces(file, &mut stored, base, (out, path), &mut sum, progress)?;
         let (end, record) = self.end_of_file()?;
         if end == sum { Ok(sum) } else { Err(self.damaged(record, "the file that ends there came out otherwise")) }
     }
@@ -75,7 +75,7 @@ impl DeltaReader<'_> {
     /// # Errors
     /// The delta is damaged.
     pub fn pass_over(&mut self, file: &ContentFile) -> Result<Crc64, DeltaError> {
-        for (_, len) in file.parts.iter().flat_map(ContentPart::tiles) {
+        for (_, len) in file.parts.iter().flat_map(ContentPart::pieces) {
             let (head, _) = self.head(len)?;
             self.skip(&head);
         }
@@ -87,14 +87,14 @@ impl DeltaReader<'_> {
         self.payload(&head, record)?;
         match head.kind {
             RecordKind::EndOfFile => Ok((head.sum, record)),
-            RecordKind::Tile(_) => Err(self.damaged(record, "a file goes on there after its last byte")),
+            RecordKind::Piece(_) => Err(self.damaged(record, "a file goes on there after its last byte")),
         }
     }
 
-    fn tiles(
+    fn pieces(
         &self,
         file: &ContentFile,
-        stored: &mut Vec<StoredTile<'_>>,
+        stored: &mut Vec<StoredPiece<'_>>,
         base: &BaseFiles<'_>,
         (out, path): (&File, &Path),
         sum: &mut Crc64,
@@ -103,42 +103,42 @@ impl DeltaReader<'_> {
         if progress.is_cancelled() {
             return Err(DeltaError::Cancelled);
         }
-        let buffers = || (vec![0; TILE], vec![0; TILE]);
+        let buffers = || (vec![0; PIECE], vec![0; PIECE]);
         let sums: Vec<Result<Crc64, DeltaError>> = stored
             .par_iter()
-            .map_init(buffers, |(old, new), tile| {
-                let (old, new) = (&mut old[..tile.len], &mut new[..tile.len]);
-                self.tile(file, tile, base, old, new)?;
-                out.write_all_at(new, tile.offset)
+            .map_init(buffers, |(old, new), piece| {
+                let (old, new) = (&mut old[..piece.len], &mut new[..piece.len]);
+                self.piece(file, piece, base, old, new)?;
+                out.write_all_at(new, piece.offset)
                     .map_err(|error| DeltaError::Write { path: path.to_owned(), error })?;
                 Ok(Crc64::of(new))
             })
             .collect();
-        for (tile, of_tile) in stored.drain(..).zip(sums) {
-            *sum = sum.then(of_tile?, tile.len as u64);
-            progress.advanced(tile.len as u64);
+        for (piece, of_piece) in stored.drain(..).zip(sums) {
+            *sum = sum.then(of_piece?, piece.len as u64);
+            progress.advanced(piece.len as u64);
         }
         Ok(())
     }
 
-    fn tile(
+    fn piece(
         &self,
         file: &ContentFile,
-        tile: &StoredTile<'_>,
+        piece: &StoredPiece<'_>,
         base: &BaseFiles<'_>,
         old: &mut [u8],
         new: &mut [u8],
     ) -> Result<(), DeltaError> {
-        if tile.form.needs_base() {
-            let what = tile.part.base_tensor().unwrap_or(&file.name);
-            let other = |path| DeltaError::OtherBase { what: what.to_owned(), path, at: tile.at, bytes: tile.len };
-            let Some(place) = &tile.place else { return Err(other(base.checkpoint.dir.join(&file.name))) };
+        if piece.form.needs_base() {
+            let what = piece.part.base_tensor().unwrap_or(&file.name);
+            let other = |path| DeltaError::OtherBase { what: what.to_owned(), path, at: piece.at, bytes: piece.len };
+            let Some(place) = &piece.place else { return Err(other(base.checkpoint.dir.join(&file.name))) };
             base.read(place, old)?;
-            if Crc64::of(old) != tile.base {
+            if Crc64::of(old) != piece.base {
                 return Err(other(base.path(place)));
             }
         }
-        decode(tile.form, tile.part.words, &tile.payload, old, new)
-            .map_err(|_| self.damaged(tile.record, "the record there cannot be decoded"))
+        decode(piece.form, piece.part.words, &piece.payload, old, new)
+            .map_err(|_| self.damaged(piece.record, "the record there cannot be decoded"))
     }
 }

@@ -145,31 +145,23 @@ word!(Float16Word, 2, true, 10);
 word!(Bfloat16Word, 2, true, 7);
 word!(Float32Word, 4, true, 23);
 
-/// Distances below this are symbols of their own.
-const PLAIN: u32 = 16;
-
 /// Splits a distance into a symbol below 240, and the number and value of the bits that follow it.
 ///
-/// A distance from 16 on has its length and the three bits below its highest one in the symbol.
+/// A distance below 16 is its own symbol; one from there on has its length and the three bits below its highest one in the symbol.
 pub(crate) fn split(distance: u32) -> (u8, u32, u32) {
-    if distance < PLAIN {
-        return (distance as u8, 0, 0);
-    }
-    let follow = 28 - distance.leading_zeros();
-    let symbol = PLAIN + (follow - 1) * 8 + ((distance >> follow) & 7);
-    (symbol as u8, follow, distance & ((1 << follow) - 1))
+    let follow = 28 - (distance | 8).leading_zeros();
+    (((distance >> follow) + 8 * follow) as u8, follow, distance & ((1 << follow) - 1))
 }
 
 /// The number of bits that follow a symbol of [`split`], of which there are none from 240 on.
 pub(crate) fn following(symbol: u8) -> u32 {
-    let symbol = u32::from(symbol);
-    if symbol < PLAIN { 0 } else { (symbol - PLAIN) / 8 + 1 }
+    (u32::from(symbol) / 8).saturating_sub(1)
 }
 
 /// The inverse of [`split`].
 pub(crate) fn joined(symbol: u8, bits: u32) -> u32 {
-    let symbol = u32::from(symbol);
-    if symbol < PLAIN { symbol } else { (8 + ((symbol - PLAIN) & 7)) << ((symbol - PLAIN) / 8 + 1) | bits }
+    let follow = following(symbol);
+    (u32::from(symbol) - 8 * follow) << follow | bits
 }
 
 #[cfg(test)]

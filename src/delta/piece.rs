@@ -1,17 +1,17 @@
-//! A tile: what is stored of it, given the bytes of the base that it is held against.
+//! A piece: what is stored of it, given the bytes of the base that it is held against.
 
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
 use crate::bits::{BitReader, BitWriter};
-use crate::rans::{self, Counts, RansDecoder};
+use crate::rans::{self, RansDecoder, SymbolCounts};
 use crate::words::{
     Bfloat16Word, ByteWord, Float8Word, Float16Word, Float32Word, Word, WordKind, following, joined, split,
 };
 
-/// How a tile is stored.
+/// How a piece is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TileForm {
+pub(crate) enum PieceForm {
     /// The bytes of the base.
     Same,
     /// The distances of its words from those of the base.
@@ -26,20 +26,20 @@ pub(crate) enum TileForm {
 
 /// A payload that no encoder writes.
 #[derive(Debug)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedPiece;
 
 /// The level of deflate: that of zlib by default.
 const LEVEL: u8 = 6;
 
-/// Memory of a worker that codes tiles.
-pub(crate) struct TileEncoder {
-    counts: Counts,
+/// Memory of a worker that codes pieces.
+pub(crate) struct PieceEncoder {
+    counts: SymbolCounts,
     symbols: Vec<u8>,
     contexts: Vec<u8>,
     bits: BitWriter,
 }
 
-impl TileForm {
+impl PieceForm {
     pub(crate) fn code(self) -> u8 {
         self as u8
     }
@@ -54,30 +54,30 @@ impl TileForm {
     }
 }
 
-impl TileEncoder {
+impl PieceEncoder {
     pub(crate) fn new() -> Self {
-        Self { counts: Counts::new(), symbols: Vec::new(), contexts: Vec::new(), bits: BitWriter::default() }
+        Self { counts: SymbolCounts::new(), symbols: Vec::new(), contexts: Vec::new(), bits: BitWriter::default() }
     }
 
-    /// Codes a tile in the form that takes the fewest bytes.
-    pub(crate) fn encode(&mut self, kind: WordKind, base: Option<&[u8]>, new: &[u8]) -> (TileForm, Vec<u8>) {
+    /// Codes a piece in the form that takes the fewest bytes.
+    pub(crate) fn encode(&mut self, kind: WordKind, base: Option<&[u8]>, new: &[u8]) -> (PieceForm, Vec<u8>) {
         if base == Some(new) {
-            return (TileForm::Same, Vec::new());
+            return (PieceForm::Same, Vec::new());
         }
         let (form, payload) = match (kind, base) {
-            (WordKind::Text, _) => (TileForm::Deflated, compress_to_vec_zlib(new, LEVEL)),
+            (WordKind::Text, _) => (PieceForm::Deflated, compress_to_vec_zlib(new, LEVEL)),
             (_, Some(base)) => {
                 let difference = self.by_kind(kind, Some(base), new);
                 // Of a weight that was trained anew, nothing is left of the old one.
                 let whole = (difference.len() > new.len() / 2).then(|| self.by_kind(kind, None, new));
                 match whole {
-                    Some(whole) if whole.len() < difference.len() => (TileForm::Whole, whole),
-                    _ => (TileForm::Difference, difference),
+                    Some(whole) if whole.len() < difference.len() => (PieceForm::Whole, whole),
+                    _ => (PieceForm::Difference, difference),
                 }
             }
-            (_, None) => (TileForm::Whole, self.by_kind(kind, None, new)),
+            (_, None) => (PieceForm::Whole, self.by_kind(kind, None, new)),
         };
-        if payload.len() < new.len() { (form, payload) } else { (TileForm::Raw, new.to_vec()) }
+        if payload.len() < new.len() { (form, payload) } else { (PieceForm::Raw, new.to_vec()) }
     }
 
     fn by_kind(&mut self, kind: WordKind, base: Option<&[u8]>, new: &[u8]) -> Vec<u8> {
@@ -93,35 +93,33 @@ impl TileEncoder {
     fn words<W: Word>(&mut self, base: Option<&[u8]>, new: &[u8]) -> Vec<u8> {
         let Self { counts, symbols, contexts, bits } = self;
         counts.clear();
-        symbols.clear();
-        contexts.clear();
+        symbols.resize(new.len() / W::WIDTH, 0);
+        contexts.resize(new.len() / W::WIDTH, 0);
         bits.clear();
         let news = new.chunks_exact(W::WIDTH).map(W::load);
         match base {
             Some(base) => {
-                for (old, new) in base.chunks_exact(W::WIDTH).map(W::load).zip(news) {
-                    let (symbol, follow, value) = split(W::distance(old, new));
+                let olds = base.chunks_exact(W::WIDTH).map(W::load);
+                for (((old, new), symbol), context) in olds.zip(news).zip(symbols.iter_mut()).zip(contexts.iter_mut()) {
+                    let (of_distance, follow, value) = split(W::distance(old, new));
                     if follow > 0 {
                         bits.push(value, follow);
                     }
-                    let context = W::context(old);
-                    counts.add(context, symbol);
-                    symbols.push(symbol);
-                    contexts.push(context);
+                    (*symbol, *context) = (of_distance, W::context(old));
+                    counts.add(*context, *symbol);
                 }
             }
             None => {
                 let follow = W::BITS - 8;
-                for new in news {
+                for (new, symbol) in news.zip(symbols.iter_mut()) {
                     let turned = W::turned(new);
                     if follow > 0 {
                         bits.push(turned & ((1 << follow) - 1), follow);
                     }
-                    let symbol = (turned >> follow) as u8;
-                    counts.add(0, symbol);
-                    symbols.push(symbol);
+                    *symbol = (turned >> follow) as u8;
+                    counts.add(0, *symbol);
                 }
-                contexts.resize(symbols.len(), 0);
+                contexts.fill(0);
             }
         }
         let mut payload = Vec::new();
@@ -130,28 +128,28 @@ impl TileEncoder {
     }
 }
 
-/// Puts a tile together from its payload, in `new`, whose length is the tile's; `base` has the same length where the form
+/// Puts a piece together from its payload, in `new`, whose length is the piece's; `base` has the same length where the form
 /// needs it.
 pub(crate) fn decode(
-    form: TileForm,
+    form: PieceForm,
     kind: WordKind,
     payload: &[u8],
     base: &[u8],
     new: &mut [u8],
-) -> Result<(), Malformed> {
+) -> Result<(), MalformedPiece> {
     match form {
-        TileForm::Same if payload.is_empty() => new.copy_from_slice(base),
-        TileForm::Raw if payload.len() == new.len() => new.copy_from_slice(payload),
-        TileForm::Same | TileForm::Raw => return Err(Malformed),
-        TileForm::Deflated => {
-            let bytes = decompress_to_vec_zlib_with_limit(payload, new.len()).map_err(|_| Malformed)?;
+        PieceForm::Same if payload.is_empty() => new.copy_from_slice(base),
+        PieceForm::Raw if payload.len() == new.len() => new.copy_from_slice(payload),
+        PieceForm::Same | PieceForm::Raw => return Err(MalformedPiece),
+        PieceForm::Deflated => {
+            let bytes = decompress_to_vec_zlib_with_limit(payload, new.len()).map_err(|_| MalformedPiece)?;
             if bytes.len() != new.len() {
-                return Err(Malformed);
+                return Err(MalformedPiece);
             }
             new.copy_from_slice(&bytes);
         }
-        TileForm::Difference | TileForm::Whole => {
-            let base = (form == TileForm::Difference).then_some(base);
+        PieceForm::Difference | PieceForm::Whole => {
+            let base = (form == PieceForm::Difference).then_some(base);
             match kind {
                 WordKind::Text | WordKind::Bytes => words::<ByteWord>(payload, base, new)?,
                 WordKind::F8 => words::<Float8Word>(payload, base, new)?,
@@ -164,9 +162,9 @@ pub(crate) fn decode(
     Ok(())
 }
 
-fn words<W: Word>(payload: &[u8], base: Option<&[u8]>, new: &mut [u8]) -> Result<(), Malformed> {
+fn words<W: Word>(payload: &[u8], base: Option<&[u8]>, new: &mut [u8]) -> Result<(), MalformedPiece> {
     if !new.len().is_multiple_of(W::WIDTH) {
-        return Err(Malformed);
+        return Err(MalformedPiece);
     }
     let mut decoder = RansDecoder::new(payload)?;
     let mut bits = BitReader::new(decoder.bits);
@@ -176,7 +174,7 @@ fn words<W: Word>(payload: &[u8], base: Option<&[u8]>, new: &mut [u8]) -> Result
             for (old, new) in base.chunks_exact(W::WIDTH).map(W::load).zip(news) {
                 let symbol = decoder.next(W::context(old));
                 let follow = following(symbol);
-                // No encoder writes a symbol that says more; a shift by it would be of no meaning.
+                // No encoder writes a symbol that says more.
                 let value = if follow > 0 { bits.take(follow.min(28)) } else { 0 };
                 W::store(W::at_distance(old, joined(symbol, value) & W::MASK), new);
             }
@@ -190,7 +188,7 @@ fn words<W: Word>(payload: &[u8], base: Option<&[u8]>, new: &mut [u8]) -> Result
             }
         }
     }
-    if decoder.is_spent() && bits.is_spent() { Ok(()) } else { Err(Malformed) }
+    if decoder.is_spent() && bits.is_spent() { Ok(()) } else { Err(MalformedPiece) }
 }
 
 #[cfg(test)]
@@ -203,7 +201,7 @@ mod tests {
         [WordKind::Text, WordKind::Bytes, WordKind::F8, WordKind::F16, WordKind::Bf16, WordKind::F32];
 
     fn comes_back(kind: WordKind, base: Option<&[u8]>, new: &[u8]) -> usize {
-        let (form, payload) = TileEncoder::new().encode(kind, base, new);
+        let (form, payload) = PieceEncoder::new().encode(kind, base, new);
         assert!(payload.len() <= new.len());
         let mut made = vec![0xa5; new.len()];
         decode(form, kind, &payload, base.unwrap_or_default(), &mut made).unwrap();
@@ -213,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_tile_comes_back(words in prop::collection::vec(any::<(u32, u32, bool)>(), 0..3000)) {
+        fn any_piece_comes_back(words in prop::collection::vec(any::<(u32, u32, bool)>(), 0..3000)) {
             let base: Vec<u8> = words.iter().flat_map(|(old, _, _)| old.to_le_bytes()).collect();
             let new: Vec<u8> =
                 words.iter().flat_map(|&(old, new, same)| if same { old } else { new }.to_le_bytes()).collect();
@@ -225,9 +223,9 @@ mod tests {
         }
 
         #[test]
-        fn any_payload_is_an_error_or_a_tile(payload in prop::collection::vec(any::<u8>(), 0..600), len in 0usize..300) {
+        fn any_payload_is_an_error_or_a_piece(payload in prop::collection::vec(any::<u8>(), 0..600), len in 0usize..300) {
             for kind in KINDS {
-                for form in (0..5).filter_map(TileForm::of) {
+                for form in (0..5).filter_map(PieceForm::of) {
                     let _ = decode(form, kind, &payload, &vec![7; len], &mut vec![0; len]);
                 }
             }
