@@ -3,7 +3,7 @@
 
     benches/deltas.py PROGRAM FOLDER [ROUNDS]
 
-PROGRAM is `target/release/qwen-fp8`, FOLDER an empty one with 5 GB of room; numpy and Debian's zstd are needed. The weights are
+PROGRAM is `target/release/qwen-fp8`, FOLDER an empty one with 3 GB of room; numpy and Debian's zstd are needed. The weights are
 random: bell-shaped, each row of another width, BF16. What zstd gets are the shards, each against its namesake, or all of them in one
 file where the shards are cut elsewhere. Times are medians of whole processes, of the page cache; `--long=31` is what zstd asks for
 with large files, and level 3 its default.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-HIDDEN, MIDDLE, LAYERS, VOCABULARY = 2048, 6144, 4, 32768
+HIDDEN, MIDDLE, LAYERS, VOCABULARY = 2048, 6144, 2, 16384
 RANDOM = np.random.default_rng(7)
 
 
@@ -74,7 +74,7 @@ def updated(old, step):
 
 def patched(old):
     new = dict(old)
-    for name in ("model.layers.1.mlp.up_proj.weight", "model.layers.3.self_attn.q_proj.weight"):
+    for name in ("model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.weight"):
         new[name] = updated({name: old[name]}, 1e-3)[name]
     return new
 

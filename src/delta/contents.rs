@@ -7,8 +7,12 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use qwen_fp8_checkpoint::checksum::Crc64;
 use serde::{Deserialize, Serialize};
 
-use crate::PIECE;
 use crate::words::WordKind;
+
+/// Bytes of a checkpoint that are compared and coded at a time.
+//
+// Statistics of a piece take about a kilobyte, which is a thousandth of it; workers hold a few pieces each.
+pub(crate) const PIECE: usize = 1 << 20;
 
 /// What a delta begins with.
 pub const MAGIC: [u8; 8] = *b"QFP8DELT";

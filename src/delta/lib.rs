@@ -28,8 +28,3 @@ pub use error::DeltaError;
 pub use figures::{DeltaFigures, OmittedFile};
 pub use make::make;
 pub use open::{DeltaReader, OpenDelta};
-
-/// Bytes of a checkpoint that are compared and coded at a time.
-//
-// Statistics of a piece take about a kilobyte, which is a thousandth of it; workers hold a few pieces each.
-pub const PIECE: usize = 1 << 20;

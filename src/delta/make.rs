@@ -10,9 +10,8 @@ use qwen_fp8_checkpoint::manifest::MANIFEST_FILE;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use rayon::prelude::*;
 
-use crate::PIECE;
 use crate::base::{BaseFiles, BasePlace};
-use crate::contents::{ContentFile, ContentPart, DeltaContents, PartBase};
+use crate::contents::{ContentFile, ContentPart, DeltaContents, PIECE, PartBase};
 use crate::error::DeltaError;
 use crate::figures::{DeltaFigures, OmittedFile};
 use crate::files::lay_out;

@@ -4,7 +4,7 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
 use crate::bits::{BitReader, BitWriter};
-use crate::rans::{self, RansDecoder, SymbolCounts};
+use crate::rans::{self, MalformedPiece, RansDecoder, SymbolCounts};
 use crate::words::{
     Bfloat16Word, ByteWord, Float8Word, Float16Word, Float32Word, Word, WordKind, following, joined, split,
 };
@@ -23,10 +23,6 @@ pub(crate) enum PieceForm {
     /// Its bytes in zlib's format.
     Deflated,
 }
-
-/// A payload that no encoder writes.
-#[derive(Debug)]
-pub(crate) struct MalformedPiece;
 
 /// The level of deflate: that of zlib by default.
 const LEVEL: u8 = 6;

@@ -2,8 +2,6 @@
 //!
 //! A context that occurs often has statistics of its own; all others share the first ones.
 
-use crate::piece::MalformedPiece;
-
 /// SymbolShares of a symbol add up to 2 to the power of this.
 const SCALE: u32 = 11;
 const WHOLE: u32 = 1 << SCALE;
@@ -14,6 +12,10 @@ const LEAST: u64 = 1 << 31;
 const STATES: usize = 4;
 /// Symbols from which on a context has statistics of its own, which take some hundred bytes.
 const ENOUGH: u32 = 1024;
+
+/// A payload that no encoder writes.
+#[derive(Debug)]
+pub(crate) struct MalformedPiece;
 
 /// What is counted of a piece before it is coded: symbols by context.
 pub(crate) struct SymbolCounts(Vec<u32>);

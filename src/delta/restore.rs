@@ -8,9 +8,8 @@ use qwen_fp8_checkpoint::checksum::Crc64;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 use rayon::prelude::*;
 
-use crate::PIECE;
 use crate::base::{BaseFiles, BasePlace};
-use crate::contents::{ContentFile, ContentPart};
+use crate::contents::{ContentFile, ContentPart, PIECE};
 use crate::error::DeltaError;
 use crate::make::batch;
 use crate::open::DeltaReader;

@@ -80,7 +80,10 @@ fn another_base_is_named_with_what_it_lacks() {
     other.tensor("model.layers.0.mlp.down_proj.weight").dtype = "F16".to_owned();
     other.write(&scene.at("retyped"));
     let error = scene.refusal(&scene.at("delta"), &scene.at("retyped"));
-    assert!(error.to_string().contains("has 1,536 B of F16 there, and 1,536 B of BF16 in the delta"), "{error}");
+    assert!(
+        error.to_string().contains("has 1.54 kB (1,536 bytes) of F16 there, and 1.54 kB (1,536 bytes) of BF16"),
+        "{error}"
+    );
     // The first tensor that differs, in the order of the files.
     let mut other = small();
     nudge(other.tensor("model.layers.1.self_attn.o_proj.weight"), 100);
