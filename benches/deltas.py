@@ -10,11 +10,9 @@ with large files, and level 3 its default.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -103,14 +101,12 @@ def write(folder, tensors, shards):
 
 def run(*command):
     """Seconds of wall and processor, and the largest resident memory in MiB, of a process that must succeed."""
-    began = time.monotonic()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    message = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, message.decode()
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    # By way of `time`: a child of this process would count the memory of this one as its own.
+    command = ["/usr/bin/time", "-f", "%e %U %S %M", *(str(word) for word in command)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    wall, user, system, memory = (float(figure) for figure in done.stderr.split()[-4:])
+    return wall, user + system, memory / 1024
 
 
 def add(runs):
@@ -153,8 +149,9 @@ def compare(program, folder, kind, old, new, rounds):
         spread = f"{min(run[0] for run in runs):.2f}–{max(run[0] for run in runs):.2f}"
         print(f"  {what:11} {wall:6.2f} s ({spread})  processor {processor:6.2f} s  {memory:6.0f} MiB  {size / wall / 1e6:6.0f} MB/s")
     for a, b in (("zstd", "delta"), ("unzstd", "apply-delta")):
-        ratios = [slow[0] / fast[0] for slow, fast in zip(times[a], times[b])]
-        print(f"  {a} over {b}: {statistics.median(ratios):.1f} × ({min(ratios):.1f}–{max(ratios):.1f})")
+        for what, column in (("wall", 0), ("processor", 1)):
+            ratios = [slow[column] / fast[column] for slow, fast in zip(times[a], times[b])]
+            print(f"  {a} over {b}, {what}: {statistics.median(ratios):.1f} × ({min(ratios):.1f}–{max(ratios):.1f})")
     sys.stdout.flush()
     subprocess.run(["rm", "-rf", scratch], check=True)
 
