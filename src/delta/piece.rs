@@ -27,6 +27,10 @@ pub(crate) enum PieceForm {
 /// The level of deflate: that of zlib by default.
 const LEVEL: u8 = 6;
 
+/// Words that are dealt with at a time: distances first, in vectors, then symbols, of which there are none. That took three
+/// quarters of the time of one loop for both where few words change.
+const RUN: usize = 1024;
+
 /// Memory of a worker that codes pieces.
 pub(crate) struct PieceEncoder {
     counts: SymbolCounts,
@@ -92,22 +96,30 @@ impl PieceEncoder {
         symbols.resize(new.len() / W::WIDTH, 0);
         contexts.resize(new.len() / W::WIDTH, 0);
         bits.clear();
-        let news = new.chunks_exact(W::WIDTH).map(W::load);
         match base {
             Some(base) => {
-                let olds = base.chunks_exact(W::WIDTH).map(W::load);
-                for (((old, new), symbol), context) in olds.zip(news).zip(symbols.iter_mut()).zip(contexts.iter_mut()) {
-                    let (of_distance, follow, value) = split(W::distance(old, new));
-                    if follow > 0 {
-                        bits.push(value, follow);
+                let mut distances = [0; RUN];
+                let runs = base.chunks(RUN * W::WIDTH).zip(new.chunks(RUN * W::WIDTH));
+                let coded = symbols.chunks_mut(RUN).zip(contexts.chunks_mut(RUN));
+                for ((olds, news), (symbols, contexts)) in runs.zip(coded) {
+                    let words = olds.chunks_exact(W::WIDTH).zip(news.chunks_exact(W::WIDTH));
+                    for (((old, new), distance), context) in words.zip(&mut distances).zip(contexts.iter_mut()) {
+                        let old = W::load(old);
+                        (*distance, *context) = (W::distance(old, W::load(new)), W::context(old));
                     }
-                    (*symbol, *context) = (of_distance, W::context(old));
-                    counts.add(*context, *symbol);
+                    for ((&distance, symbol), &context) in distances.iter().zip(symbols).zip(contexts.iter()) {
+                        let (of_distance, follow, value) = split(distance);
+                        if follow > 0 {
+                            bits.push(value, follow);
+                        }
+                        *symbol = of_distance;
+                        counts.add(context, of_distance);
+                    }
                 }
             }
             None => {
                 let follow = W::BITS - 8;
-                for (new, symbol) in news.zip(symbols.iter_mut()) {
+                for (new, symbol) in new.chunks_exact(W::WIDTH).map(W::load).zip(symbols.iter_mut()) {
                     let turned = W::turned(new);
                     if follow > 0 {
                         bits.push(turned & ((1 << follow) - 1), follow);
