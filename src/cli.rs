@@ -5,6 +5,7 @@ mod args;
 mod budget;
 mod completers;
 mod completions;
+mod delta;
 mod diff;
 mod doctor;
 mod download;
@@ -85,7 +86,7 @@ pub fn main() -> ExitCode {
         Ok(screen) => screen,
         Err(failure) => return failed(&failure, &Screen::plain(json)),
     };
-    if !matches!(cli.command, Command::Apply(_)) {
+    if !matches!(cli.command, Command::Apply(_) | Command::Delta(_) | Command::ApplyDelta(_)) {
         // Without a handler the system ends the command, which is as good but for the last word.
         let _ = interrupt::end_in_order(&screen);
     }
@@ -110,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
         Command::Lint(args) => on_all_processors(|| lint::lint(args, &screen)),
         Command::Diff(args) => on_all_processors(|| diff::diff(args, &screen)),
+        Command::Delta(args) => on_all_processors(|| delta::delta(args, &screen)),
+        Command::ApplyDelta(args) => on_all_processors(|| delta::apply_delta(args, &screen)),
         Command::Completions(args) => completions::completions(args, &screen),
         Command::Man(args) => completions::man(args, &screen),
     };

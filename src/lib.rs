@@ -17,4 +17,5 @@ pub mod run;
 pub use cli::main;
 pub use qwen_fp8_check as check;
 pub use qwen_fp8_checkpoint as checkpoint;
+pub use qwen_fp8_delta as delta;
 pub use qwen_fp8_schemes as schemes;

@@ -23,6 +23,7 @@ use crate::run::state::RunState;
 use crate::run::work::Work;
 
 pub use deal::bytes_of_parts;
+pub use deltas::{PutOn, apply_delta, make_delta};
 pub use error::{ExactGranules, RunError};
 pub use manifest::Sha256Of;
 pub use manifest_size::manifest_size;
@@ -44,6 +45,7 @@ mod checksums;
 mod completion;
 mod crew;
 mod deal;
+mod deltas;
 mod destination;
 mod error;
 mod files;

@@ -7,6 +7,7 @@ mod architecture;
 mod check;
 mod checkpoint;
 mod cli;
+mod delta;
 mod doctor;
 mod fit;
 mod hostile;

@@ -214,7 +214,7 @@ fn say_side_files(plan: &Plan, screen: &Screen) {
 }
 
 /// What a signal leaves of a run.
-const UNTOUCHED: &str = "nothing was written under the output's name";
+pub(super) const UNTOUCHED: &str = "nothing was written under the output's name";
 
 /// What a signal leaves of a run whose output is in an object store.
 const UNLOADABLE: &str = "nothing that can be loaded is under the output's address";
@@ -237,7 +237,7 @@ pub(super) fn failure(error: &RunError, interrupt: &Interrupt, left: &str) -> Co
 }
 
 /// The hints of the error, and a way to resume where finished shards are left.
-fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
+pub(super) fn help(error: &RunError, left: Option<LeftBehind>) -> Vec<String> {
     let mut help = error.help();
     if let Some(LeftBehind { staging, shards }) = left {
         let staging = shown_path(&staging);

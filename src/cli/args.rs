@@ -2,6 +2,7 @@
 
 mod budget;
 mod checks;
+mod deltas;
 mod doctor;
 mod fit;
 mod locks;
@@ -18,6 +19,7 @@ use super::completers;
 
 pub(super) use budget::{BudgetArgs, GpuName, ServerName};
 pub(super) use checks::{DiffArgs, FormatArgs, LintArgs, ReportFormat, VerifyArgs};
+pub(super) use deltas::{ApplyDeltaArgs, DeltaArgs};
 pub(super) use doctor::DoctorArgs;
 pub(super) use fit::{CacheDtypeName, FitArgs};
 pub(super) use recipes::{ApplyArgs, ExplainArgs, ManifestArgs, PlanArgs, Sha256Files, SourceArgs, ValidateArgs};
@@ -112,6 +114,10 @@ pub(super) enum Command {
     Lint(LintArgs),
     /// Show the differences of two checkpoints, tensor by tensor
     Diff(DiffArgs),
+    /// Write what changed between two checkpoints into a file, from which the new one follows given the old one
+    Delta(DeltaArgs),
+    /// Put a delta on the checkpoint that it was made from; the result is the new one, byte for byte
+    ApplyDelta(ApplyDeltaArgs),
     /// Print the script that completes commands, recipes, schemes and models in a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -179,6 +185,8 @@ pub(super) struct SchemaForArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputName {
     Apply,
+    ApplyDelta,
+    Delta,
     Diff,
     Doctor,
     Error,

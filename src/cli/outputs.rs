@@ -2,6 +2,7 @@
 
 use super::apply::ApplyOutput;
 use super::args::{OutputName, SchemaArgs};
+use super::delta::{ApplyDeltaOutput, DeltaOutput};
 use super::editor_schema::{self, EditorSchema};
 use super::error::CommandError;
 use super::events;
@@ -37,6 +38,8 @@ pub(super) fn schema(args: &SchemaArgs, screen: &Screen) -> Result<(), CommandEr
     let schema = match args.output {
         None => recipe::recipe_schema(),
         Some(OutputName::Apply) => schema_of::<ApplyOutput<'_>>(),
+        Some(OutputName::ApplyDelta) => schema_of::<ApplyDeltaOutput>(),
+        Some(OutputName::Delta) => schema_of::<DeltaOutput>(),
         Some(OutputName::Diff) => schema_of::<Difference>(),
         Some(OutputName::Doctor) => schema_of::<Checklist>(),
         Some(OutputName::Error) => schema_of::<FailureOutput>(),

@@ -38,7 +38,7 @@ impl Destination {
     ///
     /// # Errors
     /// It has no name or no parent directory, or it overlaps with the source.
-    fn new(output: &Path, source: Option<&Path>) -> Result<Self, RunError> {
+    pub(super) fn new(output: &Path, source: Option<&Path>) -> Result<Self, RunError> {
         source.map_or(Ok(()), |source| check_not_around(output, source))?;
         let unnamed = || RunError::OutputUnnamed { path: output.to_path_buf() };
         let name = output.file_name().ok_or_else(unnamed)?.to_os_string();
@@ -128,17 +128,28 @@ impl Destination {
         let side_files = plan.checkpoint.side_files.iter().map(|file| (&file.name, file.stamp.size));
         let documents = plan.documents.iter().map(|(name, bytes)| (name, bytes.len() as u64));
         let files = shards.chain(side_files).chain(documents).map(|(name, size)| (name.as_str(), size));
+        self.check_room_for(files.chain(manifest.map(|size| (MANIFEST_FILE, size))), needed + manifest.unwrap_or(0))
+    }
+
+    /// Checks that the disk has room for `needed` bytes, and that none of these files, by name and size, exceeds this
+    /// process's limit.
+    ///
+    /// # Errors
+    /// [`RunError::FileTooLarge`] or [`RunError::NoSpace`].
+    pub(super) fn check_room_for<'a>(
+        &self,
+        mut files: impl Iterator<Item = (&'a str, u64)>,
+        needed: u64,
+    ) -> Result<(), RunError> {
         // A write past the limit is a signal by default, and an error only because `cli::interrupt` handles it.
         if let Some(limit) = getrlimit(Resource::Fsize).current
-            && let Some((name, size)) =
-                files.chain(manifest.map(|size| (MANIFEST_FILE, size))).find(|&(_, size)| size > limit)
+            && let Some((name, size)) = files.find(|&(_, size)| size > limit)
         {
             return Err(RunError::FileTooLarge { path: self.path.join(name), size, limit });
         }
         let disk = rustix::fs::statvfs(&self.parent)
             .map_err(|error| RunError::file("query the free space of", &self.parent)(error.into()))?;
         let available = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let needed = needed + manifest.unwrap_or(0);
         if needed > available {
             return Err(RunError::NoSpace { output: self.path.clone(), needed, available });
         }

@@ -8,6 +8,7 @@ use qwen_fp8_schemes::{NonFinite, Strategy};
 use crate::checkpoint::remote::RemoteError;
 use crate::checkpoint::source::SourceError;
 use crate::checkpoint::text::{apart, human, os_hints, shown, shown_path};
+use crate::delta::DeltaError;
 use crate::run::parts::number::PartNumber;
 use crate::run::proof::Unpublished;
 
@@ -147,6 +148,10 @@ pub enum RunError {
     #[error("cannot write {} to {}", shown(tensor), shown_path(path))]
     Write { path: PathBuf, tensor: String, source: io::Error },
 
+    /// A delta cannot be made, or is not put on.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+
     /// A shard on disk differs from the plan.
     #[error("{} was not written as planned: {what}", shown_path(path))]
     SelfCheck { path: PathBuf, what: String },
@@ -254,6 +259,9 @@ impl RunError {
         if let Self::Source(SourceError::Remote { error, .. }) = self {
             return !error.is_change();
         }
+        if let Self::Delta(error) = self {
+            return error.leaves_use();
+        }
         !matches!(
             self,
             Self::NonFinite { .. }
@@ -296,6 +304,7 @@ impl RunError {
             | Self::SelfCheck { path, .. }
             | Self::File { path, .. } => Some(path),
             Self::Source(error) => Some(error.path()),
+            Self::Delta(error) => error.path(),
             Self::Cancelled
             | Self::Memory { .. }
             | Self::Unstreamable { .. }
@@ -360,6 +369,7 @@ impl RunError {
                 "`on_nonfinite: keep` in a recipe of FP8 schemes lets it into the output",
             ],
             Self::Source(error) => return error.help(),
+            Self::Delta(error) => return error.help(),
             Self::Read { source, .. } | Self::File { action: "read", source, .. } => {
                 return os_hints::for_reading(source).map(str::to_owned).into_iter().collect();
             }

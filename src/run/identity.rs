@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::checksum::hexadecimal;
 use crate::checkpoint::source::Stamp;
 use crate::checkpoint::text::{exact, shown};
+use crate::delta::OpenDelta;
 use crate::plan::{Job, Plan};
 use crate::run::error::RunError;
 
@@ -36,6 +38,9 @@ pub(super) struct Identity {
     /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
+    /// SHA-256 of the table of contents of a delta that is put on, in place of a recipe and a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delta: Option<String>,
     inputs: Vec<InputIdentity>,
 }
 
@@ -74,8 +79,25 @@ impl Identity {
             schemes: scheme_versions(plan),
             plan: plan_digest(plan),
             commit: plan.checkpoint.repository.as_ref().map(|repository| repository.state().to_owned()),
+            delta: None,
             inputs,
         })
+    }
+
+    /// Returns the identity of the job that puts `delta` on `base`.
+    pub(super) fn of_delta(delta: &OpenDelta, base: &Checkpoint) -> Self {
+        let shards = base.shards.iter().map(|shard| (&shard.name, shard.stamp, Some(shard.header.clone())));
+        let side_files = base.side_files.iter().map(|file| (&file.name, file.stamp, None));
+        let inputs = shards.chain(side_files).map(|(name, stamp, header)| InputIdentity::new(name, stamp, header));
+        Self {
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: String::new(),
+            schemes: BTreeMap::new(),
+            plan: String::new(),
+            commit: None,
+            delta: Some(delta.digest.clone()),
+            inputs: inputs.collect(),
+        }
     }
 
     /// Returns the identity as it is on every machine that sees the same files: inodes are left out.
@@ -105,6 +127,9 @@ impl Identity {
         }
         if self.recipe != now.recipe {
             found.push("the recipe".to_owned());
+        }
+        if self.delta != now.delta {
+            found.push("the delta".to_owned());
         }
         // A scheme that only one of the two uses shows in the recipe or the plan.
         for (name, now) in &now.schemes {

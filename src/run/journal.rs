@@ -43,6 +43,20 @@ pub(super) struct FinishedShard {
     pub(super) lossy_granules: Vec<TensorStats<LossyGranuleCounts>>,
 }
 
+impl FinishedShard {
+    /// A shard whose weights no statistics were made of.
+    pub(super) fn without_statistics(shard: &str, size: u64, crc64: Crc64) -> Self {
+        Self {
+            shard: shard.to_owned(),
+            size,
+            crc64,
+            non_finite: Vec::new(),
+            degenerate_scales: Vec::new(),
+            lossy_granules: Vec::new(),
+        }
+    }
+}
+
 /// The journal of an earlier run, as far as its checksums hold.
 #[derive(Debug)]
 pub(super) struct PastRun {

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use super::{BLOCKS, FIXTURE, Folder, run};
 use crate::support::folder::{Base, Folder as Checkpoint, source};
 
-const SCHEMAS: [&str; 19] = [
+const SCHEMAS: [&str; 21] = [
     "apply",
+    "apply-delta",
+    "delta",
     "diff",
     "doctor",
     "error",
@@ -121,7 +123,7 @@ fn hold(schema: &Validator, value: &Value, line: &str) {
 fn every_output_follows_its_schema() {
     let folder = scene();
     let with = format!("--model {FIXTURE} --json");
-    let cases: [(&str, i32, String); 37] = [
+    let cases: [(&str, i32, String); 39] = [
         ("plan", 0, format!("plan @recipe.yaml {with}")),
         ("plan", 0, format!("plan @keep.yaml {with}")),
         ("plan", 0, format!("plan @warned.yaml {with}")),
@@ -146,6 +148,8 @@ fn every_output_follows_its_schema() {
         ("diff", 1, format!("diff {FIXTURE} @other --json --exit-code")),
         ("diff", 0, "diff @out @out --json --exit-code".to_owned()),
         ("diff", 0, "diff @odd @kept --json".to_owned()),
+        ("delta", 0, format!("delta {FIXTURE} @out --output @changes --json")),
+        ("apply-delta", 0, format!("apply-delta @changes --base {FIXTURE} --output @again --json")),
         ("schemes", 0, "schemes --json".to_owned()),
         ("schemes", 0, "schemes W4A16 --json".to_owned()),
         ("schemes-test", 0, "schemes test MXFP8 passthrough --json".to_owned()),

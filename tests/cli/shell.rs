@@ -35,7 +35,7 @@ fn recipes_schemes_families_and_models_are_completed() {
         std::fs::write(here.join(file), "").unwrap();
     }
     let of = |words: &[&str]| completed(words, here, &cache);
-    assert_eq!(of(&["qwen-fp8", "ap"]), ["apply"]);
+    assert_eq!(of(&["qwen-fp8", "ap"]), ["apply", "apply-delta"]);
     assert_eq!(of(&["qwen-fp8", "apply", "recipes/"]), ["recipes/a.yaml", "recipes/b.toml"]);
     assert_eq!(of(&["qwen-fp8", "apply", "recipes/a.yaml", "--model", "org/"]), ["org/some-model"]);
     assert_eq!(of(&["qwen-fp8", "inspect", "ch"]), ["checkpoint/"]);
