@@ -71,6 +71,8 @@ yaml!(option_too_large, "scheme: FP8_DYNAMIC\nblock_size: 99999999999\ntargets: 
 yaml!(option_as_a_string, "scheme: FP8_DYNAMIC\nblock_size: '128'\ntargets: Linear\n");
 yaml!(option_with_three_sides, "scheme: FP8_DYNAMIC\nblock_size: [128, 128, 128]\ntargets: Linear\n");
 yaml!(option_value_nearly_right, "scheme: FP8_DYNAMIC\nscale_dtype: bf61\ntargets: Linear\n");
+yaml!(experts_nearly_right, "experts: split_or_kep\nscheme: FP8_DYNAMIC\ntargets: Linear\n");
+yaml!(misfits_of_a_rule_that_quantizes_nothing, "scheme: PASSTHROUGH\non_misfit: leave\ntargets: Linear\n");
 yaml!(option_without_a_value, "scheme: FP8_DYNAMIC\nblock_size:\ntargets: Linear\n");
 yaml!(format_nearly_right, "format: compressed_tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n");
 yaml!(version_of_the_future, "version: 2\nscheme: FP8_DYNAMIC\ntargets: Linear\n");
