@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use super::{APPLY, done, files, fixture, home, home_with_snapshot, refused};
+use super::{APPLY, done, files, fixture, home, home_with_snapshot, refused, said};
 use crate::support::hub::{Fault, HubServer, ID};
 
 /// The output from the snapshot in a cache.
@@ -114,6 +116,29 @@ fn a_shard_that_is_not_what_was_published_is_refused() {
     let said = refused(&hub, home.path(), &APPLY, 2);
     assert!(said.contains("model-00002-of-00004.safetensors") && said.contains("another SHA-256"), "{said}");
     assert!(!home.path().join("out").exists());
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_side_file() {
+    let expected = from_disk(super::RECIPE);
+    for more in [&[][..], &["--sha256=all"]] {
+        let (hub, home) = (HubServer::of(&fixture()), home());
+        // Two minutes: the longest that a server may ask for.
+        hub.fault("/tokenizer.json", Fault::Status(429, vec![("Retry-After", "120".to_owned())]));
+        let run = hub.command(home.path()).args(APPLY).args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let asked = || hub.log().iter().filter(|request| request.path.contains("/tokenizer.json")).count();
+        while asked() == 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+        let said = said(&run.wait_with_output().unwrap(), 130);
+        assert!(said.contains("the same command resumes with"), "{said}");
+        assert_eq!(asked(), 1);
+        assert!(!home.path().join("out").exists());
+        done(&hub, home.path(), &[&APPLY[..], more].concat());
+        let made = files(home.path());
+        assert!(expected.iter().all(|(name, bytes)| name.contains("manifest") || made[name] == *bytes));
+    }
 }
 
 #[test]
