@@ -63,7 +63,6 @@ use events::{Event, EventLog};
 use failure::FailureOutput;
 use screen::Screen;
 
-use crate::check::on_all_processors;
 use crate::checkpoint::text::shown_path;
 
 /// Runs the command line of this process.
@@ -107,9 +106,9 @@ pub fn main() -> ExitCode {
         Command::Schemes(args) => schemes::schemes(args, &screen),
         Command::Models(args) => models::models(args, &screen),
         Command::Inspect(args) => inspect::inspect(args, &screen),
-        Command::Verify(args) => on_all_processors(|| verify::verify(args, &screen)),
-        Command::Lint(args) => on_all_processors(|| lint::lint(args, &screen)),
-        Command::Diff(args) => on_all_processors(|| diff::diff(args, &screen)),
+        Command::Verify(args) => verify::verify(args, &screen),
+        Command::Lint(args) => lint::lint(args, &screen),
+        Command::Diff(args) => diff::diff(args, &screen),
         Command::Completions(args) => completions::completions(args, &screen),
         Command::Man(args) => completions::man(args, &screen),
     };

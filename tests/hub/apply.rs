@@ -142,12 +142,13 @@ fn a_signal_does_not_wait_for_a_side_file() {
 }
 
 #[test]
-fn a_proof_needs_the_source_on_this_machine() {
+fn a_proof_reads_the_source_once_more() {
     let (hub, home) = (HubServer::of(&fixture()), home());
-    let said = refused(&hub, home.path(), &[&APPLY[..], &["--verify"]].concat(), 1);
-    assert!(said.contains("download it first with `hf download org/tiny --revision"), "{said}");
-    assert!(said.contains("with `--download` this command does that itself"), "{said}");
-    assert!(!home.path().join("out").exists());
+    let output = hub.command(home.path()).args(APPLY).arg("--verify").arg("--json").output().unwrap();
+    assert!(output.status.success());
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["verification"]["verdict"], "proven", "{said}");
+    assert!(!home.path().join(".cache").exists());
 }
 
 #[test]
