@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn they_are_those_of_a_file_here() {
-        let bytes: Vec<u8> = (0..3 * STRETCH + 12_345).map(|at| (at * at >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * STRETCH + 12_345).map(|at| ((at * at) >> 7) as u8).collect();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("shard"), &bytes).unwrap();
         let file = SourceFile::open(&dir.path().join("shard")).unwrap();
