@@ -24,7 +24,7 @@ impl JsonOutput for Difference {
 pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
     let place = |model: &str| checkpoint_place(model).map_err(CommandError::of_run);
     let (a, b) = (place(&args.a)?, place(&args.b)?);
-    let compare = || check::diff_at(&a, &b, &ProgressReporter::of_check(screen));
+    let compare = || check::diff_at(&a, &b, &ProgressReporter::of_check(screen)).map_err(CommandError::from);
     let difference = check::on_threads_for(&[&a, &b], compare)?;
     if args.json {
         screen.json(&difference)?;

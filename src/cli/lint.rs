@@ -31,7 +31,8 @@ pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError>
         _ => return if screen.quiet { Ok(()) } else { screen.data(&rules()) },
     };
     let place = checkpoint_place(model).map_err(CommandError::of_run)?;
-    let findings = check::on_threads_for(&[&place], || check::lint_at(&place, &ProgressReporter::of_check(screen)))?;
+    let judge = || check::lint_at(&place, &ProgressReporter::of_check(screen)).map_err(CommandError::from);
+    let findings = check::on_threads_for(&[&place], judge)?;
     let failed = fail_on_errors(&findings);
     match args.format.format() {
         ReportFormat::Text => {

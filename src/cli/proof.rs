@@ -112,11 +112,14 @@ impl<'a> ProofBeforePublishing<'a> {
 impl Proof for ProofBeforePublishing<'_> {
     fn judge(&self, dir: &Path) -> Result<Option<String>, Unpublished> {
         let (began, source) = (Instant::now(), self.plan.checkpoint.place());
-        let prove = || check::verify_at(&dir.into(), Some(&source), &[], &self.progress);
-        let verification = check::on_threads_for(&[&source], prove).map_err(|error| match error {
-            CheckError::Cancelled => Unpublished::Cancelled,
-            error => Unpublished::Unjudged(error.to_string()),
-        })?;
+        let prove = || {
+            let verification = check::verify_at(&dir.into(), Some(&source), &[], &self.progress);
+            verification.map_err(|error| match error {
+                CheckError::Cancelled => Unpublished::Cancelled,
+                error => Unpublished::Unjudged(error.to_string()),
+            })
+        };
+        let verification = check::on_threads_for(&[&source], prove)?;
         let mut proven = ProvenOutput { verification, seconds: began.elapsed().as_secs_f64() };
         if let Some(why) = self.fault(&proven.verification) {
             match self
