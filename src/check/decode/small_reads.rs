@@ -13,17 +13,17 @@ const BLOCK: u64 = 64 << 10;
 const KEPT: usize = 512;
 
 /// A block, once it is there; whoever comes meanwhile waits for it.
-type Block = Arc<Mutex<Option<Vec<u8>>>>;
+type SmallBlock = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// Blocks of shards that small reads have touched, and the moment in which each was last wanted.
 #[derive(Debug, Default)]
 pub(super) struct SmallReads {
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<WantedBlocks>,
 }
 
 #[derive(Debug, Default)]
-struct Wanted {
-    blocks: HashMap<(usize, u64), (u64, Block)>,
+struct WantedBlocks {
+    blocks: HashMap<(usize, u64), (u64, SmallBlock)>,
     reads: u64,
 }
 
@@ -62,7 +62,7 @@ impl SmallReads {
     }
 
     /// Returns a block, in place of the one that was not wanted for longest.
-    fn block(&self, place: (usize, u64)) -> Block {
+    fn block(&self, place: (usize, u64)) -> SmallBlock {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.reads += 1;
         let now = wanted.reads;
@@ -75,7 +75,7 @@ impl SmallReads {
         {
             wanted.blocks.remove(&oldest);
         }
-        let block = Block::default();
+        let block = SmallBlock::default();
         wanted.blocks.insert(place, (now, Arc::clone(&block)));
         block
     }
