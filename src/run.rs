@@ -41,6 +41,7 @@ pub use timings::{Bound, Shares, TensorTime};
 mod amax;
 mod block_order;
 mod buffer;
+mod cancellable_read;
 mod checksums;
 mod completion;
 mod crew;

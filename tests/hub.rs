@@ -1,6 +1,7 @@
 //! Models on the hub: read by ranges, whatever the hub and the network do meanwhile.
 
 mod apply;
+mod checks;
 mod client;
 mod download;
 mod headers;

@@ -13,6 +13,7 @@ mod modules;
 mod packing;
 mod quantized_weight;
 mod shards;
+mod small_reads;
 mod storage;
 mod transposed;
 

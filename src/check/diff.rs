@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::decode::{Meter, QuantizedWeight, Shards};
 use crate::open::CheckError;
 use crate::structure;
-use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::progress::ProgressSink;
+use qwen_fp8_checkpoint::{Checkpoint, CheckpointPlace};
 use side::DiffSide;
 use tensor::LogicalTensor;
 
@@ -29,8 +29,10 @@ pub use summary::{KindDifference, LayerDifference};
 /// The differences of two checkpoints.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Difference {
-    pub a: PathBuf,
-    pub b: PathBuf,
+    #[schemars(with = "PathBuf")]
+    pub a: CheckpointPlace,
+    #[schemars(with = "PathBuf")]
+    pub b: CheckpointPlace,
     /// Set where every tensor and every key of config.json is the same.
     pub same: bool,
     /// Number of tensors in both that are the same bytes.
@@ -51,13 +53,25 @@ pub struct Difference {
     pub config: Vec<ConfigDifference>,
 }
 
-/// Compares the checkpoint in `b` with the one in `a`.
+/// Compares the checkpoint in the directory `b` with the one in `a`, as [`diff_at`].
+///
+/// # Errors
+/// Those of [`diff_at`].
+pub fn diff(a: &Path, b: &Path, progress: &dyn ProgressSink) -> Result<Difference, CheckError> {
+    diff_at(&a.into(), &b.into(), progress)
+}
+
+/// Compares the checkpoint at `b` with the one at `a`.
 ///
 /// # Errors
 /// One of them is not a checkpoint, or cannot be read.
-pub fn diff(a: &Path, b: &Path, progress: &dyn ProgressSink) -> Result<Difference, CheckError> {
-    let checkpoint_a = Checkpoint::open(a).map_err(CheckError::Open)?;
-    let checkpoint_b = Checkpoint::open(b).map_err(CheckError::Open)?;
+pub fn diff_at(
+    a: &CheckpointPlace,
+    b: &CheckpointPlace,
+    progress: &dyn ProgressSink,
+) -> Result<Difference, CheckError> {
+    let checkpoint_a = Checkpoint::open_at(a).map_err(CheckError::Open)?;
+    let checkpoint_b = Checkpoint::open_at(b).map_err(CheckError::Open)?;
     // Faults of either are for `lint` to tell. A weight that cannot be decoded is compared as the bytes it is.
     let (shards_a, shards_b) = (Shards::open(&checkpoint_a)?, Shards::open(&checkpoint_b)?);
     let structure_a = structure::check(&checkpoint_a, &shards_a, &mut Vec::new())?;
@@ -84,8 +98,8 @@ pub fn diff(a: &Path, b: &Path, progress: &dyn ProgressSink) -> Result<Differenc
     };
     let (only_in_a, only_in_b) = (describe(&pairs.only_in_a), describe(&pairs.only_in_b));
     Ok(Difference {
-        a: a.to_owned(),
-        b: b.to_owned(),
+        a: a.clone(),
+        b: b.clone(),
         same: changed.is_empty()
             && config.is_empty()
             && only_in_a.is_empty()

@@ -60,8 +60,8 @@ pub fn distributions(
         return Ok(Vec::new());
     }
     let output = &verification.output;
-    let source = verification.source.as_deref();
-    let source = source.map(|dir| open::source_of(output, dir, verification.source_layers)).transpose()?;
+    let source = verification.source.as_ref();
+    let source = source.map(|source| open::source_of(output, source, verification.source_layers)).transpose()?;
     let source = source.as_ref().map(open::source).transpose()?;
     // What is wrong with the result has been found by the proof.
     let Some(checkpoint) = judged(output, &mut Vec::new())? else { return Ok(Vec::new()) };

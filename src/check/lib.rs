@@ -31,17 +31,17 @@ mod verify;
 
 pub use diff::{
     ConfigDifference, DescribedTensor, Difference, KindDifference, LayerDifference, Renamed, StoredAs,
-    TensorDifference, diff,
+    TensorDifference, diff, diff_at,
 };
 pub use distribution::{Distribution, Histogram, distributions};
-pub use lint::{lint, sarif};
+pub use lint::{lint, lint_at, sarif};
 pub use open::CheckError;
-pub use pool::on_all_processors;
+pub use pool::{on_all_processors, on_threads_for};
 pub use report::sarif as sarif_format;
 pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, ThresholdError, WorstBlock};
 pub use rules::RULES;
 pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};
-pub use verify::{KindQuality, Verdict, Verification, verify};
+pub use verify::{KindQuality, Verdict, Verification, verify, verify_at};
 
 #[cfg(test)]
 mod tests {

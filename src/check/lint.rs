@@ -12,17 +12,26 @@ use crate::rules::q3_tensors::siblings;
 use crate::rules::{RULES, q4_values};
 use crate::source::{RecordedActions, scan};
 use crate::structure;
+use qwen_fp8_checkpoint::CheckpointPlace;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 
-/// Checks the checkpoint in `dir`, and returns a finding for every rule that it breaks. No weight is read.
+/// Checks the checkpoint in `dir`, as [`lint_at`].
+///
+/// # Errors
+/// Those of [`lint_at`].
+pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, CheckError> {
+    lint_at(&dir.into(), progress)
+}
+
+/// Checks the checkpoint at `place`, and returns a finding for every rule that it breaks. No weight is read.
 ///
 /// # Errors
 /// The checkpoint cannot be read. What is wrong with it is a finding.
-pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, CheckError> {
+pub fn lint_at(place: &CheckpointPlace, progress: &dyn ProgressSink) -> Result<Vec<Finding>, CheckError> {
     let mut findings = Vec::new();
-    let Some(checkpoint) = judged(dir, &mut findings)? else { return Ok(findings) };
+    let Some(checkpoint) = judged(place, &mut findings)? else { return Ok(findings) };
     let shards = Shards::open(&checkpoint)?;
-    let recorded = RecordedActions::read(dir);
+    let recorded = RecordedActions::read(place);
     let structure = structure::check(&checkpoint, &shards, &mut findings)?;
     siblings::allow_for_source(&mut findings, |name| recorded.is_lacked_by_source(name));
     // Values of scales are read too: they are a small part of the bytes, and a bad one spoils a whole group.
@@ -49,7 +58,7 @@ pub fn lint(dir: &Path, progress: &dyn ProgressSink) -> Result<Vec<Finding>, Che
     Ok(findings)
 }
 
-/// Writes findings about the checkpoint in `dir` as a SARIF 2.1.0 log.
-pub fn sarif(findings: &[Finding], dir: &Path) -> Value {
-    log(findings, dir, RULES)
+/// Writes findings about the checkpoint at `place` as a SARIF 2.1.0 log.
+pub fn sarif(findings: &[Finding], place: &CheckpointPlace) -> Value {
+    log(findings, place, RULES)
 }

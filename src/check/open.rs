@@ -1,6 +1,6 @@
 //! Opening checkpoints: a fault of the one to be judged is a finding, a fault of the machine an error.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::decode::Shards;
 use crate::report::Finding;
@@ -12,7 +12,7 @@ use qwen_fp8_checkpoint::side_files::SideFileError;
 use qwen_fp8_checkpoint::smoke::SmokeError;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::text::shown_path;
-use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
+use qwen_fp8_checkpoint::{Checkpoint, CheckpointError, CheckpointPlace};
 
 /// The reasons why there is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ pub enum CheckError {
 }
 
 /// Opens a checkpoint that is to be judged; `None`, with a finding, where it is too faulty to be opened.
-pub(crate) fn judged(dir: &Path, findings: &mut Vec<Finding>) -> Result<Option<Checkpoint>, CheckError> {
-    match Checkpoint::open(dir) {
+pub(crate) fn judged(place: &CheckpointPlace, findings: &mut Vec<Finding>) -> Result<Option<Checkpoint>, CheckError> {
+    match Checkpoint::open_at(place) {
         Ok(checkpoint) => Ok(Some(checkpoint)),
         Err(error) if is_of_machine(&error) => Err(CheckError::Open(error)),
         Err(error) => {
@@ -45,15 +45,17 @@ pub(crate) fn judged(dir: &Path, findings: &mut Vec<Finding>) -> Result<Option<C
     }
 }
 
-/// Opens the directory that a result was made from, cut to as many layers as were taken.
-pub(crate) fn source_of(output: &Path, dir: &Path, layers: Option<u64>) -> Result<Checkpoint, CheckError> {
+/// Opens what a result was made from, cut to as many layers as were taken.
+pub(crate) fn source_of(
+    output: &CheckpointPlace,
+    source: &CheckpointPlace,
+    layers: Option<u64>,
+) -> Result<Checkpoint, CheckError> {
     // A result would follow from itself, tensor by tensor.
-    if let (Ok(here), Ok(there)) = (output.canonicalize(), dir.canonicalize())
-        && here == there
-    {
-        return Err(CheckError::OwnSource(dir.to_owned()));
+    if output.is_same(source) {
+        return Err(CheckError::OwnSource(source.path().to_owned()));
     }
-    let checkpoint = Checkpoint::open(dir).map_err(CheckError::Source)?;
+    let checkpoint = Checkpoint::open_at(source).map_err(CheckError::Source)?;
     Ok(match layers {
         None => checkpoint,
         Some(layers) => checkpoint.first_layers(layers)?,
@@ -80,7 +82,9 @@ pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckE
 
 /// Reports whether an error says nothing of the checkpoint: it is not there, or the machine cannot read it.
 fn is_of_machine(error: &CheckpointError) -> bool {
-    let unreadable = |error: &SourceError| matches!(error, SourceError::Io { .. } | SourceError::Changed { .. });
+    let unreadable = |error: &SourceError| {
+        matches!(error, SourceError::Io { .. } | SourceError::Changed { .. } | SourceError::Remote { .. })
+    };
     match error {
         CheckpointError::Missing { .. } | CheckpointError::NotDirectory { .. } | CheckpointError::Unreadable { .. } => {
             true

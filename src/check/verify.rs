@@ -16,6 +16,7 @@ use crate::rules::q3_tensors::siblings;
 use crate::rules::q5_source::{folder, threshold};
 use crate::source::{CheckedTensor, RecordedActions};
 use crate::structure;
+use qwen_fp8_checkpoint::CheckpointPlace;
 use qwen_fp8_checkpoint::progress::ProgressSink;
 
 pub use kinds::KindQuality;
@@ -24,10 +25,12 @@ pub use verdict::Verdict;
 /// The outcome of a proof.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verification {
-    /// The directory of the result.
-    pub output: PathBuf,
-    /// The directory of the source, where there was one to compare with.
-    pub source: Option<PathBuf>,
+    /// The directory of the result, or its address elsewhere.
+    #[schemars(with = "PathBuf")]
+    pub output: CheckpointPlace,
+    /// The directory or address of the source, where there was one to compare with.
+    #[schemars(with = "Option<PathBuf>")]
+    pub source: Option<CheckpointPlace>,
     /// Set where the manifest named the source, and nobody else did.
     pub source_recorded: bool,
     /// Number of layers of the source that the result was cut to, according to its manifest.
@@ -54,21 +57,35 @@ impl Verification {
     }
 }
 
-/// Verifies the result in `output`, against the checkpoint in `source` where that is given.
+/// Verifies the result in the directory `output`, as [`verify_at`].
 ///
 /// # Errors
-/// A file cannot be read, or the source is not a checkpoint, is quantized and not FP8, or is the result itself. What
-/// is wrong with the result is a finding.
+/// Those of [`verify_at`].
 pub fn verify(
     output: &Path,
     source: Option<&Path>,
     thresholds: &[Threshold],
     progress: &dyn ProgressSink,
 ) -> Result<Verification, CheckError> {
+    let source = source.map(CheckpointPlace::from);
+    verify_at(&output.into(), source.as_ref(), thresholds, progress)
+}
+
+/// Verifies the result at `output`, against the checkpoint at `source` where that is given.
+///
+/// # Errors
+/// A file cannot be read, or the source is not a checkpoint, is quantized and not FP8, or is the result itself. What
+/// is wrong with the result is a finding.
+pub fn verify_at(
+    output: &CheckpointPlace,
+    source: Option<&CheckpointPlace>,
+    thresholds: &[Threshold],
+    progress: &dyn ProgressSink,
+) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
     let recorded = RecordedActions::read(output);
     // The source first: without one that can be read there is no proof, and an error says so before any work.
-    let source_checkpoint = source.map(|dir| open::source_of(output, dir, recorded.layers())).transpose()?;
+    let source_checkpoint = source.map(|source| open::source_of(output, source, recorded.layers())).transpose()?;
     let original = source_checkpoint.as_ref().map(open::source).transpose()?;
     let (mut tensors, mut unproven) = (Vec::new(), Vec::new());
     if let Some(checkpoint) = judged(output, &mut findings)? {
@@ -91,8 +108,8 @@ pub fn verify(
         unproven.push("no tensor is quantized".to_owned());
     }
     Ok(Verification {
-        output: output.to_owned(),
-        source: source.map(Path::to_owned),
+        output: output.clone(),
+        source: source.cloned(),
         source_recorded: false,
         source_layers: source_checkpoint.and_then(|checkpoint| checkpoint.cut_to),
         verdict,

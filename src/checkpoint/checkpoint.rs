@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::hub::{ModelName, model_of};
 use crate::models::Model;
-use crate::remote::{self, Repository};
+use crate::place::CheckpointPlace;
+use crate::remote::Repository;
 use crate::shard::Shard;
 use crate::side_files::{SideFile, is_of_weights};
-use crate::source::{SourceError, SourceFile};
+use crate::source::SourceError;
 use crate::tensor::Tensor;
 
 /// A checkpoint whose headers, index and config were read and checked; no tensor data is held.
@@ -43,6 +44,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Returns where it lies.
+    pub fn place(&self) -> CheckpointPlace {
+        match &self.repository {
+            Some(repository) => CheckpointPlace::Repository(Arc::clone(repository)),
+            None => CheckpointPlace::Directory(self.dir.clone()),
+        }
+    }
+
     /// The name of the model, as far as its directory or its repository tells it.
     pub fn model_name(&self) -> ModelName {
         match &self.repository {
@@ -66,17 +75,10 @@ impl Checkpoint {
     /// # Errors
     /// The file is larger than `limit`, or cannot be read.
     pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let file = match &self.repository {
-            Some(repository) => match remote::file(repository, name) {
-                Some(file) => SourceFile::of_repository(file),
-                None => return Ok(None),
-            },
-            None => match SourceFile::open(&self.dir.join(name)) {
-                Err(SourceError::Missing { .. }) => return Ok(None),
-                file => file?,
-            },
-        };
-        file.read_small(limit).map(Some)
+        match self.place().file(name) {
+            Err(SourceError::Missing { .. }) => Ok(None),
+            file => file?.read_small(limit).map(Some),
+        }
     }
 
     /// Reads the elements of a small I64 tensor, such as the shape of a packed weight; no more than eight of them.

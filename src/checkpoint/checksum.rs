@@ -3,6 +3,8 @@
 //! Workers write a file in pieces of whatever size suits the machine, and the checksum of the whole must not show it.
 //! A CRC is linear: the whole's is the exclusive or of the parts', each moved past the bytes that follow it.
 
+mod elsewhere;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
@@ -10,6 +12,8 @@ use std::os::unix::fs::FileExt;
 
 use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use elsewhere::parts_of_elsewhere;
 
 /// The polynomial, lowest power in the highest bit, without its leading term.
 const POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;

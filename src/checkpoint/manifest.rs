@@ -2,15 +2,14 @@
 //! tensor, so that anybody can prove later that the files are still what was written.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Component, Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checksum::{Crc64, parts_of, whole};
+use crate::checksum::{Crc64, parts_of, parts_of_elsewhere, whole};
 use crate::header::{Header, HeaderError, LEAST_GUESS};
+use crate::place::CheckpointPlace;
 use crate::progress::ProgressSink;
 use crate::source::{SourceError, SourceFile};
 use crate::text::exact;
@@ -166,7 +165,15 @@ impl Manifest {
     /// # Errors
     /// There is none, it cannot be read, or it is of a version that this program does not know.
     pub fn read(dir: &Path) -> Result<Self, ManifestError> {
-        let bytes = SourceFile::open(&dir.join(MANIFEST_FILE))?.read_small(MAX_BYTES)?;
+        Self::read_at(&dir.into())
+    }
+
+    /// Reads the manifest of the output at `place`, as [`Manifest::read`].
+    ///
+    /// # Errors
+    /// Those of [`Manifest::read`].
+    pub fn read_at(place: &CheckpointPlace) -> Result<Self, ManifestError> {
+        let bytes = place.file(MANIFEST_FILE)?.read_small(MAX_BYTES)?;
         let manifest: Self = serde_json::from_slice(&bytes)?;
         match manifest.manifest_version {
             MANIFEST_VERSION => Ok(manifest),
@@ -180,19 +187,24 @@ impl Manifest {
         text + "\n"
     }
 
-    /// Reads every file of the output at `dir` again and returns what differs from the manifest, in its order, then
-    /// safetensors files that it does not name.
+    /// Reads every file of the output in `dir` again, as [`Manifest::check_at`].
     pub fn check(&self, dir: &Path, progress: &dyn ProgressSink) -> Vec<Mismatch> {
+        self.check_at(&dir.into(), progress)
+    }
+
+    /// Reads every file of the output at `place` again and returns what differs from the manifest, in its order, then
+    /// safetensors files that it does not name.
+    pub fn check_at(&self, place: &CheckpointPlace, progress: &dyn ProgressSink) -> Vec<Mismatch> {
         let mut found = Vec::new();
         let bytes = self.files.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.size));
         progress.reading("comparing with the checksums of the manifest", bytes);
         for file in &self.files {
             progress.at(&file.name);
-            found.extend(file.check(dir, progress));
+            found.extend(file.check(place, progress));
         }
-        let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let mut strange: Vec<String> = names
-            .map(|name| name.to_string_lossy().into_owned())
+        let mut strange: Vec<String> = place
+            .file_names()
+            .into_iter()
             .filter(|name| name.ends_with(".safetensors") && !self.files.iter().any(|file| file.name == *name))
             .collect();
         strange.sort_unstable();
@@ -206,7 +218,7 @@ impl Manifest {
 }
 
 impl ManifestFile {
-    fn check(&self, dir: &Path, progress: &dyn ProgressSink) -> Vec<Mismatch> {
+    fn check(&self, place: &CheckpointPlace, progress: &dyn ProgressSink) -> Vec<Mismatch> {
         let mismatch = |tensor: Option<&str>, what: String| Mismatch {
             file: self.name.clone(),
             tensor: tensor.map(str::to_owned),
@@ -215,7 +227,7 @@ impl ManifestFile {
         if !is_below(&self.name) {
             return vec![mismatch(None, "its name leads out of the directory".to_owned())];
         }
-        let file = match SourceFile::open(&dir.join(&self.name)) {
+        let file = match place.file(&self.name) {
             Ok(file) => file,
             Err(error) => return vec![mismatch(None, error.to_string())],
         };
@@ -226,15 +238,20 @@ impl ManifestFile {
             Ok(parts) => parts,
             Err(error) => return vec![mismatch(None, error.to_string())],
         };
-        let advanced = |bytes| {
-            progress.advanced(bytes);
-            Ok(())
+        let sums = match file.file() {
+            Some(disk) => {
+                let advanced = |bytes| {
+                    progress.advanced(bytes);
+                    Ok(())
+                };
+                parts_of(disk, &lengths, advanced).map_err(|error| format!("it cannot be read: {error}"))
+            }
+            None => parts_of_elsewhere(&file, &lengths, &|bytes| progress.advanced(bytes))
+                .map_err(|error| error.to_string()),
         };
-        // Opened by a path, it is a file of this machine.
-        let Some(disk) = file.file() else { return Vec::new() };
-        let sums = match parts_of(disk, &lengths, advanced) {
+        let sums = match sums {
             Ok(sums) => sums,
-            Err(error) => return vec![mismatch(None, read_error(&error))],
+            Err(why) => return vec![mismatch(None, why)],
         };
         if whole(sums.iter().copied().zip(lengths)) == self.crc64nvme && names.len() == self.tensors.len() {
             return Vec::new();
@@ -273,8 +290,4 @@ impl ManifestFile {
 fn is_below(name: &str) -> bool {
     let mut parts = Path::new(name).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))) && !name.ends_with('/')
-}
-
-fn read_error(error: &io::Error) -> String {
-    format!("it cannot be read: {error}")
 }

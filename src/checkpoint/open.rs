@@ -16,6 +16,7 @@ use crate::layout::{INDEX_FILE, SINGLE_FILE};
 use crate::model_card;
 use crate::model_meant::id_of_folder;
 use crate::models::{self, Layer, Model};
+use crate::place::CheckpointPlace;
 use crate::quantized;
 use crate::remote::Repository;
 use crate::shard::Shard;
@@ -31,6 +32,17 @@ impl Checkpoint {
     /// The first thing that is wrong with it, naming the file and, where there is one, the tensor.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         open(dir, list(dir)?, None)
+    }
+
+    /// Reads and checks everything about the checkpoint at `place` but its tensor data.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_at(place: &CheckpointPlace) -> Result<Self, CheckpointError> {
+        match place {
+            CheckpointPlace::Directory(dir) => Self::open(dir),
+            CheckpointPlace::Repository(repository) => Self::open_remote(Arc::clone(repository)),
+        }
     }
 
     /// Reads and checks everything about a checkpoint elsewhere but its tensor data.

@@ -87,13 +87,6 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     }
     // A part proves nothing: the join does.
     let wants_proof = whole.part().is_none() && wants_proof(args, &plan)?;
-    if wants_proof {
-        let needed =
-            super::source::need_weights_here(&plan.checkpoint, "the proof of an output reads its source once more");
-        let is_of_hub = !store::is_address(&plan.checkpoint.dir.to_string_lossy());
-        let here = is_of_hub.then(|| "with `--download` this command does that itself".to_owned());
-        needed.map_err(|error| error.with_help(here.as_slice()))?;
-    }
     if let Some(file) = &args.locked.locked {
         lock::hold(&plan, &args.source.recipe, file.as_deref(), screen)?;
     }
@@ -163,7 +156,7 @@ pub(super) fn apply(args: &ApplyArgs, screen: &Screen) -> Result<(), CommandErro
     }
     // Nothing says which layers of the source a smoke model without a manifest has.
     let is_known = sha256.is_some() || plan.checkpoint.cut_to.is_none();
-    let can_prove = proven.is_none() && is_known && plan.checkpoint.repository.is_none();
+    let can_prove = proven.is_none() && is_known;
     if matches!(applied, Applied::Published(_))
         // Servers are given a path.
         && store.is_none()

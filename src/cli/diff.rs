@@ -7,7 +7,7 @@ use super::error::CommandError;
 use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
-use super::source::checkpoint_dir;
+use super::source::checkpoint_place;
 use super::table::{Align, TextTable};
 use crate::check::{self, DescribedTensor, Difference, StoredAs, TensorDifference};
 use crate::checkpoint::text::{count, sentence, shown};
@@ -22,8 +22,10 @@ impl JsonOutput for Difference {
 }
 
 pub(super) fn diff(args: &DiffArgs, screen: &Screen) -> Result<(), CommandError> {
-    let (a, b) = (checkpoint_dir(&args.a)?, checkpoint_dir(&args.b)?);
-    let difference = check::diff(&a, &b, &ProgressReporter::of_check(screen))?;
+    let place = |model: &str| checkpoint_place(model).map_err(CommandError::of_run);
+    let (a, b) = (place(&args.a)?, place(&args.b)?);
+    let compare = || check::diff_at(&a, &b, &ProgressReporter::of_check(screen)).map_err(CommandError::from);
+    let difference = check::on_threads_for(&[&a, &b], compare)?;
     if args.json {
         screen.json(&difference)?;
     } else {

@@ -53,6 +53,15 @@ impl CommandError {
         Self::Run(with_sources(error)).about(file_of(error))
     }
 
+    /// Puts the blame on the run: a check whose checkpoint cannot be had has found nothing wrong with it.
+    pub(super) fn of_run(self) -> Self {
+        match self {
+            Self::Input(text) => Self::Run(text),
+            Self::Detailed(bare, details) => Self::Detailed(Box::new(bare.of_run()), details),
+            other => other,
+        }
+    }
+
     /// Adds hints below the message, one line each.
     pub(super) fn with_help(self, help: &[String]) -> Self {
         if help.is_empty() { self } else { self.detailed(|details| details.help.extend_from_slice(help)) }

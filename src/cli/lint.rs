@@ -9,7 +9,7 @@ use super::findings::{fail_on_errors, render, report, verdict};
 use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::screen::Screen;
-use super::source::checkpoint_dir;
+use super::source::checkpoint_place;
 use super::table::{Align, TextTable};
 use super::wrap::width_of_stdout;
 use crate::check::{self, Finding, RULES};
@@ -30,16 +30,19 @@ pub(super) fn lint(args: &LintArgs, screen: &Screen) -> Result<(), CommandError>
         Some(model) if !args.rules => model,
         _ => return if screen.quiet { Ok(()) } else { screen.data(&rules()) },
     };
-    let dir = checkpoint_dir(model)?;
-    let findings = check::lint(&dir, &ProgressReporter::of_check(screen))?;
+    let place = checkpoint_place(model).map_err(CommandError::of_run)?;
+    let judge = || check::lint_at(&place, &ProgressReporter::of_check(screen)).map_err(CommandError::from);
+    let findings = check::on_threads_for(&[&place], judge)?;
     let failed = fail_on_errors(&findings);
     match args.format.format() {
         ReportFormat::Text => {
             let all = || format!("{}{}\n", render(&findings, screen.verbose), verdict(&findings));
             report(&findings, all, screen)?;
         }
-        ReportFormat::Json => screen.json(&LintOutput { directory: dir.to_string_lossy().into_owned(), findings })?,
-        ReportFormat::Sarif => screen.document(&check::sarif(&findings, &dir))?,
+        ReportFormat::Json => {
+            screen.json(&LintOutput { directory: place.path().to_string_lossy().into_owned(), findings })?
+        }
+        ReportFormat::Sarif => screen.document(&check::sarif(&findings, &place))?,
     }
     failed
 }

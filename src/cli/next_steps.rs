@@ -1,8 +1,9 @@
 //! The lines to type after a run: they prove the output and serve it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::checkpoint::Checkpoint;
 use crate::plan::{Job, Plan};
 use crate::schemes::Registration;
 
@@ -18,11 +19,20 @@ pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<Strin
     if plan.jobs.iter().all(|job| matches!(job, Job::Copy { .. })) {
         return None;
     }
-    let (output, source) = (typed(output)?, typed(&plan.checkpoint.dir)?);
+    let (output, source) = (typed(output)?, typed(&source_name(&plan.checkpoint))?);
     let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}"));
     let serve = command(plan).map(|serve| format!("to serve it:  {serve} {output}"));
     let lines: Vec<String> = verify.into_iter().chain(serve).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// Returns what `--source` names this checkpoint by.
+fn source_name(checkpoint: &Checkpoint) -> PathBuf {
+    let name = checkpoint.repository.as_ref().map(|repository| repository.name());
+    match name.and_then(|name| Some((name.id?, name.revision?))) {
+        Some((id, commit)) => format!("{id}@{commit}").into(),
+        None => checkpoint.dir.clone(),
+    }
 }
 
 /// Returns the command of the first server that has kernels for all that the rules wrote.

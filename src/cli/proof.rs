@@ -111,12 +111,15 @@ impl<'a> ProofBeforePublishing<'a> {
 
 impl Proof for ProofBeforePublishing<'_> {
     fn judge(&self, dir: &Path) -> Result<Option<String>, Unpublished> {
-        let began = Instant::now();
-        let verification = check::verify(dir, Some(&self.plan.checkpoint.dir), &[], &self.progress);
-        let verification = verification.map_err(|error| match error {
-            CheckError::Cancelled => Unpublished::Cancelled,
-            error => Unpublished::Unjudged(error.to_string()),
-        })?;
+        let (began, source) = (Instant::now(), self.plan.checkpoint.place());
+        let prove = || {
+            let verification = check::verify_at(&dir.into(), Some(&source), &[], &self.progress);
+            verification.map_err(|error| match error {
+                CheckError::Cancelled => Unpublished::Cancelled,
+                error => Unpublished::Unjudged(error.to_string()),
+            })
+        };
+        let verification = check::on_threads_for(&[&source], prove)?;
         let mut proven = ProvenOutput { verification, seconds: began.elapsed().as_secs_f64() };
         if let Some(why) = self.fault(&proven.verification) {
             match self
@@ -131,7 +134,7 @@ impl Proof for ProofBeforePublishing<'_> {
         }
         let card = card::with_quality(self.plan, &quality(&proven.verification));
         // It lies there when anybody reads this.
-        proven.verification.output = self.output.to_owned();
+        proven.verification.output = self.output.into();
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(proven);
         Ok(card)
     }

@@ -87,13 +87,13 @@ impl ReportFile {
     pub(super) fn write(&self, proven: &Proven<'_>, progress: &dyn ProgressSink) -> Result<u64, CommandError> {
         let verification = proven.verification;
         let distributions = check::distributions(verification, DRAWN, progress)?;
-        let output = Checkpoint::open(&verification.output).ok();
-        let source = verification.source.as_ref().and_then(|dir| Checkpoint::open(dir).ok());
+        let output = Checkpoint::open_at(&verification.output).ok();
+        let source = verification.source.as_ref().and_then(|source| Checkpoint::open_at(source).ok());
         let source = match verification.source_layers {
             Some(layers) => source.and_then(|source| source.first_layers(layers).ok()),
             None => source,
         };
-        let manifest = Manifest::read(&verification.output).ok();
+        let manifest = Manifest::read_at(&verification.output).ok();
         let machine = machine::this();
         let (serve, not_served) = servers(manifest.as_ref(), proven.unserved, proven.output);
         let commit = env!("QWEN_FP8_COMMIT");

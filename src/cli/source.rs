@@ -1,7 +1,7 @@
 //! The recipe and the checkpoint that a command names, opened or planned.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use qwen_fp8_hub::{HubAccess, HubError, HubRepository};
@@ -15,7 +15,7 @@ use crate::checkpoint::model_id::{ModelError, resolve};
 use crate::checkpoint::models::catalogue::add_folder;
 use crate::checkpoint::remote::{RemoteFailure, Repository};
 use crate::checkpoint::text::shown;
-use crate::checkpoint::{Checkpoint, is_headers_file};
+use crate::checkpoint::{Checkpoint, CheckpointPlace, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
 
@@ -36,12 +36,19 @@ pub(super) fn read_recipe(path: &Path, screen: &Screen) -> Result<Recipe, Comman
     })
 }
 
-/// Finds the directory that `model`, a path or a model id, names.
-pub(super) fn checkpoint_dir(model: &str) -> Result<PathBuf, CommandError> {
+/// Finds what `model`, a path, a model id or an address in an object store, names.
+pub(super) fn checkpoint_place(model: &str) -> Result<CheckpointPlace, CommandError> {
     if store::is_address(model) {
-        return Err(store::not_here(model));
+        return Ok(CheckpointPlace::Repository(store::source(model)?));
     }
-    resolve(model, &HubEnvironment::of_process()).map_err(|error| CommandError::run(&error).with_help(&error.help()))
+    let environment = HubEnvironment::of_process();
+    match resolve(model, &environment) {
+        Ok(dir) => Ok(CheckpointPlace::Directory(dir)),
+        Err(error) => match of_hub(model, &error, &environment)? {
+            Some(repository) => Ok(CheckpointPlace::Repository(repository)),
+            None => Err(CommandError::input(&error).with_help(&error.help())),
+        },
+    }
 }
 
 /// Opens the checkpoint that `model`, a path, a model id or an address in an object store, names, or the headers of one in a
@@ -51,18 +58,7 @@ pub(super) fn open_checkpoint(model: &str) -> Result<Checkpoint, CommandError> {
         return Checkpoint::of_headers(Path::new(model))
             .map_err(|error| CommandError::input(&error).with_help(&error.help()));
     }
-    let environment = HubEnvironment::of_process();
-    if store::is_address(model) {
-        let opened = Checkpoint::open_remote(store::source(model)?);
-        return opened.map_err(|error| CommandError::input(&error).with_help(&error.help()));
-    }
-    let opened = match resolve(model, &environment) {
-        Ok(dir) => Checkpoint::open(&dir),
-        Err(error) => match of_hub(model, &error, &environment)? {
-            Some(repository) => Checkpoint::open_remote(repository),
-            None => return Err(CommandError::input(&error).with_help(&error.help())),
-        },
-    };
+    let opened = Checkpoint::open_at(&checkpoint_place(model)?);
     opened.map_err(|error| CommandError::input(&error).with_help(&error.help()))
 }
 

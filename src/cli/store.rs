@@ -7,7 +7,6 @@ use super::args::ApplyArgs;
 use super::error::CommandError;
 use crate::checkpoint::remote::Repository;
 use crate::checkpoint::store::OutputStore;
-use crate::checkpoint::text::shown;
 use crate::plan::Plan;
 use crate::run::Sha256Of;
 
@@ -56,17 +55,10 @@ pub(super) fn output(output: &Path) -> Result<Option<Box<dyn OutputStore>>, Comm
 
 #[cfg(not(feature = "stores"))]
 fn left_out(address: &str) -> CommandError {
+    use crate::checkpoint::text::shown;
     let message = format!("{} is in an object store, which this build leaves out", shown(address));
     CommandError::Input(message).with_help(&[
         "`cargo build --release --features stores` makes one that has them, as released ones do".to_owned(),
-    ])
-}
-
-/// The refusal of an address by a command that needs the files on this machine.
-pub(super) fn not_here(address: &str) -> CommandError {
-    let message = format!("{} is in an object store, and its files are needed on this machine", shown(address));
-    CommandError::Input(message).with_help(&[
-        "copy it first, with `aws s3 sync`, `gcloud storage cp` or `az storage blob download-batch`".to_owned(),
     ])
 }
 

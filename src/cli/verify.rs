@@ -1,6 +1,6 @@
 //! `qwen-fp8 verify`: the proof of a result.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -13,13 +13,13 @@ use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::report::{Proven, ReportFile};
 use super::screen::Screen;
-use super::source::checkpoint_dir;
+use super::source::checkpoint_place;
 use super::table::{Align, TextTable};
-use crate::check::{self, CheckedAs, CheckedTensor, Verdict, Verification};
-use crate::checkpoint::Checkpoint;
+use crate::check::{self, CheckedAs, CheckedTensor, NoSource, Verdict, Verification};
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::text::{count, decibels, grouped, human, shown, shown_path};
+use crate::checkpoint::{Checkpoint, CheckpointPlace};
 use crate::plan::unserved_checkpoint;
 
 /// The number of tensors that are shown, the noisiest first.
@@ -54,33 +54,46 @@ impl JsonOutput for VerifyOutput<'_> {
 }
 
 pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandError> {
-    let output = checkpoint_dir(&args.output)?;
+    let output = checkpoint_place(&args.output).map_err(CommandError::of_run)?;
     // Read before any work: one that cannot be read would otherwise be met after a minute of it.
-    let manifest = args.manifest.then(|| Manifest::read(&output)).transpose();
+    let manifest = args.manifest.then(|| Manifest::read_at(&output)).transpose();
     let manifest = manifest.map_err(|error| CommandError::input(&error))?;
     let source = source(args, &output, screen)?;
-    let report_file = report_file(args, &output, source.as_ref().ok().map(|(dir, _)| dir.as_path()))?;
+    let places: Vec<&CheckpointPlace> =
+        [&output].into_iter().chain(source.as_ref().ok().map(|(place, _)| place)).collect();
+    let report_file = report_file(args, &places)?;
+    check::on_threads_for(&places, || prove(args, &output, &source, manifest, report_file, screen))
+}
+
+fn prove(
+    args: &VerifyArgs,
+    output: &CheckpointPlace,
+    source: &Result<(CheckpointPlace, bool), Unnamed>,
+    manifest: Option<Manifest>,
+    report_file: Option<ReportFile>,
+    screen: &Screen,
+) -> Result<(), CommandError> {
     let began = Instant::now();
     let progress = ProgressReporter::of_check(screen);
-    let dir = source.as_ref().ok().map(|(dir, _)| dir.as_path());
-    let mut verification = check::verify(&output, dir, &args.fail_if, &progress).map_err(|error| {
+    let place = source.as_ref().ok().map(|(place, _)| place);
+    let mut verification = check::verify_at(output, place, &args.fail_if, &progress).map_err(|error| {
         let unchecked = manifest.is_some().then(|| "the checksums of the manifest were not compared either".to_owned());
         CommandError::from(error).with_help(unchecked.as_slice())
     })?;
     match source {
-        Ok((_, recorded)) => verification.source_recorded = recorded,
+        Ok((_, recorded)) => verification.source_recorded = *recorded,
         Err(missing) if verification.verdict != Verdict::NothingToProve => {
-            verification.unproven.insert(0, format!("no tensor was compared with a source: {missing}"));
+            verification.unproven.insert(0, format!("no tensor was compared with a source: {}", missing.why));
         }
         Err(_) => {}
     }
     // Whatever came of the comparison: checksums that were asked for are compared, or the command says so.
-    let mismatches = manifest.map(|manifest| manifest.check(&output, &progress));
+    let mismatches = manifest.map(|manifest| manifest.check_at(output, &progress));
     let seconds = began.elapsed().as_secs_f64();
     let checksums = mismatches.as_deref();
-    let unserved = Checkpoint::open(&output).map(|output| unserved_checkpoint(&output)).unwrap_or_default();
-    let proven =
-        Proven { verification: &verification, output: &output, seconds, checksums, run: None, unserved: &unserved };
+    let unserved = Checkpoint::open_at(output).map(|output| unserved_checkpoint(&output)).unwrap_or_default();
+    let output = output.path();
+    let proven = Proven { verification: &verification, output, seconds, checksums, run: None, unserved: &unserved };
     // Written whatever the verdict is, and its failure told last: the verdict is worth more.
     let written = report_file.as_ref().map(|file| file.write(&proven, &progress).map(|bytes| (file, bytes)));
     drop(progress);
@@ -91,7 +104,8 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
         screen.json(&VerifyOutput { verification: &verification, manifest, fail_if_tensors })?;
     } else {
         let all = || {
-            let text = text(&verification, mismatches.as_deref(), args.no_source, screen.verbose);
+            let way_out = source.as_ref().err().and_then(|missing| missing.way_out.as_deref());
+            let text = text(&verification, mismatches.as_deref(), way_out, screen.verbose);
             if fail_if_tensors == Some(0) { text + MEASURED_NOTHING } else { text }
         };
         report(&verification.findings, all, screen)?;
@@ -125,18 +139,41 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
 }
 
 /// The file of the page, where one was asked for.
-fn report_file(args: &VerifyArgs, output: &Path, source: Option<&Path>) -> Result<Option<ReportFile>, CommandError> {
-    let checkpoints: Vec<&Path> = [output].into_iter().chain(source).collect();
+fn report_file(args: &VerifyArgs, places: &[&CheckpointPlace]) -> Result<Option<ReportFile>, CommandError> {
+    let checkpoints: Vec<&Path> = places.iter().map(|place| place.path()).collect();
     args.report.as_deref().map(|path| ReportFile::new(path, &checkpoints)).transpose()
 }
 
-/// The directory of the source and whether the manifest names it, or why there is none.
-fn source(args: &VerifyArgs, output: &Path, screen: &Screen) -> Result<Result<(PathBuf, bool), String>, CommandError> {
+/// A source that nobody has named, and that was not found.
+struct Unnamed {
+    why: String,
+    /// What to do about it; `None` where none is wanted.
+    way_out: Option<String>,
+}
+
+impl Unnamed {
+    fn of(missing: &NoSource) -> Self {
+        let way_out = match missing {
+            NoSource::Nowhere { model } if model.contains('/') && model.contains('@') => {
+                format!("`--source {model}` reads it from the hub, and `--source DIR` from a directory")
+            }
+            _ => SAY_WHERE.to_owned(),
+        };
+        Self { why: missing.to_string(), way_out: Some(way_out) }
+    }
+}
+
+/// The source and whether the manifest names it, or why there is none.
+fn source(
+    args: &VerifyArgs,
+    output: &CheckpointPlace,
+    screen: &Screen,
+) -> Result<Result<(CheckpointPlace, bool), Unnamed>, CommandError> {
     if let Some(source) = &args.source {
-        return Ok(Ok((checkpoint_dir(source)?, false)));
+        return Ok(Ok((checkpoint_place(source).map_err(CommandError::of_run)?, false)));
     }
     if args.no_source {
-        return Ok(Err("`--no-source` was given".to_owned()));
+        return Ok(Err(Unnamed { why: "`--no-source` was given".to_owned(), way_out: None }));
     }
     let asking = match () {
         () if !args.fail_if.is_empty() => Some("`--fail-if`"),
@@ -146,12 +183,12 @@ fn source(args: &VerifyArgs, output: &Path, screen: &Screen) -> Result<Result<(P
     match (check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()), asking) {
         (Ok(source), _) => {
             screen.say(&format!("compared with {}, which the manifest names as its source", shown_path(&source)));
-            Ok(Ok((source, true)))
+            Ok(Ok((CheckpointPlace::Directory(source), true)))
         }
-        (Err(missing), None) => Ok(Err(missing.to_string())),
+        (Err(missing), None) => Ok(Err(Unnamed::of(&missing))),
         (Err(missing), Some(asking)) => {
             let failure = CommandError::Run(format!("{asking} has nothing to compare with: {missing}"));
-            Err(failure.with_help(&[SAY_WHERE.to_owned()]))
+            Err(failure.with_help(Unnamed::of(&missing).way_out.as_slice()))
         }
     }
 }
@@ -184,8 +221,8 @@ fn faults(verification: &Verification, mismatches: Option<&[Mismatch]>, sourcele
     text
 }
 
-/// The report for people; `sourceless` where nobody wants a source.
-fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless: bool, verbose: bool) -> String {
+/// The report for people; `way_out` says how a source that was not found can be named.
+fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, way_out: Option<&str>, verbose: bool) -> String {
     let mut text = render(&verification.findings, verbose);
     let mut sections = Vec::new();
     if !verification.kinds.is_empty() {
@@ -206,8 +243,8 @@ fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless
     for why in &verification.unproven {
         text.push_str(&format!("not proven: {why}\n"));
     }
-    if verification.verdict == Verdict::StructureOnly && !sourceless {
-        text.push_str(&format!("  = help: {SAY_WHERE}\n"));
+    if let Some(way_out) = way_out.filter(|_| verification.verdict == Verdict::StructureOnly) {
+        text.push_str(&format!("  = help: {way_out}\n"));
     }
     text.push_str(&mismatches.map_or_else(String::new, checksums));
     text
@@ -215,7 +252,7 @@ fn text(verification: &Verification, mismatches: Option<&[Mismatch]>, sourceless
 
 /// The verdict, what it was found against, and how many tensors were judged in which way.
 pub(super) fn proof(verification: &Verification) -> String {
-    let against = match (&verification.source, verification.source_layers) {
+    let against = match (verification.source.as_ref().map(CheckpointPlace::path), verification.source_layers) {
         (None, _) => String::new(),
         (Some(source), None) => format!(" against {}", shown_path(source)),
         (Some(source), Some(1)) => format!(" against the first layer of {}", shown_path(source)),

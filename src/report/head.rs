@@ -64,13 +64,13 @@ pub(super) fn done(report: &Report<'_>) -> Section {
     use CellSide::{Number, Text};
     let verification = report.verification;
     let path = |path: &Path| markup::name(&path.to_string_lossy()).to_string();
-    let mut body = format!("<dl class=\"list\">\n<dt>result</dt><dd>{}</dd>\n", path(&verification.output));
+    let mut body = format!("<dl class=\"list\">\n<dt>result</dt><dd>{}</dd>\n", path(verification.output.path()));
     if let Some(source) = &verification.source {
         let who = if verification.source_recorded { ", which the manifest names" } else { "" };
         let layers = verification
             .source_layers
             .map_or_else(String::new, |layers| format!(", its first {}", count(layers as usize, "layer")));
-        body.push_str(&format!("<dt>source</dt><dd>{}{who}{layers}</dd>\n", path(source)));
+        body.push_str(&format!("<dt>source</dt><dd>{}{who}{layers}</dd>\n", path(source.path())));
     }
     if let Some(family) = report.output.and_then(|output| output.model.family()) {
         body.push_str(&format!("<dt>family</dt><dd>{}</dd>\n", escaped(family)));

@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::OFlags;
 
 use crate::checkpoint::checksum::Crc64;
 use crate::checkpoint::side_files::SideFile;
+use crate::run::cancellable_read;
 use crate::run::error::RunError;
 
 /// Bytes of a side file that are copied at a time.
@@ -32,11 +33,8 @@ pub(super) fn copy_side_file(file: &SideFile, dir: &Path, cancel: &AtomicBool) -
     let mut buffer = vec![0; CHUNK.min(file.stamp.size) as usize];
     for at in (0..file.stamp.size).step_by(CHUNK as usize) {
         // Nothing bounds the size of a side file.
-        if cancel.load(Ordering::Relaxed) {
-            return Err(RunError::Cancelled);
-        }
         let chunk = &mut buffer[..CHUNK.min(file.stamp.size - at) as usize];
-        source.read_exact_at(chunk, at)?;
+        cancellable_read::read(&source, chunk, at, cancel)?;
         sum = sum.then(Crc64::of(chunk), chunk.len() as u64);
         copy.write_all(chunk).map_err(RunError::file("write", &path))?;
     }

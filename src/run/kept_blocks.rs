@@ -19,6 +19,9 @@ pub(super) struct KeptBlocks {
     pub(super) position: u64,
     /// Blocks that somebody waits for and nobody fetches.
     wanted: VecDeque<BlockPlace>,
+    /// The memory of blocks that were dropped, for those that come next: new memory is handed out page by page, each
+    /// with a fault and full of zeros.
+    spare: Vec<Vec<u8>>,
     /// How many wait for each block: none of these is dropped before they have it.
     waiting: BTreeMap<BlockPlace, usize>,
 }
@@ -116,9 +119,22 @@ impl KeptBlocks {
                 // Those that wait bound how many there are beyond the limit.
                 _ => return needed,
             };
-            self.blocks.remove(&gone);
+            let content = self.blocks.remove(&gone).map(|block| block.content);
+            // Unless somebody still reads it.
+            if let Some(Content::Ready(content)) = content
+                && let Ok(memory) = Arc::try_unwrap(content)
+            {
+                self.spare.push(memory);
+            }
         }
         true
+    }
+
+    /// Returns memory of this many bytes, whatever they are.
+    pub(super) fn memory(&mut self, bytes: usize) -> Vec<u8> {
+        let mut memory = self.spare.pop().unwrap_or_default();
+        memory.resize(bytes, 0);
+        memory
     }
 }
 
@@ -159,5 +175,23 @@ mod tests {
         fetch(&mut kept, &schedule);
         assert_eq!(kept.blocks.len() as u64, BLOCKS);
         assert!(kept.waiting.is_empty());
+    }
+
+    #[test]
+    fn memory_of_dropped_blocks_is_used_again_unless_somebody_reads_it() {
+        let mut schedule = Schedule::new(10);
+        schedule.add([ByteExtent { shard: 0, from: 0, to: 1_000 }]);
+        let mut kept = KeptBlocks { tasks: BTreeMap::from([(0, 0)]), ..KeptBlocks::default() };
+        while let Some(place) = kept.next(&schedule) {
+            let memory = kept.memory(10);
+            kept.blocks.get_mut(&place).unwrap().content = Content::Ready(Arc::new(memory));
+        }
+        let read = kept.take(BlockPlace { shard: 0, block: 0 }).unwrap().unwrap();
+        kept.tasks.insert(0, 2);
+        assert!(kept.next(&schedule).is_some() && kept.next(&schedule).is_some());
+        // Of two dropped blocks one was being read.
+        assert_eq!(kept.spare.len(), 1);
+        assert_eq!((kept.memory(7).len(), kept.spare.len(), read.len()), (7, 0, 10));
+        assert!(kept.next(&schedule).is_none());
     }
 }

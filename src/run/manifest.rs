@@ -17,6 +17,7 @@ use crate::checkpoint::manifest::{
 use crate::checkpoint::side_files::SideFile;
 use crate::checkpoint::source::SourceFile;
 use crate::plan::{Decision, Job, Plan, PlannedInput, Slot};
+use crate::run::cancellable_read;
 use crate::run::checksums::Checksums;
 use crate::run::error::RunError;
 use crate::run::identity::{Identity, sha256};
@@ -184,7 +185,8 @@ fn digests(
     cancel: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Vec<String>, RunError> {
-    let results = Mutex::new(files.iter().map(|_| Ok(None)).collect::<Vec<Result<Option<String>, RunError>>>());
+    // A file that no thread comes to was left alone because the run was cancelled.
+    let results = Mutex::new(files.iter().map(|_| Err(RunError::Cancelled)).collect::<Vec<_>>());
     let next = AtomicUsize::new(0);
     threads::on_each(threads.min(files.len()), || {
         loop {
@@ -195,11 +197,11 @@ fn digests(
         }
     });
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().map(|digest| digest?.ok_or(RunError::Cancelled)).collect()
+    results.into_iter().collect()
 }
 
-/// Returns the SHA-256 of a file; `None` if `cancel` became true before its end.
-fn digest_of(file: &HashedFile<'_>, cancel: &AtomicBool, observer: &dyn Observer) -> Result<Option<String>, RunError> {
+/// Returns the SHA-256 of a file.
+fn digest_of(file: &HashedFile<'_>, cancel: &AtomicBool, observer: &dyn Observer) -> Result<String, RunError> {
     let (source, stamp) = match file {
         HashedFile::Written(path) => (SourceFile::open(path)?, None),
         HashedFile::Shard(shard) => (shard.open()?.into_source(), Some(shard.stamp)),
@@ -208,15 +210,12 @@ fn digest_of(file: &HashedFile<'_>, cancel: &AtomicBool, observer: &dyn Observer
     let mut buffer = vec![0; HASHED_AT_ONCE.min(source.size()) as usize];
     let mut digest = Sha256::new();
     for at in (0..source.size()).step_by(HASHED_AT_ONCE as usize) {
-        if cancel.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         let piece = &mut buffer[..HASHED_AT_ONCE.min(source.size() - at) as usize];
-        source.read_exact_at(piece, at)?;
+        cancellable_read::read(&source, piece, at, cancel)?;
         digest.update(&*piece);
         observer.advanced(piece.len() as u64);
     }
     // A file that was written to meanwhile would get the digest of bytes that the run has not read.
     source.check_unchanged(stamp.unwrap_or(source.stamp()))?;
-    Ok(Some(hexadecimal(digest.finalize().as_slice())))
+    Ok(hexadecimal(digest.finalize().as_slice()))
 }

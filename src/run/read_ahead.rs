@@ -194,8 +194,8 @@ impl Shared {
 
     /// Fetches blocks until the run is over.
     fn fetch(&self) {
-        while let Some(place) = self.next() {
-            let content = match self.fetch_one(place) {
+        while let Some((place, memory)) = self.next() {
+            let content = match self.fetch_one(place, memory) {
                 Ok(content) => Content::Ready(content),
                 Err(error) => Content::Failed(error),
             };
@@ -206,26 +206,34 @@ impl Shared {
         }
     }
 
-    /// Waits for a block that is to be fetched and has room; `None` once the run is over.
-    fn next(&self) -> Option<BlockPlace> {
+    /// Waits for a block that is to be fetched and has room, and returns it with memory for it; `None` once the run is over.
+    fn next(&self) -> Option<(BlockPlace, Vec<u8>)> {
         let mut state = self.lock();
         loop {
             if self.is_over.load(Ordering::Relaxed) {
                 return None;
             }
             if let Some(place) = state.next(&self.schedule) {
-                return Some(place);
+                return Some((place, state.memory(self.bytes_of(place))));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn fetch_one(&self, BlockPlace { shard, block }: BlockPlace) -> Result<Arc<Vec<u8>>, SourceError> {
+    /// The length of a block: of the last one of a shard, what is left of that.
+    fn bytes_of(&self, BlockPlace { shard, block }: BlockPlace) -> usize {
+        let size = self.files[shard].as_ref().map_or(0, |fetched| fetched.size);
+        self.schedule.block.min(size.saturating_sub(block * self.schedule.block)) as usize
+    }
+
+    fn fetch_one(
+        &self,
+        BlockPlace { shard, block }: BlockPlace,
+        mut bytes: Vec<u8>,
+    ) -> Result<Arc<Vec<u8>>, SourceError> {
         // A place in the schedule is that of a shard elsewhere.
         let Some(fetched) = &self.files[shard] else { return Ok(Arc::default()) };
-        let from = block * self.schedule.block;
-        let mut bytes = vec![0; self.schedule.block.min(fetched.size.saturating_sub(from)) as usize];
-        let read = fetched.file.read_exact_at(&mut bytes, from);
+        let read = fetched.file.read_exact_at(&mut bytes, block * self.schedule.block);
         read.map_err(|error| SourceError::Remote { path: fetched.file.path(), error })?;
         let bytes = Arc::new(bytes);
         // Before it is handed out: whoever has read the last block knows that all are in the digest.

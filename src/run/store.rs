@@ -213,6 +213,9 @@ impl RunToStore<'_> {
         let mut names = files_in(self.scratch).map_err(RunError::file("list", self.scratch))?;
         names.retain(|name| name != CONFIG && name != INDEX_FILE);
         for name in &names {
+            if self.options.cancel.load(Ordering::Relaxed) {
+                return Err(RunError::Cancelled);
+            }
             self.put(name)?;
         }
         self.journal.check()?;

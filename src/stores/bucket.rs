@@ -109,8 +109,12 @@ impl Bucket {
         let prefix = Some(&self.location.prefix).filter(|prefix| !prefix.as_ref().is_empty());
         let listed: Vec<ObjectMeta> =
             wait(self.client.list(prefix).try_collect()).map_err(|error| self.error(&error))?;
-        let named = listed.into_iter().filter_map(|object| {
+        let named = listed.into_iter().filter_map(|mut object| {
             let name = self.location.name_of(object.location.as_ref())?.to_owned();
+            // Azure lists tags without the quotation marks that it answers with, and that conditions have.
+            if matches!(self.location.kind, StoreKind::Azure) {
+                object.e_tag = object.e_tag.map(|tag| format!("\"{}\"", tag.trim_matches('"')));
+            }
             Some((name, object))
         });
         let mut objects: Vec<_> = named.collect();

@@ -21,7 +21,7 @@ fn schema() -> jsonschema::Validator {
 /// Holds the log of a checkpoint against the schema; the findings it is made of.
 fn hold(schema: &jsonschema::Validator, dir: &Path) -> Vec<Finding> {
     let findings = lint(dir, &()).unwrap();
-    let log = sarif(&findings, dir);
+    let log = sarif(&findings, &dir.into());
     let errors: Vec<_> = schema.iter_errors(&log).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert_eq!(errors, Vec::<String>::new(), "{}", dir.display());
     let run = &log["runs"][0];

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use super::{APPLY, done, files, fixture, home, home_with_snapshot, refused};
+use super::{APPLY, done, files, fixture, home, home_with_snapshot, refused, said};
 use crate::support::hub::{Fault, HubServer, ID};
 
 /// The output from the snapshot in a cache.
@@ -117,12 +119,36 @@ fn a_shard_that_is_not_what_was_published_is_refused() {
 }
 
 #[test]
-fn a_proof_needs_the_source_on_this_machine() {
+fn a_signal_does_not_wait_for_a_side_file() {
+    let expected = from_disk(super::RECIPE);
+    for more in [&[][..], &["--sha256=all"]] {
+        let (hub, home) = (HubServer::of(&fixture()), home());
+        // Two minutes: the longest that a server may ask for.
+        hub.fault("/tokenizer.json", Fault::Status(429, vec![("Retry-After", "120".to_owned())]));
+        let run = hub.command(home.path()).args(APPLY).args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let asked = || hub.log().iter().filter(|request| request.path.contains("/tokenizer.json")).count();
+        while asked() == 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+        let said = said(&run.wait_with_output().unwrap(), 130);
+        assert!(said.contains("the same command resumes with"), "{said}");
+        assert_eq!(asked(), 1);
+        assert!(!home.path().join("out").exists());
+        done(&hub, home.path(), &[&APPLY[..], more].concat());
+        let made = files(home.path());
+        assert!(expected.iter().all(|(name, bytes)| name.contains("manifest") || made[name] == *bytes));
+    }
+}
+
+#[test]
+fn a_proof_reads_the_source_once_more() {
     let (hub, home) = (HubServer::of(&fixture()), home());
-    let said = refused(&hub, home.path(), &[&APPLY[..], &["--verify"]].concat(), 1);
-    assert!(said.contains("download it first with `hf download org/tiny --revision"), "{said}");
-    assert!(said.contains("with `--download` this command does that itself"), "{said}");
-    assert!(!home.path().join("out").exists());
+    let output = hub.command(home.path()).args(APPLY).arg("--verify").arg("--json").output().unwrap();
+    assert!(output.status.success());
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["verification"]["verdict"], "proven", "{said}");
+    assert!(!home.path().join(".cache").exists());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The page of the largest models, and of names that nobody made for a server.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use qwen_fp8::check::{CheckedAs, CheckedTensor, Figures, Verdict, Verification, WorstBlock};
 use qwen_fp8::report::{Machine, Report};
@@ -33,8 +33,8 @@ fn measured(name: String, index: usize) -> CheckedTensor {
 
 fn verification(tensors: Vec<CheckedTensor>) -> Verification {
     Verification {
-        output: PathBuf::from("Large-FP8"),
-        source: Some(PathBuf::from("Large")),
+        output: Path::new("Large-FP8").into(),
+        source: Some(Path::new("Large").into()),
         source_recorded: false,
         source_layers: None,
         verdict: Verdict::Proven,

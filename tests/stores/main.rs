@@ -2,6 +2,7 @@
 //!
 //! `.ci/run stores` runs these: they want the feature, and `QWEN_FP8_MOTO_PYTHON`, a Python that has `moto[server]`.
 
+mod azure;
 mod faults;
 mod messages;
 mod output;

@@ -85,6 +85,28 @@ fn an_interrupted_run_leaves_no_upload() {
 }
 
 #[test]
+fn a_signal_does_not_wait_for_a_side_file() {
+    let Some(scene) = Scene::new(RECIPE) else { return };
+    let (gate, opened) = mpsc::channel::<()>();
+    let hold = move || {
+        // An error is that it was dropped.
+        let _ = opened.recv();
+    };
+    scene.proxy.once("GET", "tiny-qwen3-vl/tokenizer.json", Mistake::First(Box::new(hold)));
+    let run = scene.apply().stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(|| scene.proxy.seen().iter().any(|seen| seen.target.contains("tiny-qwen3-vl/tokenizer.json")));
+    let interrupt = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    // The answer has not come yet.
+    let said = super::said(&run.wait_with_output().unwrap(), 130);
+    assert!(said.contains("the same command goes on") || said.contains("resumes with"), "{said}");
+    assert!(!scene.made().contains_key("config.json"));
+    drop(gate);
+    done(&mut scene.apply());
+    scene.check_made();
+}
+
+#[test]
 fn another_job_is_refused_and_may_be_discarded() {
     let Some(scene) = Scene::new(RECIPE) else { return };
     let (mut run, _gate) = run_that_waits(&scene);

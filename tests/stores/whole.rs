@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::{OTHER_RECIPE, RECIPE, Scene, done, files_in, fixture};
+use super::proxy::Mistake;
+use super::{OTHER_RECIPE, RECIPE, Scene, done, files_in, fixture, refused};
 
 #[test]
 fn the_output_is_that_of_a_disk() {
@@ -40,6 +41,53 @@ fn recipes_name_stores_too() {
     // The recipe is part of the manifest.
     assert!(scene.made().contains_key("config.json"));
     assert_eq!(scene.server.uploads(&scene.bucket), 0);
+}
+
+#[test]
+fn checks_find_what_they_find_on_a_disk() {
+    for recipe in [RECIPE, OTHER_RECIPE] {
+        let Some(scene) = Scene::new(recipe) else { return };
+        done(&mut scene.apply());
+        scene.expected();
+        let (source, output) = (scene.source(), scene.output());
+        let fixture = fixture();
+        let here = fixture.to_str().unwrap();
+        let printed = |arguments: &[&str]| {
+            let mut value: serde_json::Value =
+                serde_json::from_str(&done(scene.command().args(arguments).arg("--json"))).unwrap();
+            for key in ["output", "source", "directory", "a", "b"] {
+                value.as_object_mut().unwrap().remove(key);
+            }
+            value
+        };
+        for [there, here] in [
+            [
+                &["verify", &output, "--source", &source, "--manifest"][..],
+                &["verify", "expected", "--source", here, "--manifest"],
+            ],
+            [&["verify", "expected", "--source", &source], &["verify", "expected", "--source", here]],
+            [&["lint", &output], &["lint", "expected"]],
+            [&["diff", &source, &output], &["diff", here, "expected"]],
+            [&["inspect", &output], &["inspect", "expected"]],
+        ] {
+            assert_eq!(printed(there), printed(here), "{there:?}");
+        }
+        scene.check_made();
+    }
+}
+
+#[test]
+fn an_object_that_changes_under_a_check_is_no_verdict() {
+    let Some(scene) = Scene::new(RECIPE) else { return };
+    done(&mut scene.apply());
+    let shard = "made/out/model-00002-of-00004.safetensors";
+    let (server, bucket) = (scene.server, scene.bucket.clone());
+    let change = Mistake::First(Box::new(move || server.put(&bucket, shard, b"of somebody else")));
+    // Behind the header.
+    let mut change = Some(change);
+    scene.proxy.plan("GET", shard, 1, 1, move || change.take().unwrap());
+    let said = refused(scene.command().args(["verify", &scene.output(), "--source", &scene.source()]), 2);
+    assert!(said.contains(shard.rsplit('/').next().unwrap()), "{said}");
 }
 
 #[test]

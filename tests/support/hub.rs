@@ -149,6 +149,11 @@ impl HubServer {
         *self.shared.spoilt.lock().unwrap() = Some(name.to_owned());
     }
 
+    /// Returns the requests so far.
+    pub(crate) fn log(&self) -> Vec<Request> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
     /// Returns the requests so far, and forgets them.
     pub(crate) fn requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.shared.log.lock().unwrap())

@@ -1,7 +1,11 @@
 //! The open shards of a checkpoint, and tensors read in bounded pieces.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
+use rayon::prelude::*;
+
+use super::small_reads::SmallReads;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, ShardFile, Tensor};
 
@@ -12,10 +16,24 @@ const PIECE: u64 = 1 << 20;
 /// Elements of a piece: with their codes, fewer bytes than [`PIECE`].
 const ELEMENTS: usize = 1 << 18;
 
+/// Bytes of a tensor that is kept whole, where reading it is a round trip: those that hold a number or a shape.
+const NUMBER: u64 = 64;
+
 /// The open shards of a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Shards {
     files: Vec<ShardFile>,
+    /// Of a checkpoint elsewhere.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// What is kept of shards elsewhere.
+#[derive(Debug)]
+struct Elsewhere {
+    sizes: Vec<u64>,
+    /// Tensors of a few bytes, by shard and offset.
+    numbers: HashMap<(usize, u64), Vec<u8>>,
+    small: SmallReads,
 }
 
 /// A piece of a matrix: whole rows, or a part of one row where a row alone is too long.
@@ -26,16 +44,39 @@ pub(crate) struct Piece {
 }
 
 impl Shards {
-    /// Opens every shard.
+    /// Opens every shard; of a checkpoint elsewhere, tensors of a few bytes are read.
     pub(crate) fn open(checkpoint: &Checkpoint) -> Result<Self, SourceError> {
         let files = checkpoint.shards.iter().map(|shard| shard.open()).collect::<Result<_, _>>()?;
-        Ok(Self { files })
+        if checkpoint.repository.is_none() {
+            return Ok(Self { files, elsewhere: None });
+        }
+        let sizes = checkpoint.shards.iter().map(|shard| shard.size).collect();
+        let small = SmallReads::default();
+        let shards = Self { files, elsewhere: Some(Elsewhere { sizes, numbers: HashMap::new(), small }) };
+        // One after the other, each would be waited for: a model may have thousands of them.
+        let numbers = checkpoint.tensors.par_iter().filter(|tensor| (1..=NUMBER).contains(&tensor.len));
+        let read = |tensor: &Tensor| {
+            let mut bytes = Vec::new();
+            shards.read(tensor, 0, tensor.len as usize, &mut bytes)?;
+            Ok(((tensor.shard, tensor.offset), bytes))
+        };
+        let numbers = numbers.map(read).collect::<Result<_, SourceError>>()?;
+        let elsewhere = shards.elsewhere.map(|elsewhere| Elsewhere { numbers, ..elsewhere });
+        Ok(Self { files: shards.files, elsewhere })
     }
 
     /// Fills `buffer` with `len` bytes of a tensor, beginning at byte `from`.
     pub(crate) fn read(&self, tensor: &Tensor, from: u64, len: usize, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
         buffer.resize(len, 0);
-        self.files[tensor.shard].read_exact_at(buffer, tensor.offset + from)
+        let (file, offset) = (&self.files[tensor.shard], tensor.offset + from);
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| SmallReads::is_small(len)) else {
+            return file.read_exact_at(buffer, offset);
+        };
+        if let Some(bytes) = elsewhere.numbers.get(&(tensor.shard, offset)).filter(|bytes| bytes.len() == len) {
+            buffer.copy_from_slice(bytes);
+            return Ok(());
+        }
+        elsewhere.small.read((tensor.shard, file, elsewhere.sizes[tensor.shard]), buffer, offset)
     }
 
     /// Reads a piece of a matrix whose rows have this many columns of `width` bytes.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use qwen_fp8_checkpoint::CheckpointPlace;
 use serde_json::{Value, json};
 
 use super::{Finding, LintRule};
 
-/// Writes the log of one run over the checkpoint in `dir`, with all rules that there are.
-pub(crate) fn log(findings: &[Finding], dir: &Path, rules: &[&LintRule]) -> Value {
+/// Writes the log of one run over the checkpoint at `place`, with all rules that there are.
+pub(crate) fn log(findings: &[Finding], place: &CheckpointPlace, rules: &[&LintRule]) -> Value {
     let described: Vec<Value> = rules
         .iter()
         .map(|rule| {
@@ -21,7 +22,11 @@ pub(crate) fn log(findings: &[Finding], dir: &Path, rules: &[&LintRule]) -> Valu
         })
         .collect();
     let mut log = log_of(&described, &findings.iter().map(|finding| result(finding, rules)).collect::<Vec<_>>());
-    log["runs"][0]["originalUriBaseIds"] = json!({ "CHECKPOINT": { "uri": format!("{}/", file_uri(dir)) } });
+    let uri = match place {
+        CheckpointPlace::Directory(dir) => file_uri(dir),
+        CheckpointPlace::Repository(repository) => repository.address().to_owned(),
+    };
+    log["runs"][0]["originalUriBaseIds"] = json!({ "CHECKPOINT": { "uri": format!("{uri}/") } });
     log
 }
 
@@ -108,7 +113,7 @@ mod tests {
     #[test]
     fn a_result_has_the_rule_level_and_place_of_its_finding() {
         let finding = Finding::new(&RULE, "`model.visual` is a prefix").config("/ignored_layers/3");
-        let log = log(&[finding.tensor("model.visual.merger")], Path::new("/tmp/a b"), &[&RULE]);
+        let log = log(&[finding.tensor("model.visual.merger")], &Path::new("/tmp/a b").into(), &[&RULE]);
         let run = &log["runs"][0];
         assert_eq!(run["originalUriBaseIds"]["CHECKPOINT"]["uri"], "file:///tmp/a%20b/");
         let result = &run["results"][0];

@@ -6,7 +6,6 @@ use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::index::MAX_INDEX;
 use qwen_fp8_checkpoint::layout::{INDEX_FILE, SINGLE_FILE};
-use qwen_fp8_checkpoint::source::SourceFile;
 use qwen_fp8_checkpoint::text::{count, exact, shown};
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError};
 
@@ -95,8 +94,7 @@ struct WeightMapMetadata {
 
 fn total_size(checkpoint: &Checkpoint, findings: &mut Vec<Finding>) {
     // An index that cannot be read has been refused when the checkpoint was opened.
-    let Ok(file) = SourceFile::open(&checkpoint.dir.join(INDEX_FILE)) else { return };
-    let Ok(text) = file.read_small(MAX_INDEX) else { return };
+    let Ok(Some(text)) = checkpoint.read_small(INDEX_FILE, MAX_INDEX) else { return };
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let Ok(index) = serde_json::from_slice::<IndexText>(text) else { return };
     // Read as a value: a size that is not an integer is a wrong size, and not an index that cannot be read.

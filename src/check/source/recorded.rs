@@ -1,9 +1,9 @@
 //! The word of a result's manifest on single tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use super::group::ScaleRule;
+use qwen_fp8_checkpoint::CheckpointPlace;
 use qwen_fp8_checkpoint::manifest::{Manifest, ManifestSource};
 
 /// The manifest's word on tensors that are not what the rules expect; empty without a readable manifest.
@@ -24,10 +24,10 @@ pub(crate) struct RecordedActions {
 }
 
 impl RecordedActions {
-    /// Reads the manifest in `dir`.
-    pub(crate) fn read(dir: &Path) -> Self {
+    /// Reads the manifest at `place`.
+    pub(crate) fn read(place: &CheckpointPlace) -> Self {
         let mut recorded = Self::default();
-        let Ok(manifest) = Manifest::read(dir) else { return recorded };
+        let Ok(manifest) = Manifest::read_at(place) else { return recorded };
         recorded.source = Some(manifest.source);
         for action in manifest.actions {
             recorded.tensors.insert(action.tensor.clone());

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use qwen_fp8_checkpoint::manifest::{InputFile, Manifest, ManifestError, ManifestSource};
-use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
+use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::text::{count, exact, shown, shown_path};
-use qwen_fp8_checkpoint::{Checkpoint, header::MAX_HEADER};
+use qwen_fp8_checkpoint::{Checkpoint, CheckpointPlace};
 
 /// The reasons why the source of a result is not at hand.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,20 +38,19 @@ impl fmt::Display for NoSource {
     }
 }
 
-/// Finds the source that the manifest in `output` names: a snapshot of the Hugging Face cache in `cache`, or a
+/// Finds the source that the manifest of `output` names: a snapshot of the Hugging Face cache in `cache`, or a
 /// directory of its name beside the output or in the working directory. All its shards have the sizes and headers
 /// that the manifest says.
 ///
 /// # Errors
 /// There is no manifest, no directory in any of these places, or another checkpoint in it.
-pub fn recorded_source(output: &Path, cache: Option<&Path>) -> Result<PathBuf, NoSource> {
+pub fn recorded_source(output: &CheckpointPlace, cache: Option<&Path>) -> Result<PathBuf, NoSource> {
     let manifest = read(output)?;
     let mut another = None;
     // The result itself may stand in one of these places, and must not be compared with itself.
-    let itself = output.canonicalize().ok();
-    let is_another = |dir: &PathBuf| dir.is_dir() && dir.canonicalize().ok() != itself;
-    let made = Checkpoint::open(output).ok();
-    for dir in places(&manifest.source, output, cache).into_iter().filter(is_another) {
+    let is_another = |dir: &PathBuf| dir.is_dir() && !output.is_same(&dir.as_path().into());
+    let made = Checkpoint::open_at(output).ok();
+    for dir in places(&manifest.source, output.directory(), cache).into_iter().filter(is_another) {
         let difference = match Checkpoint::open(&dir) {
             Ok(original) => difference(&manifest.source, made.as_ref(), &original),
             Err(error) => Some(error.to_string()),
@@ -81,8 +78,8 @@ pub(crate) fn other_source(source: &ManifestSource, output: &Checkpoint, origina
     Some(NoSource::Another { model: name(source), dir: original.dir.clone(), why })
 }
 
-fn read(output: &Path) -> Result<Manifest, NoSource> {
-    Manifest::read(output).map_err(|error| match &error {
+fn read(output: &CheckpointPlace) -> Result<Manifest, NoSource> {
+    Manifest::read_at(output).map_err(|error| match &error {
         ManifestError::Source(SourceError::Missing { .. }) => NoSource::NoManifest,
         _ => NoSource::BadManifest(error.to_string()),
     })
@@ -97,7 +94,7 @@ fn name(source: &ManifestSource) -> String {
 }
 
 /// Lists the places where the source may be, the likeliest first.
-fn places(source: &ManifestSource, output: &Path, cache: Option<&Path>) -> Vec<PathBuf> {
+fn places(source: &ManifestSource, output: Option<&Path>, cache: Option<&Path>) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let (Some(cache), Some(revision)) = (cache, &source.revision) {
         // The name under which huggingface_hub keeps it, of which the manifest's is made.
@@ -108,10 +105,9 @@ fn places(source: &ManifestSource, output: &Path, cache: Option<&Path>) -> Vec<P
     }
     let name = source.model.rsplit('/').next().unwrap_or_default();
     if is_name(name) {
-        let output = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
-        let behind_links = output.canonicalize().ok();
-        let outputs = [Some(output.as_path()), behind_links.as_deref()];
-        let parents = outputs.into_iter().flatten().filter_map(Path::parent);
+        let absolute = output.map(|output| std::path::absolute(output).unwrap_or_else(|_| output.to_owned()));
+        let behind_links = output.and_then(|output| output.canonicalize().ok());
+        let parents = [&absolute, &behind_links].into_iter().flatten().filter_map(|output| output.parent());
         places.extend(parents.map(|parent| parent.join(name)));
         places.push(PathBuf::from(name));
     }
@@ -139,10 +135,9 @@ fn difference(source: &ManifestSource, output: Option<&Checkpoint>, checkpoint: 
         if shard.size != recorded.size {
             return Some(format!("{} has {}, not {}", shown(&shard.name), exact(shard.size), exact(recorded.size)));
         }
-        match header_sha256(&shard.path) {
-            Ok(digest) if Some(&digest) == recorded.header_sha256.as_ref() => {}
-            Ok(_) => return Some(format!("{} has another header", shown(&shard.name))),
-            Err(error) => return Some(error.to_string()),
+        // A header names every tensor, its shape and its place, which tells one model from another without reading the data.
+        if Some(&shard.header) != recorded.header_sha256.as_ref() {
+            return Some(format!("{} has another header", shown(&shard.name)));
         }
     }
     if let Some(lacking) =
@@ -164,20 +159,6 @@ fn difference(source: &ManifestSource, output: Option<&Checkpoint>, checkpoint: 
         }
         _ => None,
     }
-}
-
-/// Computes the SHA-256 of a shard's header, its length included.
-// A header names every tensor, its shape and its place, which tells one model from another without reading the data.
-fn header_sha256(path: &Path) -> Result<String, SourceError> {
-    let file = SourceFile::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact_at(&mut length, 0)?;
-    // Opening the checkpoint has proved the header to be no longer; the file may have changed since.
-    let end = u64::from_le_bytes(length).min(MAX_HEADER).saturating_add(8).min(file.size());
-    let mut header = vec![0; end as usize];
-    file.read_exact_at(&mut header, 0)?;
-    let digest = Sha256::digest(&header);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

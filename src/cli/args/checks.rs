@@ -10,12 +10,12 @@ use crate::cli::completers;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VerifyArgs {
-    /// The output to verify: a directory, or a model id of the Hugging Face cache
+    /// The output to verify: a directory, a model id of the Hugging Face cache or the hub, or an address in an object store
     #[arg(value_name = "OUTPUT", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) output: String,
 
-    /// The source of OUTPUT, with which every tensor is compared [default: the one that the manifest names, in the
-    /// Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
+    /// The source of OUTPUT, of the same kinds, with which every tensor is compared [default: the one that the manifest
+    /// names, in the Hugging Face cache, beside OUTPUT or in the working directory, if its headers are the same]
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) source: Option<String>,
 
@@ -47,7 +47,7 @@ pub(in crate::cli) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LintArgs {
-    /// The checkpoint: a directory, or a model id of the Hugging Face cache
+    /// The checkpoint: a directory, a model id of the Hugging Face cache or the hub, or an address in an object store
     #[arg(value_name = "DIR|ID", required_unless_present = "rules")]
     #[arg(add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) model: Option<String>,
@@ -86,7 +86,7 @@ impl FormatArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DiffArgs {
-    /// The first checkpoint: a directory, or a model id of the Hugging Face cache
+    /// The first checkpoint: a directory, a model id of the Hugging Face cache or the hub, or an address in an object store
     #[arg(value_name = "A", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) a: String,
 

@@ -7,7 +7,7 @@ use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Checkpoint;
 use qwen_fp8_checkpoint::model_card::{MODEL_CARD, parts};
 use qwen_fp8_checkpoint::side_files::SideFile;
-use qwen_fp8_checkpoint::source::{SourceError, SourceFile};
+use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::text::shown;
 
 // Keys that were added are a warning: tools write out their defaults.
@@ -150,7 +150,7 @@ fn changed(pointer: &str, ours: Option<&Value>, theirs: Option<&Value>, changes:
 }
 
 fn is_same(copy: &SideFile, original: &SideFile) -> Result<bool, SourceError> {
-    let (copy, original) = (SourceFile::open(&copy.path)?, SourceFile::open(&original.path)?);
+    let (copy, original) = (copy.open()?, original.open()?);
     if copy.size() != original.size() {
         return Ok(false);
     }
