@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::layout::{ShardLayout, index_json};
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{NonFinitePolicy, Recipe, ServingPolicy};
+use crate::recipe::{ExpertsPolicy, NonFinitePolicy, Recipe, ServingPolicy};
 
 use super::inputs::Prepared;
 use super::job::{Decision, Job};
@@ -75,7 +75,24 @@ impl Plan {
                 return Err(Box::new(Refused { recipe, diagnostics }));
             }
         };
-        let Resolved { decisions, misfits } = resolve::resolve(&recipe, &checkpoint.model, &inputs, &mut diagnostics);
+        let mut prepared = Prepared { inputs, stacked };
+        let mut found = Vec::new();
+        let mut resolved = resolve::resolve(&recipe, &checkpoint.model, &prepared.inputs, &mut found);
+        if recipe.experts == ExpertsPolicy::SplitOrKeep && !is_any_part_quantized(&recipe, &prepared, &resolved) {
+            // Apart they would gain nothing, and some loaders know stacks alone. Where a rule cannot do without the parts, they
+            // are made.
+            let mut of_stacks = Vec::new();
+            let mut parts = prepared.inputs.iter().enumerate().filter(|(_, input)| input.part_of.is_some());
+            let misfit = parts.find_map(|(part, _)| resolved.first_misfit(part));
+            if let Ok(stacked) = inputs::prepare_stacked(&checkpoint, misfit) {
+                let again = resolve::resolve(&recipe, &checkpoint.model, &stacked.inputs, &mut of_stacks);
+                if !has_error(&of_stacks) {
+                    (prepared, resolved, found) = (stacked, again, of_stacks);
+                }
+            }
+        }
+        diagnostics.append(&mut found);
+        let (Prepared { inputs, stacked }, Resolved { decisions, misfits }) = (prepared, resolved);
         let stays = Stays { stacked, misfits };
         diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions));
         if has_error(&diagnostics) {
@@ -245,4 +262,12 @@ fn with_known_keys(checkpoint: &Checkpoint, modules: &Modules<'_>) -> Config {
         }
     }
     config
+}
+
+/// Reports whether a rule quantizes a matrix of a stack of experts, or there is none.
+fn is_any_part_quantized(recipe: &Recipe, prepared: &Prepared, resolved: &Resolved) -> bool {
+    let mut parts =
+        prepared.inputs.iter().zip(&resolved.decisions).filter(|(input, _)| input.part_of.is_some()).peekable();
+    let is_quantized = |decision: &Decision| decision.rule.is_some_and(|(rule, _)| recipe.rules[rule].scheme.is_some());
+    parts.peek().is_none() || parts.any(|(_, decision)| is_quantized(decision))
 }

@@ -11,6 +11,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{ExpertsPolicy, Recipe};
 
+use super::misfits::Misfit;
 use super::planned_input::{InputData, PlannedInput};
 use super::quantized_source::{QuantizedTensors, take_apart};
 
@@ -29,6 +30,8 @@ pub(super) enum WhyStacked {
     NotLoaded { server: String, because: String },
     /// They cannot be taken apart.
     Unknown(ExpertsError),
+    /// No rule quantizes any of what they would become, since this rule's scheme does not fit it, or none is after it.
+    NotTaken(Option<(usize, Misfit)>),
 }
 
 /// Prepares the inputs that the recipe's policies make of a checkpoint.
@@ -38,10 +41,7 @@ pub(super) enum WhyStacked {
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Prepared, Diagnostic> {
     // Codes and scales are paired before stacks are looked at, so that a quantized checkpoint that cannot be read is
     // told as such.
-    let mut quantized = QuantizedTensors::default();
-    if let Some(how) = &checkpoint.quantized {
-        quantized = QuantizedTensors::find(checkpoint).map_err(|why| cannot_decode(how, &why))?;
-    }
+    let quantized = quantized(checkpoint)?;
     let has_stacks = checkpoint.has_stacked_experts() || !quantized.stacks.is_empty();
     let (stacks, stacked) = match recipe.experts {
         ExpertsPolicy::Split if has_stacks => {
@@ -55,6 +55,28 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Prepar
         _ => (None, None),
     };
     Ok(Prepared { inputs: inputs(checkpoint, quantized, stacks.as_ref()), stacked })
+}
+
+/// Prepares the inputs of a checkpoint of which no stack is taken apart, since no rule quantizes what would come of it.
+///
+/// # Errors
+/// A quantized checkpoint that cannot be decoded.
+pub(super) fn prepare_stacked(
+    checkpoint: &Checkpoint,
+    misfit: Option<(usize, Misfit)>,
+) -> Result<Prepared, Diagnostic> {
+    Ok(Prepared {
+        inputs: inputs(checkpoint, quantized(checkpoint)?, None),
+        stacked: Some(WhyStacked::NotTaken(misfit)),
+    })
+}
+
+/// Pairs codes and scales of a quantized checkpoint.
+fn quantized(checkpoint: &Checkpoint) -> Result<QuantizedTensors, Diagnostic> {
+    match &checkpoint.quantized {
+        Some(how) => QuantizedTensors::find(checkpoint).map_err(|why| cannot_decode(how, &why)),
+        None => Ok(QuantizedTensors::default()),
+    }
 }
 
 /// Prepares the inputs of a checkpoint that is not quantized, its stacks taken apart where their layout is known and a

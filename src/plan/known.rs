@@ -24,6 +24,7 @@ pub(super) type UnloadedLayer<'a> = (&'a Quantized<'a>, KnownScales, &'a NotLoad
 /// Returns the diagnostics of a plan that quantizes something.
 pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
     let mut diagnostics = cannot_be_loaded(served, not_loaded);
+    diagnostics.extend(cannot_be_apart(served, not_loaded));
     diagnostics.extend(cannot_stay(served));
     diagnostics
 }
@@ -128,11 +129,6 @@ fn cannot_be_loaded(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Ve
                 (_, Some(ListFormat::Fp8)) => "`format: compressed-tensors` with the same scheme is loaded",
                 (_, Some(ListFormat::CompressedTensors)) => "`format: fp8` is loaded",
             };
-            let level = match not.level {
-                NotLoadedLevel::Error => Level::Error,
-                NotLoadedLevel::Warning => Level::Warning,
-                NotLoadedLevel::Note => Level::Note,
-            };
             let what = match not.layers[..] {
                 [] => "this".to_owned(),
                 _ => shown(module.input.module()).to_string(),
@@ -140,9 +136,40 @@ fn cannot_be_loaded(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Ve
             let message = format!("{} cannot load {what} for {}: {}", not.server, served.class(), not.because);
             let rule = &served.recipe.rules[module.rule];
             let help = not.instead.as_deref().unwrap_or(other);
-            Diagnostic { level, ..Diagnostic::error(message).at(rule.span.clone()).help(help) }
+            Diagnostic { level: level(not), ..Diagnostic::error(message).at(rule.span.clone()).help(help) }
         })
         .collect()
+}
+
+/// Reports servers that load none of the matrices that a stack of experts was taken apart into and no rule quantizes: those
+/// that read no such names at all, whatever the scales are.
+fn cannot_be_apart(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
+    let mut said: BTreeSet<&str> = not_loaded.iter().map(|(_, _, not)| &*not.because).collect();
+    let mut diagnostics = Vec::new();
+    for (input, decision) in served.inputs.iter().zip(served.decisions) {
+        let is_quantized = decision.rule.is_some_and(|(rule, _)| served.recipe.rules[rule].scheme.is_some());
+        if input.part_of.is_none() || is_quantized {
+            continue;
+        }
+        for not in served.model.loads_no_single(input.module()) {
+            if said.insert(&not.because) {
+                let module = shown(input.module());
+                let message = format!("{} cannot load {module} for {}: {}", not.server, served.class(), not.because);
+                let help = "nothing of the stack is quantized: `experts: split_or_keep` at the top leaves it as it is";
+                diagnostics.push(Diagnostic { level: level(not), ..Diagnostic::error(message).help(help) });
+            }
+        }
+    }
+    diagnostics
+}
+
+/// The level of the diagnostic about a server that cannot load a layer.
+fn level(not: &NotLoaded) -> Level {
+    match not.level {
+        NotLoadedLevel::Error => Level::Error,
+        NotLoadedLevel::Warning => Level::Warning,
+        NotLoadedLevel::Note => Level::Note,
+    }
 }
 
 /// Refuses to leave layers unquantized that vLLM builds quantized whatever the list says.

@@ -9,7 +9,7 @@ use crate::recipe::diagnostic::{Diagnostic, Level};
 use crate::recipe::{Dialect, Located, MisfitPolicy, Recipe, Rule};
 
 use super::job::Decision;
-use super::misfits::{self, Misfits};
+use super::misfits::{self, Misfit, Misfits};
 use super::planned_input::PlannedInput;
 use super::{alternatives, unmatched};
 
@@ -57,6 +57,14 @@ pub(super) struct Resolved {
     pub(super) decisions: Vec<Decision>,
     /// What each rule leaves to the rules after it, since its scheme does not fit it.
     pub(super) misfits: Vec<Misfits>,
+}
+
+impl Resolved {
+    /// Returns the first rule that leaves this input to the rules after it, and why.
+    pub(super) fn first_misfit(&self, input: usize) -> Option<(usize, Misfit)> {
+        let mut rules = self.misfits.iter().enumerate();
+        rules.find_map(|(rule, misfits)| Some((rule, misfits.get(&input)?.clone())))
+    }
 }
 
 /// Decides every tensor, in the order of the checkpoint.

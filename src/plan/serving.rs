@@ -210,7 +210,8 @@ fn stacked_experts_are_named(served: &Served<'_>, diagnostics: &mut Vec<Diagnost
             count(silent.len(), "tensor"),
             shown(&first.name)
         ))
-        .help("they are most of the model; `experts: split` at the top makes matrices of them that the rules take")
+        .help("they are most of the model; `experts: split_or_keep` at the top makes matrices of them that the rules take, where \
+             servers load such")
         .help(fixes::leave_out_patterns(served.recipe, quantized.rule, silent.len(), &experts, false)),
     );
 }

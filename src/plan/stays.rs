@@ -80,6 +80,11 @@ impl Stays {
                     "where a server loads them one by one, `stacks` in a file of your own says how they lie: \
                      `qwen-fp8 models --schema`",
                 ),
+                WhyStacked::NotTaken(Some((rule, _))) => {
+                    let rule = &recipe.rules[*rule];
+                    let label = format!("{} leaves what its scheme does not fit", rule.label);
+                    note.at(rule.span.clone()).label(label).help(misfits::WAY_OUT)
+                }
                 _ => note,
             }
         });
@@ -131,6 +136,10 @@ impl fmt::Display for WhyStacked {
         match self {
             Self::NotLoaded { server, because } => write!(f, "{server} loads no single ones: {because}"),
             Self::Unknown(error) => write!(f, "{error}"),
+            Self::NotTaken(Some((_, misfit))) => {
+                write!(f, "the scheme fits no matrix that they would become: {misfit}")
+            }
+            Self::NotTaken(None) => f.write_str("no rule quantizes any of the matrices that they would become"),
         }
     }
 }

@@ -36,7 +36,16 @@ fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
                 format!("{class} is of no family that is known here, and `Linear` leaves {layers} out: {sample}");
             Diagnostic::warning(what).at(rule.span.clone())
         }
-        _ => not_seen(served, &format!("{class} is of no family that is known here: a server"))?,
+        _ => match not_seen(served, &format!("{class} is of no family that is known here: a server")) {
+            Some(warning) => warning,
+            None => {
+                let rule = served.recipe.rules.iter().find(|rule| rule.scheme.is_some())?;
+                let what = format!(
+                    "{class} is of no family that is known here: its layers are taken for those of a decoder by their names"
+                );
+                Diagnostic::note(what).at(rule.span.clone())
+            }
+        },
     };
     Some(warning.help(file_to_write(served)))
 }

@@ -111,3 +111,26 @@ fn the_schema_is_the_one_that_is_checked_in() {
     let made = schemars::schema_for!(FamilyFile).to_value();
     assert_eq!(checked_in, made, "run `cargo run -- models --schema > schemas/model.schema.json`");
 }
+
+#[test]
+fn a_family_is_like_one_that_there_is() {
+    for (like, said) in [
+        ("lama", "`like: lama` names no other family: did you mean `llama`?"),
+        ("Qwen3 MoE", "`like: Qwen3 MoE` names no other family, which is the name of a file without `.yaml`"),
+        ("mine", "`like: mine` names no other family"),
+        ("common", "`like: common` names no other family"),
+        ("llama", ""),
+        ("other", ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let family = |like: &str| format!("name: Mine\narchitectures: [MineForCausalLM]\nlike: {like}\n");
+        std::fs::write(folder.path().join("mine.yaml"), family(like)).unwrap();
+        let other = "name: Other\narchitectures: [OtherForCausalLM]\n";
+        std::fs::write(folder.path().join("other.yaml"), other).unwrap();
+        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(["models", "--models"]).arg(folder.path()).output();
+        let run = run.unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.success(), said.is_empty(), "{like}: {stderr}");
+        assert!(stderr.contains(said) && (said.is_empty() || stderr.contains("mine.yaml")), "{like}: {stderr}");
+    }
+}

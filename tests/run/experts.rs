@@ -126,7 +126,7 @@ fn without_a_policy_stacks_are_an_error_and_with_keep_they_stay() {
     let rules = "rules:\n- {scheme: FP8_BLOCK, targets: Linear}\n";
     let said = scene.refused(rules, &source);
     assert!(said.contains("4 tensors of stacked experts would stay unquantized"), "{said}");
-    assert!(said.contains("`experts: split` at the top"), "{said}");
+    assert!(said.contains("`experts: split_or_keep` at the top"), "{said}");
     let output = scene.apply(&format!("experts: keep\n{rules}"), &source, "kept", &[]);
     let name = "model.layers.0.mlp.experts.gate_up_proj";
     assert_eq!(output.tensor(name), &tensors[name]);

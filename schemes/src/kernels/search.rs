@@ -12,7 +12,7 @@ use super::e4m3;
 use super::element::Element;
 use super::lossless;
 use super::scale::{self, ScaleChoice};
-use super::tally::Tally;
+use super::tally::{LANES, Tally, square};
 use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
@@ -27,10 +27,6 @@ const FINE: std::ops::RangeInclusive<i8> = -3..=3;
 /// Relative difference of two sums of the same squares, added in different orders, that no rounding explains: a sum of 2^20
 /// has at most 2^20 roundings of 2^-53 each.
 const ROUNDING: f64 = 1e-9;
-
-/// Sums that squares go to, an element to that of its column: in the same order under every instruction
-/// set, since sums of floating-point numbers depend on it.
-pub(super) const LANES: usize = 16;
 
 /// Casts a band whose granules are blocks; a channel is one of as many columns as the weight.
 pub(super) struct BySearch<'a, C: Caster> {
@@ -201,12 +197,4 @@ impl SearchGroup {
 #[inline(always)]
 fn value<E: Element>(raw: E::Raw) -> f64 {
     f64::from(E::widen(E::magnitude(raw)))
-}
-
-/// The squared difference between an absolute value and what its code stands for, which has its sign: exact but for the
-/// rounding of the difference and the square.
-#[inline(always)]
-pub(super) fn square(value: f64, code: u8, scale: f32) -> f64 {
-    let difference = value - f64::from(e4m3::decode(code & 0x7F)) * f64::from(scale);
-    difference * difference
 }

@@ -5,10 +5,14 @@
 //! and four times the squared error. So the octaves between those that a scale may clip and those that it may make subnormal
 //! are judged as one, in which a magnitude counts four times as much for each octave that it lies higher.
 
+use super::e4m3;
 use super::element::Element;
-use super::search::{LANES, square};
 use super::walk::Caster;
 use crate::Simd;
+
+/// Sums that squares go to, an element to that of its column: in the same order under every instruction
+/// set, since sums of floating-point numbers depend on it.
+pub(super) const LANES: usize = 16;
 
 /// Octaves from that of the largest magnitude down of which each magnitude has a counter. What lies lower becomes zero under
 /// every scale that is tried, and is rare.
@@ -162,4 +166,12 @@ fn count<E: Element>(elements: &[E::Raw], top: u32, counters: &mut [u32]) {
         let below = (top - E::pattern(E::magnitude(raw))) as usize;
         counters[below.min(last)] += 1;
     }
+}
+
+/// The squared difference between an absolute value and what its code stands for, which has its sign: exact but for the
+/// rounding of the difference and the square.
+#[inline(always)]
+pub(super) fn square(value: f64, code: u8, scale: f32) -> f64 {
+    let difference = value - f64::from(e4m3::decode(code & 0x7F)) * f64::from(scale);
+    difference * difference
 }

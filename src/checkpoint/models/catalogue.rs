@@ -296,7 +296,8 @@ pub const FILES: &[(&str, &str)] = built_in![
 /// The folder or a file cannot be read, or a file is none of a family. No family of the folder is added then.
 pub fn add_folder(folder: &Path) -> Result<usize, FamilyError> {
     let text = FILES.iter().find(|(name, _)| *name == COMMON).map_or("", |(_, text)| text);
-    added::add_folder(folder, (COMMON, text))
+    let built_in: Vec<&str> = FILES.iter().map(|(name, _)| *name).filter(|name| *name != COMMON).collect();
+    added::add_folder(folder, (COMMON, text), &built_in)
 }
 
 /// Returns the facts that hold for all models.

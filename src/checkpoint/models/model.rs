@@ -244,12 +244,18 @@ impl Model {
     /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are, where no other
     /// server loads it either.
     pub fn never_loaded(&self, module: &str) -> Option<&NotLoaded> {
-        let of_layers = self
-            .files()
-            .flat_map(|file| &file.not_loaded)
-            .filter(|not| not.level == NotLoadedLevel::Error && !not.layers.is_empty());
-        let mut ever = of_layers.filter(|not| not.format.is_none() && not.scales.is_none());
-        ever.find(|not| not.is_about(module))
+        self.in_no_form().find(|not| not.level == NotLoadedLevel::Error && not.is_about(module))
+    }
+
+    /// The servers that load no layer of this name, in whatever format and with whatever scales.
+    pub fn loads_no_single<'m>(&'m self, module: &'m str) -> impl Iterator<Item = &'m NotLoaded> {
+        self.in_no_form().filter(move |not| not.is_about(module))
+    }
+
+    /// What servers load in no format, whatever the scales are.
+    fn in_no_form(&self) -> impl Iterator<Item = &NotLoaded> {
+        let always = self.files().flat_map(|file| &file.not_loaded);
+        always.filter(|not| not.format.is_none() && not.scales.is_none() && !not.layers.is_empty())
     }
 
     /// The keys of config.json that an output needs in which this module is quantized to FP8.

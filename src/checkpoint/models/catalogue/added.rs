@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::family::FamilyFile;
 use super::family_text::{FamilyError, parse};
+use crate::text::unquoted;
 
 /// The user's families, for the whole process, as its schemes are.
 static ADDED: RwLock<Vec<FamilyFile>> = RwLock::new(Vec::new());
@@ -18,11 +19,13 @@ const MOST_BYTES: u64 = 1 << 20;
 const MOST_FILES: usize = 1000;
 
 /// Adds the families of a folder, a `.yaml` file each; they come before those that are built in. Returns their number.
-/// `common` has name and text of the file that holds for all models, which a copy of `models/` has too.
+/// `common` has name and text of the file that holds for all models, which a copy of `models/` has too; `built_in` are the
+/// names of all files that are built in.
 ///
 /// # Errors
-/// The folder or a file cannot be read, or a file is none of a family. No family of the folder is added then.
-pub(super) fn add_folder(folder: &Path, common: (&str, &str)) -> Result<usize, FamilyError> {
+/// The folder or a file cannot be read, or a file is none of a family, or is like one that does not exist. No family of the
+/// folder is added then.
+pub(super) fn add_folder(folder: &Path, common: (&str, &str), built_in: &[&str]) -> Result<usize, FamilyError> {
     let failed = |path: &Path, reason: String| FamilyError { file: path.to_string_lossy().into_owned(), reason };
     let entries = fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
     let is_family = |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml");
@@ -62,10 +65,31 @@ pub(super) fn add_folder(folder: &Path, common: (&str, &str)) -> Result<usize, F
         }
         families.push(family);
     }
-    let added = families.len();
     let mut all = ADDED.write().unwrap_or_else(PoisonError::into_inner);
+    let users: Vec<&FamilyFile> = families.iter().chain(all.iter()).collect();
+    let names: Vec<&str> = users.iter().filter_map(|family| stem(family)).chain(built_in.iter().copied()).collect();
+    if let Some((family, like)) = families.iter().find_map(|family| Some((family, not_a_family(family, &names)?))) {
+        let nearest = names.iter().map(|name| (strsim::damerau_levenshtein(like, name), name)).min();
+        let meant = nearest.filter(|(distance, _)| *distance <= 2).map(|(_, name)| format!(": did you mean `{name}`?"));
+        let all = ", which is the name of a file without `.yaml`: `qwen-fp8 models` lists them".to_owned();
+        let reason = format!("`like: {}` names no other family{}", unquoted(like), meant.unwrap_or(all));
+        return Err(FamilyError { file: family.origin.clone(), reason });
+    }
+    let added = families.len();
     all.splice(0..0, families);
     Ok(added)
+}
+
+/// The name of a family's file, as others are like it.
+fn stem(family: &FamilyFile) -> Option<&str> {
+    Path::new(&family.origin).file_stem()?.to_str()
+}
+
+/// Returns what this family says that it is like, where that is no other one of these names.
+fn not_a_family<'f>(family: &'f FamilyFile, names: &[&str]) -> Option<&'f str> {
+    let like = family.like.as_deref()?;
+    let is_other = names.contains(&like) && stem(family) != Some(like);
+    (!is_other).then_some(like)
 }
 
 pub(super) fn families() -> Vec<FamilyFile> {
