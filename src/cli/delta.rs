@@ -89,12 +89,16 @@ fn summary(args: &DeltaArgs, figures: &DeltaFigures) -> String {
     let changes: Vec<_> =
         changes.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let unchanged = count(figures.unchanged_tensors as usize, "tensor");
-    if changes.is_empty() && figures.changed_pieces == 0 {
+    if changes.is_empty() && figures.changed_pieces == 0 && figures.removed_files == 0 {
         return format!("{place}; nothing changed: {unchanged}");
     }
     let of_pieces = format!("{} of {} changed", figures.changed_pieces, count(figures.pieces as usize, "piece"));
+    let removed = match figures.removed_files {
+        0 => String::new(),
+        removed => format!("; {} removed", count(removed as usize, "file")),
+    };
     format!(
-        "{place}; {unchanged} the same, {of_pieces}{}{}",
+        "{place}; {unchanged} the same, {of_pieces}{}{}{removed}",
         if changes.is_empty() { "" } else { "; tensors: " },
         changes.join(", ")
     )

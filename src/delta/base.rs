@@ -44,6 +44,11 @@ impl<'a> BaseFiles<'a> {
         Ok(Self { checkpoint, tensors, sizes, open: Mutex::default() })
     }
 
+    /// The names of all files, shards included.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.sizes.keys().map(String::as_str)
+    }
+
     pub(crate) fn tensor(&self, name: &str) -> Option<&'a Tensor> {
         self.tensors.get(name).copied()
     }

@@ -19,7 +19,7 @@ pub enum DeltaError {
         crate::contents::VERSION
     )]
     Version { path: PathBuf, version: u32 },
-    #[error("{} is truncated: it has {}, and byte {at} is not the last", shown_path(path), exact(*size))]
+    #[error("{} is truncated: it has {} of at least {at}", shown_path(path), exact(*size))]
     Truncated { path: PathBuf, size: u64, at: u64 },
     #[error("{} is damaged at byte {at}: {}", shown_path(path), sentence(what))]
     Damaged { path: PathBuf, at: u64, what: String },
@@ -29,6 +29,8 @@ pub enum DeltaError {
     OtherTensor { base: PathBuf, tensor: String, has: u64, found: &'static str, wants: u64, expected: &'static str },
     #[error("the base is another one: {} differs between byte {at} and {}: {}", shown(what), at + *bytes as u64, shown_path(path))]
     OtherBase { what: String, path: PathBuf, at: u64, bytes: usize },
+    #[error("the base is another one: {} is missing there, or has fewer bytes than {at}", shown_path(path))]
+    MissingFile { path: PathBuf, at: u64 },
     #[error("the table of contents would have {}, and the limit is {}", exact(*size), exact(crate::contents::MAX_CONTENTS))]
     TooManyTensors { size: u64 },
     #[error(transparent)]
@@ -58,6 +60,7 @@ impl DeltaError {
             | Self::MissingTensors { base: path, .. }
             | Self::OtherTensor { base: path, .. }
             | Self::OtherBase { path, .. }
+            | Self::MissingFile { path, .. }
             | Self::Write { path, .. } => Some(path),
             Self::Source(error) => Some(error.path()),
             Self::Cancelled | Self::TooManyTensors { .. } => None,
@@ -72,9 +75,10 @@ impl DeltaError {
             Self::Truncated { .. } | Self::Damaged { .. } => {
                 "get the file again, or make it anew with `qwen-fp8 delta`"
             }
-            Self::MissingTensors { .. } | Self::OtherTensor { .. } | Self::OtherBase { .. } => {
-                "`--base` must be the checkpoint that the delta was made from, bit for bit"
-            }
+            Self::MissingTensors { .. }
+            | Self::OtherTensor { .. }
+            | Self::OtherBase { .. }
+            | Self::MissingFile { .. } => "`--base` must be the checkpoint that the delta was made from, bit for bit",
             Self::Source(error) => return error.help(),
             Self::Write { error, .. } => {
                 return os_hints::for_writing(error).map(str::to_owned).into_iter().collect();

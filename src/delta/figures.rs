@@ -14,14 +14,16 @@ pub struct DeltaFigures {
     pub files: u64,
     /// Tensors of the new checkpoint that are stored by the checksums of the base's bytes alone.
     pub unchanged_tensors: u64,
-    /// Tensors that are stored as differences from a tensor of the base, at least in part.
+    /// Tensors that the old checkpoint has too, under this name or another, and that differ in values, shape or dtype.
     pub changed_tensors: u64,
     /// Tensors that are held against one of another name.
     pub renamed_tensors: u64,
-    /// Tensors that are stored whole, since nothing of the base is like them.
+    /// Tensors of which the old checkpoint has nothing.
     pub new_tensors: u64,
     /// Tensors of the old checkpoint of which the new one has nothing.
     pub removed_tensors: u64,
+    /// Files of the old checkpoint of whose name the new one has none.
+    pub removed_files: u64,
     /// Pieces of 1 MiB, or what is left of a tensor or file, that changed.
     pub changed_pieces: u64,
     /// All pieces.

@@ -1,4 +1,4 @@
-//! DeltaInMaking a delta: pieces of the new checkpoint are held against the old one, many at a time, and stored in order.
+//! Makes a delta: pieces of the new checkpoint are held against the old one, many at a time, and stored in order.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -44,18 +44,21 @@ pub fn make(
     let files = lay_out(old, new)?;
     let contents = DeltaContents { tool: env!("CARGO_PKG_VERSION").to_owned(), base: old.model_name().name, files };
     let left_out = new.left_out.iter().filter(|(name, _)| name != MANIFEST_FILE);
+    let base = BaseFiles::new(old)?;
     let mut making = DeltaInMaking {
-        base: BaseFiles::new(old)?,
         new: BaseFiles::new(new)?,
         out,
         path,
         figures: DeltaFigures {
+            removed_files: base.files().filter(|name| contents.files.iter().all(|file| file.name != *name)).count()
+                as u64,
             new_bytes: contents.size(),
             files: contents.files.len() as u64,
             removed_tensors: removed(old, &contents),
             left_out: left_out.map(|(name, why)| OmittedFile { name: name.clone(), why: (*why).to_owned() }).collect(),
             ..DeltaFigures::default()
         },
+        base,
     };
     progress.reading("comparing", contents.size());
     making.write(&contents.to_bytes().map_err(|size| DeltaError::TooManyTensors { size })?)?;
@@ -107,8 +110,7 @@ impl DeltaInMaking<'_> {
     fn file(&mut self, file: &ContentFile, progress: &dyn ProgressSink) -> Result<(), DeltaError> {
         let mut sum = Crc64::default();
         let mut of_part = PartForms::default();
-        let tasks: Vec<PieceTask<'_>> = Vec::with_capacity(batch());
-        let mut tasks = tasks;
+        let mut tasks: Vec<PieceTask<'_>> = Vec::with_capacity(batch());
         let mut offset = 0;
         for part in &file.parts {
             if part.bytes == 0 {
@@ -157,14 +159,13 @@ impl DeltaInMaking<'_> {
         Ok(())
     }
 
-    /// SymbolCounts a tensor by what its pieces were stored as.
+    /// Counts a tensor by what its pieces were stored as, and by what the old checkpoint has of it.
     fn count(&mut self, part: &ContentPart, forms: PartForms) {
-        if part.tensor.is_none() {
-            return;
-        }
+        let Some(name) = &part.tensor else { return };
+        let is_there = forms.with_base || self.base.tensor(name).is_some();
         let figures = &mut self.figures;
         figures.renamed_tensors += u64::from(matches!(part.base, PartBase::Tensor(_)) && forms.with_base);
-        match (forms.with_base, forms.changed) {
+        match (is_there, forms.changed) {
             (_, false) => figures.unchanged_tensors += 1,
             (true, true) => figures.changed_tensors += 1,
             (false, true) => figures.new_tensors += 1,

@@ -2,7 +2,7 @@
 //!
 //! A context that occurs often has statistics of its own; all others share the first ones.
 
-/// SymbolShares of a symbol add up to 2 to the power of this.
+/// The shares of all symbols add up to 2 to the power of this.
 const SCALE: u32 = 11;
 const WHOLE: u32 = 1 << SCALE;
 /// The least value of a state between two symbols; the largest is below 2 to the power of 63.

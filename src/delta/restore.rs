@@ -131,7 +131,11 @@ impl DeltaReader<'_> {
         if piece.form.needs_base() {
             let what = piece.part.base_tensor().unwrap_or(&file.name);
             let other = |path| DeltaError::OtherBase { what: what.to_owned(), path, at: piece.at, bytes: piece.len };
-            let Some(place) = &piece.place else { return Err(other(base.checkpoint.dir.join(&file.name))) };
+            // Tensors are all there, or none of this would have begun.
+            let Some(place) = &piece.place else {
+                let (path, at) = (base.checkpoint.dir.join(&file.name), piece.at + piece.len as u64);
+                return Err(DeltaError::MissingFile { path, at });
+            };
             base.read(place, old)?;
             if Crc64::of(old) != piece.base {
                 return Err(other(base.path(place)));

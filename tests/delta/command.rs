@@ -30,6 +30,20 @@ fn a_delta_is_made_and_put_on() {
     let same = said(&run(dir.path(), "delta old old -o same.qdelta"));
     assert!(same.ends_with("nothing changed: 5 tensors\n"), "{same}");
 
+    // A file that the new one lacks is a change, and one that the base lacks is missing.
+    fs::write(dir.path().join("old/generation_config.json"), "{}").unwrap();
+    let fewer = said(&run(dir.path(), "delta old out -o fewer.qdelta"));
+    assert!(fewer.ends_with("; 1 file removed\n"), "{fewer}");
+    let more = run(dir.path(), "delta old old -o more.qdelta");
+    assert_eq!(more.status.code(), Some(0), "{more:?}");
+    fs::remove_file(dir.path().join("old/generation_config.json")).unwrap();
+    let lacking = run(dir.path(), "apply-delta more.qdelta -b old -o x");
+    let told = said(&lacking);
+    assert!(lacking.status.code() == Some(1) && told.contains("generation_config.json` is missing there"), "{told}");
+    fs::write(dir.path().join("short"), &fs::read(dir.path().join("more.qdelta")).unwrap()[..9]).unwrap();
+    let told = said(&run(dir.path(), "apply-delta short -b old -o x"));
+    assert!(told.contains("is truncated: it has 9 bytes of at least 36"), "{told}");
+
     for (line, code, message, help) in [
         ("delta old new -o changes.qdelta", 2, "exists already: it is a file", "give another `--output`"),
         ("delta old nowhere -o x", 1, "nowhere", ""),
