@@ -1,6 +1,8 @@
 //! Warnings about what nobody has seen: families that no server was seen to load, models of no known family, and layers
 //! that config.json promises and the checkpoint lacks.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::models::{LayerKind, Part};
 use crate::checkpoint::pattern::Pattern;
 use crate::checkpoint::text::{Sample, count, unquoted};
@@ -24,10 +26,11 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Diagnostic> {
 fn of_unknown_family(served: &Served<'_>) -> Option<Diagnostic> {
     let class = served.class();
     let by_linear = served.recipe.rules.iter().find(|rule| takes_linear(rule));
-    let left_out: Vec<&str> = kept(served)
-        .filter(|(input, has_rule)| !has_rule && matches!(input.layer.part, Part::Outside | Part::Unrecognized))
-        .map(|(input, _)| input.module())
-        .collect();
+    let left_out = each_once(
+        kept(served)
+            .filter(|(input, has_rule)| !has_rule && matches!(input.layer.part, Part::Outside | Part::Unrecognized))
+            .map(|(input, _)| input.module()),
+    );
     let warning = match by_linear {
         Some(rule) if !left_out.is_empty() => {
             let layers = count(left_out.len(), "linear layer");
@@ -59,7 +62,7 @@ fn of_unproven_family(served: &Served<'_>) -> Option<Diagnostic> {
 
 /// The warning that a list may not reach the layers that stay unquantized; `None` where none does.
 fn not_seen(served: &Served<'_>, what: &str) -> Option<Diagnostic> {
-    let names: Vec<&str> = kept(served).map(|(input, _)| input.module()).collect();
+    let names = each_once(kept(served).map(|(input, _)| input.module()));
     let rule = served.recipe.rules.iter().find(|rule| rule.scheme.is_some())?;
     if names.is_empty() {
         return None;
@@ -68,6 +71,12 @@ fn not_seen(served: &Served<'_>, what: &str) -> Option<Diagnostic> {
     let layers = count(names.len(), "unquantized layer");
     let message = format!("{what} may look for {layers} under other names than the list has: {sample}");
     Some(Diagnostic::warning(message).at(rule.span.clone()))
+}
+
+/// The names, each once, in their order: the stacks of a layer are of one module.
+fn each_once<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).collect()
 }
 
 /// The inputs that stay unquantized and that a server may build quantized, and whether a rule takes them.

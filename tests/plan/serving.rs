@@ -535,6 +535,11 @@ fn layers_are_split_over_gpus_as_servers_split_them() {
         one_head.tensor(&format!("model.layers.{layer}.self_attn.k_proj.weight")).shape = vec![128, 256];
     }
     assert_eq!(sizes(&fits(&one_head, &blocks("Linear"))), [1, 2, 4, 8]);
+    for key in ["n_head", "n_heads", "num_heads", "decoder_attention_heads"] {
+        let nameless = small.clone().with_config("num_attention_heads", Value::Null);
+        let named = nameless.with_config("num_key_value_heads", Value::Null).with_config(key, 2.into());
+        assert_eq!(sizes(&fits(&named, CHANNELS)), [1, 2], "{key}");
+    }
     let two_heads = one_head.with_config("num_key_value_heads", 2.into());
     assert_eq!(sizes(&fits(&two_heads, &blocks("Linear"))), [1]);
     // The input of `down_proj` is cut, not its output: 512 columns are four blocks, and 256 rows are not looked at.
