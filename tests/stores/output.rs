@@ -71,12 +71,12 @@ fn a_run_that_was_killed_goes_on() {
 fn an_interrupted_run_leaves_no_upload() {
     let Some(scene) = Scene::new(RECIPE) else { return };
     let (run, gate) = run_that_waits(&scene);
-    let interrupt = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    let interrupt = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     // What is on its way comes to its end.
     thread::sleep(Duration::from_millis(300));
     drop(gate);
-    let said = super::said(&run.wait_with_output().unwrap(), 130);
+    let said = super::said(&run.wait_with_output().unwrap(), 143);
     assert!(said.contains("nothing that can be loaded is under the output's address"), "{said}");
     assert_eq!(scene.server.uploads(&scene.bucket), 0);
     assert!(!scene.made().contains_key("config.json"));
@@ -95,10 +95,10 @@ fn a_signal_does_not_wait_for_a_side_file() {
     scene.proxy.once("GET", "tiny-qwen3-vl/tokenizer.json", Mistake::First(Box::new(hold)));
     let run = scene.apply().stderr(Stdio::piped()).spawn().unwrap();
     wait_until(|| scene.proxy.seen().iter().any(|seen| seen.target.contains("tiny-qwen3-vl/tokenizer.json")));
-    let interrupt = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    let interrupt = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     // The answer has not come yet.
-    let said = super::said(&run.wait_with_output().unwrap(), 130);
+    let said = super::said(&run.wait_with_output().unwrap(), 143);
     assert!(said.contains("the same command goes on") || said.contains("resumes with"), "{said}");
     assert!(!scene.made().contains_key("config.json"));
     drop(gate);
