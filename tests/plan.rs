@@ -16,12 +16,14 @@ mod serving;
 mod shards;
 mod unproven;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use qwen_fp8::checkpoint::Checkpoint;
 use qwen_fp8::plan::Plan;
 use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
 use qwen_fp8::recipe::{Recipe, RecipeText};
+use serde_json::Value;
 
 use crate::support::shapes::Shapes;
 
@@ -73,4 +75,13 @@ fn error(text: &str, shapes: &Shapes) -> Diagnostic {
 
 fn shown(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(|diagnostic| format!("{diagnostic:#?}\n")).collect()
+}
+
+/// The list of unquantized layers in the output's config.json, whatever its order.
+fn listed(plan: &Plan) -> BTreeSet<String> {
+    let (_, config) = plan.documents.iter().find(|(name, _)| name == "config.json").unwrap();
+    let config: Value = serde_json::from_slice(config).unwrap();
+    let quantization = &config["quantization_config"];
+    let list = quantization.get("ignore").or(quantization.get("ignored_layers")).unwrap();
+    list.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }

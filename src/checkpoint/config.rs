@@ -106,6 +106,11 @@ impl Config {
         self.value(&["tie_word_embeddings"]).or_else(|| self.value(&["text_config", "tie_word_embeddings"]))?.as_bool()
     }
 
+    /// The keys that name the number of query heads of attention, and those that name the number of key-value heads where
+    /// it is another one, as families call them.
+    pub const QUERY_HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
+    pub const KEY_HEADS: [&str; 4] = ["num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num"];
+
     /// An unsigned number of the language model: from `text_config` where there is one, else from the top level.
     pub fn text_number(&self, key: &str) -> Option<u64> {
         self.value(&["text_config", key]).or_else(|| self.value(&[key]))?.as_u64()

@@ -3,11 +3,13 @@
 
 mod decibels;
 mod escape;
+mod nearest;
 pub mod os_hints;
 mod plural;
 mod size;
 
 pub use decibels::decibels;
 pub use escape::*;
+pub use nearest::nearest_word;
 pub use plural::{agree, count};
 pub use size::*;

@@ -18,6 +18,8 @@ const MOST_OPEN: usize = 64;
 pub struct BaseFiles<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     tensors: HashMap<&'a str, &'a Tensor>,
+    /// Numbers of the shards by name.
+    shards: HashMap<&'a str, usize>,
     /// Sizes of all files, shards included.
     sizes: HashMap<String, u64>,
     open: Mutex<HashMap<usize, Arc<ShardFile>>>,
@@ -38,10 +40,12 @@ impl<'a> BaseFiles<'a> {
     /// # Errors
     /// A file cannot be opened.
     pub fn new(checkpoint: &'a Checkpoint) -> Result<Self, SourceError> {
-        let shards = checkpoint.shards.iter().map(|shard| (shard.name.clone(), shard.size));
-        let sizes = shards.chain(beside_shards(checkpoint)?).collect();
+        let sizes = checkpoint.shards.iter().map(|shard| (shard.name.clone(), shard.size));
+        let sizes = sizes.chain(beside_shards(checkpoint)?).collect();
+        let shards =
+            checkpoint.shards.iter().enumerate().map(|(number, shard)| (shard.name.as_str(), number)).collect();
         let tensors = checkpoint.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        Ok(Self { checkpoint, tensors, sizes, open: Mutex::default() })
+        Ok(Self { checkpoint, tensors, shards, sizes, open: Mutex::default() })
     }
 
     /// The names of all files, shards included.
@@ -57,10 +61,18 @@ impl<'a> BaseFiles<'a> {
     pub(crate) fn place(&self, file: &ContentFile, part: &ContentPart, at: u64, len: usize) -> Option<BasePlace> {
         if part.base == PartBase::File {
             let size = *self.sizes.get(&file.name)?;
-            return (at + len as u64 <= size).then(|| BasePlace::File(file.name.clone(), at));
+            return (at + len as u64 <= size).then(|| self.place_in(&file.name, at));
         }
         let tensor = self.tensor(part.base_tensor()?)?;
         (at + len as u64 <= tensor.len).then_some(BasePlace::Shard(tensor.shard, tensor.offset + at))
+    }
+
+    /// The place of an offset in a file of this name; a shard is opened once for all of them.
+    pub(crate) fn place_in(&self, file: &str, offset: u64) -> BasePlace {
+        match self.shards.get(file) {
+            Some(shard) => BasePlace::Shard(*shard, offset),
+            None => BasePlace::File(file.to_owned(), offset),
+        }
     }
 
     /// Fills `bytes` from a place.

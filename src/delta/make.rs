@@ -45,15 +45,15 @@ pub fn make(
     let contents = DeltaContents { tool: env!("CARGO_PKG_VERSION").to_owned(), base: old.model_name().name, files };
     let left_out = new.left_out.iter().filter(|(name, _)| name != MANIFEST_FILE);
     let base = BaseFiles::new(old)?;
+    let names: HashSet<&str> = contents.files.iter().map(|file| file.name.as_str()).collect();
     let mut making = DeltaInMaking {
         new: BaseFiles::new(new)?,
         out,
         path,
         figures: DeltaFigures {
-            removed_files: base.files().filter(|name| contents.files.iter().all(|file| file.name != *name)).count()
-                as u64,
             new_bytes: contents.size(),
             files: contents.files.len() as u64,
+            removed_files: base.files().filter(|name| !names.contains(name)).count() as u64,
             removed_tensors: removed(old, &contents),
             left_out: left_out.map(|(name, why)| OmittedFile { name: name.clone(), why: (*why).to_owned() }).collect(),
             ..DeltaFigures::default()
@@ -118,7 +118,7 @@ impl DeltaInMaking<'_> {
             }
             for (at, len) in part.pieces() {
                 let base = self.base.place(file, part, at, len);
-                let new = BasePlace::File(file.name.clone(), offset + at);
+                let new = self.new.place_in(&file.name, offset + at);
                 let is_last = at + len as u64 == part.bytes;
                 tasks.push(PieceTask { part, is_last, len, base, new });
                 if tasks.len() == batch() {

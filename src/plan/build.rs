@@ -68,31 +68,14 @@ impl Plan {
     pub(super) fn of_weights(recipe: Recipe, checkpoint: Checkpoint) -> Result<Self, Box<Refused>> {
         let mut diagnostics = Vec::new();
         diagnostics.extend(non_finite::refusals(&recipe));
-        let Prepared { inputs, stacked } = match inputs::prepare(&recipe, &checkpoint) {
-            Ok(prepared) => prepared,
+        let decided = decide(&recipe, &checkpoint, &mut diagnostics);
+        let (Prepared { inputs, stacked }, Resolved { decisions, misfits }) = match decided {
+            Ok(decided) => decided,
             Err(diagnostic) => {
                 diagnostics.push(diagnostic);
                 return Err(Box::new(Refused { recipe, diagnostics }));
             }
         };
-        let mut prepared = Prepared { inputs, stacked };
-        let mut found = Vec::new();
-        let mut resolved = resolve::resolve(&recipe, &checkpoint.model, &prepared.inputs, &mut found);
-        if recipe.experts == ExpertsPolicy::SplitOrKeep && !is_any_part_quantized(&recipe, &prepared, &resolved) {
-            // Apart they would gain nothing, and some loaders know stacks alone. Where a rule cannot do without the parts, they
-            // are made.
-            let mut of_stacks = Vec::new();
-            let mut parts = prepared.inputs.iter().enumerate().filter(|(_, input)| input.part_of.is_some());
-            let misfit = parts.find_map(|(part, _)| resolved.first_misfit(part));
-            if let Ok(stacked) = inputs::prepare_stacked(&checkpoint, misfit) {
-                let again = resolve::resolve(&recipe, &checkpoint.model, &stacked.inputs, &mut of_stacks);
-                if !has_error(&of_stacks) {
-                    (prepared, resolved, found) = (stacked, again, of_stacks);
-                }
-            }
-        }
-        diagnostics.append(&mut found);
-        let (Prepared { inputs, stacked }, Resolved { decisions, misfits }) = (prepared, resolved);
         let stays = Stays { stacked, misfits };
         diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions));
         if has_error(&diagnostics) {
@@ -264,10 +247,34 @@ fn with_known_keys(checkpoint: &Checkpoint, modules: &Modules<'_>) -> Config {
     config
 }
 
-/// Reports whether a rule quantizes a matrix of a stack of experts, or there is none.
-fn is_any_part_quantized(recipe: &Recipe, prepared: &Prepared, resolved: &Resolved) -> bool {
-    let mut parts =
-        prepared.inputs.iter().zip(&resolved.decisions).filter(|(input, _)| input.part_of.is_some()).peekable();
-    let is_quantized = |decision: &Decision| decision.rule.is_some_and(|(rule, _)| recipe.rules[rule].scheme.is_some());
-    parts.peek().is_none() || parts.any(|(_, decision)| is_quantized(decision))
+/// Prepares the inputs and decides what becomes of each. Stacks of which no rule quantizes a part stay stacked where the recipe
+/// leaves that open.
+///
+/// # Errors
+/// What [`inputs::prepare`] cannot do.
+fn decide(
+    recipe: &Recipe,
+    checkpoint: &Checkpoint,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<(Prepared, Resolved), Diagnostic> {
+    let resolve = |prepared: Prepared| {
+        let mut found = Vec::new();
+        let resolved = resolve::resolve(recipe, &checkpoint.model, &prepared.inputs, &mut found);
+        (prepared, resolved, found)
+    };
+    let (mut prepared, mut resolved, mut found) = resolve(inputs::prepare(recipe, checkpoint)?);
+    if recipe.experts == ExpertsPolicy::SplitOrKeep {
+        let parts = || prepared.inputs.iter().enumerate().filter(|(_, input)| input.part_of.is_some());
+        if parts().next().is_some() && !parts().any(|(part, _)| resolved.decisions[part].is_quantized(recipe)) {
+            // Apart they would gain nothing, and some loaders know stacks alone.
+            let misfit = parts().find_map(|(part, _)| resolved.first_misfit(part));
+            let stacked = resolve(inputs::prepare_stacked(checkpoint, misfit)?);
+            // A rule that names a part gets it.
+            if !has_error(&stacked.2) {
+                (prepared, resolved, found) = stacked;
+            }
+        }
+    }
+    diagnostics.append(&mut found);
+    Ok((prepared, resolved))
 }

@@ -2,6 +2,8 @@
 
 use qwen_fp8_schemes::TensorSpec;
 
+use crate::recipe::Recipe;
+
 use super::carried_scales::CarriedScales;
 
 /// The rule that decided one input.
@@ -9,6 +11,13 @@ use super::carried_scales::CarriedScales;
 pub struct Decision {
     /// The rule that takes the input and which of its targets matched; an input that no rule takes is copied.
     pub rule: Option<(usize, usize)>,
+}
+
+impl Decision {
+    /// Reports whether a rule of `recipe` with a scheme takes the input.
+    pub(super) fn is_quantized(&self, recipe: &Recipe) -> bool {
+        self.rule.is_some_and(|(rule, _)| recipe.rules[rule].scheme.is_some())
+    }
 }
 
 /// The work for one input.

@@ -147,8 +147,7 @@ fn cannot_be_apart(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec
     let mut said: BTreeSet<&str> = not_loaded.iter().map(|(_, _, not)| &*not.because).collect();
     let mut diagnostics = Vec::new();
     for (input, decision) in served.inputs.iter().zip(served.decisions) {
-        let is_quantized = decision.rule.is_some_and(|(rule, _)| served.recipe.rules[rule].scheme.is_some());
-        if input.part_of.is_none() || is_quantized {
+        if input.part_of.is_none() || decision.is_quantized(served.recipe) {
             continue;
         }
         for not in served.model.loads_no_single(input.module()) {

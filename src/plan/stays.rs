@@ -58,8 +58,7 @@ impl Stays {
         for (number, (input, decision)) in inputs.iter().zip(decisions).enumerate() {
             let why = self.why(number, input, decision);
             stays += if why.is_some() { input.len } else { 0 };
-            quantized +=
-                decision.rule.map_or(0, |(rule, _)| if recipe.rules[rule].scheme.is_some() { input.len } else { 0 });
+            quantized += if decision.is_quantized(recipe) { input.len } else { 0 };
             match why {
                 Some(WhyStays::Stacked(_)) => stacks.push(input),
                 Some(WhyStays::Misfit(rule, Misfit::Cut(why))) => {

@@ -35,9 +35,8 @@ pub(super) struct Heads {
 impl Heads {
     pub(super) fn of(config: &Config) -> Self {
         let number = |key| config.text_number(key).and_then(|number| usize::try_from(number).ok()).filter(|&n| n > 0);
-        // T5, BLOOM and Whisper have names of their own.
-        let names = ["num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"];
-        let queries = names.into_iter().find_map(number);
+        // Of an encoder and a decoder, those of the decoder.
+        let queries = Config::QUERY_HEADS.into_iter().chain(["decoder_attention_heads"]).find_map(number);
         let mamba = number("mamba_num_heads").or_else(|| number("mamba_n_heads"));
         let groups = number("mamba_n_groups").or_else(|| number("n_groups").filter(|_| mamba.is_some()));
         let state = number("ssm_state_size").or_else(|| number("mamba_d_state"));

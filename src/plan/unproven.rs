@@ -84,8 +84,7 @@ fn kept<'a>(served: &Served<'a>) -> impl Iterator<Item = (&'a PlannedInput, bool
     let kinds = [LayerKind::Linear, LayerKind::Experts, LayerKind::Router];
     let recipe = served.recipe;
     served.inputs.iter().zip(served.decisions).filter_map(move |(input, decision)| {
-        let is_quantized = decision.rule.is_some_and(|(rule, _)| recipe.rules[rule].scheme.is_some());
-        let stays = kinds.contains(&input.kind()) && !is_quantized && input.quantized().is_none();
+        let stays = kinds.contains(&input.kind()) && !decision.is_quantized(recipe) && input.quantized().is_none();
         stays.then_some((input, decision.rule.is_some()))
     })
 }

@@ -22,6 +22,7 @@ use crate::run::journal::FinishedShard;
 use crate::run::lock::Lock;
 use crate::run::observer::Observer;
 use crate::run::publishing::publish;
+use crate::run::resume;
 use crate::run::staging::{self, Staging};
 
 /// Bytes that are written to a delta at a time.
@@ -232,13 +233,9 @@ fn still_good(
     Ok(good)
 }
 
-/// The checksum of a regular file of this size; `None` where it is none.
+/// The checksum of a file of this size; `None` where it is none, or not ours alone.
 fn checksum(path: &Path, size: u64, progress: &dyn ProgressSink) -> Option<Crc64> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    if !file.metadata().is_ok_and(|found| found.is_file() && found.len() == size) {
-        return None;
-    }
+    let file = resume::open(path).filter(|file| file.metadata().is_ok_and(|found| found.len() == size))?;
     let advanced = |bytes| {
         progress.advanced(bytes);
         if progress.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }

@@ -130,11 +130,9 @@ impl KeptBlocks {
         true
     }
 
-    /// Returns memory of this many bytes, whatever they are.
-    pub(super) fn memory(&mut self, bytes: usize) -> Vec<u8> {
-        let mut memory = self.spare.pop().unwrap_or_default();
-        memory.resize(bytes, 0);
-        memory
+    /// Returns the memory of a dropped block, whatever is in it; none where there is none.
+    pub(super) fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
     }
 }
 
@@ -183,15 +181,14 @@ mod tests {
         schedule.add([ByteExtent { shard: 0, from: 0, to: 1_000 }]);
         let mut kept = KeptBlocks { tasks: BTreeMap::from([(0, 0)]), ..KeptBlocks::default() };
         while let Some(place) = kept.next(&schedule) {
-            let memory = kept.memory(10);
-            kept.blocks.get_mut(&place).unwrap().content = Content::Ready(Arc::new(memory));
+            kept.blocks.get_mut(&place).unwrap().content = Content::Ready(Arc::new(vec![7; 10]));
         }
         let read = kept.take(BlockPlace { shard: 0, block: 0 }).unwrap().unwrap();
         kept.tasks.insert(0, 2);
         assert!(kept.next(&schedule).is_some() && kept.next(&schedule).is_some());
         // Of two dropped blocks one was being read.
         assert_eq!(kept.spare.len(), 1);
-        assert_eq!((kept.memory(7).len(), kept.spare.len(), read.len()), (7, 0, 10));
+        assert_eq!((kept.spare(), kept.spare(), read.len()), (vec![7; 10], Vec::new(), 10));
         assert!(kept.next(&schedule).is_none());
     }
 }

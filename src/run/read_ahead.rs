@@ -206,7 +206,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a block that is to be fetched and has room, and returns it with memory for it; `None` once the run is over.
+    /// Waits for a block that is to be fetched and has room, and returns it with memory to use again; `None` once the run is
+    /// over.
     fn next(&self) -> Option<(BlockPlace, Vec<u8>)> {
         let mut state = self.lock();
         loop {
@@ -214,16 +215,10 @@ impl Shared {
                 return None;
             }
             if let Some(place) = state.next(&self.schedule) {
-                return Some((place, state.memory(self.bytes_of(place))));
+                return Some((place, state.spare()));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// The length of a block: of the last one of a shard, what is left of that.
-    fn bytes_of(&self, BlockPlace { shard, block }: BlockPlace) -> usize {
-        let size = self.files[shard].as_ref().map_or(0, |fetched| fetched.size);
-        self.schedule.block.min(size.saturating_sub(block * self.schedule.block)) as usize
     }
 
     fn fetch_one(
@@ -233,7 +228,10 @@ impl Shared {
     ) -> Result<Arc<Vec<u8>>, SourceError> {
         // A place in the schedule is that of a shard elsewhere.
         let Some(fetched) = &self.files[shard] else { return Ok(Arc::default()) };
-        let read = fetched.file.read_exact_at(&mut bytes, block * self.schedule.block);
+        let from = block * self.schedule.block;
+        // Here and not where the memory is handed out, at which one thread at a time may look.
+        bytes.resize(self.schedule.block.min(fetched.size.saturating_sub(from)) as usize, 0);
+        let read = fetched.file.read_exact_at(&mut bytes, from);
         read.map_err(|error| SourceError::Remote { path: fetched.file.path(), error })?;
         let bytes = Arc::new(bytes);
         // Before it is handed out: whoever has read the last block knows that all are in the digest.

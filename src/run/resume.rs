@@ -82,7 +82,7 @@ fn tensors_of(
 /// Opens a regular file that has no other name.
 //
 // A second hard link would let somebody change the bytes of the output after it was published.
-fn open(path: &Path) -> Option<File> {
+pub(super) fn open(path: &Path) -> Option<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let metadata = file.metadata().ok()?;

@@ -116,7 +116,8 @@ fn the_schema_is_the_one_that_is_checked_in() {
 fn a_family_is_like_one_that_there_is() {
     for (like, said) in [
         ("lama", "`like: lama` names no other family: did you mean `llama`?"),
-        ("Qwen3 MoE", "`like: Qwen3 MoE` names no other family, which is the name of a file without `.yaml`"),
+        ("Qwen3 MoE", "`like: Qwen3 MoE` names no other family: did you mean `qwen3_moe`?"),
+        ("unheard of", "`like: unheard of` names no other family, which is the name of a file without `.yaml`"),
         ("mine", "`like: mine` names no other family"),
         ("common", "`like: common` names no other family"),
         ("llama", ""),

@@ -8,7 +8,7 @@ use qwen_fp8::plan::{Job, Plan};
 use qwen_fp8::recipe::diagnostic::Level;
 use serde_json::{Value, json};
 
-use super::{BLOCKS, error, plan};
+use super::{BLOCKS, error, listed, plan};
 use crate::support::shapes::{self, Shapes};
 
 const ROWS: &str = "format: compressed-tensors\nexperts: split\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
@@ -18,14 +18,6 @@ fn class(class: &str, model_type: &str, more: &[(&str, &[usize])]) -> Shapes {
     let model =
         shapes::small_text().with_config("architectures", json!([class])).with_config("model_type", model_type.into());
     more.iter().fold(model, |model, (name, shape)| model.with(name, shape))
-}
-
-fn listed(plan: &Plan) -> BTreeSet<String> {
-    let (_, config) = plan.documents.iter().find(|(name, _)| name == "config.json").unwrap();
-    let config: Value = serde_json::from_slice(config).unwrap();
-    let quantization = &config["quantization_config"];
-    let list = quantization.get("ignore").or(quantization.get("ignored_layers")).unwrap();
-    list.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }
 
 fn quantized(plan: &Plan) -> BTreeSet<&str> {

@@ -11,9 +11,8 @@ use qwen_fp8::plan::explain::explain;
 use qwen_fp8::plan::summary::{Row, Summary};
 use qwen_fp8::plan::{Job, Plan};
 use qwen_fp8::recipe::diagnostic::Diagnostic;
-use serde_json::Value;
 
-use super::{error, errors, plan, try_plan};
+use super::{error, errors, listed, plan, try_plan};
 use crate::support::shapes::published::{self, Published};
 use crate::support::shapes::{self, Shapes};
 
@@ -42,15 +41,6 @@ fn tiny(model_type: &str) -> Shapes {
 fn quantized(plan: &Plan) -> BTreeSet<&str> {
     let inputs = plan.inputs.iter().zip(&plan.jobs);
     inputs.filter(|(_, job)| matches!(job, Job::Quantize { .. })).map(|(input, _)| input.name.as_str()).collect()
-}
-
-/// The list of unquantized layers in the output's config.json, whatever its order.
-fn listed(plan: &Plan) -> BTreeSet<String> {
-    let (_, config) = plan.documents.iter().find(|(name, _)| name == "config.json").unwrap();
-    let config: Value = serde_json::from_slice(config).unwrap();
-    let quantization = &config["quantization_config"];
-    let list = quantization.get("ignore").or(quantization.get("ignored_layers")).unwrap();
-    list.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }
 
 /// The notes about what stays unquantized unasked.

@@ -2,6 +2,7 @@
 
 use super::dtype::CacheDtype;
 use super::product;
+use crate::checkpoint::config::Config;
 use crate::fit::error::CacheUnknown;
 use crate::fit::figures::ConfigFigures;
 
@@ -65,15 +66,14 @@ impl<'a> Attention<'a> {
     }
 
     fn query_heads(&self) -> Result<u64, CacheUnknown> {
-        self.figures.required(&["num_attention_heads", "n_head", "n_heads", "num_heads"])
+        self.figures.required(&Config::QUERY_HEADS)
     }
 
     fn key_heads(&self) -> Result<u64, CacheUnknown> {
         if self.figures.is_on("multi_query") && !self.figures.is_on("new_decoder_architecture") {
             return Ok(1);
         }
-        let grouped =
-            self.figures.number(&["num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num"])?;
+        let grouped = self.figures.number(&Config::KEY_HEADS)?;
         match grouped.filter(|heads| *heads > 0) {
             Some(heads) => Ok(heads),
             None => self.query_heads(),

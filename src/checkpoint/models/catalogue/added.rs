@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::family::FamilyFile;
 use super::family_text::{FamilyError, parse};
-use crate::text::unquoted;
+use crate::text::{nearest_word, unquoted};
 
 /// The user's families, for the whole process, as its schemes are.
 static ADDED: RwLock<Vec<FamilyFile>> = RwLock::new(Vec::new());
@@ -66,13 +66,17 @@ pub(super) fn add_folder(folder: &Path, common: (&str, &str), built_in: &[&str])
         families.push(family);
     }
     let mut all = ADDED.write().unwrap_or_else(PoisonError::into_inner);
-    let users: Vec<&FamilyFile> = families.iter().chain(all.iter()).collect();
-    let names: Vec<&str> = users.iter().filter_map(|family| stem(family)).chain(built_in.iter().copied()).collect();
-    if let Some((family, like)) = families.iter().find_map(|family| Some((family, not_a_family(family, &names)?))) {
-        let nearest = names.iter().map(|name| (strsim::damerau_levenshtein(like, name), name)).min();
-        let meant = nearest.filter(|(distance, _)| *distance <= 2).map(|(_, name)| format!(": did you mean `{name}`?"));
-        let all = ", which is the name of a file without `.yaml`: `qwen-fp8 models` lists them".to_owned();
-        let reason = format!("`like: {}` names no other family{}", unquoted(like), meant.unwrap_or(all));
+    for family in families.iter() {
+        let users = families.iter().chain(all.iter()).filter_map(stem);
+        let mut others = users.chain(built_in.iter().copied()).filter(|name| stem(family) != Some(*name));
+        let Some(like) = family.like.as_deref().filter(|like| !others.clone().any(|name| name == *like)) else {
+            continue;
+        };
+        let help = match nearest_word(like, &mut others) {
+            Some(near) => format!(": did you mean `{near}`?"),
+            None => ", which is the name of a file without `.yaml`: `qwen-fp8 models` lists them".to_owned(),
+        };
+        let reason = format!("`like: {}` names no other family{help}", unquoted(like));
         return Err(FamilyError { file: family.origin.clone(), reason });
     }
     let added = families.len();
@@ -83,13 +87,6 @@ pub(super) fn add_folder(folder: &Path, common: (&str, &str), built_in: &[&str])
 /// The name of a family's file, as others are like it.
 fn stem(family: &FamilyFile) -> Option<&str> {
     Path::new(&family.origin).file_stem()?.to_str()
-}
-
-/// Returns what this family says that it is like, where that is no other one of these names.
-fn not_a_family<'f>(family: &'f FamilyFile, names: &[&str]) -> Option<&'f str> {
-    let like = family.like.as_deref()?;
-    let is_other = names.contains(&like) && stem(family) != Some(like);
-    (!is_other).then_some(like)
 }
 
 pub(super) fn families() -> Vec<FamilyFile> {
