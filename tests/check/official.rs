@@ -19,8 +19,7 @@ use fixture::Fixture;
 use mutations::{By, Mutation, Spoil};
 
 /// What is wrong with a sound checkpoint to lint, verify and diff, but for what its layout says is so.
-fn faults(name: &str) -> Vec<String> {
-    let fixture = Fixture::of(name);
+fn faults(name: &str, fixture: &Fixture) -> Vec<String> {
     let scratch = tempfile::tempdir().unwrap();
     let [here, copy, before] = ["here", "copy", "source"].map(|folder| scratch.path().join(folder));
     fixture.folder.write(&here);
@@ -66,7 +65,8 @@ fn faults(name: &str) -> Vec<String> {
 
 #[test]
 fn published_layouts_pass() {
-    let faults: Vec<String> = layout::names().par_iter().flat_map_iter(|name| faults(name)).collect();
+    let faults: Vec<String> =
+        Fixture::all().par_iter().flat_map_iter(|(name, fixture)| faults(name, fixture)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -75,15 +75,14 @@ type Noticed = (By, BTreeSet<&'static str>);
 
 /// A sound checkpoint and what is found in it.
 struct Sound {
-    fixture: Fixture,
+    fixture: &'static Fixture,
     copy: tempfile::TempDir,
     /// Code and message of each finding.
     known: BTreeSet<(&'static str, String)>,
 }
 
 impl Sound {
-    fn of(name: &str) -> Self {
-        let fixture = Fixture::of(name);
+    fn of(fixture: &'static Fixture) -> Self {
         let copy = tempfile::tempdir().unwrap();
         fixture.folder.write(copy.path());
         let found = lint(copy.path(), &()).unwrap();
@@ -106,12 +105,12 @@ impl Sound {
         match mutation.spoil {
             Spoil::Content(spoil) => {
                 let mut folder = self.fixture.folder.clone();
-                spoil(&self.fixture, &mut folder)?;
+                spoil(self.fixture, &mut folder)?;
                 folder.write_beside(dir, &self.fixture.folder, self.copy.path());
             }
             Spoil::Files(spoil) => {
                 self.fixture.folder.write(dir);
-                spoil(&self.fixture, dir)?;
+                spoil(self.fixture, dir)?;
             }
         }
         let verified = |source: Option<&Path>| self.beyond(&verify(dir, source, &[], &()).unwrap().findings);
@@ -131,16 +130,16 @@ fn is_right(mutation: &Mutation, (by, found): &Noticed) -> bool {
 
 #[test]
 fn every_mutation_of_a_published_layout_is_noticed() {
-    let (mutations, layouts) = (mutations::all(), layout::names());
+    let (mutations, layouts) = (mutations::all(), Fixture::all());
     let rows: Vec<Vec<Option<Noticed>>> = layouts
         .par_iter()
-        .map(|name| {
-            let sound = Sound::of(name);
+        .map(|(_, fixture)| {
+            let sound = Sound::of(fixture);
             mutations.iter().map(|mutation| sound.noticed(mutation)).collect()
         })
         .collect();
     let table = |at: usize| {
-        let of_layout = |(name, row): (&String, &Vec<Option<Noticed>>)| {
+        let of_layout = |((name, _), row): (&(String, Fixture), &Vec<Option<Noticed>>)| {
             let noticed = row[at].as_ref().filter(|noticed| !is_right(mutations[at], noticed));
             noticed.map(|(by, found)| format!("  {name}: {by:?} {found:?}"))
         };
@@ -154,7 +153,7 @@ fn every_mutation_of_a_published_layout_is_noticed() {
     for (at, mutation) in mutations.iter().enumerate() {
         assert!(rows.iter().any(|row| row[at].is_some()), "{}", mutation.name);
     }
-    for (name, row) in layouts.iter().zip(&rows) {
+    for ((name, _), row) in layouts.iter().zip(&rows) {
         assert!(row.iter().flatten().count() >= 30, "{name}: {}", row.iter().flatten().count());
     }
 }

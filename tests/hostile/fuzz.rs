@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../../fuzz/checks/config.rs"]
 mod config;
+#[path = "../../fuzz/checks/delta.rs"]
+mod delta;
 #[path = "../../fuzz/checks/fit.rs"]
 mod fit;
 #[path = "../../fuzz/checks/header.rs"]
@@ -65,4 +67,16 @@ fn the_config_check_holds_for_seeds_and_regressions() {
 #[test]
 fn the_pattern_check_holds_for_seeds_and_regressions() {
     replay("pattern", pattern::check);
+}
+
+#[test]
+fn the_delta_check_holds_for_seeds_and_regressions() {
+    replay("delta", delta::check);
+    for seed in inputs("delta")
+        .iter()
+        .filter(|path| path.starts_with(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")))
+    {
+        let outcome = delta::outcome(&fs::read(seed).unwrap()).unwrap();
+        assert!(outcome.is_ok(), "{}: {outcome:?}", seed.display());
+    }
 }

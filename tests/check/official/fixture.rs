@@ -1,10 +1,11 @@
 //! A published layout at a small size, with valid values.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::layout::{Form, Layout};
+use super::layout::{self, Form, Layout};
 use super::values::{made, stored};
 use crate::support::folder::{Folder, Tensor};
 use crate::support::random::Random;
@@ -50,8 +51,21 @@ impl Quantized {
     }
 }
 
+/// The fixtures of all layouts, by name; making one takes as long as a dozen checks of it.
+//
+// Not in parallel: whoever waits for it could be a worker that the maker needs.
+static ALL: LazyLock<Vec<(String, Fixture)>> = LazyLock::new(|| {
+    let of = |name: String| (name.clone(), Fixture::of(&name));
+    layout::names().into_iter().map(of).collect()
+});
+
 impl Fixture {
-    pub(super) fn of(name: &str) -> Self {
+    /// The fixtures of all layouts, by name.
+    pub(super) fn all() -> &'static [(String, Self)] {
+        &ALL
+    }
+
+    fn of(name: &str) -> Self {
         let layout = Layout::named(name);
         let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut random = Random::new(seed);

@@ -44,10 +44,25 @@ impl NamePattern {
         &self.text
     }
 
+    /// Reports whether the ends of the name fit, and its middle holds a part of the pattern; false for nearly all names that the
+    /// pattern does not take, and in a small part of the time that tells it for sure.
+    fn may_take(&self, name: &str) -> bool {
+        let fits = |wanted: Option<&str>, part: Option<&str>| match (wanted, part) {
+            (Some(wanted), Some(part)) => wanted == "**" || part_matches(wanted, part),
+            _ => false,
+        };
+        fits(self.text.rsplit('.').next(), name.rsplit('.').next())
+            && fits(self.text.split('.').next(), name.split('.').next())
+            && self.text.split('.').filter(|part| !part.contains('*')).all(|part| name.contains(part))
+    }
+
     /// Returns the parts that each wildcard which is a whole part took, in order; `None` where the name does not match.
     ///
     /// The time is the product of both lengths at most: after a failure only the last `**` can take one more part.
     fn captures<'n>(&self, name: &'n str) -> Option<Vec<Vec<&'n str>>> {
+        if !self.may_take(name) {
+            return None;
+        }
         let pattern: Vec<&str> = self.text.split('.').collect();
         let parts: Vec<&str> = name.split('.').collect();
         let (mut at, mut from) = (0, 0);
@@ -84,6 +99,9 @@ impl NamePattern {
 
 /// Reports whether a part of a pattern takes a part of a name; `*` is any text.
 fn part_matches(wanted: &str, part: &str) -> bool {
+    if !wanted.contains('*') {
+        return wanted == part;
+    }
     let mut pieces = wanted.split('*');
     let first = pieces.next().unwrap_or_default();
     let Some(mut rest) = part.strip_prefix(first) else { return false };
@@ -170,5 +188,42 @@ mod tests {
         assert_eq!(counted.as_deref(), Some("model.27.mixer.in_proj"));
         // The first place where the rest fits is taken.
         assert_eq!(rewrite("**.a.*.**", "x.a.b.a.c", "**.*.**").as_deref(), Some("x.b.a.c"));
+    }
+
+    /// Every list of one to four of these parts.
+    fn names(parts: &[&str]) -> Vec<String> {
+        let mut all: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        let mut longest = all.clone();
+        for _ in 1..4 {
+            longest = longest.iter().flat_map(|name| parts.iter().map(move |part| format!("{name}.{part}"))).collect();
+            all.extend_from_slice(&longest);
+        }
+        all
+    }
+
+    /// Matching as the documentation of the type says it.
+    fn takes(pattern: &[&str], name: &[&str]) -> bool {
+        match (pattern, name) {
+            ([], _) => name.is_empty(),
+            (["**", rest @ ..], _) => (0..=name.len()).any(|taken| takes(rest, &name[taken..])),
+            ([wanted, rest @ ..], [part, behind @ ..]) => {
+                let fits = wanted.strip_suffix('*').map_or(wanted == part, |start| part.starts_with(start));
+                fits && takes(rest, behind)
+            }
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn patterns_of_all_shapes_take_what_the_plain_definition_takes() {
+        let taken = names(&["a", "b", "ab"]);
+        for pattern in names(&["a", "ab", "*", "a*", "**"]) {
+            let parts: Vec<&str> = pattern.split('.').collect();
+            let ours = NamePattern::from(pattern.clone());
+            for name in &taken {
+                let plain = takes(&parts, &name.split('.').collect::<Vec<_>>());
+                assert_eq!(ours.matches(name), plain, "{pattern} {name}");
+            }
+        }
     }
 }
