@@ -45,6 +45,6 @@ pub(crate) use microscaling::{MX_GROUP, MxElement, quantize_microscaled};
 pub(crate) use nvfp4::{NVFP4_GROUP, Nvfp4Scales, quantize_nvfp4};
 pub(crate) use pack::packed_bytes;
 pub(crate) use scale::ScaleChoice;
-pub(crate) use squares::squares;
+pub(crate) use squares::{squared_differences, squares};
 pub use stored_scales::{GlobalFactor, packed_down, packed_rows, scale_values};
 pub use transposed::{WordOrder, WordStrip, unpack_codes, unpack_zeros};

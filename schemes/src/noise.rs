@@ -1,6 +1,8 @@
 //! The quantization noise of a scheme on a weight: what is lost when a band is quantized and decoded again.
 
-use crate::kernels::{CodeFormat, GlobalFactor, StoredCodes, decode, packed_down, scale_values, squares};
+use crate::kernels::{
+    CodeFormat, GlobalFactor, StoredCodes, decode, packed_down, scale_values, squared_differences, squares,
+};
 use crate::{Band, Dtype, MAX_OUTPUTS, NonFinite, NumberKind, Scheme, SourceDtype, Strategy, TensorRole, TensorSpec};
 
 /// Sums of squares over some weights: of the weights themselves, and of what quantization takes from them.
@@ -35,9 +37,14 @@ pub struct NoiseMeter {
 }
 
 impl NoiseMeter {
-    /// Returns the noise of the scheme on a band, which has the maximum that [`Scheme::amax_scope`] asks for; `outputs` are
-    /// what [`Scheme::outputs`] says for the weight. A scheme of another crate, whose codes the decoders of this one may not
-    /// know, cannot be measured.
+    /// Returns the sum of the squared weights of a band, which is one for all schemes.
+    pub fn signal(band: &Band<'_>) -> f64 {
+        squares(band.source.dtype, band.bytes, band.simd)
+    }
+
+    /// Returns the noise of the scheme on a band, which has the maximum that [`Scheme::amax_scope`] asks for: the sum of the
+    /// squared differences of decoded and source weights, infinite where a scale is. `outputs` are what [`Scheme::outputs`]
+    /// says for the weight. A scheme of another crate, whose codes the decoders of this one may not know, cannot be measured.
     ///
     /// Every instruction set gives the same sums.
     ///
@@ -46,12 +53,7 @@ impl NoiseMeter {
     ///
     /// # Panics
     /// The scheme writes no codes, or no scales.
-    pub fn measure(
-        &mut self,
-        scheme: &dyn Scheme,
-        outputs: &[TensorSpec],
-        band: &Band<'_>,
-    ) -> Result<Noise, NonFinite> {
+    pub fn measure(&mut self, scheme: &dyn Scheme, outputs: &[TensorSpec], band: &Band<'_>) -> Result<f64, NonFinite> {
         // As if it were the first one, with which comes what a weight has once, such as the scale of the tensor.
         let (first_row, band) = (band.first_row, &Band { first_row: 0, ..*band });
         self.outputs.resize_with(outputs.len().max(self.outputs.len()), Vec::new);
@@ -62,13 +64,12 @@ impl NoiseMeter {
         }
         let quantized = scheme.quantize(band, &mut slices[..outputs.len()]);
         quantized.map_err(|at| NonFinite { row: at.row + first_row, ..at })?;
-        self.decode(scheme, outputs, band);
-        let [signal, noise] = squares(band.source.dtype, band.bytes, &self.decoded, band.simd);
-        Ok(Noise { signal, noise: if noise.is_nan() { f64::INFINITY } else { noise } })
+        let noise = self.differences(scheme, outputs, band);
+        Ok(if noise.is_nan() { f64::INFINITY } else { noise })
     }
 
-    /// Decodes what the scheme wrote for a band.
-    fn decode(&mut self, scheme: &dyn Scheme, outputs: &[TensorSpec], band: &Band<'_>) {
+    /// Decodes what the scheme wrote for a band, few rows at a time, and adds up how far off it is.
+    fn differences(&mut self, scheme: &dyn Scheme, outputs: &[TensorSpec], band: &Band<'_>) -> f64 {
         let of_role = |role| outputs.iter().position(|spec| spec.role == role);
         let (Some(codes), Some(scales)) = (of_role(TensorRole::Codes), of_role(TensorRole::Scale)) else {
             panic!("the meter takes schemes with codes and scales");
@@ -88,20 +89,34 @@ impl NoiseMeter {
                 _ => zeros.extend(stored.iter().map(|zero| f32::from(zero.cast_signed()))),
             }
         }
-        self.decoded.resize(band.rows * band.source.columns * size_of::<f32>(), 0);
-        let stored = StoredCodes {
-            format,
-            codes: &self.outputs[codes],
-            columns: band.source.columns,
-            first_row: 0,
-            group: granule(scheme, band),
-            scales: &self.scales,
-            zeros: &self.zeros,
-            groups_of_columns: &[],
-        };
-        decode(stored, SourceDtype::F32, &mut self.decoded);
+        let (columns, group) = (band.source.columns, granule(scheme, band));
+        let (across, row_bytes) = (columns.div_ceil(group[1]), format.row_bytes(columns));
+        let strip = (DECODED / columns.max(1)).max(1);
+        let mut noise = 0.0;
+        for first in (0..band.rows).step_by(strip) {
+            let rows = strip.min(band.rows - first);
+            let of_rows = first / group[0] * across;
+            let stored = StoredCodes {
+                format,
+                codes: &self.outputs[codes][first * row_bytes..(first + rows) * row_bytes],
+                columns,
+                first_row: first,
+                group,
+                scales: &self.scales[of_rows..],
+                zeros: self.zeros.get(of_rows..).unwrap_or_default(),
+                groups_of_columns: &[],
+            };
+            self.decoded.resize(rows * columns * size_of::<f32>(), 0);
+            decode(stored, SourceDtype::F32, &mut self.decoded, band.simd);
+            let weights = first * band.source.row_bytes()..(first + rows) * band.source.row_bytes();
+            noise += squared_differences(band.source.dtype, &band.bytes[weights], &self.decoded, band.simd);
+        }
+        noise
     }
 }
+
+/// Weights that are decoded at a time, few enough for them to stay in the first cache.
+const DECODED: usize = 4096;
 
 /// Returns what the codes stand for, by their dtype and the arguments of the scheme.
 fn code_format(scheme: &dyn Scheme, dtype: Dtype) -> CodeFormat {
@@ -165,7 +180,8 @@ mod tests {
         for first_row in [0, 2, 4] {
             let rows = &bytes[first_row * 1024..(first_row + 2) * 1024];
             let band = Band { source, first_row, rows: 2, bytes: rows, amax: None, simd: Simd::detect() };
-            sums.add(meter.measure(&*scheme, &outputs, &band).unwrap());
+            let noise = meter.measure(&*scheme, &outputs, &band).unwrap();
+            sums.add(Noise { signal: NoiseMeter::signal(&band), noise });
         }
         assert!((sums.signal / signal - 1.0).abs() < 1e-9 && (sums.noise / noise - 1.0).abs() < 1e-6, "{sums:?}");
         // Four bits keep about 20 dB.
@@ -187,7 +203,8 @@ mod tests {
                 let bytes = &bytes[first_row * 256..(first_row + rows) * 256];
                 let amax = (scheme.amax_scope() != AmaxScope::Band).then_some(amax);
                 let band = Band { source, first_row, rows, bytes, amax, simd: Simd::detect() };
-                meter.measure(&*scheme, &outputs, &band).unwrap()
+                let noise = meter.measure(&*scheme, &outputs, &band).unwrap();
+                Noise { signal: NoiseMeter::signal(&band), noise }
             };
             let whole = measure(0, 24);
             let mut sums = Noise::default();
@@ -224,11 +241,13 @@ mod tests {
         ] {
             let scheme = scheme(name, options);
             let band = Band { amax: band.amax.filter(|_| scheme.amax_scope() != AmaxScope::Band), ..band };
-            let measured = meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &band).unwrap();
+            let noise = meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &band).unwrap();
+            let measured = Noise { signal: NoiseMeter::signal(&band), noise };
             let decibels = -10.0 * measured.ratio().log10();
             assert!((least..most).contains(&decibels), "{name}: {decibels} dB");
             let portable = Band { simd: Simd::PORTABLE, ..band };
-            assert_eq!(meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &portable), Ok(measured), "{name}");
+            assert_eq!(meter.measure(&*scheme, &scheme.outputs(source).unwrap(), &portable), Ok(noise), "{name}");
+            assert_eq!(NoiseMeter::signal(&portable), measured.signal);
         }
     }
 
@@ -243,7 +262,7 @@ mod tests {
             let band = Band { source, first_row: 3, rows: 1, bytes, amax: None, simd: Simd::detect() };
             meter.measure(&*scheme, &outputs, &band)
         };
-        assert_eq!(measure(&bytes).map(Noise::ratio), Ok(0.0));
+        assert_eq!(measure(&bytes), Ok(0.0));
         bytes[64..68].copy_from_slice(&f32::NAN.to_le_bytes());
         let at = measure(&bytes).unwrap_err();
         assert_eq!((at.row, at.column), (3, 16));

@@ -190,7 +190,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Measures bands until none is left.
     fn work(&self, simd: Simd) {
-        let reserved = self.reserve();
+        let reserved = self.reserve(simd);
         let (mut bytes, mut rows) = match reserved {
             Ok(buffers) => buffers,
             Err(error) => return self.fail(u64::MAX, error),
@@ -227,14 +227,14 @@ impl Stage<'_> {
     }
 
     /// Returns the memory of a worker for the rows of any band.
-    fn reserve(&self) -> Result<(Buffer, RowReader), RunError> {
+    fn reserve(&self, simd: Simd) -> Result<(Buffer, RowReader), RunError> {
         let largest = |of: &dyn Fn(&Measuring<'_>) -> usize| self.weights.iter().map(of).max().unwrap_or(0);
         let bytes = largest(&|it| it.rows.min(it.matrix.rows) * it.matrix.row_bytes());
         let scratch = largest(&|it| row_reader::scratch(it.weight.input, it.rows.min(it.matrix.rows)));
         let buffer = |capacity| {
             Buffer::reserve(capacity).map_err(|_| RunError::NoMemory { workers: 1, each: Buffer::footprint(capacity) })
         };
-        Ok((buffer(bytes)?, RowReader::new(buffer(scratch)?)))
+        Ok((buffer(bytes)?, RowReader::new(buffer(scratch)?, simd)))
     }
 
     /// Adds a band to the absolute maximum of its weight.
@@ -278,10 +278,12 @@ impl Stage<'_> {
         }
         let (first_row, rows, bytes) = self.read(measuring, band, false, buffer, reader)?;
         let schemes = measuring.weight.schemes.iter().zip(&measuring.outputs);
+        let band_under = |amax| Band { source: measuring.matrix, first_row, rows, bytes, amax, simd };
+        let signal = NoiseMeter::signal(&band_under(None));
         let noise = schemes.map(|(scheme, outputs)| {
-            let amax = amax_of(scheme.amax_scope())?;
-            let band = Band { source: measuring.matrix, first_row, rows, bytes, amax, simd };
-            meter.measure(*scheme, outputs, &band).map_err(|at| self.non_finite(measuring, at))
+            let band = band_under(amax_of(scheme.amax_scope())?);
+            let noise = meter.measure(*scheme, outputs, &band).map_err(|at| self.non_finite(measuring, at))?;
+            Ok::<_, RunError>(Noise { signal, noise })
         });
         let noise = noise.collect::<Result<Vec<_>, _>>()?;
         self.progress.advanced(bytes.len() as u64);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use qwen_fp8_schemes::{GlobalFactor, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
+use qwen_fp8_schemes::{GlobalFactor, Simd, SourceDtype, StoredCodes, decode, packed_down, packed_rows, scale_values};
 
 use crate::checkpoint::experts::ElementSteps;
 use crate::plan::{CodeRows, InputData, PlannedInput, QuantizedSource, ZeroPointTensor};
@@ -84,12 +84,13 @@ pub(super) struct RowReader {
     bytes: Vec<u8>,
     scales: Vec<f32>,
     zeros: Vec<f32>,
+    simd: Simd,
 }
 
 impl RowReader {
     /// Creates a reader with room for the scratch memory of every read to come.
-    pub(super) fn new(scratch: Buffer) -> Self {
-        Self { scratch, bytes: Vec::new(), scales: Vec::new(), zeros: Vec::new() }
+    pub(super) fn new(scratch: Buffer, simd: Simd) -> Self {
+        Self { scratch, bytes: Vec::new(), scales: Vec::new(), zeros: Vec::new(), simd }
     }
 
     /// Touches the scratch memory, on the thread that will use it.
@@ -118,13 +119,16 @@ impl RowReader {
                 let read = self.strided(&source, &runs, first, out);
                 read.map_err(|error| sources.error(*shard, &input.name, error))
             }
-            InputData::Quantized(source) => match (&source.transposed, source.rows) {
-                (Some(transposed), _) => {
-                    TransposedRows { sources, input, source, transposed }.read(first_row, out, &mut self.scratch)
+            InputData::Quantized(source) => {
+                match (&source.transposed, source.rows) {
+                    (Some(transposed), _) => TransposedRows { sources, input, source, transposed, simd: self.simd }
+                        .read(first_row, out, &mut self.scratch),
+                    (None, CodeRows::All) => self.quantized(sources, input, source, first_row, out),
+                    (None, _) => {
+                        StackRows { sources, input, source, simd: self.simd }.read(first_row, out, &mut self.scratch)
+                    }
                 }
-                (None, CodeRows::All) => self.quantized(sources, input, source, first_row, out),
-                (None, _) => StackRows { sources, input, source }.read(first_row, out, &mut self.scratch),
-            },
+            }
         }
     }
 
@@ -226,7 +230,7 @@ impl RowReader {
             zeros: &self.zeros,
             groups_of_columns: &[],
         };
-        decode(codes, dtype, out);
+        decode(codes, dtype, out, self.simd);
         Ok(read as u64)
     }
 }
@@ -276,7 +280,7 @@ mod tests {
             };
             let mut out = vec![0; rows * inputs * width];
             let shards = [shard(&path)];
-            let mut reader = RowReader::new(Buffer::reserve(scratch(&input, rows)).unwrap());
+            let mut reader = RowReader::new(Buffer::reserve(scratch(&input, rows)).unwrap(), Simd::detect());
             reader.fill();
             let read = reader.read(&Sources::new(&shards, false), &input, first, &mut out).unwrap();
             assert!(read >= (rows * inputs * width) as u64);

@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::Range;
 
-use qwen_fp8_schemes::{SourceDtype, StoredCodes, decode, scale_values};
+use qwen_fp8_schemes::{Simd, SourceDtype, StoredCodes, decode, scale_values};
 
 use crate::checkpoint::Tensor;
 use crate::plan::{CodeRows, PlannedInput, QuantizedSource};
@@ -19,6 +19,7 @@ pub(super) struct StackRows<'a> {
     pub(super) sources: &'a Sources<'a>,
     pub(super) input: &'a PlannedInput,
     pub(super) source: &'a QuantizedSource,
+    pub(super) simd: Simd,
 }
 
 /// Stored rows of codes, and the groups that are wanted of each.
@@ -198,7 +199,7 @@ impl StackRows<'_> {
             zeros: &[],
             groups_of_columns: &[],
         };
-        decode(stored, dtype, values);
+        decode(stored, dtype, values, self.simd);
         Ok((read, values))
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use qwen_fp8_schemes::{
-    CodeFormat, SourceDtype, StoredCodes, WordStrip, decode, scale_values, unpack_codes, unpack_zeros,
+    CodeFormat, Simd, SourceDtype, StoredCodes, WordStrip, decode, scale_values, unpack_codes, unpack_zeros,
 };
 
 use crate::checkpoint::Tensor;
@@ -20,6 +20,7 @@ pub(super) struct TransposedRows<'a> {
     pub(super) input: &'a PlannedInput,
     pub(super) source: &'a QuantizedSource,
     pub(super) transposed: &'a Transposed,
+    pub(super) simd: Simd,
 }
 
 /// The stored rows of words, and what is wanted of each.
@@ -117,7 +118,7 @@ impl TransposedRows<'_> {
             zeros: &zeros,
             groups_of_columns: &groups_of_columns,
         };
-        decode(stored, dtype, out);
+        decode(stored, dtype, out, self.simd);
         Ok((read + of_codes) as u64)
     }
 

@@ -52,7 +52,8 @@ impl<'a> Worker<'a> {
             let each = capacities.map(|&capacity| Buffer::footprint(capacity)).sum();
             Buffer::reserve(capacity).map_err(|_| RunError::NoMemory { workers: work.workers, each })
         };
-        let (input, rows) = (buffer(&work.input_capacity)?, RowReader::new(buffer(&work.scratch_capacity)?));
+        let (input, rows) =
+            (buffer(&work.input_capacity)?, RowReader::new(buffer(&work.scratch_capacity)?, shared.options.simd));
         let outputs = work.output_capacities.iter().map(buffer).collect::<Result<_, _>>()?;
         let worker = Worker { shared, complete, input, rows, outputs, stages: Stages::default() };
         let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());

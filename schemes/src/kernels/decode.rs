@@ -1,10 +1,11 @@
 //! Decodes stored codes, with their scales and zero points, to floats.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::pack::packed_bytes;
 use super::{e2m1, e2m3, e4m3};
-use crate::SourceDtype;
+use crate::simd::Vectorized;
+use crate::{Simd, SourceDtype};
 
 /// The numbers that stored codes stand for, and how a row of codes lies in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,50 +64,61 @@ pub struct StoredCodes<'a> {
 }
 
 /// Decodes to little-endian numbers of `dtype`: the code less its zero point, times the scale, in F32, rounded once;
-/// NaN stays NaN.
+/// NaN stays NaN. Every instruction set gives the same bytes.
 ///
 /// That is what compressed-tensors and transformers decode to where scales are BF16 or powers of two: the product then
 /// is exact before it is rounded.
-pub fn decode(codes: StoredCodes<'_>, dtype: SourceDtype, out: &mut [u8]) {
+pub fn decode(codes: StoredCodes<'_>, dtype: SourceDtype, out: &mut [u8], simd: Simd) {
     match dtype {
-        SourceDtype::Bf16 => decode_as(codes, out, |value| bf16::from_f32(value).to_le_bytes()),
-        SourceDtype::F16 => decode_as(codes, out, |value| f16::from_f32(value).to_le_bytes()),
-        SourceDtype::F32 => decode_as(codes, out, f32::to_le_bytes),
+        SourceDtype::Bf16 => simd.run(Decoding { codes, out, narrow: to_bf16 }),
+        SourceDtype::F16 => simd.run(Decoding { codes, out, narrow: |value| f16::from_f32(value).to_le_bytes() }),
+        SourceDtype::F32 => simd.run(Decoding { codes, out, narrow: f32::to_le_bytes }),
     }
 }
 
 /// Elements of a group from which a table of what its codes stand for pays.
 const TABLE_PAYS: usize = 512;
 
-fn decode_as<const WIDTH: usize>(codes: StoredCodes<'_>, out: &mut [u8], narrow: impl Fn(f32) -> [u8; WIDTH]) {
-    let StoredCodes { columns, group: [height, width], .. } = codes;
-    if columns == 0 {
-        return;
-    }
-    let out = out.as_chunks_mut::<WIDTH>().0;
-    match codes.format {
+/// Codes whose numbers are held at a time; a multiple of eight, so that none of another run begins inside a byte.
+const RUN: usize = 256;
+
+struct Decoding<'a, N> {
+    codes: StoredCodes<'a>,
+    out: &'a mut [u8],
+    narrow: N,
+}
+
+impl<const WIDTH: usize, N: Fn(f32) -> [u8; WIDTH] + Copy> Vectorized for Decoding<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Simd) {
+        let StoredCodes { format, columns, group: [height, width], .. } = self.codes;
+        if columns == 0 {
+            return;
+        }
+        let out = self.out.as_chunks_mut::<WIDTH>().0;
+        let height = height.min(out.len() / columns);
         // The product of each code is rounded once for a group, which has more elements than codes.
-        CodeFormat::E4m3 if height.saturating_mul(width.min(columns)) >= TABLE_PAYS => by_table(codes, out, narrow),
-        CodeFormat::E4m3 => one_by_one(codes, out, narrow, |row, column| signed_e4m3(row[column])),
-        CodeFormat::E2m1 => {
-            one_by_one(codes, out, narrow, |row, column| e2m1::decode(row[column / 2] >> (column % 2 * 4) & 0xF))
-        }
-        CodeFormat::E2m3 => {
-            one_by_one(codes, out, narrow, |row, column| e2m3::decode(bits_from(|at| byte(row, at), column * 6, 6)))
-        }
-        CodeFormat::Integer => one_by_one(codes, out, narrow, |row, column| f32::from(row[column].cast_signed())),
-        // No integer of these straddles two bytes, and most have these bits.
-        CodeFormat::PackedInteger(8) => one_by_one(codes, out, narrow, |row, column| f32::from(row[column]) - 128.0),
-        CodeFormat::PackedInteger(4) => {
-            one_by_one(codes, out, narrow, |row, column| f32::from(row[column / 2] >> (column % 2 * 4) & 0xF) - 8.0)
-        }
-        CodeFormat::PackedInteger(bits) => {
-            one_by_one(codes, out, narrow, |row, column| lowered(|at| byte(row, at), column * bits as usize, bits))
+        if format == CodeFormat::E4m3 && height.saturating_mul(width.min(columns)) >= TABLE_PAYS {
+            by_table(self.codes, out, self.narrow);
+        } else {
+            by_run(self.codes, out, self.narrow);
         }
     }
 }
 
+/// Rounds to BF16 as `half` does, without its branch for NaN, so that a loop over it becomes vector instructions.
+#[inline(always)]
+fn to_bf16(value: f32) -> [u8; 2] {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if value.is_nan() { quiet } else { rounded } as u16).to_le_bytes()
+}
+
 /// Decodes E4M3 group by group, each through a table of what its codes stand for.
+#[inline(always)]
 fn by_table<const WIDTH: usize>(
     StoredCodes { codes, columns, first_row, group: [height, width], scales, .. }: StoredCodes<'_>,
     out: &mut [[u8; WIDTH]],
@@ -136,32 +148,84 @@ fn table<const WIDTH: usize>(scale: f32, narrow: impl Fn(f32) -> [u8; WIDTH]) ->
     std::array::from_fn(|code| narrow(signed_e4m3(code as u8) * scale))
 }
 
-/// Decodes each code by itself, which `value` reads from the bytes of a row.
-fn one_by_one<const WIDTH: usize>(
+/// Decodes each code by itself, a run of a row at a time: first to its number, then by its group.
+#[inline(always)]
+fn by_run<const WIDTH: usize>(
     stored: StoredCodes<'_>,
     out: &mut [[u8; WIDTH]],
-    narrow: impl Fn(f32) -> [u8; WIDTH],
-    value: impl Fn(&[u8], usize) -> f32,
+    narrow: impl Fn(f32) -> [u8; WIDTH] + Copy,
 ) {
     let StoredCodes { format, codes, columns, first_row, scales, zeros, groups_of_columns, .. } = stored;
     let [height, width] = stored.group;
     let across = columns.div_ceil(width);
+    let mut numbers = [0f32; RUN];
     let rows = codes.chunks_exact(format.row_bytes(columns)).zip(out.chunks_exact_mut(columns));
     for (row, (codes, out)) in rows.enumerate() {
         let groups = ((first_row + row) / height - first_row / height) * across;
-        if !groups_of_columns.is_empty() {
-            for ((column, out), &group) in out.iter_mut().enumerate().zip(groups_of_columns) {
-                let at = groups + group as usize;
-                *out = narrow((value(codes, column) - zeros.get(at).copied().unwrap_or(0.0)) * scales[at]);
+        for (run, out) in out.chunks_mut(RUN).enumerate() {
+            let first = run * RUN;
+            let numbers = &mut numbers[..out.len()];
+            read_numbers(format, codes, first, numbers);
+            if !groups_of_columns.is_empty() {
+                let of_columns = &groups_of_columns[first..first + out.len()];
+                for ((out, &number), &group) in out.iter_mut().zip(&*numbers).zip(of_columns) {
+                    let at = groups + group as usize;
+                    *out = narrow((number - zeros.get(at).copied().unwrap_or(0.0)) * scales[at]);
+                }
+                continue;
             }
-            continue;
-        }
-        for (index, out) in out.chunks_mut(width).enumerate() {
-            let (scale, zero) = (scales[groups + index], zeros.get(groups + index).copied().unwrap_or(0.0));
-            for (column, out) in out.iter_mut().enumerate() {
-                *out = narrow((value(codes, index * width + column) - zero) * scale);
+            let mut from = 0;
+            while from < out.len() {
+                let group = (first + from) / width;
+                let end = out.len().min((group + 1).saturating_mul(width) - first);
+                let (scale, zero) = (scales[groups + group], zeros.get(groups + group).copied().unwrap_or(0.0));
+                for (out, &number) in out[from..end].iter_mut().zip(&numbers[from..end]) {
+                    *out = narrow((number - zero) * scale);
+                }
+                from = end;
             }
         }
+    }
+}
+
+/// Reads the numbers that the codes of a row stand for, from the column `first` on.
+#[inline(always)]
+fn read_numbers(format: CodeFormat, row: &[u8], first: usize, numbers: &mut [f32]) {
+    match format {
+        CodeFormat::E4m3 => read_bytes(&row[first..], numbers, signed_e4m3),
+        CodeFormat::Integer => read_bytes(&row[first..], numbers, |code| f32::from(code.cast_signed())),
+        // No integer of these straddles two bytes, and most have these bits.
+        CodeFormat::PackedInteger(8) => read_bytes(&row[first..], numbers, |code| f32::from(code) - 128.0),
+        CodeFormat::PackedInteger(4) => read_nibbles(&row[first / 2..], numbers, |code| f32::from(code) - 8.0),
+        CodeFormat::E2m1 => read_nibbles(&row[first / 2..], numbers, e2m1::decode),
+        CodeFormat::E2m3 => {
+            for (column, number) in (first..).zip(numbers) {
+                *number = e2m3::decode(bits_from(|at| byte(row, at), column * 6, 6));
+            }
+        }
+        CodeFormat::PackedInteger(bits) => {
+            for (column, number) in (first..).zip(numbers) {
+                *number = lowered(|at| byte(row, at), column * bits as usize, bits);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn read_bytes(codes: &[u8], numbers: &mut [f32], value: impl Fn(u8) -> f32) {
+    for (number, &code) in numbers.iter_mut().zip(codes) {
+        *number = value(code);
+    }
+}
+
+#[inline(always)]
+fn read_nibbles(codes: &[u8], numbers: &mut [f32], value: impl Fn(u8) -> f32) {
+    let (pairs, last) = numbers.as_chunks_mut::<2>();
+    for (pair, &code) in pairs.iter_mut().zip(codes) {
+        *pair = [value(code & 0xF), value(code >> 4)];
+    }
+    if let ([number], Some(&code)) = (last, codes.get(pairs.len())) {
+        *number = value(code & 0xF);
     }
 }
 
@@ -199,11 +263,20 @@ fn bits_from(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> u8 {
 mod tests {
     use super::*;
     use crate::kernels::pack::bit_by_bit;
+    use half::bf16;
 
     fn decoded(codes: StoredCodes<'_>) -> Vec<f32> {
         let rows = codes.codes.len() / codes.format.row_bytes(codes.columns);
         let mut out = vec![0; rows * codes.columns * 2];
-        decode(codes, SourceDtype::Bf16, &mut out);
+        decode(codes, SourceDtype::Bf16, &mut out, Simd::PORTABLE);
+        for simd in Simd::available() {
+            for dtype in [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32] {
+                let [mut one, mut other] = [(); 2].map(|()| vec![0; rows * codes.columns * dtype.bytes()]);
+                decode(codes, dtype, &mut one, Simd::PORTABLE);
+                decode(codes, dtype, &mut other, simd);
+                assert_eq!(one, other, "{simd:?} {dtype:?}");
+            }
+        }
         out.as_chunks().0.iter().map(|&raw| bf16::from_le_bytes(raw).to_f32()).collect()
     }
 
@@ -326,11 +399,11 @@ mod tests {
     fn f16_f32_and_empty_rows_decode() {
         let codes = StoredCodes { scales: &[0.1], ..e4m3(&[0x7E, 0x81], 2) };
         let mut out = [0; 8];
-        decode(codes, SourceDtype::F32, &mut out);
+        decode(codes, SourceDtype::F32, &mut out, Simd::detect());
         assert_eq!(out, [(448.0f32 * 0.1).to_le_bytes(), (-0.001953125f32 * 0.1).to_le_bytes()].concat()[..]);
         let mut out = [0; 4];
-        decode(codes, SourceDtype::F16, &mut out);
+        decode(codes, SourceDtype::F16, &mut out, Simd::detect());
         assert_eq!(out[..2], f16::from_f32(448.0 * 0.1).to_le_bytes());
-        decode(StoredCodes { codes: &[], columns: 0, ..codes }, SourceDtype::F32, &mut []);
+        decode(StoredCodes { codes: &[], columns: 0, ..codes }, SourceDtype::F32, &mut [], Simd::detect());
     }
 }

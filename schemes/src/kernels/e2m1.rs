@@ -17,14 +17,16 @@ pub(super) fn encode(value: f32) -> u8 {
     (code + if value < 0.0 { 8 } else { 0 }) as u8
 }
 
-/// The value of a code; bits above the fourth do not count.
+/// The value of a code, of which bits above the fourth do not count; of the two zeros the second is negative.
 #[inline(always)]
 pub(super) fn decode(code: u8) -> f32 {
-    VALUES[usize::from(code & 0xF)]
+    // As in `e4m3::decode`: a subnormal code is read in the octave of 1, which is then taken off.
+    let magnitude = (code & 7) as u32;
+    let subnormal = magnitude < 2;
+    let lifted = f32::from_bits((magnitude << 22) + (if subnormal { 127 } else { 126 } << 23));
+    let value = lifted - if subnormal { 1.0 } else { 0.0 };
+    f32::from_bits(value.to_bits() | ((code & 8) as u32) << 28)
 }
-
-/// The value of each code; of the two zeros the second is negative.
-const VALUES: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 /// The bits of 1.
 const SMALLEST_NORMAL: u32 = 127 << 23;
