@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
         let _ = interrupt::end_in_order(&screen);
     }
     if let Some(folder) = &cli.global.models
-        && let Err(failure) = source::add_models(folder)
+        && let Err(failure) = source::add_models(folder, &screen)
     {
         return failed(&failure, &screen);
     }

@@ -87,7 +87,8 @@ impl Fit {
         fit.notes = remedies::notes(subject, request, &fit, sight.as_ref());
         if fit.fits {
             let (context, requests) = (fit.context, fit.requests);
-            fit.serve = lines::lines(&ServedContext { path, request, context, requests, sight: sight.as_ref() });
+            let lines = lines::lines(&ServedContext { path, request, context, requests, sight: sight.as_ref() });
+            fit.serve = lines.into_iter().filter(|line| !subject.unserved.contains_key(line.server)).collect();
         } else {
             fit.remedies = remedies::remedies(subject, request, &fit);
         }

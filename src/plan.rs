@@ -31,6 +31,7 @@ pub mod resolve;
 mod served;
 mod served_form;
 mod served_weights;
+mod servers;
 mod serving;
 mod stays;
 pub mod summary;
@@ -56,6 +57,7 @@ pub(crate) use fused::{sets as fused_sets, shared_amax, with_fused};
 pub(crate) use inputs::{never_loaded_apart, split_where_known};
 pub(crate) use known::{is_loaded_by, unserved_checkpoint};
 pub(crate) use misfits::{AllModules, is_cut};
+pub(crate) use servers::{SERVERS, not_serving, serving};
 pub(crate) use summary::numbers_starred;
 pub(crate) use tensor_parallel::is_shared;
 

@@ -18,6 +18,7 @@ mod document;
 mod error;
 mod expect;
 mod explain;
+mod families;
 mod file;
 mod file_meant;
 mod foreign_schemes;
@@ -42,6 +43,7 @@ mod wording;
 
 pub use error::RecipeError;
 pub use expect::Expectations;
+pub use families::{FamiliesError, read_families};
 pub use front::recipe_schema;
 pub use model_card::ModelCardOptions;
 pub use nearest::{near_words, nearest, nearest_names};
@@ -61,7 +63,7 @@ pub struct Recipe {
     pub model: Option<String>,
     pub output: Option<String>,
     /// The directory with what is known of further models.
-    pub models: Option<String>,
+    pub models: Option<Located<String>>,
     pub format: Format,
     /// The largest output shard in bytes; `None` cuts the output into shards as the source is.
     pub max_shard_size: Option<u64>,
@@ -82,7 +84,7 @@ impl RecipeText {
     /// # Errors
     /// The file cannot be read as text.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        file::read(path).map_err(|diagnostic| RecipeError::of_file(path, diagnostic))
+        file::read(path, file::RECIPE).map_err(|diagnostic| RecipeError::of_file(path, diagnostic))
     }
 }
 
@@ -119,7 +121,7 @@ impl Recipe {
                 dialect: understood.dialect,
                 model: understood.header.model,
                 output: understood.header.output,
-                models: understood.header.models,
+                models: understood.header.models.map(|value| Located { value, span: document.spans.value("/models") }),
                 format: understood.format,
                 max_shard_size: understood.header.max_shard_size.map(|size| size.0),
                 serving: understood.header.serving,

@@ -322,6 +322,35 @@ fn a_model_id_is_looked_up_in_the_cache() {
 }
 
 #[test]
+fn apply_and_fit_name_no_server_that_is_known_to_fail() {
+    for (class, model_type, ending, line) in [
+        ("T5ForConditionalGeneration", "t5", "no server is known here that serves it: vLLM and SGLang: no class", None),
+        ("MllamaForConditionalGeneration", "mllama", "to serve it:  python3 -m sglang.launch_server", Some("SGLang")),
+        ("Qwen3ForCausalLM", "qwen3", "to serve it:  vllm serve", Some("vLLM")),
+    ] {
+        let folder = Folder::new("{scheme: FP8_DYNAMIC, targets: Linear}\n");
+        let model = crate::support::shapes::small_text()
+            .with_config("architectures", serde_json::json!([class]))
+            .with_config("model_type", model_type.into())
+            .write_single();
+        let (recipe, output) = (folder.path("recipe.yaml"), folder.path("out"));
+        let model = model.path().to_str().unwrap();
+        let applied = run(&["apply", &recipe, "-m", model, "-o", &output]);
+        let said = String::from_utf8(applied.stderr).unwrap();
+        assert!(applied.status.success() && said.contains(ending), "{class}: {said}");
+        for arguments in [
+            &["fit", &output, "--vram", "24GiB", "--json"][..],
+            &["fit", &recipe, "-m", model, "--vram", "24GiB", "--json"],
+        ] {
+            let fit: Value = serde_json::from_slice(&run(arguments).stdout).unwrap();
+            assert_eq!(fit["serve"][0]["server"].as_str(), line, "{class}: {fit}");
+            let notes = fit["notes"].to_string();
+            assert_eq!(notes.contains("vLLM is not known to serve it"), line != Some("vLLM"), "{class}: {notes}");
+        }
+    }
+}
+
+#[test]
 fn apply_says_as_much_as_is_asked() {
     let folder = Folder::new(BLOCKS);
     let apply = |output: &str, more: &[&str]| {

@@ -3,6 +3,7 @@
 mod facts;
 mod files;
 mod next_tokens;
+mod own;
 mod page;
 mod parallel;
 mod registry;

@@ -1,5 +1,6 @@
 //! Plans: which tensor goes where, what servers make of it, and how large it gets.
 
+mod advice;
 mod budget;
 mod card;
 mod conservation;

@@ -85,7 +85,7 @@ fn examine(args: &DoctorArgs, screen: &Screen, lines: &mut Vec<ChecklistLine>) -
     let line = |_: &_| ChecklistLine::ok("recipe", format!("{} can be read", shown_path(path)));
     let Some(recipe) = taken(read, "recipe", line, screen, lines) else { return examined };
     examined.output = examined.output.or_else(|| recipe.output.as_ref().map(PathBuf::from));
-    let opened = checkpoint_of(&recipe, args.model.as_deref());
+    let opened = checkpoint_of(&recipe, args.model.as_deref(), screen);
     let Some(source) = taken(opened, "source", source_line, screen, lines) else { return examined };
     examined.plan = taken(planned(recipe, source.clone(), screen), "plan", plan_line, screen, lines);
     examined.source = Some(source);

@@ -89,7 +89,7 @@ pub(super) fn differences(
     } else {
         let model = source.model.clone().or_else(|| plan.recipe.model.clone());
         let source = SourceArgs { recipe: other.to_owned(), model, smoke: source.smoke };
-        PlanLock::of(&super::source::plan(&source, screen)?)
+        PlanLock::of(&super::source::plan_beside(plan, &source, screen)?)
     };
     Changes::between(&PlanLock::of(plan), &of_other).map_err(|error| unreadable(other, &error))
 }

@@ -13,7 +13,9 @@ use super::screen::Screen;
 use super::source::open_checkpoint;
 use super::table::{Align, TextTable};
 use crate::checkpoint::models::Part;
-use crate::checkpoint::models::catalogue::{FamilyFile, KnownStack, ListFormat, NamePattern, StackLayout, families};
+use crate::checkpoint::models::catalogue::{
+    FamilyFile, KnownStack, ListFormat, NamePattern, StackLayout, built_in_like, families, stem,
+};
 use crate::checkpoint::text::{shown, unquoted};
 use crate::init::draft_family;
 use crate::recipe::nearest_word;
@@ -33,13 +35,15 @@ impl JsonOutput for ModelsOutput {
 struct KnownFamily {
     /// The user's file, or the file in `models/` for a family that is built in.
     origin: String,
+    /// The files that are built in and that the user's file comes before, having classes or model types of theirs.
+    in_place_of: Vec<String>,
     #[serde(flatten)]
     family: FamilyFile,
 }
 
 impl From<FamilyFile> for KnownFamily {
     fn from(family: FamilyFile) -> Self {
-        Self { origin: family.origin.clone(), family }
+        Self { origin: family.origin.clone(), in_place_of: in_place_of(&family), family }
     }
 }
 
@@ -100,10 +104,6 @@ fn named(name: &str) -> Result<Vec<FamilyFile>, CommandError> {
 
 const UNKNOWN: &str = "`qwen-fp8 models` lists those that are; a file of your own adds one, which `qwen-fp8 models --draft DIR` drafts: see docs/models.md";
 
-fn stem(family: &FamilyFile) -> Option<&str> {
-    Path::new(&family.origin).file_stem().and_then(|stem| stem.to_str())
-}
-
 fn table(families: &[FamilyFile]) -> String {
     let mut table = TextTable::new(&[("family", Align::Left), ("classes", Align::Left), ("file", Align::Left)]);
     for family in families {
@@ -113,9 +113,18 @@ fn table(families: &[FamilyFile]) -> String {
     table.render()
 }
 
+/// The files that are built in and that this one of the user comes before.
+fn in_place_of(family: &FamilyFile) -> Vec<String> {
+    let built_in = if family.is_built_in { Vec::new() } else { built_in_like(family) };
+    built_in.into_iter().map(|built_in| built_in.origin).collect()
+}
+
 /// What a family's file says, in words.
 fn described(family: &FamilyFile) -> String {
     let mut text = format!("{} (from {})\n", unquoted(&family.name), unquoted(&family.origin));
+    for built_in in in_place_of(family) {
+        text.push_str(&format!("  in place of {built_in}, which is built in\n"));
+    }
     let mut line = |line: String| {
         text.push_str("  ");
         text.push_str(&line);
@@ -186,6 +195,9 @@ fn described(family: &FamilyFile) -> String {
         let known = versions.iter().filter_map(|(name, version)| Some(format!("{name} {}", version.as_ref()?)));
         let known = unquoted(&known.collect::<Vec<_>>().join(" and ")).to_string();
         line(format!("known since {known} ({})", unquoted(&since.source)));
+    }
+    if !family.unserved.is_empty() {
+        line(format!("not served by {}", unquoted(&family.unserved.join(" and "))));
     }
     if let Some(why) = &family.unproven {
         line(format!("nobody has seen vLLM load it: {}", unquoted(why)));

@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
-use crate::plan::{Job, Plan};
+use crate::plan::{Job, Plan, not_serving, serving};
 use crate::schemes::Registration;
-
-/// Servers by the name that schemes give them, and the command before the output's path.
-const COMMANDS: [(&str, &str); 2] =
-    [("vLLM", "vllm serve"), ("SGLang", "python3 -m sglang.launch_server --model-path")];
 
 /// Returns the lines to type after this output was written; `None` where a path cannot be typed, or where nothing of the
 /// output is quantized.
@@ -21,9 +17,8 @@ pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<Strin
     }
     let (output, source) = (typed(output)?, typed(&source_name(&plan.checkpoint))?);
     let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}"));
-    let serve = command(plan).map(|serve| format!("to serve it:  {serve} {output}"));
-    let lines: Vec<String> = verify.into_iter().chain(serve).collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+    let lines: Vec<String> = verify.into_iter().chain([serve(plan, &output)]).collect();
+    Some(lines.join("\n"))
 }
 
 /// Returns what `--source` names this checkpoint by.
@@ -35,37 +30,21 @@ fn source_name(checkpoint: &Checkpoint) -> PathBuf {
     }
 }
 
-/// Returns the command of the first server that has kernels for all that the rules wrote.
-fn command(plan: &Plan) -> Option<&'static str> {
-    let used = plan.decisions.iter().filter_map(|decision| decision.rule);
-    let schemes: Vec<_> = used.map(|(rule, _)| plan.recipe.rules[rule].registration).collect();
-    commands(&schemes, &plan.unserved).next().map(|(_, command)| command)
-}
-
-/// Returns the servers that have kernels for all of these schemes and are not among those `unserved`, each with its command.
-fn commands(
-    schemes: &[&Registration],
-    unserved: &BTreeMap<String, String>,
-) -> impl Iterator<Item = (&'static str, &'static str)> {
-    COMMANDS.into_iter().filter(move |(server, _)| refusal(server, schemes, unserved).is_none())
-}
-
-/// Returns the servers that do not serve what these schemes write, each with the reason.
-pub(super) fn not_served(
-    schemes: &[&Registration],
-    unserved: &BTreeMap<String, String>,
-) -> Vec<(&'static str, String)> {
-    COMMANDS.iter().filter_map(|&(server, _)| Some((server, refusal(server, schemes, unserved)?))).collect()
-}
-
-/// Returns the reason for which a server does not serve what these schemes write; `None` where it does.
-fn refusal(server: &str, schemes: &[&Registration], unserved: &BTreeMap<String, String>) -> Option<String> {
-    let without = schemes.iter().filter(|scheme| !scheme.servers.servers.contains(&server));
-    let without: Vec<String> = without.map(|scheme| format!("`{}`", scheme.name)).collect();
-    match without[..] {
-        [] => unserved.get(server).map(|because| format!("its class for this model cannot load it: {because}")),
-        _ => Some(format!("it has no kernels for {}", without.join(", "))),
+/// Returns the line that serves the output by the first server that does; where none is known to, the reasons.
+fn serve(plan: &Plan, output: &str) -> String {
+    let schemes = plan.schemes_used();
+    if let Some((_, command)) = serving(&schemes, &plan.unserved).next() {
+        return format!("to serve it:  {command} {output}");
     }
+    let mut reasons: Vec<(Vec<&str>, String)> = Vec::new();
+    for (server, why) in not_serving(&schemes, &plan.unserved) {
+        match reasons.iter_mut().find(|(_, known)| *known == why) {
+            Some((servers, _)) => servers.push(server),
+            None => reasons.push((vec![server], why)),
+        }
+    }
+    let why = reasons.iter().map(|(servers, why)| format!("{}: {why}", servers.join(" and ")));
+    format!("no server is known here that serves it: {}", why.collect::<Vec<_>>().join("; "))
 }
 
 /// Returns the line of every server that has kernels for all of these schemes and is not among those `unserved`, after its
@@ -76,7 +55,7 @@ pub(super) fn serve_lines(
     output: &Path,
 ) -> Vec<(&'static str, String)> {
     let Some(output) = typed(output) else { return Vec::new() };
-    commands(schemes, unserved).map(|(server, command)| (server, format!("{command} {output}"))).collect()
+    serving(schemes, unserved).map(|(server, command)| (server, format!("{command} {output}"))).collect()
 }
 
 /// Returns a path as a shell takes it; `None` where it is not text that can be typed.

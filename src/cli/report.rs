@@ -15,6 +15,7 @@ use crate::checkpoint::hub::model_of;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
 use crate::checkpoint::progress::ProgressSink;
 use crate::checkpoint::text::{human, shown_path};
+use crate::plan::not_serving;
 use crate::plan::summary::Summary;
 use crate::report::{DRAWN, MARKER, MARKER_WITHIN, Report};
 use crate::run::RunReport;
@@ -157,13 +158,11 @@ type Servers = Vec<(&'static str, String)>;
 fn servers(manifest: Option<&Manifest>, unserved: &BTreeMap<String, String>, output: &Path) -> (Servers, Servers) {
     let schemes = manifest.map(|manifest| manifest.schemes.keys().map(|name| find(name)));
     match schemes.and_then(|schemes| schemes.collect::<Option<Vec<&Registration>>>()) {
-        Some(schemes) => {
-            (next_steps::serve_lines(&schemes, unserved, output), next_steps::not_served(&schemes, unserved))
-        }
+        Some(schemes) => (next_steps::serve_lines(&schemes, unserved, output), not_serving(&schemes, unserved)),
         // Made by another tool: vLLM has kernels for all that is known here.
         None => {
             let lines = next_steps::serve_lines(&[], unserved, output);
-            (lines.into_iter().take(1).collect(), next_steps::not_served(&[], unserved))
+            (lines.into_iter().take(1).collect(), not_serving(&[], unserved))
         }
     }
 }

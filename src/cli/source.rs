@@ -1,5 +1,6 @@
 //! The recipe and the checkpoint that a command names, opened or planned.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use super::screen::Screen;
 use super::store;
 use crate::checkpoint::hub::{HubEnvironment, parse_id};
 use crate::checkpoint::model_id::{ModelError, resolve};
-use crate::checkpoint::models::catalogue::add_folder;
+use crate::checkpoint::models::catalogue::{FamilyFile, add_by_command, add_by_recipe};
 use crate::checkpoint::remote::{RemoteFailure, Repository};
 use crate::checkpoint::text::shown;
 use crate::checkpoint::{Checkpoint, CheckpointPlace, is_headers_file};
 use crate::plan::{Plan, expected};
-use crate::recipe::Recipe;
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{FamiliesError, Recipe, RecipeError, read_families};
 
 /// Reads a recipe, from standard input where the path is `-`; its diagnostics are shown where it has any.
 pub(super) fn read_recipe(path: &Path, screen: &Screen) -> Result<Recipe, CommandError> {
@@ -127,32 +129,50 @@ pub(super) fn plan(source: &SourceArgs, screen: &Screen) -> Result<Plan, Command
 
 /// Plans what a recipe that was read already does, as [`plan`].
 pub(super) fn plan_of(recipe: Recipe, source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
-    let mut checkpoint = checkpoint_of(&recipe, source.model.as_deref())?;
-    if let Some(layers) = source.smoke {
-        checkpoint = checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error))?;
-    }
+    let checkpoint = opened(&recipe, source, screen)?;
     planned(recipe, checkpoint, screen)
 }
 
+/// Opens the checkpoint, cut to the layers that are asked for.
+fn opened(recipe: &Recipe, source: &SourceArgs, screen: &Screen) -> Result<Checkpoint, CommandError> {
+    let checkpoint = checkpoint_of(recipe, source.model.as_deref(), screen)?;
+    match source.smoke {
+        Some(layers) => checkpoint.first_layers(layers).map_err(|error| CommandError::input(&error)),
+        None => Ok(checkpoint),
+    }
+}
+
 /// Opens the checkpoint that a recipe is for: `model`, or the recipe's own.
-pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>) -> Result<Checkpoint, CommandError> {
+pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>, screen: &Screen) -> Result<Checkpoint, CommandError> {
     let Some(model) = model.or(recipe.model.as_deref()) else {
         return Err(CommandError::Input(
             "no checkpoint to work on: add `model:` to the recipe, or `--model DIR` to the command".to_owned(),
         ));
     };
-    if let Some(folder) = &recipe.models {
-        add_models(Path::new(folder))?;
-    }
+    add_models_of(recipe, screen)?;
     open_checkpoint(model)
+}
+
+/// Plans what another recipe does to the checkpoint of a plan, and shows the warnings and notes that were not said of that one.
+pub(super) fn plan_beside(plan: &Plan, source: &SourceArgs, screen: &Screen) -> Result<Plan, CommandError> {
+    let recipe = read_recipe(&source.recipe, screen)?;
+    let checkpoint = opened(&recipe, source, screen)?;
+    let said = plan.warnings.iter().chain(&plan.notes).map(|diagnostic| &*diagnostic.message);
+    built(recipe, checkpoint, &said.collect(), screen)
 }
 
 /// Plans a recipe for a checkpoint that is open, and shows warnings and notes.
 pub(super) fn planned(recipe: Recipe, checkpoint: Checkpoint, screen: &Screen) -> Result<Plan, CommandError> {
+    built(recipe, checkpoint, &BTreeSet::new(), screen)
+}
+
+/// Plans a recipe, and shows warnings and notes but for those that were `said` before.
+fn built(recipe: Recipe, checkpoint: Checkpoint, said: &BTreeSet<&str>, screen: &Screen) -> Result<Plan, CommandError> {
     match Plan::build(recipe, checkpoint) {
         Ok(plan) => {
-            screen.diagnostics(&plan.warnings, &plan.recipe.text);
-            screen.diagnostics(&plan.notes, &plan.recipe.text);
+            let all = plan.warnings.iter().chain(&plan.notes);
+            let new: Vec<Diagnostic> = all.filter(|one| !said.contains(&*one.message)).cloned().collect();
+            screen.diagnostics(&new, &plan.recipe.text);
             let otherwise = expected::check(&plan);
             screen.diagnostics(&otherwise, &plan.recipe.text);
             if otherwise.is_empty() { Ok(plan) } else { Err(CommandError::Reported) }
@@ -164,10 +184,41 @@ pub(super) fn planned(recipe: Recipe, checkpoint: Checkpoint, screen: &Screen) -
     }
 }
 
-/// Adds the families of a folder to what is known.
-pub(super) fn add_models(folder: &Path) -> Result<(), CommandError> {
-    add_folder(folder).map(drop).map_err(|error| {
-        let help = "`qwen-fp8 models --schema` prints what such a file may say; docs/models.md explains it";
-        CommandError::input(&error).with_help(&[help.to_owned()])
+/// Adds the families of the folder that `--models` names to what is known.
+pub(super) fn add_models(folder: &Path, screen: &Screen) -> Result<(), CommandError> {
+    match read_families(folder) {
+        Ok(families) => {
+            add_by_command(families);
+            Ok(())
+        }
+        Err(FamiliesError::Folder(message, help)) => Err(CommandError::Input(message).with_help(&help)),
+        Err(FamiliesError::Files(refused)) => Err(reported(&refused, screen)),
+    }
+}
+
+/// Adds the families of the folder that the recipe names to what is known, in place of those of a recipe before it.
+pub(super) fn add_models_of(recipe: &Recipe, screen: &Screen) -> Result<(), CommandError> {
+    add_by_recipe(families_of(recipe, screen)?);
+    Ok(())
+}
+
+/// Reads the families of the folder that the recipe names.
+pub(super) fn families_of(recipe: &Recipe, screen: &Screen) -> Result<Vec<FamilyFile>, CommandError> {
+    let Some(folder) = &recipe.models else { return Ok(Vec::new()) };
+    read_families(Path::new(&folder.value)).map_err(|error| match error {
+        FamiliesError::Folder(message, help) => {
+            let diagnostic = Diagnostic::error(message).at(folder.span.clone());
+            screen.diagnostics(&[help.into_iter().fold(diagnostic, Diagnostic::help)], &recipe.text);
+            CommandError::Reported
+        }
+        FamiliesError::Files(refused) => reported(&refused, screen),
     })
+}
+
+/// Shows what is wrong with files, each under its own lines.
+fn reported(refused: &[RecipeError], screen: &Screen) -> CommandError {
+    for error in refused {
+        screen.diagnostics(&error.diagnostics, &error.text);
+    }
+    CommandError::Reported
 }

@@ -160,6 +160,7 @@ fn hold(path: &Path, args: &TestArgs, screen: &Screen, tested: &mut TestedRecipe
     tested.sqnr_left_to_apply = recipe.expect.sqnr_at_least.is_some();
     if args.model.is_none() && recipe.model.is_none() {
         screen.diagnostics(&Plan::check_recipe(&recipe), &recipe.text);
+        super::source::families_of(&recipe, screen)?;
         (tested.outcome, tested.skipped) = (TestOutcome::Skipped, Some(NO_CHECKPOINT));
         return Ok(());
     }

@@ -12,7 +12,7 @@ use super::error::CommandError;
 use super::failure::{DiagnosticLevel, RecipeDiagnostic};
 use super::json::JsonOutput;
 use super::screen::Screen;
-use super::source::read_recipe;
+use super::source::{families_of, read_recipe};
 use crate::checkpoint::text::{count, shown_path};
 use crate::plan::Plan;
 use crate::recipe::STDIN;
@@ -46,6 +46,8 @@ pub(super) fn validate(args: &ValidateArgs, screen: &Screen) -> Result<(), Comma
         let path = if path == Path::new("-") { Path::new(STDIN) } else { path };
         if let Some(recipe) = &recipe {
             screen.diagnostics(&Plan::check_recipe(recipe), &recipe.text);
+            // What is wrong with them is among the diagnostics that are taken below.
+            let _ = families_of(recipe, screen);
         }
         let diagnostics = screen.take_diagnostics();
         let has_error = diagnostics.iter().any(|diagnostic| diagnostic.level == DiagnosticLevel::Error);

@@ -9,6 +9,7 @@ use super::request::FitRequest;
 use super::subject::FitSubject;
 use super::vision::Sight;
 use crate::checkpoint::text::{count, grouped, human, memory, shown};
+use crate::plan::SERVERS;
 
 /// Bytes of memory that cards have.
 const CARDS: [u64; 11] = [8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192];
@@ -24,6 +25,8 @@ pub(super) fn notes(subject: &FitSubject<'_>, request: &FitRequest, fit: &Fit, s
             shown(if classes.is_empty() { "the model" } else { &classes })
         ));
     }
+    let unserved = subject.unserved.iter().filter(|(server, _)| SERVERS.iter().any(|(known, _)| known == server));
+    notes.extend(unserved.map(|(server, why)| format!("{server} is not known to serve it: {why}")));
     if !subject.model.is_cache_compared() && fit.cache.is_some() {
         notes.push(
             "the cache follows from config.json alone: nobody has compared it with what vLLM counts for this family"

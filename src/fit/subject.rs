@@ -1,9 +1,11 @@
 //! The subject of a fit: the tensors that servers load, from a plan or from a checkpoint, and how they are stored.
 
+use std::collections::BTreeMap;
+
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{Layer, Model};
-use crate::plan::{Plan, ServedWeights};
+use crate::plan::{Plan, ServedWeights, unserved_checkpoint};
 
 /// A model as servers will find it.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub struct FitSubject<'a> {
     pub(super) model: &'a Model,
     /// The forms of quantized weights, and whether the GPUs can share them.
     pub(super) served: ServedWeights,
+    /// Servers that do not load it, each with the reason.
+    pub(super) unserved: BTreeMap<String, String>,
     /// The reason why nothing is known of the way in which it is quantized.
     pub(super) unknown_form: Option<String>,
     /// The `preprocessor_config.json` of a model that sees images, where there is one.
@@ -43,6 +47,7 @@ impl<'a> FitSubject<'a> {
             config: &plan.checkpoint.config,
             model,
             served: ServedWeights::of_plan(plan, number(gpus)),
+            unserved: plan.unserved.clone(),
             unknown_form: None,
             preprocessor: None,
         }
@@ -65,6 +70,7 @@ impl<'a> FitSubject<'a> {
             config: &checkpoint.config,
             model: &checkpoint.model,
             served,
+            unserved: unserved_checkpoint(checkpoint),
             unknown_form,
             preprocessor: None,
         }

@@ -1,6 +1,6 @@
 //! A plan and how it is built: inputs, decisions, layout, serving rules, documents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, NumberKind, Registration, Scheme};
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl Plan {
             }
         };
         let stays = Stays { stacked, misfits };
-        diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions));
+        diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions, &stays));
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
@@ -99,7 +99,7 @@ impl Plan {
             modules: &modules,
         };
         let not_loaded = known::not_loaded(&served);
-        let unserved = known::unserved(&not_loaded);
+        let unserved = known::unserved(&checkpoint.model, &not_loaded);
         let policy = recipe.serving;
         diagnostics
             .extend(serving::check(&served, &not_loaded).into_iter().map(|diagnostic| under(policy, diagnostic)));
@@ -186,6 +186,13 @@ impl Plan {
             Job::Copy { .. } | Job::PassThrough { .. } => None,
         };
         rule.map(|rule| self.recipe.rules[rule].registration)
+    }
+
+    /// The schemes of the rules that took something.
+    pub fn schemes_used(&self) -> Vec<&'static Registration> {
+        let rules: BTreeSet<usize> =
+            self.decisions.iter().filter_map(|decision| decision.rule.map(|(rule, _)| rule)).collect();
+        rules.into_iter().map(|rule| self.recipe.rules[rule].registration).collect()
     }
 
     /// The name that messages give a rule.

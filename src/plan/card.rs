@@ -11,6 +11,7 @@ use crate::recipe::ModelCardOptions;
 
 use super::build::Plan;
 use super::job::Job;
+use super::servers::serving;
 
 /// The words that begin what is added, by which a card of ours is known.
 const ADDED: &str = "<!-- added by qwen-fp8; the card of the source follows -->";
@@ -88,11 +89,7 @@ fn done(plan: &Plan, base: Option<&str>, quality: &[LayerQuality]) -> String {
         text.push_str(&format!("| {} | as they are | the same bytes |\n", count(copied, "other tensor")));
     }
     text.push_str(&measured(quality));
-    text.push_str(if plan.unserved.contains_key("vLLM") {
-        "\n`config.json` says how it is quantized.\n"
-    } else {
-        "\nvLLM and SGLang see in `config.json` how it is quantized:\n\n```console\nvllm serve PATH_OR_ID\n```\n"
-    });
+    text.push_str(&served(plan));
     let recipe = plan.recipe_text();
     if recipe.len() > MOST_OF_RECIPE {
         return text;
@@ -106,6 +103,18 @@ fn done(plan: &Plan, base: Option<&str>, quality: &[LayerQuality]) -> String {
         recipe.trim_end()
     ));
     text
+}
+
+/// How to serve it: by the servers that are not known to fail.
+fn served(plan: &Plan) -> String {
+    let serving: Vec<_> = serving(&plan.schemes_used(), &plan.unserved).collect();
+    let Some((_, command)) = serving.first() else {
+        return "\n`config.json` says how it is quantized; no server is known to load it.\n".to_owned();
+    };
+    let names: Vec<&str> = serving.iter().map(|(server, _)| *server).collect();
+    let see = if names.len() == 1 { "sees" } else { "see" };
+    let names = names.join(" and ");
+    format!("\n{names} {see} in `config.json` how it is quantized:\n\n```console\n{command} PATH_OR_ID\n```\n")
 }
 
 /// The table of what was measured, with what its figures are.

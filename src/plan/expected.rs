@@ -9,7 +9,7 @@ use super::build::Plan;
 use super::job::Job;
 use super::resolve::quantizes;
 use super::summary::Summary;
-use super::unmatched;
+use super::unmatched::PatternScope;
 
 /// Returns a diagnostic for everything that is otherwise than the recipe expects.
 pub fn check(plan: &Plan) -> Vec<Diagnostic> {
@@ -95,7 +95,8 @@ fn layers(plan: &Plan, pattern: &Located<Pattern>, quantized: bool) -> Option<Di
         }
     }
     if matched == 0 {
-        return Some(unmatched::matches_nothing(pattern, &plan.inputs, plan.recipe.dialect));
+        let scope = PatternScope { recipe: &plan.recipe, model: &plan.checkpoint.model, inputs: &plan.inputs };
+        return Some(scope.matches_nothing(pattern));
     }
     if otherwise.is_empty() {
         return None;

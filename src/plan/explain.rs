@@ -44,11 +44,20 @@ pub struct Said {
     pub says: String,
 }
 
+/// Why a name explains nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unexplained {
+    /// Nothing is called that: the nearest names, if any is near.
+    Near(Vec<String>),
+    /// It is a stack of experts that was split into so many matrices, with the modules of the first expert.
+    Apart(usize, Vec<String>),
+}
+
 /// Explains every tensor that `name` means: a tensor, or all tensors of a module.
 ///
 /// # Errors
-/// Nothing is called that; the nearest names, if any is near.
-pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>> {
+/// Nothing is called that, or a stack of experts is that was taken apart.
+pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Unexplained> {
     let found: Vec<usize> = (0..plan.inputs.len())
         .filter(|&index| {
             let input = &plan.inputs[index];
@@ -56,9 +65,21 @@ pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>>
         })
         .collect();
     if found.is_empty() {
-        return Err(nearest_names(plan, name));
+        return Err(apart(plan, name).unwrap_or_else(|| Unexplained::Near(nearest_names(plan, name))));
     }
     Ok(found.into_iter().map(|index| one(plan, index)).collect())
+}
+
+/// The stack of this name, where it was taken apart.
+fn apart(plan: &Plan, name: &str) -> Option<Unexplained> {
+    let is_of = |input: &&PlannedInput| {
+        let stack = input.part_of.as_deref();
+        stack.is_some_and(|stack| stack == name || models::target_name(stack) == name)
+    };
+    let matrices: Vec<&str> = plan.inputs.iter().filter(is_of).map(PlannedInput::module).collect();
+    let first = models::split_name(matrices.first()?).0;
+    let of_first = matrices.iter().filter(|matrix| models::split_name(matrix).0 == first);
+    Some(Unexplained::Apart(matrices.len(), of_first.map(|matrix| (*matrix).to_owned()).collect()))
 }
 
 /// Up to three names that may have been meant: those that end alike, else those whose ends are spelt alike, else those
@@ -66,6 +87,12 @@ pub fn explain(plan: &Plan, name: &str) -> Result<Vec<Explanation>, Vec<String>>
 fn nearest_names(plan: &Plan, typed: &str) -> Vec<String> {
     let modules: BTreeSet<&str> = plan.inputs.iter().map(PlannedInput::target_name).collect();
     let typed = typed.strip_suffix(".weight").unwrap_or(typed);
+    // A module that holds others has no tensor of its own.
+    let begin = format!("{typed}.");
+    let below: Vec<&&str> = modules.iter().filter(|module| module.starts_with(&begin)).take(SHOWN).collect();
+    if !below.is_empty() {
+        return below.into_iter().map(|module| (*module).to_owned()).collect();
+    }
     let end = format!(".{typed}");
     let ends: Vec<&&str> = modules.iter().filter(|module| module.ends_with(&end)).take(SHOWN).collect();
     if !ends.is_empty() {

@@ -7,17 +7,22 @@ use crate::checkpoint::models::Model;
 use crate::recipe::{Dialect, Recipe};
 
 use super::fused;
+use super::job::Decision;
 use super::planned_input::PlannedInput;
 
-/// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`.
+/// Returns the help that leaves these modules, and the other parts of their fused layers, out of `rule`; `decisions` are
+/// those of the inputs.
 pub(super) fn leave_out(
     recipe: &Recipe,
     model: &Model,
-    inputs: &[PlannedInput],
+    (inputs, decisions): (&[PlannedInput], &[Decision]),
     rule: usize,
     modules: &[&str],
 ) -> String {
     let modules = fused::with_fused(model, inputs, modules);
+    if let Some(help) = takes_nothing_else(recipe, (inputs, decisions), rule, &modules) {
+        return help;
+    }
     let is_among = |input: &&PlannedInput| input.quantized().is_some() && modules.contains(&input.module());
     let leave_out = LeaveOut { recipe, rule, count: modules.len(), optional: false };
     match inputs.iter().find(is_among) {
@@ -25,6 +30,26 @@ pub(super) fn leave_out(
         Some(_) => leave_out.by_rule("DEQUANTIZE", &patterns(&modules, inputs)),
         None => leave_out.by_patterns(&patterns(&modules, inputs)),
     }
+}
+
+/// Returns the help for a rule that would take nothing if these modules were left out of it; a rule or an `ignore` entry for
+/// them would lead to the error that says so.
+pub(super) fn takes_nothing_else(
+    recipe: &Recipe,
+    (inputs, decisions): (&[PlannedInput], &[Decision]),
+    rule: usize,
+    modules: &[&str],
+) -> Option<String> {
+    let modules: BTreeSet<&str> = modules.iter().copied().collect();
+    let is_taken = |decision: &Decision| decision.rule.is_some_and(|(taker, _)| taker == rule);
+    let mut taken = inputs.iter().zip(decisions).filter(|(_, decision)| is_taken(decision));
+    // What the source has quantized needs a rule all the same.
+    let is_all = taken.all(|(input, _)| input.quantized().is_none() && modules.contains(input.module()));
+    let label = &recipe.rules[rule].label;
+    is_all.then(|| match recipe.rules.len() {
+        1 => format!("{label} takes nothing else: `targets` has to name other layers"),
+        _ => format!("{label} takes nothing else: leave the rule out"),
+    })
 }
 
 /// Returns the help that leaves `count` modules, which these patterns match, out of `rule`; `optional` allows patterns

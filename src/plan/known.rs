@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::models::Model;
-use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel};
+use crate::checkpoint::models::catalogue::{KnownScales, ListFormat, NotLoaded, NotLoadedLevel, server_name};
 use crate::checkpoint::text::{Sample, count, shown};
 use crate::recipe::MisfitPolicy;
 use crate::recipe::diagnostic::{Diagnostic, Level};
@@ -37,41 +37,42 @@ fn list_format(format: Format) -> ListFormat {
     }
 }
 
-/// Returns the servers, without their versions, whose class for this model cannot load what the rules write, each with the
-/// first reason.
-pub(super) fn unserved(not_loaded: &[UnloadedLayer<'_>]) -> BTreeMap<String, String> {
-    servers(not_loaded.iter().map(|&(_, _, not)| not))
+/// Returns the servers, without their versions, that have no class for this model or one that cannot load what the rules
+/// write, each with the first reason.
+pub(super) fn unserved(model: &Model, not_loaded: &[UnloadedLayer<'_>]) -> BTreeMap<String, String> {
+    servers(model, not_loaded.iter().map(|&(_, _, not)| not))
 }
 
-/// Returns the servers, without their versions, whose class for its model cannot load this checkpoint, each with the first
-/// reason. Nothing is known of one that is quantized in another way than ours.
+/// Returns the servers, without their versions, that have no class for its model or one that cannot load this checkpoint, each
+/// with the first reason. Nothing more is known of one that is quantized in another way than ours.
 pub(crate) fn unserved_checkpoint(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
-    let Ok(quantized) = QuantizedTensors::find(checkpoint) else { return BTreeMap::new() };
+    let model = &checkpoint.model;
+    let Ok(quantized) = QuantizedTensors::find(checkpoint) else { return servers(model, [].into_iter()) };
     let config = checkpoint.config.quantization_config().and_then(|text| serde_json::from_str::<Value>(text).ok());
     let format = match config.as_ref().and_then(|config| config.get("quant_method")?.as_str()) {
         Some("fp8") => ListFormat::Fp8,
         Some("compressed-tensors") => ListFormat::CompressedTensors,
-        _ => return BTreeMap::new(),
+        _ => return servers(model, [].into_iter()),
     };
     let forms = quantized.weights.values().filter_map(|input| Some((input, input.quantized()?.carried.as_ref().ok()?)));
     let not_loaded = forms.flat_map(|(input, carried)| {
         let scales = kind_of_scales(carried.form.weights.strategy);
-        checkpoint.model.not_loaded(format, scales).filter(move |not| not.is_about(input.module()))
+        model.not_loaded(format, scales).filter(move |not| not.is_about(input.module()))
     });
-    servers(not_loaded)
+    servers(model, not_loaded)
 }
 
-fn servers<'a>(not_loaded: impl Iterator<Item = &'a NotLoaded>) -> BTreeMap<String, String> {
-    let mut servers = BTreeMap::new();
+fn servers<'a>(model: &Model, not_loaded: impl Iterator<Item = &'a NotLoaded>) -> BTreeMap<String, String> {
+    let none = model
+        .unserved()
+        .iter()
+        .map(|server| (server.clone(), "no class for this family, or one that is known to fail".to_owned()));
+    let mut servers: BTreeMap<String, String> = none.collect();
     for not in not_loaded {
-        servers.entry(name_of_server(not).to_owned()).or_insert_with(|| not.because.clone());
+        let why = || format!("its class for this model cannot load it: {}", not.because);
+        servers.entry(server_name(&not.server).to_owned()).or_insert_with(why);
     }
     servers
-}
-
-/// The server without its version.
-fn name_of_server(not: &NotLoaded) -> &str {
-    not.server.split_once(' ').map_or(&not.server, |(name, _)| name)
 }
 
 /// The kind of scales that files of families speak of.
@@ -87,7 +88,8 @@ fn kind_of_scales(strategy: Strategy) -> KnownScales {
 /// Reports whether the class of this server loads a layer with such scales in compressed-tensors, and no rule refuses it.
 pub(crate) fn is_loaded_by(server: &str, model: &Model, module: &str, strategy: Strategy) -> bool {
     let mut not_loaded = model.not_loaded(ListFormat::CompressedTensors, kind_of_scales(strategy));
-    !not_loaded.any(|not| not.is_about(module) && (not.level == NotLoadedLevel::Error || name_of_server(not) == server))
+    !not_loaded
+        .any(|not| not.is_about(module) && (not.level == NotLoadedLevel::Error || server_name(&not.server) == server))
 }
 
 /// The quantized layers that a server's class cannot load: one for each rule and reason.
@@ -108,22 +110,24 @@ pub(super) fn not_loaded<'a>(served: &Served<'a>) -> Vec<UnloadedLayer<'a>> {
 
 /// Reports servers whose class for this model cannot load what a rule writes.
 fn cannot_be_loaded(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
-    let not_loaded = not_loaded.iter();
+    let all = not_loaded;
     not_loaded
+        .iter()
         .map(|&(module, scales, not)| {
             let is_general = not.layers.is_empty() && served.model.refuses_scales(scales).is_some();
+            // Where another server loads them, they may well stay so.
+            let too = match (not.format, not.level) {
+                (None, NotLoadedLevel::Note | NotLoadedLevel::Warning) => {
+                    let loads = if is_seen_loading(served, all) { "vLLM loads them; " } else { "" };
+                    format!("{loads}for {}, too, ", server_name(&not.server))
+                }
+                _ => String::new(),
+            };
             let other = match (&module.input.part_of, not.format) {
                 _ if is_general && scales == KnownScales::Block => {
                     "one scale per row is loaded: write `format: compressed-tensors`, and leave `block_size` out"
                 }
-                (Some(_), _) if not.level == NotLoadedLevel::Note => {
-                    "vLLM loads them; for both, `experts: keep` at the top leaves the stacks as they are"
-                }
-                (None, _) if not.level == NotLoadedLevel::Note => "vLLM loads them; for both, leave these layers out",
                 (Some(_), None) => "`experts: keep` at the top leaves the stacks of experts as they are",
-                (None, None) if not.level == NotLoadedLevel::Warning => {
-                    "this is for vLLM and SGLang; for any other server, leave these layers out"
-                }
                 (None, None) => "leave these layers out",
                 (_, Some(_)) if is_general => "leave these layers out",
                 (_, Some(ListFormat::Fp8)) => "`format: compressed-tensors` with the same scheme is loaded",
@@ -135,10 +139,16 @@ fn cannot_be_loaded(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Ve
             };
             let message = format!("{} cannot load {what} for {}: {}", not.server, served.class(), not.because);
             let rule = &served.recipe.rules[module.rule];
-            let help = not.instead.as_deref().unwrap_or(other);
+            let help = not.instead.clone().unwrap_or_else(|| format!("{too}{other}"));
             Diagnostic { level: level(not), ..Diagnostic::error(message).at(rule.span.clone()).help(help) }
         })
         .collect()
+}
+
+/// Reports whether vLLM was seen to load what is written.
+fn is_seen_loading(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> bool {
+    let is_seen = served.model.family().is_some() && served.model.unproven().is_none();
+    is_seen && !unserved(served.model, not_loaded).contains_key("vLLM")
 }
 
 /// Reports servers that load none of the matrices that a stack of experts was taken apart into and no rule quantizes: those
@@ -186,6 +196,9 @@ fn cannot_stay(served: &Served<'_>) -> Option<Diagnostic> {
     let error = Diagnostic::error(message)
         .at(rule.span.clone())
         .help("vLLM builds them quantized, and would cast their weights without a scale: let a rule take them");
-    let may_be_misfits = served.recipe.rules.iter().any(|rule| rule.on_misfit == MisfitPolicy::Leave);
-    Some(if may_be_misfits { error.help(misfits::WAY_OUT) } else { error })
+    let leaving = served.recipe.rules.iter().find(|rule| rule.on_misfit == MisfitPolicy::Leave);
+    Some(match leaving {
+        Some(rule) => error.help(misfits::way_out(rule, served.recipe.format)),
+        None => error,
+    })
 }

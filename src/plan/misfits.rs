@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use qwen_fp8_schemes::Strategy;
+use qwen_fp8_schemes::{Format, Strategy};
 
 use crate::checkpoint::models::{FusedLayer, Model};
 use crate::checkpoint::pattern::MatchError;
@@ -17,9 +17,21 @@ use super::planned_input::PlannedInput;
 /// The block size that servers have kernels for.
 pub(super) const KERNEL_BLOCK: [usize; 2] = [128, 128];
 
-/// The scheme that fits every shape.
-pub(super) const WAY_OUT: &str = "one FP8 scale per row fits every shape: `scheme: FP8_DYNAMIC` without \
-                                  `block_size`, in `format: compressed-tensors`";
+/// The help that names the policy which leaves misfits out.
+pub(super) const LEAVE: &str = "`on_misfit: leave` in the rule leaves out whatever its scheme does not fit";
+
+/// Returns the help that names what fits every shape: the rule's own scheme with a scale for each row where it has such an
+/// option, else FP8.
+pub(super) fn way_out(rule: &Rule, format: Format) -> String {
+    let mut options = rule.options.clone();
+    options.insert("group_size".to_owned(), "channel".into());
+    let by_row = rule.registration.build(options.into(), format).ok().flatten();
+    if by_row.is_some_and(|scheme| scheme.weights().strategy == Strategy::Channel) {
+        return "one scale per row fits every shape: `group_size: channel` in the rule".to_owned();
+    }
+    "one FP8 scale per row fits every shape: `scheme: FP8_DYNAMIC` without `block_size`, in `format: compressed-tensors`"
+        .to_owned()
+}
 
 /// Reports whether a matrix ends inside a block of this size, given the modules beside it.
 type Cut = fn(&PlannedInput, [usize; 2], &AllModules<'_>) -> bool;

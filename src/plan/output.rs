@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, TensorSpec};
+use qwen_fp8_schemes::{Dtype, MAX_OUTPUTS, Make, Matrix, SourceDtype, Strategy, TensorSpec};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::layout::{ShardLayout, TensorEntry, byte_len, shard_file_name};
 use crate::checkpoint::models::Model;
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{Recipe, Rule};
+use crate::recipe::{Dialect, Recipe, Rule};
 
 use super::carried_scales::CarriedScales;
 use super::fixes;
 use super::format::WireFormat;
 use super::job::{Decision, Job, Slot};
+use super::misfits;
 use super::planned_input::{CarriedForm, PlannedInput, QuantizedSource, SourcePart};
 use super::served_form::ServedForm;
 
@@ -38,7 +39,7 @@ pub(super) fn lay_out(
             })
         })
         .collect();
-    unfit.report(recipe, &checkpoint.model, inputs, diagnostics);
+    unfit.report(recipe, &checkpoint.model, (inputs, decisions), diagnostics);
     // Two tensors of one name would overwrite each other in every loader, whichever shards they are in.
     refuse_collisions(inputs, &outputs, diagnostics);
 
@@ -229,7 +230,13 @@ impl<'a> Unfit<'a> {
         }
     }
 
-    fn report(self, recipe: &Recipe, model: &Model, all: &[PlannedInput], diagnostics: &mut Vec<Diagnostic>) {
+    fn report(
+        self,
+        recipe: &Recipe,
+        model: &Model,
+        all: (&[PlannedInput], &[Decision]),
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         for ((rule, target, obstacle), (reason, inputs)) in self.0 {
             let what = if recipe.rules[rule].scheme.is_some() { "be quantized" } else { "pass through" };
             let mut message = format!("{} cannot {what}: {reason}", shown(&inputs[0].name));
@@ -243,6 +250,14 @@ impl<'a> Unfit<'a> {
             let diagnostic = match is_stack {
                 true => diagnostic
                     .help("`experts: split` at the top makes a matrix of each expert's, which a rule can take"),
+                false => diagnostic,
+            };
+            // Groups that do not fit; blocks are judged by the serving rules.
+            let by_group = recipe.rules[rule].scheme.as_deref().is_some_and(|scheme| {
+                matches!(scheme.weights().strategy, Strategy::Group(_) | Strategy::TensorGroup(_))
+            });
+            let diagnostic = match obstacle == Obstacle::Scheme && by_group && recipe.dialect == Dialect::Native {
+                true => diagnostic.help(misfits::LEAVE),
                 false => diagnostic,
             };
             diagnostics.push(

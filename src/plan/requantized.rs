@@ -11,7 +11,9 @@ use crate::recipe::{Recipe, Rule};
 
 use super::fixes;
 use super::job::Decision;
+use super::misfits;
 use super::planned_input::PlannedInput;
+use super::stays::{Stays, WhyStays};
 
 /// Returns an error for quantized layers that no rule is made for, and for rules made for such layers that take none.
 pub(super) fn refusals(
@@ -19,6 +21,7 @@ pub(super) fn refusals(
     checkpoint: &Checkpoint,
     inputs: &[PlannedInput],
     decisions: &[Decision],
+    stays: &Stays,
 ) -> Vec<Diagnostic> {
     let quantized = checkpoint.quantized.as_deref();
     let layers: Vec<(&PlannedInput, Option<usize>)> = inputs
@@ -30,8 +33,32 @@ pub(super) fn refusals(
     let of = |wanted: Option<usize>| {
         layers.iter().filter(|(_, rule)| *rule == wanted).map(|(input, _)| *input).collect::<Vec<_>>()
     };
+    // The first layer that a rule leaves since its scheme does not fit it, and that no other rule takes.
+    let misfit = inputs.iter().zip(decisions).enumerate().find_map(|(number, (input, decision))| {
+        let Some(WhyStays::Misfit(rule, misfit)) = stays.why(number, input, decision) else { return None };
+        input.quantized().map(|_| (rule, input, misfit))
+    });
+    let leaves_quantized = |rule: usize| {
+        let mut numbered = inputs.iter().enumerate().filter(|(_, input)| input.quantized().is_some());
+        numbered.any(|(number, _)| stays.left_by(rule, number).is_some())
+    };
     let mut diagnostics = Vec::new();
-    if let Some((first, how)) = of(None).first().zip(quantized) {
+    if let Some((rule, first, misfit)) = misfit {
+        let rule = &recipe.rules[rule];
+        let (number, such) = (counted(&of(None)), shown(first.target_name()));
+        let message =
+            format!("no rule takes {number}, such as {such}: {} leaves what its scheme does not fit", rule.label);
+        diagnostics.push(
+            Diagnostic::error(message)
+                .at(rule.span.clone())
+                .label(misfit.to_string())
+                .help(
+                    "a rule after it with the same targets takes them: `DEQUANTIZE` decodes them, `PASSTHROUGH` passes \
+                     them through as they are",
+                )
+                .help(misfits::way_out(rule, recipe.format)),
+        );
+    } else if let Some((first, how)) = of(None).first().zip(quantized) {
         let number = counted(&of(None));
         let such = shown(first.target_name());
         let diagnostic = Diagnostic::error(format!(
@@ -55,8 +82,10 @@ pub(super) fn refusals(
         let taken = of(Some(index));
         match taken.first() {
             Some(_) if rule.scheme.is_some() && !rule.requantize => {
-                diagnostics.push(twice(recipe, checkpoint, inputs, index, &taken))
+                diagnostics.push(twice(recipe, checkpoint, (inputs, decisions), index, &taken))
             }
+            // Those that it leaves, since its scheme does not fit them, were told above, or are another rule's.
+            None if leaves_quantized(index) => {}
             None if !rule.optional && (rule.requantize || decodes(rule)) => diagnostics.push(
                 Diagnostic::error(format!("{} takes no layer that is quantized", rule.label))
                     .at(rule.span.clone())
@@ -87,7 +116,7 @@ fn decodes(rule: &Rule) -> bool {
 fn twice(
     recipe: &Recipe,
     checkpoint: &Checkpoint,
-    inputs: &[PlannedInput],
+    (inputs, decisions): (&[PlannedInput], &[Decision]),
     index: usize,
     taken: &[&PlannedInput],
 ) -> Diagnostic {
@@ -100,5 +129,5 @@ fn twice(
         .label(format!("{} takes {number}, such as {}", rule.label, shown(taken[0].module())))
         .help("start from an original that is not quantized, where there is one: quantizing twice loses more")
         .help("`requantize: true` on the rule decodes them first; `DEQUANTIZE` makes BF16 of them")
-        .help(fixes::leave_out(recipe, &checkpoint.model, inputs, index, &modules))
+        .help(fixes::leave_out(recipe, &checkpoint.model, (inputs, decisions), index, &modules))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::checkpoint::models::{Layer, LayerKind, Model};
+use crate::checkpoint::models::{LayerKind, Model};
 use crate::checkpoint::pattern::{MatchError, Pattern};
 use crate::checkpoint::text::count;
 use crate::recipe::diagnostic::{Diagnostic, Level};
@@ -11,6 +11,7 @@ use crate::recipe::{Dialect, Located, MisfitPolicy, Recipe, Rule};
 use super::job::Decision;
 use super::misfits::{self, Misfit, Misfits};
 use super::planned_input::PlannedInput;
+use super::unmatched::PatternScope;
 use super::{alternatives, unmatched};
 
 /// The verdict of one rule on one input, other rules aside.
@@ -89,7 +90,7 @@ pub(super) fn resolve(
     for (number, input) in inputs.iter().enumerate() {
         let mut decision = Decision { rule: None };
         for (index, rule) in recipe.rules.iter().enumerate() {
-            if let Err(error) = usage[index].note(rule, input) {
+            if let Err(error) = usage[index].note(rule, number, input) {
                 diagnostics.push(gives_up(rule, &error));
                 return resolved;
             }
@@ -121,7 +122,7 @@ pub(super) fn resolve(
         // A result that is a copy after all is an error of each rule that was to quantize.
         let is_error = rule.scheme.is_some() && !rule.optional && !takes_any;
         let idle = if is_error { Level::Error } else { Level::Warning };
-        usage.report(rule, recipe, inputs, idle, diagnostics);
+        usage.report(rule, &PatternScope { recipe, model, inputs }, idle, diagnostics);
     }
     resolved
 }
@@ -174,12 +175,12 @@ struct RuleUsage {
     misfits: usize,
 }
 
-/// The matches of one pattern: inputs by name, and the first layer that it cannot quantize.
+/// The matches of one pattern: inputs by name, and the number of the first that it cannot quantize.
 #[derive(Clone, Default)]
 struct PatternUsage {
     by_name: usize,
     useful: usize,
-    wrong_kind: Option<Layer>,
+    wrong_kind: Option<usize>,
 }
 
 impl RuleUsage {
@@ -195,7 +196,7 @@ impl RuleUsage {
         }
     }
 
-    fn note(&mut self, rule: &Rule, input: &PlannedInput) -> Result<(), MatchError> {
+    fn note(&mut self, rule: &Rule, number: usize, input: &PlannedInput) -> Result<(), MatchError> {
         let (name, kind) = (input.target_name(), input.kind());
         for (met, pattern) in self.targets.iter_mut().zip(&rule.targets) {
             if pattern.value.matches(name, kind)? {
@@ -203,7 +204,7 @@ impl RuleUsage {
                 if rule.scheme.is_none() || quantizes(rule.linear_is_every_part, &pattern.value, input) {
                     met.useful += 1;
                 } else {
-                    met.wrong_kind.get_or_insert(input.layer);
+                    met.wrong_kind.get_or_insert(number);
                 }
             }
         }
@@ -217,14 +218,8 @@ impl RuleUsage {
     }
 
     /// `idle` is how much it weighs that the rule takes nothing.
-    fn report(
-        &self,
-        rule: &Rule,
-        recipe: &Recipe,
-        inputs: &[PlannedInput],
-        idle: Level,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) {
+    fn report(&self, rule: &Rule, scope: &PatternScope<'_>, idle: Level, diagnostics: &mut Vec<Diagnostic>) {
+        let &PatternScope { recipe, inputs, .. } = scope;
         let unmatched = match recipe.dialect {
             Dialect::Native => Level::Error,
             Dialect::LlmCompressor => Level::Warning,
@@ -235,8 +230,8 @@ impl RuleUsage {
             for ((met, pattern), level) in targets.chain(ignore) {
                 if met.useful == 0 && !(self.may_lack_head(rule, pattern) && unmatched::names_head(&pattern.value)) {
                     let diagnostic = match met.wrong_kind {
-                        Some(layer) => unmatched::matches_other_kinds(pattern, layer, met.by_name),
-                        None => unmatched::matches_nothing(pattern, inputs, recipe.dialect),
+                        Some(first) => scope.matches_other_kinds(pattern, &inputs[first], met.by_name),
+                        None => scope.matches_nothing(pattern),
                     };
                     diagnostics.push(Diagnostic { level, ..diagnostic });
                 } else if met.by_name > 0 {
@@ -278,7 +273,7 @@ impl RuleUsage {
                     ..Diagnostic::warning(format!("{} takes nothing: its scheme does not fit {what}", rule.label))
                 }
                 .at(rule.span.clone())
-                .help(misfits::WAY_OUT),
+                .help(misfits::way_out(rule, recipe.format)),
             );
         } else if self.ignored > 0 {
             let mut ignoring = self.ignore.iter().zip(&rule.ignore).filter(|(met, _)| met.by_name > 0);

@@ -26,6 +26,11 @@ pub(super) struct Served<'a> {
 }
 
 impl Served<'_> {
+    /// The inputs and what was decided of each.
+    pub(super) fn decided(&self) -> (&[PlannedInput], &[Decision]) {
+        (self.inputs, self.decisions)
+    }
+
     /// The class of the model as messages name it.
     pub(super) fn class(&self) -> String {
         let classes = self.config.architectures();

@@ -8,7 +8,7 @@ use qwen_fp8_schemes::{Format, Strategy};
 use crate::checkpoint::models::{FusedLayer, LayerKind, Part};
 use crate::checkpoint::text::{count, shown};
 use crate::recipe::diagnostic::{Diagnostic, Level};
-use crate::recipe::{Dialect, ExpertsPolicy, Recipe};
+use crate::recipe::{Dialect, ExpertsPolicy, Recipe, ServingPolicy};
 
 use super::known::UnloadedLayer;
 use super::misfits::{AllModules, CUTS, KERNEL_BLOCK};
@@ -17,7 +17,11 @@ use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::served_form::ServedForm;
 use super::transformers_list::TransformersList;
-use super::{fixes, format, fused, kernels, known, unproven};
+use super::{fixes, format, fused, kernels, known, misfits, unproven};
+
+/// The parts of models that servers build unquantized, whatever a list says.
+pub(super) const KEPT_PARTS: [Part; 7] =
+    [Part::Vision, Part::Audio, Part::Projector, Part::Indexer, Part::ClassHead, Part::Transposed, Part::Unquantized];
 
 /// Returns an error or warning for every serving rule that the plan breaks.
 pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
@@ -68,27 +72,28 @@ fn format_holds_one_scheme(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic
 /// Refuses to quantize layers that servers build unquantized, whatever the list says. Layers that the source has in FP8
 /// are what its author's server loads.
 fn kept_parts_stay(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    for part in [
-        Part::Vision,
-        Part::Audio,
-        Part::Projector,
-        Part::Indexer,
-        Part::ClassHead,
-        Part::Transposed,
-        Part::Unquantized,
-    ] {
+    for part in KEPT_PARTS {
         let is_of = |module: &Quantized<'_>| module.input.layer.part == part && module.input.quantized().is_none();
         for (rule, modules) in by_rule(served, is_of) {
             let words = modules.iter().map(|module| served.model.part_word(module.input.module()));
             let words: Option<BTreeSet<&str>> = words.collect();
             let what = format!("{} {} would be quantized", count(modules.len(), "layer"), part.place());
-            diagnostics.push(at_target(served, &modules, what).help(part.why()).help(match words {
-                Some(words) => {
-                    let patterns: Vec<String> = words.iter().map(|word| format!("re:.*{word}.*")).collect();
-                    fixes::leave_out_patterns(served.recipe, rule, modules.len(), &patterns, true)
-                }
-                None => leave_out(served, rule, &modules),
-            }));
+            let diagnostic = at_target(served, &modules, what).help(part.why()).help(
+                match (nothing_else(served, rule, &modules), words) {
+                    (Some(nothing), _) => nothing,
+                    (None, Some(words)) => {
+                        let patterns: Vec<String> = words.iter().map(|word| format!("re:.*{word}.*")).collect();
+                        fixes::leave_out_patterns(served.recipe, rule, modules.len(), &patterns, true)
+                    }
+                    (None, None) => leave_out(served, rule, &modules),
+                },
+            );
+            diagnostics.push(match served.recipe.serving {
+                ServingPolicy::Enforce => diagnostic.help(
+                    "for a server that builds them quantized all the same, `serving: warn` at the top lets this pass",
+                ),
+                ServingPolicy::Warn => diagnostic,
+            });
         }
     }
 }
@@ -168,7 +173,7 @@ fn fused_parts_agree(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let leaves_out = all().any(|part| quantized_as(part).is_none());
     diagnostics.push(match served.recipe.dialect {
         _ if leaves_out => {
-            diagnostic.help(fixes::leave_out(served.recipe, served.model, served.inputs, first, &modules))
+            diagnostic.help(fixes::leave_out(served.recipe, served.model, served.decided(), first, &modules))
         }
         Dialect::LlmCompressor => diagnostic.help("give all of them to one group"),
         Dialect::Native => {
@@ -233,7 +238,11 @@ fn blocks_fit(served: &Served<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 .help(leave_out(served, rule, &modules));
             let may_leave = served.recipe.dialect == Dialect::Native && served.recipe.rules[rule].scheme.is_some();
             diagnostics.push(match may_leave {
-                true => diagnostic.help("`on_misfit: leave` in the rule leaves out whatever its blocks do not fit"),
+                // It would leave all that it takes.
+                true if nothing_else(served, rule, &modules).is_some() => {
+                    diagnostic.help(misfits::way_out(&served.recipe.rules[rule], served.recipe.format))
+                }
+                true => diagnostic.help(misfits::LEAVE),
                 false => diagnostic,
             });
         }
@@ -296,12 +305,19 @@ fn list_hits_no_quantized_module(served: &Served<'_>, diagnostics: &mut Vec<Diag
 
 fn leave_out(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> String {
     let names = fixes::modules(modules.iter().map(|module| module.input));
-    let leave_out = fixes::leave_out(served.recipe, served.model, served.inputs, rule, &names);
+    let leave_out = fixes::leave_out(served.recipe, served.model, served.decided(), rule, &names);
     // They were so in the source, which may run somewhere all the same.
     let passes_through = modules.iter().all(|module| module.scheme.is_none());
     let anyway =
         if passes_through { "\nto pass them through all the same, write `serving: warn` at the top" } else { "" };
     leave_out + anyway
+}
+
+/// The help for a rule that takes nothing but these modules and those that servers fuse with them.
+fn nothing_else(served: &Served<'_>, rule: usize, modules: &[&Quantized<'_>]) -> Option<String> {
+    let names = fixes::modules(modules.iter().map(|module| module.input));
+    let names = fused::with_fused(served.model, served.inputs, &names);
+    fixes::takes_nothing_else(served.recipe, served.decided(), rule, &names)
 }
 
 /// The modules that `wrong` picks, by the rule that took them.

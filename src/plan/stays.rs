@@ -72,8 +72,12 @@ impl Stays {
             }
         }
         let of_stacks = self.stacked.as_ref().filter(|_| !stacks.is_empty()).map(|why| {
-            let note =
-                Diagnostic::note(format!("{}: {}", stay("stack", " of experts", &stacks), sentence(&why.to_string())));
+            // A reason that names a stack of its own needs no other one as a sample.
+            let stacks = match why {
+                WhyStacked::Unknown(_) => amount("stack", " of experts", &stacks),
+                _ => stay("stack", " of experts", &stacks),
+            };
+            let note = Diagnostic::note(format!("{stacks}: {}", sentence(&why.to_string())));
             match why {
                 WhyStacked::Unknown(ExpertsError::Unknown { .. } | ExpertsError::Biases { .. }) => note.help(
                     "where a server loads them one by one, `stacks` in a file of your own says how they lie: \
@@ -82,7 +86,7 @@ impl Stays {
                 WhyStacked::NotTaken(Some((rule, _))) => {
                     let rule = &recipe.rules[*rule];
                     let label = format!("{} leaves what its scheme does not fit", rule.label);
-                    note.at(rule.span.clone()).label(label).help(misfits::WAY_OUT)
+                    note.at(rule.span.clone()).label(label).help(misfits::way_out(rule, recipe.format))
                 }
                 _ => note,
             }
@@ -95,7 +99,7 @@ impl Stays {
                 .at(rule.span.clone())
                 .label(format!("{} leaves what its scheme does not fit", rule.label));
             // Once is enough.
-            if Some(key) == last { note.help(misfits::WAY_OUT) } else { note }
+            if Some(key) == last { note.help(misfits::way_out(rule, recipe.format)) } else { note }
         });
         let level = if stays > quantized { Level::Warning } else { Level::Note };
         of_stacks.into_iter().chain(of_layers).map(|note| Diagnostic { level, ..note }).collect()
@@ -104,11 +108,16 @@ impl Stays {
 
 /// `4 stacks of experts, 3.15 MB, stay unquantized, such as …`
 fn stay(thing: &str, of: &str, inputs: &[&PlannedInput]) -> String {
-    let bytes = human(inputs.iter().map(|input| input.len).sum());
-    let verb = if inputs.len() == 1 { "stays" } else { "stay" };
     let such = if inputs.len() == 1 { "" } else { "such as " };
     let first = inputs.first().map(|input| format!("{such}{} {:?}", shown(input.target_name()), input.shape));
-    format!("{}{of}, {bytes}, {verb} unquantized, {}", count(inputs.len(), thing), first.unwrap_or_default())
+    format!("{}, {}", amount(thing, of, inputs), first.unwrap_or_default())
+}
+
+/// `4 stacks of experts, 3.15 MB, stay unquantized`
+fn amount(thing: &str, of: &str, inputs: &[&PlannedInput]) -> String {
+    let bytes = human(inputs.iter().map(|input| input.len).sum());
+    let verb = if inputs.len() == 1 { "stays" } else { "stay" };
+    format!("{}{of}, {bytes}, {verb} unquantized", count(inputs.len(), thing))
 }
 
 impl WhyStays<'_> {

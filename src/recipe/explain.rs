@@ -12,6 +12,11 @@ use crate::recipe::wording::{describe, example, is_of_type, subject, value, word
 
 /// A front end's knowledge of its dialect beyond the schema.
 pub(super) trait Hints {
+    /// The document as the subject of a sentence.
+    fn root(&self) -> &'static str {
+        "the recipe"
+    }
+
     /// Returns a diagnostic that says more of what stands at `pointer` than the schema can.
     fn instead(&self, _pointer: &str, _document: &Document) -> Option<Diagnostic> {
         None
@@ -46,7 +51,7 @@ impl Explainer<'_> {
                 if unknown.any(|unknown| nearest_word(unknown, [*key]).is_some()) {
                     return Vec::new();
                 }
-                let diagnostic = Diagnostic::error(format!("{} has no `{key}`", subject(pointer)));
+                let diagnostic = Diagnostic::error(format!("{} has no `{key}`", self.subject(pointer)));
                 let diagnostic = diagnostic.at(self.document.spans.key(pointer));
                 vec![match example(&schema["properties"][*key]) {
                     Some(example) => diagnostic.help(format!("add it, such as `{key}: {example}`")),
@@ -70,11 +75,15 @@ impl Explainer<'_> {
                 }
             }
             Kind::TooLarge(limit) => {
-                let message = format!("{} must be at most {limit}, not {}", subject(pointer), value(instance));
+                let message = format!("{} must be at most {limit}, not {}", self.subject(pointer), value(instance));
                 vec![Diagnostic::error(message).at(self.document.spans.value(pointer))]
             }
             Kind::Pattern | Kind::Other => vec![self.mismatch(pointer, schema, instance)],
         }
+    }
+
+    fn subject(&self, pointer: &str) -> String {
+        if pointer.is_empty() { self.hints.root().to_owned() } else { subject(pointer) }
     }
 
     fn unknown_key(&self, pointer: &str, key: &str, schema: &Value) -> Diagnostic {
@@ -108,7 +117,7 @@ impl Explainer<'_> {
 
     fn mismatch(&self, pointer: &str, schema: &Value, instance: &Value) -> Diagnostic {
         let span = self.document.spans.value(pointer);
-        let name = subject(pointer);
+        let name = self.subject(pointer);
         let empty = match instance {
             Value::Array(items) => items.is_empty(),
             Value::Object(map) => map.is_empty(),
@@ -125,6 +134,9 @@ impl Explainer<'_> {
             return diagnostic.help("a rule is `scheme:` and `targets:`; one alone may stand in place of `rules:`");
         }
         let Value::String(word) = instance else { return diagnostic };
+        if schema["type"] == "array" && !empty && !word.contains(['[', ',']) {
+            return diagnostic.help(format!("write it as a list: `[{}]`", unquoted(&quoted_in_list(word))));
+        }
         if let Some(size) = meant_size(word).filter(|_| schema["anyOf"][0]["pattern"] == BYTE_SIZE) {
             return diagnostic.help(format!("did you mean `{size}`?"));
         }
@@ -134,4 +146,10 @@ impl Explainer<'_> {
             _ => diagnostic,
         }
     }
+}
+
+/// A text as an entry of a list between brackets, in which a pattern needs quotes.
+fn quoted_in_list(word: &str) -> String {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if is_plain || word.contains('\'') { word.to_owned() } else { format!("'{word}'") }
 }

@@ -1,4 +1,4 @@
-//! Reading the file of a recipe: bounded, regular files only, UTF-8.
+//! Reading the file of a recipe or of a family: bounded, regular files only, UTF-8.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,27 +16,28 @@ use crate::recipe::text::{RecipeText, STDIN};
 /// The largest recipe that is read, in bytes: ten thousand patterns take half a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Reads a recipe file; a FIFO or a device is refused without waiting for it.
-pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
+/// Reads a file that messages call `what`; a FIFO or a device is refused without waiting for it.
+pub(super) fn read(path: &Path, what: &str) -> Result<RecipeText, Diagnostic> {
     match read_bounded(path) {
-        Ok(bytes) => decoded(path, bytes),
+        Ok(bytes) => decoded(path, bytes, what),
         // A shard in place of a recipe is too large, and that is not what is wrong with it.
         Err(ReadError::TooLarge(size)) => {
-            Err(Language::of_path(path).err().unwrap_or_else(|| too_large(&apart(size, MAX_BYTES)[0])))
+            Err(Language::of_path(path).err().unwrap_or_else(|| too_large(what, &apart(size, MAX_BYTES)[0])))
         }
-        Err(ReadError::NotRegular(what)) => {
-            let diagnostic = Diagnostic::error(format!("the recipe is {what}, not a regular file"));
-            Err(match what {
+        Err(ReadError::NotRegular(kind)) => {
+            let diagnostic = Diagnostic::error(format!("{what} is {kind}, not a regular file"));
+            Err(match kind {
+                _ if what != RECIPE => diagnostic,
                 DIRECTORY => instead_of_directory(path).into_iter().fold(diagnostic, Diagnostic::help),
                 FIFO => diagnostic.help("`-` in place of its name reads the recipe from standard input"),
                 _ => diagnostic,
             })
         }
-        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+        Err(ReadError::Io(error)) if what == RECIPE && error.kind() == io::ErrorKind::NotFound => {
             let diagnostic = Diagnostic::error("the recipe does not exist");
             Err(instead_of_missing(path).into_iter().fold(diagnostic, Diagnostic::help))
         }
-        Err(ReadError::Io(error)) => Err(Diagnostic::error(format!("the recipe cannot be read: {error}"))),
+        Err(ReadError::Io(error)) => Err(Diagnostic::error(format!("{what} cannot be read: {error}"))),
     }
 }
 
@@ -44,25 +45,28 @@ pub(super) fn read(path: &Path) -> Result<RecipeText, Diagnostic> {
 pub(super) fn read_stream(stream: impl Read) -> Result<RecipeText, Diagnostic> {
     let mut bytes = Vec::new();
     match stream.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
-        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large(&format!("more than {}", human(MAX_BYTES)))),
-        Ok(_) => decoded(Path::new(STDIN), bytes),
+        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large(RECIPE, &format!("more than {}", human(MAX_BYTES)))),
+        Ok(_) => decoded(Path::new(STDIN), bytes, RECIPE),
         Err(error) => Err(Diagnostic::error(format!("the recipe cannot be read: {error}"))),
     }
 }
 
-fn decoded(path: &Path, bytes: Vec<u8>) -> Result<RecipeText, Diagnostic> {
+fn decoded(path: &Path, bytes: Vec<u8>, what: &str) -> Result<RecipeText, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(RecipeText::new(path, text)),
         Err(error) => Err(Diagnostic::error(format!(
-            "the recipe is not UTF-8: byte {} starts no character",
+            "{what} is not UTF-8: byte {} starts no character",
             error.utf8_error().valid_up_to()
         ))),
     }
 }
 
-fn too_large(how: &str) -> Diagnostic {
-    Diagnostic::error(format!("the recipe is too large: {how}")).help(format!("the limit is {}", human(MAX_BYTES)))
+fn too_large(what: &str, how: &str) -> Diagnostic {
+    Diagnostic::error(format!("{what} is too large: {how}")).help(format!("the limit is {}", human(MAX_BYTES)))
 }
+
+/// A recipe in messages.
+pub(super) const RECIPE: &str = "the recipe";
 
 const DIRECTORY: &str = "a directory";
 const FIFO: &str = "a pipe (FIFO)";

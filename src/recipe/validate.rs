@@ -76,7 +76,7 @@ impl<'a> Validation<'a> {
     pub(super) fn finish(mut self) -> Validated {
         if !self.accepted && self.diagnostics.is_empty() {
             // The schema refuses what none of its parts does: the message is the least helpful, but nothing passes.
-            self.diagnostics.push(Diagnostic::error("the recipe does not follow the schema"));
+            self.diagnostics.push(Diagnostic::error("the text does not follow the schema"));
         }
         Validated { diagnostics: self.diagnostics, broken: self.broken }
     }

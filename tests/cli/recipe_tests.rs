@@ -71,3 +71,20 @@ fn a_recipe_that_left_its_lock_fails_its_test() {
     fs::write(&recipe, format!("on_nonfinite: keep\n{BLOCKS}")).unwrap();
     assert_seen!("test_locked", folder.run(&format!("test @recipe.yaml --model {FIXTURE}")));
 }
+
+#[test]
+fn a_difference_says_what_both_recipes_share_once() {
+    let left = "{scheme: W4A16, group_size: 256, targets: Linear, on_misfit: leave, ignore: [lm_head]}\n";
+    let folder = Folder::new(left);
+    fs::write(folder.path("other.yaml"), left.replace("lm_head", "lm_head, 're:.*layers.1.mlp.down_proj'")).unwrap();
+    let said = |other: &str| {
+        let paths = [folder.path("recipe.yaml"), folder.path(other)];
+        let run = run(&["plan", &paths[0], "--diff", &paths[1], "-m", FIXTURE]);
+        String::from_utf8(run.stderr).unwrap()
+    };
+    let shared = said("recipe.yaml");
+    assert_eq!(shared.matches(" unquantized, ").count(), 1, "{shared}");
+    // What is said of the other alone is said.
+    let other = said("other.yaml");
+    assert_eq!(other.matches("other.yaml:").count(), 1, "{other}");
+}

@@ -77,3 +77,31 @@ fn a_type_that_vllm_loads_is_in_a_file() {
     let loaded: Vec<&str> = loaded.filter_map(|facts| facts["model_type"].as_str()).collect();
     assert_eq!(loaded, [""; 0]);
 }
+
+/// The classes that SGLang registers.
+fn registered_by_sglang() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/sglang.json");
+    let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    file["classes"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn servers_that_load_no_model_of_a_family_have_no_class_for_it_or_were_seen_to_fail() {
+    let vllm: BTreeSet<String> = registered().into_iter().map(|(class, _)| class).collect();
+    let sglang = registered_by_sglang();
+    let has = |classes: &BTreeSet<String>, names: &[String]| names.iter().any(|name| classes.contains(name));
+    let mut said = 0;
+    for family in families() {
+        let is_without = |server: &str| family.unserved.iter().any(|without| without == server);
+        let why = family.unproven.as_deref().unwrap_or_default();
+        let fails = why.starts_with("vLLM 0.33 fails to load") || why == "vLLM 0.33 fails to build it";
+        if is_without("vLLM") {
+            said += 1;
+            assert!(fails || !has(&vllm, &family.architectures), "{}", family.name);
+        }
+        let is_gone = why.starts_with("vLLM 0.33 has no class") || why.starts_with("vLLM serves it no longer");
+        assert!(!is_gone || is_without("vLLM"), "{}: {why}", family.name);
+        assert!(!is_without("SGLang") || !has(&sglang, &family.architectures), "{}", family.name);
+    }
+    assert!(said > 40, "{said}");
+}

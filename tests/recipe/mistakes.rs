@@ -45,6 +45,19 @@ error: no scheme is called `FP8_BLOK`
     assert_eq!(said("recipes/mine.yaml", text), expected);
 }
 
+/// A key of the whole recipe in one of its rules.
+#[test]
+fn keys_that_belong_at_the_top_are_sent_there() {
+    for (key, value) in [("experts", "split"), ("serving", "warn"), ("format", "fp8"), ("on_nonfinite", "keep")] {
+        let rule = format!("{{scheme: FP8_DYNAMIC, targets: Linear, {key}: {value}}}");
+        for (text, top) in [(format!("rules: [{rule}]"), "rules"), (format!("FP8Modifier: {rule}"), "FP8Modifier")] {
+            let said = said("recipes/mine.yaml", &text);
+            let help = format!("= help: `{key}` belongs at the top of the recipe, beside `{top}`");
+            assert!(said.contains(&format!("unknown key `{key}`")) && said.contains(&help), "{said}");
+        }
+    }
+}
+
 yaml!(empty, "# nothing yet\n");
 yaml!(not_a_map, "- scheme: FP8_DYNAMIC\n");
 yaml!(only_a_model, "model: Qwen/Qwen3-VL-8B-Instruct\noutput: out\n");

@@ -4,22 +4,28 @@ mod added;
 mod cache;
 mod family;
 mod family_text;
+mod fault;
+mod faults;
 mod fused;
 mod name_pattern;
+mod server;
 mod stack;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub use added::{add_by_command, add_by_recipe, added};
 pub use cache::KnownCache;
 pub use family::{
     AskedName, ConfigKey, FamilyFile, FirstVersions, KnownKind, KnownScales, ListFormat, NextTokens, NotLoaded,
     NotLoadedLevel, ServedPrefix,
 };
 pub use family_text::{FamilyError, parse};
+pub use fault::FamilyFault;
 pub use fused::KnownFused;
 pub use name_pattern::NamePattern;
+pub use server::server_name;
 pub use stack::{KnownStack, StackLayout, StackNames};
 
 /// The name of the file that holds for all models.
@@ -290,14 +296,20 @@ pub const FILES: &[(&str, &str)] = built_in![
     "zaya",
 ];
 
-/// Adds the families of a folder, a `.yaml` file each; they come before those that are built in. Returns their number.
-///
-/// # Errors
-/// The folder or a file cannot be read, or a file is none of a family. No family of the folder is added then.
-pub fn add_folder(folder: &Path) -> Result<usize, FamilyError> {
-    let text = FILES.iter().find(|(name, _)| *name == COMMON).map_or("", |(_, text)| text);
-    let built_in: Vec<&str> = FILES.iter().map(|(name, _)| *name).filter(|name| *name != COMMON).collect();
-    added::add_folder(folder, (COMMON, text), &built_in)
+/// The names of the families that are built in, as `like` has them.
+pub fn built_in_names() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(name, _)| *name).filter(|name| *name != COMMON)
+}
+
+/// Returns the files that are built in and have classes or model types of this family: those that a file of the user comes
+/// before.
+pub fn built_in_like(family: &FamilyFile) -> Vec<FamilyFile> {
+    let has = |names: &[String], other: &[String]| names.iter().any(|name| other.contains(name));
+    let claims = |other: &FamilyFile| {
+        has(&family.architectures, &other.architectures) || has(&family.model_types, &other.model_types)
+    };
+    let all = FILES.iter().filter(|(name, _)| *name != COMMON).filter_map(|(name, text)| built_in(name, text));
+    all.filter(claims).collect()
 }
 
 /// Returns the facts that hold for all models.
@@ -309,7 +321,7 @@ pub(super) fn common() -> &'static FamilyFile {
 /// Returns every family that is known: those of the user first, then those that are built in, in order of file name. A
 /// family that is built in is left out where files of the user name all of its classes and model types.
 pub fn families() -> Vec<FamilyFile> {
-    let mut all = added::families();
+    let mut all = added();
     let names = |family: &FamilyFile| family.architectures.iter().chain(&family.model_types).cloned().collect();
     let named: BTreeSet<String> = all.iter().flat_map::<Vec<String>, _>(names).collect();
     let built_in = FILES.iter().filter(|(name, _)| *name != COMMON).filter_map(|(name, text)| built_in(name, text));
@@ -319,15 +331,23 @@ pub fn families() -> Vec<FamilyFile> {
 
 /// Returns the file of this name: the user's, else the binary's own.
 fn named_file(name: &str) -> Option<FamilyFile> {
-    let is_named = |family: &FamilyFile| Path::new(&family.origin).file_stem().is_some_and(|stem| stem == name);
-    added::families().into_iter().find(is_named).or_else(|| {
-        let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
-        built_in(name, text)
-    })
+    added().into_iter().find(|family| stem(family) == Some(name)).or_else(|| built_in_file(name))
+}
+
+/// Returns the binary's own file of this name.
+fn built_in_file(name: &str) -> Option<FamilyFile> {
+    let (_, text) = FILES.iter().find(|(file, _)| *file == name)?;
+    built_in(name, text)
+}
+
+/// The name of a family's file, as others are like it.
+pub fn stem(family: &FamilyFile) -> Option<&str> {
+    Path::new(&family.origin).file_stem()?.to_str()
 }
 
 fn built_in(name: &str, text: &str) -> Option<FamilyFile> {
-    parse(&format!("models/{name}.yaml"), text).ok()
+    let family = parse(&format!("models/{name}.yaml"), text).ok()?;
+    Some(FamilyFile { is_built_in: true, ..family })
 }
 
 /// Returns the family of these classes, else of this model type, with those that it is like, nearest first.
@@ -342,7 +362,8 @@ pub(super) fn find(architectures: &[String], model_type: Option<&str>) -> Vec<Fa
 
 fn naming(wanted: &str) -> impl Iterator<Item = FamilyFile> {
     let mentions = FILES.iter().filter(move |(_, text)| text.contains(wanted));
-    added::families().into_iter().chain(mentions.filter_map(|(name, _)| named_file(name)))
+    // A file of the user may be called like one that is built in and have other classes.
+    added().into_iter().chain(mentions.filter_map(|(name, text)| built_in(name, text)))
 }
 
 fn with_ancestors(first: Option<FamilyFile>) -> Vec<FamilyFile> {
@@ -350,10 +371,13 @@ fn with_ancestors(first: Option<FamilyFile>) -> Vec<FamilyFile> {
     let mut next = first;
     while let Some(file) = next {
         // A circle of the user's files ends where it closes; a test sees that no circle is built in.
-        if files.iter().any(|seen| seen.origin == file.origin) {
+        if files.iter().any(|seen| (&seen.origin, seen.is_built_in) == (&file.origin, file.is_built_in)) {
             break;
         }
-        next = file.like.as_deref().and_then(named_file);
+        next = file.like.as_deref().and_then(|like| match stem(&file) == Some(like) {
+            true => built_in_file(like),
+            false => named_file(like),
+        });
         files.push(file);
     }
     files

@@ -279,6 +279,11 @@ impl Model {
         self.families.first()?.unproven.as_deref()
     }
 
+    /// The servers that load no model of the family, whatever is quantized.
+    pub fn unserved(&self) -> &[String] {
+        self.families.first().map_or(&[], |file| &file.unserved)
+    }
+
     /// Reports whether vLLM gives every GPU all of the module, as the files say.
     pub fn is_replicated(&self, module: &str) -> bool {
         self.files().any(|file| file.replicated.iter().any(|pattern| pattern.matches(module)))

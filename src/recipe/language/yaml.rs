@@ -71,19 +71,19 @@ fn limit(error: &serde_yaml::Error) -> Option<&'static str> {
     use serde_yaml::budget::BudgetBreach;
     Some(match error {
         Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
-            "a recipe is one document, and a second one begins here"
+            "one document is wanted, and a second one begins here"
         }
-        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "it is nested too deeply for a recipe",
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "it is nested too deeply",
         Error::Budget { breach: BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. }, .. }
         | Error::Budget { breach: BudgetBreach::AliasAnchorRatio { .. }, .. } => {
-            "it has more anchors and aliases than a recipe may have"
+            "it has more anchors and aliases than the limit"
         }
         Error::AliasError { error, .. } => return limit(error),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand beyond the limit",
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias cannot stand inside of what it names",
-        Error::Budget { .. } => "it is larger than the limit for a recipe",
+        Error::Budget { .. } => "it is larger than the limit",
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@ use super::schema::rule_branches;
 use crate::checkpoint::text::unquoted;
 use crate::recipe::explain::Hints;
 use crate::recipe::front_end::Misplaced;
+use crate::recipe::header::header_keys;
 use crate::recipe::suggest::list;
 
 /// The native dialect's [`Hints`].
@@ -21,6 +22,9 @@ impl Hints for NativeHints {
         {
             return Some(help);
         }
+        if !pointer.is_empty() && header_keys().any(|known| known == key) {
+            return Some(format!("`{}` belongs at the top of the recipe, beside `{}`", unquoted(key), top(pointer)));
+        }
         let has_rules = schema["properties"].get("rules").is_some();
         let is_of_a_rule = has_rules && schemes_with(key).next().is_some();
         is_of_a_rule.then(|| format!("`{}` belongs in an entry of `rules`", unquoted(key)))
@@ -31,6 +35,11 @@ impl Hints for NativeHints {
         let names = list(schemes_with(key), "and");
         (!names.is_empty()).then(|| format!("`{}` is an option of {names}, not of `{scheme}`", unquoted(key)))
     }
+}
+
+/// The first key of a pointer.
+fn top(pointer: &str) -> &str {
+    pointer.split('/').nth(1).unwrap_or_default()
 }
 
 /// The names of the schemes whose rules may have this key.

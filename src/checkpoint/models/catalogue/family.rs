@@ -17,17 +17,22 @@ use crate::models::part::Part;
 #[serde(deny_unknown_fields)]
 pub struct FamilyFile {
     /// The name that people use: `Qwen3-VL`.
+    #[schemars(length(min = 1), extend("examples" = ["Qwen3-VL"]))]
     pub name: String,
     /// Where the file is from: the user's path, or the file's name in `models/` for one that is built in.
     #[serde(skip)]
     pub origin: String,
+    /// True for a file of `models/`, false for one of the user.
+    #[serde(skip)]
+    pub is_built_in: bool,
     /// The classes of `architectures` in config.json.
     #[serde(default)]
     pub architectures: Vec<String>,
     /// The `model_type`s of config.json, for files that name no class.
     #[serde(default)]
     pub model_types: Vec<String>,
-    /// The file of another family, all of which holds here too where this file says nothing else: `qwen3_moe`.
+    /// The file of another family, all of which holds here too where this file says nothing else: `qwen3_moe`. By its own name,
+    /// a file of the user means the one that is built in.
     pub like: Option<String>,
     /// Layers by the part of the model that they belong to; a layer that no part takes is one of the language model.
     #[serde(default)]
@@ -75,6 +80,10 @@ pub struct FamilyFile {
     /// The reason why nobody has seen vLLM load the family: what lists hold for it then follows from names alone, and `plan`
     /// says so. A file of your own says that you have, by leaving it out.
     pub unproven: Option<String>,
+    /// Servers, `vLLM` or `SGLang`, that load no model of the family, whatever is quantized: none is told to serve what was
+    /// made.
+    #[serde(default)]
+    pub unserved: Vec<String>,
     /// The first versions of transformers and vLLM that know the family, for `doctor`.
     pub since: Option<FirstVersions>,
     /// Keys of config.json by which a server knows how some layers are stored.
@@ -108,6 +117,7 @@ pub struct ConfigKey {
     pub key: String,
     pub value: String,
     /// The layers: the key is written where one of them is quantized to FP8.
+    #[schemars(length(min = 1))]
     pub layers: Vec<NamePattern>,
 }
 
@@ -181,6 +191,7 @@ impl From<KnownKind> for LayerKind {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServedPrefix {
+    #[schemars(length(min = 1))]
     pub on_disk: String,
     pub served: String,
 }
@@ -190,6 +201,7 @@ pub struct ServedPrefix {
 #[serde(deny_unknown_fields)]
 pub struct AskedName {
     /// The modules on disk.
+    #[schemars(length(min = 1))]
     pub on_disk: Vec<NamePattern>,
     /// The name that is asked for, in which `*` and `**` stand for what those of the pattern took:
     /// `**.attn.qkv_proj`.
@@ -236,7 +248,8 @@ pub enum NotLoadedLevel {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotLoaded {
-    /// The server, with the version that was looked at: `vLLM 0.33`.
+    /// The server, `vLLM`, `SGLang` or `transformers`, with the version that was looked at: `vLLM 0.33`.
+    #[schemars(length(min = 1))]
     pub server: String,
     /// The format that it cannot load; without one, both.
     pub format: Option<ListFormat>,

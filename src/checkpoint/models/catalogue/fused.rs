@@ -11,9 +11,11 @@ use super::name_pattern::NamePattern;
 #[serde(deny_unknown_fields)]
 pub struct KnownFused {
     /// The name of the fused layer, which some lists use for all of its parts: `qkv_proj`.
+    #[schemars(length(min = 1))]
     pub layer: String,
     /// The names of its parts beside one another, in the order in which they lie in it: `[q_proj, k_proj, v_proj]`. One that lies
     /// in a module beside the others has that module's name before its own: `indexer.index_qk_proj`.
+    #[schemars(length(min = 1))]
     pub parts: Vec<String>,
     /// The parts of which a server needs all where one is there; any other may be absent.
     #[serde(default)]

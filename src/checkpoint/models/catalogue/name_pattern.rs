@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::fault::FamilyFault;
+use crate::text::shown;
+
 /// A pattern over a dotted name: `*` is any text within one part, `**` any number of parts.
 ///
 /// `**.mlp.gate` takes `model.layers.3.mlp.gate`, and `**.visual.**` every name with a part `visual`. Recipes have
@@ -56,6 +59,39 @@ impl NamePattern {
             && self.text.split('.').filter(|part| !part.contains('*')).all(|part| name.contains(part))
     }
 
+    /// Returns what is wrong with the pattern, which stands at `pointer`: no name of a module can match it, or it means
+    /// something else in another tool.
+    pub(super) fn fault(&self, pointer: &str) -> Option<FamilyFault> {
+        const WANTED: &str =
+            "a pattern is a module's name, in which `*` is any text within one part and `**` any number of parts";
+        let text = self.text();
+        let said = shown(text);
+        let (reason, meant) = if text.is_empty() {
+            (format!("it is empty: {WANTED}"), None)
+        } else if let Some(regex) = text.strip_prefix("re:") {
+            (format!("{said} is a regex: {WANTED}"), of_regex(regex))
+        } else if let Some(odd) = text.chars().find(|c| c.is_whitespace() || NO_PART_OF_NAMES.contains(*c)) {
+            (format!("{said} has a `{}`, which no name has: {WANTED}", odd.escape_debug()), of_regex(text))
+        } else if let Some(module) = text.strip_suffix(".weight") {
+            (format!("{said} ends in `.weight`: {WANTED}, without the tensor's own"), Some(module.to_owned()))
+        } else if text.split('.').any(str::is_empty) {
+            let parts: Vec<&str> = text.split('.').filter(|part| !part.is_empty()).collect();
+            (format!("{said} has an empty part: {WANTED}"), Some(parts.join(".")))
+        } else if text.split('.').any(|part| part.contains("**") && part != "**") {
+            let parts =
+                text.split('.').map(|part| if part == "**" { part.to_owned() } else { part.replace("**", "*") });
+            let mut meant = parts.collect::<Vec<_>>().join(".");
+            if let Some(rest) = text.strip_prefix("**").filter(|rest| !rest.starts_with('.')) {
+                meant = format!("**.{}", rest.replace("**", "*"));
+            }
+            (format!("`**` of {said} is no whole part: {WANTED}"), Some(meant))
+        } else {
+            return None;
+        };
+        let meant = meant.filter(|meant| *meant != text && Self::from(meant.clone()).fault(pointer).is_none());
+        Some(FamilyFault::new(pointer, reason).meant(meant.as_deref()))
+    }
+
     /// Returns the parts that each wildcard which is a whole part took, in order; `None` where the name does not match.
     ///
     /// The time is the product of both lengths at most: after a failure only the last `**` can take one more part.
@@ -95,6 +131,29 @@ impl NamePattern {
         captures.extend(rest.iter().map(|_| Vec::new()));
         rest.iter().all(|part| *part == "**").then_some(captures)
     }
+}
+
+/// Characters of regexes and of other globs, which no name of a module has.
+const NO_PART_OF_NAMES: &str = "?[]{}()|\\^$+,:;!\"'`/";
+
+/// Returns the pattern that a regex comes down to, where it is a plain one.
+fn of_regex(regex: &str) -> Option<String> {
+    let body = regex.trim_start_matches('^').trim_end_matches('$').replace(r"\.", ".").replace(r"\d+", "*");
+    let body = body.replace("[0-9]+", "*");
+    let (front, body) = match body.strip_prefix(".*") {
+        Some(rest) => ("**.", rest.trim_start_matches('.')),
+        None => ("", &body[..]),
+    };
+    let (body, back) = match body.strip_suffix(".*") {
+        Some(rest) => (rest.trim_end_matches('.'), ".**"),
+        None => (body, ""),
+    };
+    (!body.is_empty()).then(|| format!("{front}{}{back}", body.replace(".*.", ".**.")))
+}
+
+/// Counts the wildcards of a pattern that are whole parts, which a name can be made of.
+pub(super) fn wildcards(text: &str) -> usize {
+    text.split('.').filter(|part| matches!(*part, "*" | "**")).count()
 }
 
 /// Reports whether a part of a pattern takes a part of a name; `*` is any text.
@@ -168,6 +227,31 @@ mod tests {
             ("a.*", "a.b.c"),
         ] {
             assert!(!takes(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_takes_no_name_is_a_fault_and_what_was_meant_is_said() {
+        let fault = |pattern: &str| NamePattern::from(pattern.to_owned()).fault("/x").map(|fault| fault.help);
+        for (pattern, meant) in [
+            ("re:.*\\.mlp\\.gate$", Some("**.mlp.gate")),
+            ("re:visual\\..*", Some("visual.**")),
+            ("**.layers.[0-9]+.gate", Some("**.layers.*.gate")),
+            ("**.mlp.gate.weight", Some("**.mlp.gate")),
+            ("**.mlp..gate", Some("**.mlp.gate")),
+            ("visual.", Some("visual")),
+            ("**gate", Some("**.gate")),
+            ("mlp.**gate", Some("mlp.*gate")),
+            ("re:(a|b)", None),
+            ("**.{gate,up}_proj", None),
+            ("", None),
+            ("a b", None),
+        ] {
+            let meant = meant.map(|meant| format!("did you mean `{meant}`?"));
+            assert_eq!(fault(pattern), Some(meant), "{pattern}");
+        }
+        for pattern in ["**", "score", "**.visual.**", "**.conv*", "a.*.b-c_1"] {
+            assert_eq!(fault(pattern), None, "{pattern}");
         }
     }
 

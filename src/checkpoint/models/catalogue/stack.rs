@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::name_pattern::NamePattern;
+use super::fault::FamilyFault;
+use super::name_pattern::{NamePattern, wildcards};
+use crate::text::shown;
 
 /// The part of a name that stands for the number of an expert.
 const EXPERT: &str = "{expert}";
@@ -20,6 +22,7 @@ pub struct KnownStack {
     pub on_disk: NamePattern,
     /// The projections that it holds of each expert, in the order in which they lie there: `[gate_proj, up_proj]`. They
     /// become the last part of the names of `split_into`, so that they are those which servers load.
+    #[schemars(length(min = 1))]
     pub holds: Vec<String>,
     /// True where the rows of the projections take turns: the first of gate, the first of up, the second of gate and so
     /// on. Else each lies in one piece, the first one in front.
@@ -80,25 +83,29 @@ impl KnownStack {
         Some((experts.strip_suffix('.')?, rest.strip_prefix('.')?))
     }
 
-    /// Returns the reason why no stack can be split by this, if there is one.
-    pub(super) fn fault(&self) -> Option<String> {
-        let wildcards = |text: &str| text.split('.').filter(|part| matches!(*part, "*" | "**")).count();
-        let at = format!("`stacks`, {}: ", crate::text::shown(self.on_disk.text()));
-        let is_name = |projection: &String| !projection.is_empty() && !projection.contains(['.', '{', '}']);
+    /// Returns the reason why no stack can be split by this, which stands at `pointer`, if there is one.
+    pub(super) fn fault(&self, pointer: &str) -> Option<FamilyFault> {
+        let is_name = |projection: &String| !projection.is_empty() && !projection.contains(['.', '{', '}', '*', ' ']);
+        let split = format!("{pointer}/split_into");
         if self.parts().is_none_or(|(_, rest)| rest.split('.').filter(|part| *part == PROJECTION).count() != 1) {
-            return Some(format!("{at}`split_into` needs the parts `{EXPERT}` and, behind it, `{PROJECTION}`"));
+            let reason = format!("`split_into` needs the parts `{EXPERT}` and, behind it, `{PROJECTION}`");
+            return Some(FamilyFault::new(split, reason));
         }
         if [Some(&self.on_disk), self.bias.as_ref()]
             .into_iter()
             .flatten()
             .any(|pattern| wildcards(pattern.text()) < wildcards(&self.split_into))
         {
-            return Some(format!("{at}`split_into` has more wildcards than the name on disk"));
+            return Some(FamilyFault::new(split, "`split_into` has more wildcards than the name on disk"));
         }
+        let twice = |at: &usize| self.holds[..*at].contains(&self.holds[*at]);
         if self.holds.is_empty() || !self.holds.iter().all(is_name) {
-            return Some(format!("{at}`holds` needs the name of at least one projection, such as `down_proj`"));
+            let reason = "`holds` needs the name of at least one projection, such as `down_proj`";
+            return Some(FamilyFault::new(format!("{pointer}/holds"), reason));
         }
-        None
+        let at = (0..self.holds.len()).find(twice)?;
+        let reason = format!("{} stands here twice", shown(&self.holds[at]));
+        Some(FamilyFault::new(format!("{pointer}/holds/{at}"), reason))
     }
 }
 
@@ -132,24 +139,26 @@ mod tests {
         assert_eq!(names.matrix(31, "up_proj"), "model.layers.7.block_sparse_moe.experts.31.up_proj");
         assert_eq!(granite.names("model.layers.7.block_sparse_moe.output_linear"), None);
         assert_eq!(granite.names_by_bias("model.layers.7.block_sparse_moe.input_linear"), None);
-        assert_eq!(granite.fault(), None);
+        assert_eq!(granite.fault("/stacks/0"), None);
         let below = stack("**.experts.w13", "**.experts.{expert}.mlp.{projection}.linear");
         assert_eq!(below.names("a.experts.w13").unwrap().matrix(0, "w1"), "a.experts.0.mlp.w1.linear");
     }
 
     #[test]
     fn what_cannot_name_matrices_is_a_fault() {
-        let fault = |split_into: &str| stack("**.experts.w13", split_into).fault().unwrap();
+        let fault = |split_into: &str| stack("**.experts.w13", split_into).fault("/stacks/0").unwrap();
         for split_into in
             ["**.experts.w1", "**.experts.{expert}.w1", "**.experts.{projection}", "{expert}.{projection}"]
         {
             assert!(
-                fault(split_into).ends_with("needs the parts `{expert}` and, behind it, `{projection}`"),
+                fault(split_into).reason.ends_with("needs the parts `{expert}` and, behind it, `{projection}`"),
                 "{split_into}"
             );
         }
-        assert!(fault("**.*.{expert}.{projection}").contains("more wildcards"));
+        assert!(fault("**.*.{expert}.{projection}").reason.contains("more wildcards"));
         let none = KnownStack { holds: Vec::new(), ..stack("**.w13", "**.{expert}.{projection}") };
-        assert!(none.fault().unwrap().contains("at least one projection"));
+        assert_eq!(none.fault("/stacks/0").unwrap().pointer, "/stacks/0/holds");
+        let twice = KnownStack { holds: vec!["w1".to_owned(); 2], ..stack("**.w13", "**.{expert}.{projection}") };
+        assert_eq!(twice.fault("/stacks/0").unwrap().pointer, "/stacks/0/holds/1");
     }
 }
