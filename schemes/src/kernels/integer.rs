@@ -11,7 +11,7 @@ use super::scale;
 use super::signed::Signed;
 use super::walk::FoundNonFinite;
 use crate::{Band, NonFinite, Simd, SourceDtype};
-use search::IntegerSearch;
+use search::{CandidateCast, IntegerSearch};
 
 /// The arithmetic of a cast to integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn run<E: Signed, const ROUNDED: bool>(
         scales: vec![tensor.unwrap_or_default(); cast.groups],
         zeros: vec![0.0; cast.groups],
     };
-    let search = cast.search.then(|| IntegerSearch::of(cast));
+    let search = cast.search.then(|| IntegerSearch::of(cast.width));
     by_row(
         band,
         IntegerRows::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), search, stride, unpacked, groups },
@@ -150,7 +150,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
         if !self.tensor {
             self.groups.qparams::<E>(cast);
             if let Some(search) = &mut self.search {
-                search.row::<ROUNDED>(elements, &mut self.groups, simd);
+                self.groups.least_errors::<E, ROUNDED>(cast, elements, search, simd);
             }
             self.store_scales(row);
             self.store_zeros(row);
@@ -251,6 +251,46 @@ impl<M: Copy + Ord + Default> Groups<M> {
         for ((scale, zero), (&below, &above)) in steps.zip(self.below.iter().zip(&self.above)) {
             (*scale, *zero) = shifted::<E>(-E::widen(below), E::widen(above), cast, epsilon);
         }
+    }
+}
+
+impl<M: Copy + Ord + Default> Groups<M> {
+    /// Replaces quantization parameters by those of least error.
+    #[inline(always)]
+    fn least_errors<E: Signed<Magnitude = M>, const ROUNDED: bool>(
+        &mut self,
+        cast: IntegerCast,
+        elements: &[E::Raw],
+        search: &mut IntegerSearch<E>,
+        simd: Simd,
+    ) {
+        let candidates = ByteCast::<ROUNDED>(IntegerCast { packed: false, ..cast });
+        for group in 0..cast.groups {
+            let elements = &elements[group * cast.width..][..cast.width];
+            let least = if self.below.is_empty() { None } else { Some(-E::widen(self.below[group])) };
+            let greatest = E::widen(self.above[group]);
+            let (scale, zero) = search.group(elements, least, greatest, &candidates, simd);
+            (self.scales[group], self.zeros[group]) = (scale, zero);
+        }
+    }
+}
+
+/// A cast to integers of a byte each.
+struct ByteCast<const ROUNDED: bool>(IntegerCast);
+
+impl<E: Signed, const ROUNDED: bool> CandidateCast<E> for ByteCast<ROUNDED> {
+    #[inline(always)]
+    fn qparams(&self, least: Option<f32>, greatest: f32) -> (f32, f32) {
+        let epsilon = scale::epsilon(E::DTYPE);
+        match least {
+            Some(least) => shifted::<E>(least, greatest, self.0, epsilon),
+            None => (symmetric::<E>(greatest, self.0, epsilon), 0.0),
+        }
+    }
+
+    #[inline(always)]
+    fn cast(&self, elements: &[E::Raw], (scale, zero): (f32, f32), codes: &mut [u8], simd: Simd) {
+        cast_group::<E, ROUNDED>(elements, scale, zero, CodeForm::of(self.0, simd), codes, simd);
     }
 }
 

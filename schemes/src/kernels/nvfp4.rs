@@ -10,10 +10,8 @@ use super::signed::Signed;
 use super::walk::FoundNonFinite;
 use super::{e2m1, e4m3, lossless};
 use crate::{Band, NonFinite, Simd, SourceDtype};
-use divisors::GroupDivisors;
-
-/// Columns that share a scale.
-pub(crate) const NVFP4_GROUP: usize = 16;
+pub(crate) use divisors::NVFP4_GROUP;
+use divisors::{EIGHTH, GroupDivisors, stored};
 
 /// The rule of both scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +98,6 @@ impl<E: Signed> Nvfp4Rows<'_, E> {
     }
 }
 
-/// Rounds a scale to the code that is stored: a scale of zero is replaced by an eighth.
-#[inline(always)]
-fn stored(exact: f32) -> u8 {
-    let code = e4m3::encode(exact);
-    if code == 0 { EIGHTH } else { code }
-}
-
 impl<E: Signed> RowKernel for Nvfp4Rows<'_, E> {
     type Source = E;
 
@@ -137,9 +128,6 @@ impl<E: Signed> RowKernel for Nvfp4Rows<'_, E> {
         Ok(())
     }
 }
-
-/// The E4M3 code of 0.125.
-const EIGHTH: u8 = 0x20;
 
 #[cfg(test)]
 mod tests {

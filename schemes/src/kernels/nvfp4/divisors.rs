@@ -3,8 +3,10 @@
 use super::super::signed::Signed;
 use super::super::thresholds::Thresholds;
 use super::super::{e2m1, e4m3};
-use super::{NVFP4_GROUP, stored};
 use crate::Simd;
+
+/// Columns that share a scale.
+pub(crate) const NVFP4_GROUP: usize = 16;
 
 /// The finite E4M3 that have no sign.
 const SCALES: usize = 127;
@@ -12,6 +14,16 @@ const SCALES: usize = 127;
 /// The scales that a search looks at, in parts of that of the absolute maximum: the range of llm-compressor's
 /// `nvfp4_expanded_mse`.
 const SEARCHED: std::ops::RangeInclusive<f32> = 0.8..=1.8;
+
+/// The E4M3 code of 0.125.
+pub(super) const EIGHTH: u8 = 0x20;
+
+/// Rounds a scale to the code that is stored: a scale of zero is replaced by an eighth.
+#[inline(always)]
+pub(super) fn stored(exact: f32) -> u8 {
+    let code = e4m3::encode(exact);
+    if code == 0 { EIGHTH } else { code }
+}
 
 /// The divisor under each code of a scale.
 pub(super) struct GroupDivisors<E: Signed>([GroupDivisor<E>; SCALES]);
