@@ -41,10 +41,7 @@ impl<E: Signed> IntegerSearch<E> {
         let mut last = best;
         let mut least_error = self.error(elements, best, cast, simd);
         for candidate in 1..CANDIDATES {
-            let least = match least {
-                Some(least) => Some(shrunken::<E>(least, candidate)),
-                None => None,
-            };
+            let least = least.map(|least| shrunken::<E>(least, candidate));
             let qparams = cast.qparams(least, shrunken::<E>(greatest, candidate));
             if qparams == last {
                 continue;
