@@ -97,16 +97,40 @@ impl ScaleSearchPlan {
     /// # Errors
     /// `on_lossy` goes with `lossless` alone.
     pub(crate) fn of(search: ScaleSearch, on_lossy: Option<OnLossy>) -> Result<Self, BuildError> {
-        match (search, on_lossy) {
-            (ScaleSearch::Lossless, on_lossy) => Ok(Self::Lossless(on_lossy.unwrap_or_default())),
-            (_, Some(_)) => {
-                let reason = "`on_lossy` goes with `scale_search: lossless` alone: other scales round every weight";
-                Err(BuildError { option: Some("on_lossy"), reason: reason.to_owned() })
-            }
-            (ScaleSearch::Absmax, None) => Ok(Self::Absmax),
-            (ScaleSearch::Mse, None) => Ok(Self::Mse),
-        }
+        Ok(match (OnLossy::of_lossless(search == ScaleSearch::Lossless, on_lossy)?, search) {
+            (Some(on_lossy), _) => Self::Lossless(on_lossy),
+            (None, ScaleSearch::Mse) => Self::Mse,
+            (None, ScaleSearch::Absmax | ScaleSearch::Lossless) => Self::Absmax,
+        })
     }
+}
+
+impl OnLossy {
+    /// Returns the action of a scheme that is lossless or is not, given the option `on_lossy`; `None` of one that is not.
+    ///
+    /// # Errors
+    /// `on_lossy` goes with `scale_search: lossless` alone.
+    pub(crate) fn of_lossless(is_lossless: bool, on_lossy: Option<Self>) -> Result<Option<Self>, BuildError> {
+        if !is_lossless && on_lossy.is_some() {
+            let reason = "`on_lossy` goes with `scale_search: lossless` alone: other scales round every weight";
+            return Err(BuildError { option: Some("on_lossy"), reason: reason.to_owned() });
+        }
+        Ok(is_lossless.then(|| on_lossy.unwrap_or_default()))
+    }
+}
+
+/// Rule by which the scale or the quantization parameters of a group are found, for schemes whose groups may be searched as in
+/// llm-compressor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GroupScaleSearch {
+    /// The scale follows from the largest weight, or with zero points from the least and the greatest one, as in
+    /// llm-compressor by default.
+    #[default]
+    Absmax,
+    /// The scale is that of the extremes times 1, 0.99, … or 0.81, whichever leaves the least error, as llm-compressor's
+    /// observer `memoryless_mse` finds it on a CPU.
+    Mse,
 }
 
 /// Rows and columns that share a scale.

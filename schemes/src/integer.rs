@@ -7,7 +7,7 @@ mod tests;
 
 use safetensors::Dtype;
 
-use crate::float8::QuotientDtype;
+use crate::float8::{GroupScaleSearch, QuotientDtype};
 use crate::kernels::{IntegerCast, IntegerOutputs, packed_bytes, quantize_integers};
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Extent, Matrix, MissingKernel, NonFinite, NumberKind, QuantizationArgs,
@@ -22,6 +22,7 @@ struct IntegerScheme {
     group_size: GroupSize,
     symmetric: bool,
     quotient_dtype: QuotientDtype,
+    scale_search: GroupScaleSearch,
     input_activations: Option<QuantizationArgs>,
 }
 
@@ -29,9 +30,10 @@ impl IntegerScheme {
     /// Makes a scheme of integers of `bits` bits, from 2 to 8.
     ///
     /// # Errors
-    /// Groups without columns, or zero points for a scale per tensor, which compressed-tensors does not know.
+    /// Groups without columns, zero points for a scale per tensor, which compressed-tensors does not know, or a search for
+    /// such a scale.
     fn new(bits: u8, options: IntegerOptions, input_activations: Option<QuantizationArgs>) -> Result<Self, BuildError> {
-        let IntegerOptions { group_size, symmetric, quotient_dtype, .. } = options;
+        let IntegerOptions { group_size, symmetric, quotient_dtype, scale_search, .. } = options;
         let refuse = |reason: &str| Err(BuildError { option: Some("group_size"), reason: reason.to_owned() });
         if group_size == GroupSize::Columns(0) {
             return refuse("`group_size` is 0, and a group has at least one column");
@@ -41,7 +43,12 @@ impl IntegerScheme {
                 "integers with zero points have no `group_size: tensor`: write `channel` or a number of columns",
             );
         }
-        Ok(Self { bits, group_size, symmetric, quotient_dtype, input_activations })
+        if scale_search == GroupScaleSearch::Mse && group_size == GroupSize::All(GroupSpan::Tensor) {
+            let reason = "`scale_search: mse` does not go with `group_size: tensor`, since a search reads its group many \
+                          times: write `group_size: channel` or a number of columns";
+            return Err(BuildError { option: Some("scale_search"), reason: reason.to_owned() });
+        }
+        Ok(Self { bits, group_size, symmetric, quotient_dtype, scale_search, input_activations })
     }
 
     fn packed(&self) -> bool {
@@ -190,6 +197,7 @@ impl Scheme for IntegerScheme {
             packed: self.packed(),
             groups,
             width,
+            search: self.scale_search == GroupScaleSearch::Mse,
         };
         let zero_points = zero_points.map(|zero_points| &mut **zero_points);
         quantize_integers(cast, band, IntegerOutputs { weight, scales, zero_points })

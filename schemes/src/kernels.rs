@@ -24,6 +24,7 @@ mod quotient;
 mod rows;
 mod scale;
 mod search;
+mod shrunken;
 mod signed;
 mod squares;
 mod stored_scales;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::float8::QuotientDtype;
+use crate::float8::{GroupScaleSearch, QuotientDtype};
 use crate::kernels::{MX_GROUP, MxElement, quantize_microscaled};
 use crate::{
     AmaxScope, Band, BuildError, Dynamic, Format, Make, Matrix, MissingKernel, NonFinite, QuantizationArgs,
@@ -95,6 +95,12 @@ struct Mxfp4Options {
     #[serde(default)]
     #[schemars(example = &"source")]
     quotient_dtype: QuotientDtype,
+
+    /// Rule for the power of two of 32 columns: `absmax` takes it from the absolute maximum, `mse` takes the one half as large
+    /// where a maximum shrunken by at most a fifth asks for it and the error is less.
+    #[serde(default)]
+    #[schemars(example = &"mse")]
+    scale_search: GroupScaleSearch,
 }
 
 /// Options of `MXFP6A8` and `MXFP6A16`: none, since the format leaves nothing open.
@@ -119,7 +125,10 @@ impl From<Mxfp6Options> for MxElement {
 
 impl From<Mxfp4Options> for MxElement {
     fn from(options: Mxfp4Options) -> Self {
-        Self::E2m1 { round_quotient: options.quotient_dtype == QuotientDtype::Source }
+        Self::E2m1 {
+            round_quotient: options.quotient_dtype == QuotientDtype::Source,
+            search: options.scale_search == GroupScaleSearch::Mse,
+        }
     }
 }
 

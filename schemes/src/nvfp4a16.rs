@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::float8::{ScaleSearch, ScaleSearchPlan};
 use crate::kernels::{NVFP4_GROUP, Nvfp4Scales, quantize_nvfp4};
 use crate::microscaling::whole_groups;
 use crate::{
@@ -32,10 +31,10 @@ crate::register_scheme!(Registration {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Nvfp4Options {
-    /// Rule for the scales: `absmax` takes them from absolute maxima, `lossless` takes powers of two, the least that clamp
-    /// nothing.
+    /// Rule for the scales: `absmax` takes them from absolute maxima, `mse` and `four_over_six` take the one of least squared
+    /// error of several, `lossless` takes powers of two, the least that clamp nothing.
     #[serde(default)]
-    #[schemars(example = &"lossless")]
+    #[schemars(example = &"mse", example = &"four_over_six", example = &"lossless")]
     scale_search: Nvfp4ScaleSearch,
 
     /// Action on 16 columns that `scale_search: lossless` cannot hold exactly: end the run (`error`, which it is without
@@ -52,38 +51,36 @@ enum Nvfp4ScaleSearch {
     /// The scales follow from absolute maxima, as in llm-compressor.
     #[default]
     Absmax,
+    /// The scale of each 16 columns is the E4M3 number, from 0.8 to 1.8 times the one of the absolute maximum, that leaves the
+    /// least squared error; the global scale is that of `absmax`.
+    Mse,
+    /// The scale of each 16 columns takes their absolute maximum to 6 or to 4, whichever leaves the lesser squared error, and
+    /// the largest scale of the layer to 6 is 256: "Four Over Six", arXiv 2512.02010.
+    FourOverSix,
     /// The global scale and those of groups are powers of two, the least under which no weight is clamped. Weights that
     /// were MXFP4 are then exactly what their codes stand for, as far as the scales of a layer lie within the 18 powers that
     /// E4M3 has; `on_lossy` says what becomes of others.
     Lossless,
 }
 
-impl From<Nvfp4ScaleSearch> for ScaleSearch {
-    fn from(search: Nvfp4ScaleSearch) -> Self {
-        match search {
-            Nvfp4ScaleSearch::Absmax => Self::Absmax,
-            Nvfp4ScaleSearch::Lossless => Self::Lossless,
-        }
-    }
-}
-
 fn make(options: Value, format: Format) -> Result<Box<dyn Scheme>, BuildError> {
     BuildError::unless_compressed_tensors(format)?;
     let Nvfp4Options { scale_search, on_lossy } = read_options(options)?;
-    let on_lossy = match ScaleSearchPlan::of(scale_search.into(), on_lossy)? {
-        ScaleSearchPlan::Lossless(on_lossy) => Some(on_lossy),
-        ScaleSearchPlan::Absmax | ScaleSearchPlan::Mse => None,
-    };
-    Ok(Box::new(Nvfp4Scheme { on_lossy }))
+    let is_lossless = scale_search == Nvfp4ScaleSearch::Lossless;
+    let on_lossy = OnLossy::of_lossless(is_lossless, on_lossy)?;
+    Ok(Box::new(Nvfp4Scheme { scale_search, on_lossy }))
 }
 
 fn from_arguments(weights: &QuantizationArgs, activations: Option<&QuantizationArgs>) -> Option<Value> {
-    (*weights == Nvfp4Scheme { on_lossy: None }.weights() && activations.is_none()).then(|| json!({}))
+    (*weights == Nvfp4Scheme { scale_search: Nvfp4ScaleSearch::Absmax, on_lossy: None }.weights()
+        && activations.is_none())
+    .then(|| json!({}))
 }
 
 /// E2M1 codes, E4M3 scales of groups, and the F32 scale above them.
 #[derive(Debug)]
 struct Nvfp4Scheme {
+    scale_search: Nvfp4ScaleSearch,
     /// The action on groups that are not held exactly; `None` where the scales are not powers of two.
     on_lossy: Option<OnLossy>,
 }
@@ -135,7 +132,12 @@ impl Scheme for Nvfp4Scheme {
     fn quantize(&self, band: &Band<'_>, outputs: &mut [&mut [u8]]) -> Result<(), NonFinite> {
         let [weight, scales, global] = outputs else { panic!("a band comes with a slice for each of the outputs") };
         let amax = band.amax.expect("a band of a scheme with `AmaxScope::Fused` comes with the maximum");
-        let rule = if self.on_lossy.is_some() { Nvfp4Scales::PowersOfTwo } else { Nvfp4Scales::Absmax };
+        let rule = match self.scale_search {
+            Nvfp4ScaleSearch::Absmax => Nvfp4Scales::Absmax,
+            Nvfp4ScaleSearch::Mse => Nvfp4Scales::LeastError,
+            Nvfp4ScaleSearch::FourOverSix => Nvfp4Scales::FourOverSix,
+            Nvfp4ScaleSearch::Lossless => Nvfp4Scales::PowersOfTwo,
+        };
         quantize_nvfp4(rule, amax, band, weight, scales, global)
     }
 

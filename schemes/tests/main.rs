@@ -5,6 +5,7 @@ mod degenerate_scales;
 mod division_free_cast;
 mod golden;
 mod golden_vectors;
+mod group_search;
 mod presets;
 mod properties;
 mod recorded;

@@ -27,6 +27,6 @@ pub(crate) use modules::{Module, WeightState, modules};
 pub(crate) use quantized_weight::{QparamsRange, QuantizedWeight, Scratch, WeightForm};
 pub(crate) use shards::{Piece, Shards, pieces, ranges};
 pub(crate) use storage::{
-    AuxRole, AuxTensor, Extremes, OfficialForm, Qparams, Storage, Strategies, Symmetry, TransposedStorage,
-    TransposedWords, in_format, is_packed_codes, official,
+    AuxRole, AuxTensor, Extremes, OfficialForm, Qparams, SearchedError, Storage, Strategies, Symmetry,
+    TransposedStorage, TransposedWords, in_format, is_packed_codes, official,
 };

@@ -74,12 +74,23 @@ class Case:
     scale: str = "source"
 
     @property
+    def search(self) -> bool:
+        """Whether scales are searched for."""
+        return self.rule.scale_search == "mse"
+
+    @property
+    def made(self) -> str:
+        """The name of the reference's output."""
+        return self.scheme + "-searched" * self.search
+
+    @property
     def avoid(self) -> tuple[str, ...]:
         """Kinds of weights whose spread overflows: the reference stores an infinite scale, and we publish none such."""
         return ("huge", "bits", "wide", "octaves", "mixed") if self.scheme.endswith("ASYM") else ()
 
     def __str__(self) -> str:
-        options = {"block": self.rule.block_size, "scale": self.rule.scale_dtype, "quotient": self.rule.quotient_dtype}
+        options = {"block": self.rule.block_size, "scale": self.rule.scale_dtype, "quotient": self.rule.quotient_dtype,
+                   "search": self.rule.scale_search}
         given = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
         return f"{self.format:18} {self.rule.scheme:11} {given:24}"
 
@@ -108,6 +119,9 @@ CASES += [
 ] + [
     # As on a GPU: integers of each kind of storage.
     Case("compressed-tensors", tool.Rule(name), name, "f32") for name in ("W8A8", "W8A16", "W4A16", "W4A16_ASYM", "W3A16", "W4A8")
+] + [
+    Case("compressed-tensors", tool.Rule(name, quotient_dtype="source", scale_search="mse"), name, "source")
+    for name in ("W8A8", "W8A16", "W4A16", "W4A16_ASYM", "W2A16", "W4A8", "MXFP4", "MXFP4A16")
 ]
 
 
@@ -146,8 +160,8 @@ def compare_model(arguments: argparse.Namespace, scratch: Path, model: Model, se
         sources[avoid] = scratch / f"source-{len(sources)}"
         model.make(sources[avoid], model.dtype, seed, model.sizes, hostile=True, avoid=avoid)
         before[avoid] = tensors.read_checkpoint(sources[avoid])
-    for name, avoid in dict.fromkeys((case.scheme, case.avoid) for case in cases):
-        reference.run_model_free(sources[avoid], scratch / name, name)
+    for case in {case.made: case for case in cases}.values():
+        reference.run_model_free(sources[case.avoid], scratch / case.made, case.scheme, case.search)
     for place, case in enumerate(cases):
         source, output = sources[case.avoid], scratch / f"output-{place}"
         with report.case(f"{str(model):24} {case}") as faults:
@@ -155,7 +169,7 @@ def compare_model(arguments: argparse.Namespace, scratch: Path, model: Model, se
             tool.apply(arguments.tool, tool.recipe(case.format, case.rule, serving="warn"), source, output)
             found = tensors.read_checkpoint(output)
             # The reference's own output where it can make one; its functions and one division where it cannot.
-            expected = tensors.read_checkpoint(scratch / case.scheme)
+            expected = tensors.read_checkpoint(scratch / case.made)
             if (case.quotient, case.scale) != ("source", "source"):
                 expected = recompute(before[case.avoid], expected, case)
             if case.format == "fp8":
@@ -163,7 +177,7 @@ def compare_model(arguments: argparse.Namespace, scratch: Path, model: Model, se
                 expected = {official(name): tensor for name, tensor in expected.items()}
                 faults += configs.fp8_faults(output, found)
             else:
-                faults += configs.compressed_tensors_faults(output, scratch / case.scheme, found)
+                faults += configs.compressed_tensors_faults(output, scratch / case.made, found)
             faults += tensors.differences(expected, found)
             faults += configs.carried_over_faults(source, output)
             faults += tensors.index_faults(output)

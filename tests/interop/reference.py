@@ -51,19 +51,26 @@ def has(name: str) -> bool:
     return is_preset_scheme(name)
 
 
-def scheme(name: str) -> QuantizationScheme:
-    """The preset, with dynamic activations where the preset asks for calibration data."""
+# The search of llm-compressor, which looks at every candidate: by itself it ends where five in a row are better for no group of
+# a weight, as with the few groups of the checkpoints here.
+SEARCH = {"observer": "memoryless_mse", "observer_kwargs": {"patience": 1000}}
+
+
+def scheme(name: str, search: bool = False) -> QuantizationScheme:
+    """The preset, with dynamic activations where the preset asks for calibration data; scales may be searched for."""
     preset = preset_name_to_scheme(name, ["Linear"])
+    if search:
+        preset.weights = preset.weights.model_copy(update=SEARCH)
     if preset.input_activations is not None and preset.input_activations.dynamic is False:
         preset.input_activations = QuantizationArgs(
             num_bits=8, type="float", strategy="token", symmetric=True, dynamic=True)
     return preset
 
 
-def run_model_free(model: Path, output: Path, name: str) -> None:
+def run_model_free(model: Path, output: Path, name: str, search: bool = False) -> None:
     """Quantizes a checkpoint as the reference's command for large models does."""
     with quiet():
-        model_free_ptq(str(model), str(output), scheme=scheme(name), ignore=[*tool.KEEP, "re:.*embed_tokens"],
+        model_free_ptq(str(model), str(output), scheme=scheme(name, search), ignore=[*tool.KEEP, "re:.*embed_tokens"],
                        device="cpu")
 
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Strategy;
-use crate::float8::QuotientDtype;
+use crate::float8::{GroupScaleSearch, QuotientDtype};
 
 /// Options of an integer scheme, with the values that its preset fixes filled in.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,7 @@ pub(super) struct IntegerOptions {
     pub(super) symmetric: bool,
     pub(super) activations: IntegerActivations,
     pub(super) quotient_dtype: QuotientDtype,
+    pub(super) scale_search: GroupScaleSearch,
 }
 
 /// Options of presets with groups of 128 columns that do not quantize activations to integers.
@@ -26,7 +27,7 @@ pub(super) struct GroupOptions {
     symmetry: SymmetricOption,
 
     #[serde(flatten)]
-    quotient: QuotientOption,
+    rounding: RoundingOptions,
 }
 
 /// Options of presets with groups of 128 columns that quantize activations to integers.
@@ -40,7 +41,7 @@ pub(super) struct GroupActivationOptions {
     symmetry: SymmetricOption,
 
     #[serde(flatten)]
-    quotient: QuotientOption,
+    rounding: RoundingOptions,
 
     #[serde(flatten)]
     activations: ActivationsOption,
@@ -54,7 +55,7 @@ pub(super) struct AsymmetricOptions {
     group: GroupSizeOption,
 
     #[serde(flatten)]
-    quotient: QuotientOption,
+    rounding: RoundingOptions,
 }
 
 /// Options of presets with a scale per row that quantize activations to integers.
@@ -71,7 +72,7 @@ pub(super) struct ChannelActivationOptions {
     symmetry: SymmetricOption,
 
     #[serde(flatten)]
-    quotient: QuotientOption,
+    rounding: RoundingOptions,
 
     #[serde(flatten)]
     activations: ActivationsOption,
@@ -82,42 +83,49 @@ fn channel() -> GroupSize {
 }
 
 impl From<GroupOptions> for IntegerOptions {
-    fn from(GroupOptions { group, symmetry, quotient }: GroupOptions) -> Self {
+    fn from(GroupOptions { group, symmetry, rounding }: GroupOptions) -> Self {
         Self {
             group_size: group.group_size,
             symmetric: symmetry.symmetric,
             activations: IntegerActivations::Dynamic,
-            quotient_dtype: quotient.quotient_dtype,
+            quotient_dtype: rounding.quotient_dtype,
+            scale_search: rounding.scale_search,
         }
     }
 }
 
 impl From<GroupActivationOptions> for IntegerOptions {
     fn from(options: GroupActivationOptions) -> Self {
-        let GroupActivationOptions { group, symmetry, quotient, activations } = options;
-        Self { activations: activations.activations, ..GroupOptions { group, symmetry, quotient }.into() }
+        let GroupActivationOptions { group, symmetry, rounding, activations } = options;
+        Self { activations: activations.activations, ..GroupOptions { group, symmetry, rounding }.into() }
     }
 }
 
 impl From<AsymmetricOptions> for IntegerOptions {
-    fn from(AsymmetricOptions { group, quotient }: AsymmetricOptions) -> Self {
-        GroupOptions { group, symmetry: SymmetricOption { symmetric: false }, quotient }.into()
+    fn from(AsymmetricOptions { group, rounding }: AsymmetricOptions) -> Self {
+        GroupOptions { group, symmetry: SymmetricOption { symmetric: false }, rounding }.into()
     }
 }
 
 impl From<ChannelActivationOptions> for IntegerOptions {
     fn from(options: ChannelActivationOptions) -> Self {
-        let ChannelActivationOptions { group_size, symmetry, quotient, activations } = options;
-        GroupActivationOptions { group: GroupSizeOption { group_size }, symmetry, quotient, activations }.into()
+        let ChannelActivationOptions { group_size, symmetry, rounding, activations } = options;
+        GroupActivationOptions { group: GroupSizeOption { group_size }, symmetry, rounding, activations }.into()
     }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-struct QuotientOption {
+struct RoundingOptions {
     /// Dtype that the quotient of weight and scale is rounded to before it is rounded to an integer.
     #[serde(default)]
     #[schemars(example = &"source")]
     quotient_dtype: QuotientDtype,
+
+    /// Rule for scale and zero point: `absmax` takes them from the largest weight, or with zero points from the least and the
+    /// greatest, `mse` searches for those that leave the least error; not for `group_size: tensor`.
+    #[serde(default)]
+    #[schemars(example = &"mse")]
+    scale_search: GroupScaleSearch,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -1,5 +1,7 @@
 //! Integers of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
 
+mod search;
+
 use super::amax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{join_pairs, pack, packed_bytes};
@@ -9,6 +11,7 @@ use super::scale;
 use super::signed::Signed;
 use super::walk::FoundNonFinite;
 use crate::{Band, NonFinite, Simd, SourceDtype};
+use search::{CandidateCast, IntegerSearch};
 
 /// The arithmetic of a cast to integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) struct IntegerCast {
     pub(crate) groups: usize,
     /// Columns of a group.
     pub(crate) width: usize,
+    /// Looks for the quantization parameters of least error among those of shrunken extremes.
+    pub(crate) search: bool,
 }
 
 /// Places of a band's integers, scales and zero points.
@@ -74,7 +79,11 @@ fn run<E: Signed, const ROUNDED: bool>(
         scales: vec![tensor.unwrap_or_default(); cast.groups],
         zeros: vec![0.0; cast.groups],
     };
-    by_row(band, IntegerRows::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), stride, unpacked, groups })
+    let search = cast.search.then(|| IntegerSearch::of(cast.width));
+    by_row(
+        band,
+        IntegerRows::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), search, stride, unpacked, groups },
+    )
 }
 
 impl IntegerCast {
@@ -122,6 +131,8 @@ struct IntegerRows<'a, E: Signed, const ROUNDED: bool> {
     outputs: IntegerOutputs<'a>,
     /// Uses one scale for the whole tensor.
     tensor: bool,
+    /// Set where the quantization parameters are those of least error.
+    search: Option<IntegerSearch<E>>,
     /// Bytes of a row of the weight.
     stride: usize,
     /// The integers of a row before they are packed; empty where they are a byte each.
@@ -138,6 +149,9 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
         self.groups.measure::<E>(cast, elements)?;
         if !self.tensor {
             self.groups.qparams::<E>(cast);
+            if let Some(search) = &mut self.search {
+                self.groups.least_errors::<E, ROUNDED>(cast, elements, search, simd);
+            }
             self.store_scales(row);
             self.store_zeros(row);
         }
@@ -150,19 +164,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
         for (group, (&scale, &zero)) in self.groups.scales.iter().zip(&self.groups.zeros).enumerate() {
             let (first, end) = (group * cast.width, (group + 1) * cast.width);
             let (elements, codes) = (&elements[first..end], &mut codes[first..end]);
-            let zero = (zero != 0.0).then_some(zero);
-            // Fastest first: one multiplication, where it rounds as the quotient does; a corrected product for F32, which
-            // has too many bits for that; a division for scales that neither can invert.
-            if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
-                match zero {
-                    None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, form, codes),
-                    _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), form, codes),
-                }
-            } else if let (false, Some(corrected)) = (E::SHORT, Corrected::by(scale, simd)) {
-                integers::<E, ROUNDED>(elements, corrected, zero, form, codes);
-            } else {
-                integers::<E, ROUNDED>(elements, Divided(scale), zero, form, codes);
-            }
+            cast_group::<E, ROUNDED>(elements, scale, zero, form, codes, simd);
         }
         match self.unpacked.is_empty() {
             true => weight[elements.len()..].fill(0),
@@ -241,9 +243,7 @@ impl<M: Copy + Ord + Default> Groups<M> {
         let epsilon = scale::epsilon(E::DTYPE);
         if self.below.is_empty() {
             for (scale, &above) in self.scales.iter_mut().zip(&self.above) {
-                // As `scale::scale`, but with a rounding that is vectorized: calling that one cost 8 % of W7A16.
-                let rounded = E::round(E::widen(above) / cast.symmetric_range());
-                *scale = if rounded == 0.0 { epsilon } else { rounded };
+                *scale = symmetric::<E>(E::widen(above), cast, epsilon);
             }
             return;
         }
@@ -254,12 +254,60 @@ impl<M: Copy + Ord + Default> Groups<M> {
     }
 }
 
+impl<M: Copy + Ord + Default> Groups<M> {
+    /// Replaces quantization parameters by those of least error.
+    #[inline(always)]
+    fn least_errors<E: Signed<Magnitude = M>, const ROUNDED: bool>(
+        &mut self,
+        cast: IntegerCast,
+        elements: &[E::Raw],
+        search: &mut IntegerSearch<E>,
+        simd: Simd,
+    ) {
+        let candidates = ByteCast::<ROUNDED>(IntegerCast { packed: false, ..cast });
+        for group in 0..cast.groups {
+            let elements = &elements[group * cast.width..][..cast.width];
+            let least = if self.below.is_empty() { None } else { Some(-E::widen(self.below[group])) };
+            let greatest = E::widen(self.above[group]);
+            let (scale, zero) = search.group(elements, least, greatest, &candidates, simd);
+            (self.scales[group], self.zeros[group]) = (scale, zero);
+        }
+    }
+}
+
+/// A cast to integers of a byte each.
+struct ByteCast<const ROUNDED: bool>(IntegerCast);
+
+impl<E: Signed, const ROUNDED: bool> CandidateCast<E> for ByteCast<ROUNDED> {
+    #[inline(always)]
+    fn qparams(&self, least: Option<f32>, greatest: f32) -> (f32, f32) {
+        let epsilon = scale::epsilon(E::DTYPE);
+        match least {
+            Some(least) => shifted::<E>(least, greatest, self.0, epsilon),
+            None => (symmetric::<E>(greatest, self.0, epsilon), 0.0),
+        }
+    }
+
+    #[inline(always)]
+    fn cast(&self, elements: &[E::Raw], (scale, zero): (f32, f32), codes: &mut [u8], simd: Simd) {
+        cast_group::<E, ROUNDED>(elements, scale, zero, CodeForm::of(self.0, simd), codes, simd);
+    }
+}
+
 /// Returns the greatest magnitudes of the positive and of the negative elements; zero counts as both.
 #[inline(always)]
 fn extremes<E: Signed>(elements: &[E::Raw]) -> (E::Magnitude, E::Magnitude) {
     elements.iter().fold(Default::default(), |(above, below): (E::Magnitude, E::Magnitude), &raw| {
         (above.max(E::above(raw)), below.max(E::below(raw)))
     })
+}
+
+/// Returns the scale of a group up to the magnitude `greatest`.
+#[inline(always)]
+fn symmetric<E: Signed>(greatest: f32, cast: IntegerCast, epsilon: f32) -> f32 {
+    // As `scale::scale`, but with a rounding that is vectorized: calling that one cost 8 % of W7A16.
+    let rounded = E::round(greatest / cast.symmetric_range());
+    if rounded == 0.0 { epsilon } else { rounded }
 }
 
 /// Returns scale and zero point of a group between `least`, which is not positive, and `greatest`, which is not negative.
@@ -298,6 +346,31 @@ impl CodeForm {
         let bits = if cast.packed && cast.pairs() { cast.bits } else { 8 };
         let second = f32::from(1u16 << bits);
         Self { least: cast.least(), largest: cast.largest(), raise, second, flip, fused: has_fused(simd) }
+    }
+}
+
+/// Casts the finite elements of a group to codes.
+#[inline(always)]
+fn cast_group<E: Signed, const ROUNDED: bool>(
+    elements: &[E::Raw],
+    scale: f32,
+    zero: f32,
+    form: CodeForm,
+    codes: &mut [u8],
+    simd: Simd,
+) {
+    let zero = (zero != 0.0).then_some(zero);
+    // Fastest first: one multiplication, where it rounds as the quotient does; a corrected product for F32, which
+    // has too many bits for that; a division for scales that neither can invert.
+    if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
+        match zero {
+            None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, form, codes),
+            _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), form, codes),
+        }
+    } else if let (false, Some(corrected)) = (E::SHORT, Corrected::by(scale, simd)) {
+        integers::<E, ROUNDED>(elements, corrected, zero, form, codes);
+    } else {
+        integers::<E, ROUNDED>(elements, Divided(scale), zero, form, codes);
     }
 }
 
@@ -344,7 +417,8 @@ mod tests {
     use crate::Matrix;
     use crate::kernels::pack::bit_by_bit;
 
-    const CAST: IntegerCast = IntegerCast { bits: 4, round_quotient: false, packed: false, groups: 1, width: 4 };
+    const CAST: IntegerCast =
+        IntegerCast { bits: 4, round_quotient: false, packed: false, groups: 1, width: 4, search: false };
 
     #[test]
     fn a_group_lies_between_its_extremes() {

@@ -4,6 +4,7 @@ use super::element::{Bf16, F16, F32};
 use super::group::group_maxima;
 use super::pack::{join_pairs, pack, pack_pairs};
 use super::rows::{RowKernel, by_row};
+use super::shrunken::{CANDIDATES, CandidateErrors, shrunken};
 use super::signed::Signed;
 use super::table::{TablePlace, cast_by_powers};
 use super::thresholds::Thresholds;
@@ -24,6 +25,8 @@ pub(crate) enum MxElement {
     /// sign.
     E2m1 {
         round_quotient: bool,
+        /// Looks for the scale of least error among those of shrunken maxima.
+        search: bool,
     },
 }
 
@@ -55,9 +58,10 @@ fn run<E: Signed>(element: MxElement, band: &Band<'_>, weight: &mut [u8], scales
             let (reciprocals, unpacked) = (vec![0.0; columns], vec![0; columns]);
             by_row(band, Mxfp6Rows { weight, scales, reciprocals, unpacked })
         }
-        MxElement::E2m1 { round_quotient } => {
+        MxElement::E2m1 { round_quotient, search } => {
             let vanishing = if round_quotient { E::VANISHING } else { 0.0 };
-            by_row(band, Mxfp4Rows { weight, scales, unpacked: vec![0; columns], vanishing })
+            let errors = search.then(CandidateErrors::new);
+            by_row(band, Mxfp4Rows { weight, scales, unpacked: vec![0; columns], vanishing, errors })
         }
     }
 }
@@ -89,6 +93,18 @@ impl<'a, E: Signed> GroupScales<'a, E> {
             (*byte, *reciprocal) = (scale.byte, scale.reciprocal);
         }
         Ok(&self.reciprocals)
+    }
+
+    /// Replaces the scales of a row, which [`GroupScales::row`] has computed, by those of least error.
+    #[inline(always)]
+    fn least_errors(&mut self, row: usize, groups: &[[E::Raw; MX_GROUP]], errors: &CandidateErrors<E>) {
+        let bytes = &mut self.bytes[row * groups.len()..][..groups.len()];
+        let scales = bytes.iter_mut().zip(&mut self.reciprocals).zip(&self.maxima);
+        for (((byte, reciprocal), &maximum), group) in scales.zip(groups) {
+            let scale = E8m0Scale { byte: *byte, reciprocal: *reciprocal };
+            let scale = scale.least_error(maximum, self.element, group, errors);
+            (*byte, *reciprocal) = (scale.byte, scale.reciprocal);
+        }
     }
 
     /// The same as [`GroupScales::row`], with each reciprocal spread over the elements of its group: one long loop then casts
@@ -186,6 +202,8 @@ struct Mxfp4Rows<'a, E: Signed> {
     unpacked: Vec<u8>,
     /// Quotients up to this are zero without a sign. No element of a group that has [`Thresholds`] has one.
     vanishing: f32,
+    /// Set where the scales are those of least error.
+    errors: Option<CandidateErrors<E>>,
 }
 
 impl<E: Signed> RowKernel for Mxfp4Rows<'_, E> {
@@ -194,8 +212,11 @@ impl<E: Signed> RowKernel for Mxfp4Rows<'_, E> {
     #[inline(always)]
     fn row(&mut self, row: usize, elements: &[E::Raw], simd: Simd) -> Result<(), FoundNonFinite> {
         let groups = elements.as_chunks::<MX_GROUP>().0;
-        let reciprocals = self.scales.row(row, groups, simd)?;
-        let unpacked = self.unpacked.as_chunks_mut::<MX_GROUP>().0;
+        self.scales.row(row, groups, simd)?;
+        if let Some(errors) = &self.errors {
+            self.scales.least_errors(row, groups, errors);
+        }
+        let (reciprocals, unpacked) = (&self.scales.reciprocals, self.unpacked.as_chunks_mut::<MX_GROUP>().0);
         for ((&reciprocal, group), codes) in reciprocals.iter().zip(groups).zip(unpacked) {
             // Comparing bits with seven thresholds: 5.9 GB/s a thread with AVX2, where dividing took 4.1.
             if let Some(thresholds) = Thresholds::<E>::of_power(1.0 / reciprocal) {
@@ -233,6 +254,7 @@ impl MxElement {
 }
 
 /// An E8M0 scale.
+#[derive(Clone, Copy)]
 struct E8m0Scale {
     byte: u8,
     /// Exact, as every product with it is that matters.
@@ -258,6 +280,44 @@ impl E8m0Scale {
         let reciprocal = if exponent >= infinite { 0.0 } else { reciprocal };
         Self { byte: byte as u8, reciprocal }
     }
+
+    /// Returns the scale of the shrunken maximum that leaves the least error, where `self` is that of the maximum.
+    #[inline(always)]
+    fn least_error<E: Signed>(
+        self,
+        maximum: E::Magnitude,
+        element: MxElement,
+        group: &[E::Raw; MX_GROUP],
+        errors: &CandidateErrors<E>,
+    ) -> Self {
+        // The maxima lie within an octave: there are two scales, that of the maximum and one half as large, or one.
+        let mut candidate = 1;
+        while candidate < CANDIDATES {
+            let pattern = E::pattern_of(shrunken::<E>(E::widen(maximum), candidate));
+            let scale = Self::of::<E>(E::from_integer(pattern as i32), element);
+            if (scale.byte, scale.reciprocal) != (self.byte, self.reciprocal) {
+                let is_better = scale.error(group, errors) < self.error(group, errors);
+                return if is_better { scale } else { self };
+            }
+            candidate += 1;
+        }
+        self
+    }
+
+    /// Returns the error of a group under this scale: beyond all others where there is none.
+    #[inline(always)]
+    fn error<E: Signed>(self, group: &[E::Raw; MX_GROUP], errors: &CandidateErrors<E>) -> f64 {
+        // A maximum that is too large: the elements are divided by infinity.
+        if self.reciprocal == 0.0 {
+            return f64::INFINITY;
+        }
+        let mut sum = 0.0;
+        for &raw in group {
+            let number = e2m1::decode(e2m1::encode(E::signed(raw) * self.reciprocal));
+            sum += errors.power(raw, number, 1.0 / self.reciprocal);
+        }
+        errors.error(sum)
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +327,7 @@ mod tests {
 
     const E4M3: MxElement = MxElement::E4m3;
     const E2M3: MxElement = MxElement::E2m3;
-    const E2M1: MxElement = MxElement::E2m1 { round_quotient: false };
+    const E2M1: MxElement = MxElement::E2m1 { round_quotient: false, search: false };
 
     fn byte<E: Signed>(maximum: E::Magnitude, element: MxElement) -> (u8, f32) {
         let scale = E8m0Scale::of::<E>(maximum, element);

@@ -43,6 +43,9 @@ pub(super) trait Signed: Element {
     /// The magnitude that `integer` gives this for.
     fn from_integer(integer: i32) -> Self::Magnitude;
 
+    /// The bits of a number of this dtype without its sign, as [`Element::pattern`] has them.
+    fn pattern_of(number: f32) -> u32;
+
     /// Rounds any number to this dtype, nearest even, with its subnormals and with infinity for what is too large.
     fn round(value: f32) -> f32;
 
@@ -95,6 +98,11 @@ impl Signed for Bf16 {
     }
 
     #[inline(always)]
+    fn pattern_of(number: f32) -> u32 {
+        number.to_bits() >> 16 & 0x7FFF
+    }
+
+    #[inline(always)]
     fn round(value: f32) -> f32 {
         let bits = value.to_bits();
         f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
@@ -138,6 +146,12 @@ impl Signed for F16 {
     #[inline(always)]
     fn from_integer(integer: i32) -> i16 {
         integer as i16
+    }
+
+    #[inline(always)]
+    fn pattern_of(number: f32) -> u32 {
+        // The inverse of `widen`: infinity stays beyond all finite ones.
+        (number.abs() * f32::from_bits((127 - 112) << 23)).to_bits() >> 13
     }
 
     #[inline(always)]
@@ -198,6 +212,11 @@ impl Signed for F32 {
     #[inline(always)]
     fn from_integer(integer: i32) -> i32 {
         integer
+    }
+
+    #[inline(always)]
+    fn pattern_of(number: f32) -> u32 {
+        number.to_bits() & 0x7FFF_FFFF
     }
 
     #[inline(always)]
@@ -262,6 +281,20 @@ mod tests {
             }
         }
         assert_eq!((Bf16::round(f32::INFINITY), F16::round(f32::NEG_INFINITY)), (f32::INFINITY, f32::NEG_INFINITY));
+    }
+
+    #[test]
+    fn the_bits_of_a_number_are_those_that_widen() {
+        for bits in 0..=i16::MAX {
+            if bits < Bf16::INFINITE {
+                assert_eq!(Bf16::pattern_of(-Bf16::widen(bits)), bits as u32);
+            }
+            if bits < F16::INFINITE {
+                assert_eq!(F16::pattern_of(-F16::widen(bits)), bits as u32);
+            }
+        }
+        assert!(F16::pattern_of(f32::INFINITY) >= F16::INFINITE as u32);
+        assert_eq!(F32::pattern_of(-1.5), 1.5f32.to_bits());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod integers;
 mod microscaled;
 mod nvfp4;
 mod qparams;
+mod searched;
 mod transposed;
 mod words;
 
@@ -24,6 +25,7 @@ pub(crate) use declaration::{Strategies, Symmetry};
 use form::StorageForms;
 pub(crate) use form::{CodesTensor, Storage};
 pub(crate) use qparams::{Extremes, Qparams, Rounding};
+pub(crate) use searched::SearchedError;
 pub(crate) use words::{TransposedStorage, TransposedWords};
 
 /// The files of this folder that hold storage forms, each by the function that lists its forms.

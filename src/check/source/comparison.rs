@@ -12,7 +12,7 @@ use super::group::{GroupSums, GroupVerdict, ScaleRule};
 use super::occurrences::Occurrences;
 use super::stretch::{STRETCH, Stretch, StretchArrays};
 use crate::decode::{
-    Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, round, widen, widen_into, width,
+    Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, SearchedError, round, widen, widen_into, width,
 };
 use crate::report::Sums;
 
@@ -132,7 +132,7 @@ impl WeightComparison<'_> {
         verdict: &mut GroupVerdict,
     ) {
         let is_found = || {
-            self.rule == ScaleRule::Search && self.is_found(piece, weights, index, qparams, group, source)
+            self.rule.is_search() && self.is_found(piece, weights, index, qparams, group, source)
                 || self.is_least_power(qparams, group, source)
         };
         verdict.add(self.weight, source, index, qparams, group, is_found);
@@ -159,29 +159,43 @@ impl WeightComparison<'_> {
         source: Dtype,
     ) -> bool {
         let (storage, rounding) = (self.weight.form.storage, self.weight.rounding(source));
-        if !storage.is_search_candidate(qparams, group.extremes, rounding) {
+        let is_candidate = match self.rule {
+            ScaleRule::FourOverSix => storage.is_four_over_six(qparams, group.extremes, rounding),
+            _ => storage.is_search_candidate(qparams, group.extremes, rounding),
+        };
+        if !is_candidate {
             return false;
         }
-        let absmax = storage.reference(group.extremes, rounding).scale;
         let (rows, columns) = self.place(index);
-        let error = |quotient: &dyn Fn(f32) -> f32| -> f64 {
-            let of = |row: usize| {
-                let from = (row - piece.rows.start) * piece.columns.len() + columns.start - piece.columns.start;
-                let size = width(source).unwrap_or(0);
-                let mut of_row = Vec::new();
-                widen(source, &weights[from * size..(from + columns.len()) * size], &mut of_row);
-                of_row
+        let mut group_weights = Vec::new();
+        for row in rows {
+            let from = (row - piece.rows.start) * piece.columns.len() + columns.start - piece.columns.start;
+            let (size, mut of_row) = (width(source).unwrap_or(0), Vec::new());
+            widen(source, &weights[from * size..(from + columns.len()) * size], &mut of_row);
+            group_weights.append(&mut of_row);
+        }
+        let (absmax, measure) = (storage.reference(group.extremes, rounding), storage.searched_error());
+        let error = |qparams: Qparams, quotient: &dyn Fn(f32, f32) -> f32| -> f64 {
+            let Qparams { scale, zero } = qparams;
+            let of = |&weight: &f32| {
+                let number = self.book.nearest(quotient(weight / scale, zero)) - zero;
+                measure.of(weight, number, scale, source)
             };
-            let square = |weight: f32| {
-                let decoded = f64::from(self.book.nearest(quotient(weight))) * f64::from(absmax);
-                (f64::from(weight) - decoded).powi(2)
-            };
-            rows.clone().flat_map(of).map(square).sum()
+            group_weights.iter().map(of).sum()
         };
-        // F64 sums of the same squares in another order differ by less than this.
-        let bound = group.error * (1.0 - 1e-9);
+        let as_gpu = |quotient: f32, zero: f32| quotient + zero;
+        let as_cpu = |quotient: f32, zero: f32| round(round(quotient, source) + zero, source);
         // The reference divides in F32 on a GPU and in the dtype of the weight on a CPU.
-        bound <= error(&|weight| weight / absmax) || bound <= error(&|weight| round(weight / absmax, source))
+        let quotients: [&dyn Fn(f32, f32) -> f32; 2] = [&as_gpu, &as_cpu];
+        match measure {
+            // F64 sums of the same squares in another order differ by less than this.
+            SearchedError::Squares => {
+                quotients.into_iter().any(|quotient| group.error * (1.0 - 1e-9) <= error(absmax, quotient))
+            }
+            SearchedError::Observer => quotients
+                .into_iter()
+                .any(|quotient| error(qparams, quotient) <= SearchedError::bound(error(absmax, quotient), source)),
+        }
     }
 
     /// Returns the rows and columns of a group.
@@ -234,7 +248,7 @@ impl WeightComparison<'_> {
             widen_into(dtype, stored, weights);
             let run = GroupRun { at: run.place(index * STRETCH), qparams: run.qparams, codes };
             // The error under a scale that was searched for is compared with that under another one, to the last bit.
-            let figures = if self.rule == ScaleRule::Search {
+            let figures = if self.rule.is_search() {
                 None
             } else {
                 stretch.figures(self.book, run.qparams, Stretch { codes, weights, stored, dtype })

@@ -56,11 +56,11 @@ impl<'c, 'a> GlobalScaleCheck<'c, 'a> {
                 // The reference takes the amax of all parts. Tools that quantize a matrix at a time take its own,
                 // which is no fault of the values; Q405 warns of what vLLM does with such parts.
                 let storage = part.form.storage;
-                let is_lossless =
-                    checked.get(part.name().as_str()).is_some_and(|it| it.scales.rule == ScaleRule::Lossless);
-                let made = [together, alone].map(|amax| match is_lossless {
-                    true => storage.global_power_of_two(amax),
-                    false => storage.global_scale(amax, original.dtype()),
+                let rule = checked.get(part.name().as_str()).map(|it| it.scales.rule);
+                let made = [together, alone].map(|amax| match rule {
+                    Some(ScaleRule::Lossless) => storage.global_power_of_two(amax),
+                    Some(ScaleRule::FourOverSix) => storage.global_of_four_over_six(amax, original.dtype()),
+                    _ => storage.global_scale(amax, original.dtype()),
                 });
                 if made.contains(&part.global) {
                     check.following += 1;

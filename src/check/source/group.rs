@@ -49,12 +49,22 @@ pub(crate) enum ScaleRule {
     /// them.
     #[default]
     Majority,
-    /// The absmax rule or a search for the least squared error, for every scale.
+    /// The absmax rule or a search for the least error, for every scale.
     Search,
+    /// The scale that takes the amax to 6 or that which takes it to 4, whichever leaves the lesser squared error, for every
+    /// scale.
+    FourOverSix,
     /// The absmax rule or the least power of two that clamps nothing, for every scale.
     Lossless,
     /// The absmax rule, for every scale.
     Absmax,
+}
+
+impl ScaleRule {
+    /// Reports whether scales are those of least error among several.
+    pub(crate) fn is_search(self) -> bool {
+        matches!(self, Self::Search | Self::FourOverSix)
+    }
 }
 
 /// The verdict on the groups of a weight.

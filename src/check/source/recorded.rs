@@ -33,6 +33,7 @@ impl RecordedActions {
             recorded.tensors.insert(action.tensor.clone());
             let rule = match action.scale_search.as_deref() {
                 Some("mse") => Some(ScaleRule::Search),
+                Some("four_over_six") => Some(ScaleRule::FourOverSix),
                 Some("lossless") => Some(ScaleRule::Lossless),
                 _ => None,
             };

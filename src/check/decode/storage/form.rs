@@ -7,6 +7,7 @@ use safetensors::Dtype;
 use super::auxiliary::AuxTensor;
 use super::declaration::Declaration;
 use super::qparams::{Extremes, Qparams, Rounding};
+use super::searched::SearchedError;
 use super::words::TransposedStorage;
 use crate::decode::codebook::Codebook;
 use crate::decode::element::widen;
@@ -79,9 +80,24 @@ pub(crate) trait Storage: Debug + Send + Sync {
         false
     }
 
-    /// Reports whether a search for the least squared error tries these qparams.
+    /// Reports whether a search for the least error tries these qparams.
     fn is_search_candidate(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
         false
+    }
+
+    /// The error that a search makes least.
+    fn searched_error(&self) -> SearchedError {
+        SearchedError::Squares
+    }
+
+    /// Reports whether the scale is one of those that take the amax of a group to 6 and to 4.
+    fn is_four_over_six(&self, _qparams: Qparams, _group: Extremes, _rounding: Rounding) -> bool {
+        false
+    }
+
+    /// Computes the global scale under which such scales stand; 1 where the form has none.
+    fn global_of_four_over_six(&self, _amax: f32, _source: Dtype) -> f32 {
+        1.0
     }
 
     /// Reports whether the scale of a group is the least power of two under which none of its weights is clamped.

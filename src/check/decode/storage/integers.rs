@@ -6,6 +6,7 @@ use super::auxiliary::{AuxRole, AuxTensor};
 use super::declaration::{Declaration, Strategies, Symmetry};
 use super::form::{CodesTensor, Storage, StorageForms};
 use super::qparams::{Extremes, Qparams, Rounding, absmax_scale};
+use super::searched::SearchedError;
 use crate::decode::codebook;
 use crate::decode::codebook::Codebook;
 use crate::decode::element::{epsilon, round};
@@ -105,5 +106,12 @@ impl Storage for IntegerStorage {
         };
         let scale = if scale == 0.0 { epsilon(rounding.source) } else { scale };
         Qparams { scale: round(scale, rounding.scale), zero }
+    }
+    fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        group.shrunken(rounding.source).any(|group| self.reference(group, rounding) == qparams)
+    }
+
+    fn searched_error(&self) -> SearchedError {
+        SearchedError::Observer
     }
 }

@@ -6,6 +6,7 @@ use safetensors::Dtype;
 use super::declaration::{Declaration, Strategies, Symmetry};
 use super::form::{CodesTensor, Storage, StorageForms};
 use super::qparams::{Extremes, Qparams, Rounding};
+use super::searched::SearchedError;
 use crate::decode::codebook::{Codebook, E2M1, E2M3, E4M3};
 use crate::decode::element::power_of_two;
 use crate::decode::packing::Packing;
@@ -146,6 +147,14 @@ impl Storage for MicroscaledStorage {
         // The reference takes the scale to the dtype of the weight, and 1, its epsilon of bytes, stands in for zero.
         let byte = if byte < least_scale { ONE } else { byte };
         Qparams { scale: power_of_two(byte as u8), zero: 0.0 }
+    }
+
+    fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        group.shrunken(rounding.source).any(|group| self.reference(group, rounding) == qparams)
+    }
+
+    fn searched_error(&self) -> SearchedError {
+        SearchedError::Observer
     }
 }
 

@@ -83,25 +83,29 @@ impl Storage for Nvfp4Storage {
         if self.by == Nvfp4Maker::ModelOpt {
             return amax / (E4M3.largest * E2M1.largest);
         }
-        // PyTorch evaluates `2688 / amax` as a reciprocal times 2688: two roundings, both in the dtype of the
-        // weights.
-        let reciprocal = round(1.0 / amax.max(smallest_normal(source)), source);
-        let scale = round(reciprocal * (E4M3.largest * E2M1.largest), source);
-        // The reference takes 1 where that overflows, as F16 does for every amax below 0.041.
-        if scale.is_finite() { scale } else { 1.0 }
+        global_scale(amax, E4M3.largest, source)
     }
 
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
-        let exact = match self.by {
-            Nvfp4Maker::CompressedTensors => rounding.global * round(group.amax() / E2M1.largest, rounding.source),
-            Nvfp4Maker::ModelOpt => group.amax() / E2M1.largest / rounding.global,
-        };
-        // The reference stores 0.125, the epsilon of E4M3, for a scale that rounds to zero.
-        let scale = match E4M3.nearest(exact) {
-            0.0 => 0.125,
-            scale => scale,
-        };
-        Qparams { scale: self.under(scale, rounding.global), zero: 0.0 }
+        self.stored(self.exact(group, E2M1.largest, rounding), rounding)
+    }
+
+    fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        // The range of llm-compressor's `nvfp4_expanded_mse`.
+        let exact = self.exact(group, E2M1.largest, rounding);
+        let tried = |scale: &f32| (0.8 * exact..=1.8 * exact).contains(scale);
+        E4M3.value.iter().filter(|scale| tried(scale)).any(|&scale| self.under(scale, rounding.global) == qparams.scale)
+    }
+
+    fn is_four_over_six(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
+        [E2M1.largest, 4.0]
+            .into_iter()
+            .any(|largest| self.stored(self.exact(group, largest, rounding), rounding) == qparams)
+    }
+
+    // One and a half times 256 are no more than 448.
+    fn global_of_four_over_six(&self, amax: f32, source: Dtype) -> f32 {
+        global_scale(amax, 256.0, source)
     }
 
     // The largest weight is more than half of what it may be, and its group has the largest scale. Doubling is exact.
@@ -134,6 +138,23 @@ impl Storage for Nvfp4Storage {
 const POWERS: [f64; 2] = [1.0 / 512.0, 256.0];
 
 impl Nvfp4Storage {
+    /// The scale of a group, not yet rounded to E4M3, under which its amax is `largest`.
+    fn exact(self, group: Extremes, largest: f32, rounding: Rounding) -> f32 {
+        match self.by {
+            Nvfp4Maker::CompressedTensors => rounding.global * round(group.amax() / largest, rounding.source),
+            Nvfp4Maker::ModelOpt => group.amax() / largest / rounding.global,
+        }
+    }
+
+    /// The scale as it is stored: 0.125, the epsilon of E4M3, stands in for one that rounds to zero.
+    fn stored(self, exact: f32, rounding: Rounding) -> Qparams {
+        let scale = match E4M3.nearest(exact) {
+            0.0 => 0.125,
+            scale => scale,
+        };
+        Qparams { scale: self.under(scale, rounding.global), zero: 0.0 }
+    }
+
     /// Puts a scale under the global one.
     fn under(self, scale: f32, global: f32) -> f32 {
         match self.by {
@@ -141,6 +162,15 @@ impl Nvfp4Storage {
             Nvfp4Maker::ModelOpt => scale * global,
         }
     }
+}
+
+/// Computes compressed-tensors' global scale, under which the scale that takes `amax` to 6 is `largest`.
+fn global_scale(amax: f32, largest: f32, source: Dtype) -> f32 {
+    // PyTorch evaluates `2688 / amax` as a reciprocal times 2688: two roundings, both in the dtype of the weights.
+    let reciprocal = round(1.0 / amax.max(smallest_normal(source)), source);
+    let scale = round(reciprocal * (largest * E2M1.largest), source);
+    // The reference takes 1 where that overflows, as F16 does for every amax below 0.041.
+    if scale.is_finite() { scale } else { 1.0 }
 }
 
 #[cfg(test)]

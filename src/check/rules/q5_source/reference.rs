@@ -71,6 +71,10 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
                 "matches no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
                 "match no candidate of an MSE search, or one that leaves a greater error than the absmax scale",
             ),
+            ScaleRule::FourOverSix => (
+                "takes the amax neither to 6 nor to 4, or leaves a greater error than that which takes it to 6",
+                "take the amax neither to 6 nor to 4, or leave a greater error than those which take it to 6",
+            ),
             ScaleRule::Lossless => (
                 "is not the least power of two that clamps no weight",
                 "are not the least powers of two that clamp no weight",
