@@ -135,6 +135,7 @@ pub(super) fn put_together(dir: &Path, parts: CheckpointParts) -> Checkpoint {
         headers_only,
         repository,
         cut_to: None,
+        adapters: Vec::new(),
         side_files,
         card,
         left_out,

@@ -10,11 +10,12 @@ use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
 use super::store;
+use crate::checkpoint::adapter::Adapter;
 use crate::checkpoint::hub::{HubEnvironment, parse_id};
-use crate::checkpoint::model_id::{ModelError, resolve};
+use crate::checkpoint::model_id::{ModelError, resolve, resolve_adapter};
 use crate::checkpoint::models::catalogue::add_folder;
 use crate::checkpoint::remote::{RemoteFailure, Repository};
-use crate::checkpoint::text::shown;
+use crate::checkpoint::text::{sentence, shown};
 use crate::checkpoint::{Checkpoint, CheckpointPlace, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::Recipe;
@@ -144,7 +145,21 @@ pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>) -> Result<Chec
     if let Some(folder) = &recipe.models {
         add_models(Path::new(folder))?;
     }
-    open_checkpoint(model)
+    let mut checkpoint = open_checkpoint(model)?;
+    if !recipe.adapters.is_empty() {
+        let adapters = recipe.adapters.iter().map(|adapter| open_adapter(&adapter.value));
+        checkpoint = checkpoint.with_adapters(adapters.collect::<Result<_, _>>()?);
+    }
+    Ok(checkpoint)
+}
+
+/// Opens the adapter that `text`, a path or an id in the Hugging Face cache, names.
+fn open_adapter(text: &str) -> Result<Adapter, CommandError> {
+    let of_input = |error: &dyn std::error::Error, help: Vec<String>| {
+        CommandError::Input(format!("the adapter {}: {}", shown(text), sentence(&error.to_string()))).with_help(&help)
+    };
+    let dir = resolve_adapter(text, &HubEnvironment::of_process()).map_err(|error| of_input(&error, error.help()))?;
+    Adapter::open(&dir).map_err(|error| of_input(&error, error.help()))
 }
 
 /// Plans a recipe for a checkpoint that is open, and shows warnings and notes.

@@ -8,6 +8,7 @@ use qwen_fp8_schemes::AmaxScope;
 use crate::plan::{Job, Plan};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::merge::MergeCapacity;
 use crate::run::planned::{matrix, scheme};
 use crate::run::row_reader;
 use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of};
@@ -39,6 +40,8 @@ pub(super) struct Work {
     pub(super) input_capacity: usize,
     /// Bytes of scratch memory that a worker needs to put rows together.
     pub(super) scratch_capacity: usize,
+    /// Memory that a worker needs to merge adapters.
+    pub(super) merge_capacity: MergeCapacity,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
 }
@@ -74,6 +77,7 @@ impl Work {
             workers,
             input_capacity: 0,
             scratch_capacity: 0,
+            merge_capacity: MergeCapacity::default(),
             output_capacities: Vec::new(),
         };
         for segment in &work.segments {
@@ -82,6 +86,7 @@ impl Work {
             work.bytes += segment.len;
             work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
             work.scratch_capacity = work.scratch_capacity.max(segment.scratch(plan));
+            work.merge_capacity = work.merge_capacity.or(segment.merge_capacity(plan));
             let outputs = segment.output_capacities(plan);
             for (index, capacity) in outputs.into_iter().enumerate() {
                 match work.output_capacities.get_mut(index) {
@@ -129,6 +134,7 @@ fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunErr
         let rows = scheme(plan, *rule, input)?.band_rows().min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
         let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + row_reader::scratch(input, rows);
+        let input_bytes = input_bytes + MergeCapacity::of(input, rows).bytes();
         let needed = input_bytes + output_bytes.sum::<usize>();
         if needed > most.0 {
             most = (needed, &input.name);
