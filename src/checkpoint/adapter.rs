@@ -18,9 +18,9 @@ use crate::shard::Shard;
 use crate::source::{SourceError, SourceFile, Stamp};
 use crate::tensor::Tensor;
 use config::AdapterConfig;
+use names::spellings;
 
 pub use error::AdapterError;
-pub use names::spellings;
 
 /// The file of an adapter's options.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -109,7 +109,41 @@ impl Adapter {
     }
 }
 
+impl AdapterChange {
+    /// Returns the names of the tensors that the change may be of, among those that there are: the one of its own name, or those that
+    /// other versions of the model's class call so.
+    pub fn places(&self, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+        if is_there(&self.tensor) {
+            return vec![self.tensor.clone()];
+        }
+        spellings(&self.tensor).into_iter().filter(|name| is_there(name)).collect()
+    }
+}
+
 impl ChangeKind {
+    /// Returns the tensor of the adapter that does not go with a tensor of this shape; `None` where all do.
+    pub fn misfit(&self, shape: &[usize]) -> Option<&Tensor> {
+        let low = match self {
+            Self::Replace(tensor) | Self::AddBias { bias: tensor, .. } => {
+                return (tensor.shape != shape).then_some(tensor);
+            }
+            Self::LowRank(low) => low,
+        };
+        // The side of each factor that is not the rank.
+        let of_a = low.a.shape.get(1).copied();
+        let of_b = low.b.shape.first().copied();
+        let (rows, columns) = if low.is_embedding { (of_a, of_b) } else { (of_b, of_a) };
+        let (by_rows, by_columns) = if low.is_embedding { (&low.a, &low.b) } else { (&low.b, &low.a) };
+        let &[height, width] = shape else { return Some(&low.a) };
+        if rows != Some(height) {
+            return Some(by_rows);
+        }
+        if columns != Some(width) {
+            return Some(by_columns);
+        }
+        low.magnitude.as_ref().filter(|magnitude| magnitude.shape.iter().product::<usize>() != height)
+    }
+
     /// The tensors of the adapter that the change reads.
     pub fn tensors(&self) -> Vec<&Tensor> {
         match self {

@@ -145,16 +145,13 @@ pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>) -> Result<Chec
     if let Some(folder) = &recipe.models {
         add_models(Path::new(folder))?;
     }
-    let mut checkpoint = open_checkpoint(model)?;
-    if !recipe.adapters.is_empty() {
-        let adapters = recipe.adapters.iter().map(|adapter| open_adapter(&adapter.value));
-        checkpoint = checkpoint.with_adapters(adapters.collect::<Result<_, _>>()?);
-    }
-    Ok(checkpoint)
+    let checkpoint = open_checkpoint(model)?;
+    let adapters = recipe.adapters.iter().map(|adapter| open_adapter(&adapter.value));
+    Ok(checkpoint.with_adapters(adapters.collect::<Result<_, _>>()?))
 }
 
 /// Opens the adapter that `text`, a path or an id in the Hugging Face cache, names.
-fn open_adapter(text: &str) -> Result<Adapter, CommandError> {
+pub(super) fn open_adapter(text: &str) -> Result<Adapter, CommandError> {
     let of_input = |error: &dyn std::error::Error, help: Vec<String>| {
         CommandError::Input(format!("the adapter {}: {}", shown(text), sentence(&error.to_string()))).with_help(&help)
     };

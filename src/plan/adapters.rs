@@ -6,9 +6,9 @@ use qwen_fp8_schemes::SourceDtype;
 
 use super::job::Job;
 use super::planned_input::{Merge, PlannedInput};
-use crate::checkpoint::adapter::{Adapter, AdapterChange, ChangeKind, spellings};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::adapter::{Adapter, AdapterChange, ChangeKind};
 use crate::checkpoint::text::{Sample, agree, count, shown};
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{ExpertsPolicy, Recipe, nearest_names};
 
@@ -29,24 +29,25 @@ pub(super) fn attach(recipe: &Recipe, checkpoint: &Checkpoint, inputs: &mut [Pla
         let at = |diagnostic: Diagnostic| diagnostic.at(recipe.adapters[number].span.clone());
         let (mut homeless, mut unfit) = (Vec::new(), None);
         for change in &adapter.changes {
-            if is_cut_away(checkpoint, &change.tensor) {
+            if checkpoint.is_cut_away(&change.tensor) {
                 continue;
             }
-            match home(&names, &change.tensor) {
-                Home::Here(index) => {
-                    let input = &mut inputs[index];
+            let places = change.places(|name| names.contains_key(name));
+            match places.as_slice() {
+                [] => homeless.push(change),
+                [place] => {
+                    let input = &mut inputs[names[place]];
                     match fits(input, &change.kind) {
                         Ok(()) => input.merged.push(Merge { adapter: number, change: change.kind.clone() }),
                         Err(why) => drop(unfit.get_or_insert(why)),
                     }
                 }
-                Home::Nowhere => homeless.push(change),
-                Home::Several(tensors) => {
+                several => {
                     let message = format!(
                         "{} of the adapter {} may be one of several tensors: {}",
                         shown(&change.tensor),
                         shown(&adapter.name.name),
-                        tensors.iter().collect::<Sample>()
+                        several.iter().collect::<Sample>()
                     );
                     found.push(at(Diagnostic::error(message)));
                 }
@@ -79,36 +80,6 @@ pub(super) fn refusals(inputs: &[PlannedInput], jobs: &[Job]) -> Option<Diagnost
     )
 }
 
-/// Where a change belongs.
-enum Home {
-    Here(usize),
-    Nowhere,
-    /// By names of other versions of the model's class, of which none is the adapter's own.
-    Several(Vec<String>),
-}
-
-fn home(names: &HashMap<String, usize>, tensor: &str) -> Home {
-    if let Some(&index) = names.get(tensor) {
-        return Home::Here(index);
-    }
-    let mut there: Vec<String> = spellings(tensor).into_iter().filter(|name| names.contains_key(name)).collect();
-    match (there.pop(), there.is_empty()) {
-        (None, _) => Home::Nowhere,
-        (Some(only), true) => Home::Here(names[&only]),
-        (Some(last), false) => {
-            there.push(last);
-            Home::Several(there)
-        }
-    }
-}
-
-/// Reports whether a tensor is of a layer that the checkpoint was cut before.
-fn is_cut_away(checkpoint: &Checkpoint, tensor: &str) -> bool {
-    let Some(layers) = checkpoint.cut_to else { return false };
-    let mut parts = tensor.split('.').skip_while(|part| *part != "layers").skip(1);
-    parts.next().and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number >= layers)
-}
-
 /// Checks that a change has the shape of an input.
 fn fits(input: &PlannedInput, change: &ChangeKind) -> Result<(), String> {
     if SourceDtype::try_from(input.dtype).is_err() {
@@ -118,41 +89,15 @@ fn fits(input: &PlannedInput, change: &ChangeKind) -> Result<(), String> {
             input.dtype
         ));
     }
-    let other = |tensor: &Tensor| {
-        Err(format!(
+    match change.misfit(&input.shape) {
+        None => Ok(()),
+        Some(tensor) => Err(format!(
             "{} of shape {:?} does not go with {} of shape {:?}",
             shown(&tensor.name),
             tensor.shape,
             shown(&input.name),
             input.shape
-        ))
-    };
-    match change {
-        ChangeKind::Replace(tensor) | ChangeKind::AddBias { bias: tensor, .. } => {
-            if tensor.shape == input.shape {
-                Ok(())
-            } else {
-                other(tensor)
-            }
-        }
-        ChangeKind::LowRank(low) => {
-            let (of_rows, of_columns) = if low.is_embedding { (&low.a, &low.b) } else { (&low.b, &low.a) };
-            let [rows, columns] = match (of_rows.shape.as_slice(), of_columns.shape.as_slice()) {
-                (&[_, rows], &[columns, _]) if low.is_embedding => [rows, columns],
-                (&[rows, _], &[_, columns]) => [rows, columns],
-                _ => return other(of_rows),
-            };
-            if input.shape.len() != 2 || input.shape[0] != rows {
-                return other(of_rows);
-            }
-            if input.shape[1] != columns {
-                return other(of_columns);
-            }
-            match &low.magnitude {
-                Some(magnitude) if magnitude.shape.iter().product::<usize>() != rows => other(magnitude),
-                _ => Ok(()),
-            }
-        }
+        )),
     }
 }
 

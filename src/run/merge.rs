@@ -53,9 +53,7 @@ impl MergeCapacity {
     pub(super) fn of(input: &PlannedInput, rows: usize) -> Self {
         let columns = columns(input);
         let each = input.merged.iter().map(|merge| match &merge.change {
-            ChangeKind::Replace(tensor) => {
-                Self { piece: rows * columns * tensor.dtype.bitsize() / 8, ..Self::default() }
-            }
+            ChangeKind::Replace(_) => Self { piece: PIECE, ..Self::default() },
             ChangeKind::AddBias { .. } => {
                 Self { a: columns * 4, b: 4, piece: PIECE, sums: low_rank_scratch(columns), ..Self::default() }
             }
@@ -194,10 +192,13 @@ impl Merger {
         values: &mut [u8],
     ) -> Result<usize, RunError> {
         let (dtype, columns) = (dtype_of(tensor)?, band.matrix.columns);
-        self.piece.resize(band.rows * columns * dtype.bytes(), 0);
-        band.files.read(adapter, tensor, band.first_row * columns, &mut self.piece)?;
-        convert(dtype, &self.piece, band.matrix.dtype, values);
-        Ok(self.piece.len())
+        let (at_once, width) = (PIECE / dtype.bytes(), band.matrix.dtype.bytes());
+        for (index, values) in values.chunks_mut(at_once * width).enumerate() {
+            self.piece.resize(values.len() / width * dtype.bytes(), 0);
+            band.files.read(adapter, tensor, band.first_row * columns + index * at_once, &mut self.piece)?;
+            convert(dtype, &self.piece, band.matrix.dtype, values);
+        }
+        Ok(band.rows * columns * dtype.bytes())
     }
 
     fn load_a(&mut self, band: &RowBand<'_>, adapter: usize, low: &LowRankTensors) -> Result<usize, RunError> {

@@ -64,7 +64,9 @@ impl Work {
     /// The memory does not suffice for one worker, or the plan contradicts itself.
     pub(super) fn new(plan: &Plan, share: &Share, threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
-        let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
+        // What merging holds of an adapter is there beside the band, whatever its size.
+        let merging = plan.inputs.iter().map(|input| MergeCapacity::of(input, 1).bytes()).max().unwrap_or(0);
+        let task_bytes = TASK_BYTES.min((max_memory / workers as u64).saturating_sub(merging as u64) / 2);
         let amax_leaders = plan.amax_leaders();
         let (segments, shard_starts) = segments(plan, share, &amax_leaders, task_bytes)?;
         let mut work = Self {
@@ -129,13 +131,16 @@ impl Work {
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
     for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
-        let Job::Quantize { rule, outputs } = job else { continue };
+        let (rows, outputs) = match job {
+            Job::Quantize { rule, outputs } => (scheme(plan, *rule, input)?.band_rows(), outputs.as_slice()),
+            Job::Copy { .. } | Job::Dequantize { .. } if !input.merged.is_empty() => (1, [].as_slice()),
+            Job::Copy { .. } | Job::Dequantize { .. } | Job::PassThrough { .. } => continue,
+        };
         let matrix = matrix(input)?;
-        let rows = scheme(plan, *rule, input)?.band_rows().min(matrix.rows);
+        let rows = rows.min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
         let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + row_reader::scratch(input, rows);
-        let input_bytes = input_bytes + MergeCapacity::of(input, rows).bytes();
-        let needed = input_bytes + output_bytes.sum::<usize>();
+        let needed = input_bytes + MergeCapacity::of(input, rows).bytes() + output_bytes.sum::<usize>();
         if needed > most.0 {
             most = (needed, &input.name);
         }

@@ -14,6 +14,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
+use super::quantized_sources::run as program;
 use crate::support::random::{Output, Scene, Tensor, Tensors};
 
 /// What PEFT made; `tests/golden/adapters.py` writes it.
@@ -293,6 +294,62 @@ fn names_of_other_versions_are_found_and_a_smoke_model_takes_its_layers() {
     let expected = merged("plain", "bf16");
     assert!(smoke.tensors.len() < expected.len());
     assert!(smoke.tensors.iter().all(|(name, (_, tensor))| expected[name] == *tensor));
+}
+
+/// The arguments of `verify` for an output of the base with adapters.
+fn verify<'a>(output: &'a str, source: &'a str, adapters: &'a [String]) -> Vec<&'a str> {
+    let adapters = adapters.iter().flat_map(|adapter| ["--adapter", adapter]);
+    ["verify", output, "--source", source].into_iter().chain(adapters).collect()
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn verify_proves_what_was_merged_by_its_own_arithmetic() {
+    for (case, dtype) in CASES {
+        for rule in [KEEP, "format: compressed-tensors\nrules: [{scheme: FP8_DYNAMIC, targets: Linear}]"] {
+            let scene = Scene::new();
+            let output = scene.apply(&recipe(&adapters(case), rule), &base(dtype), "out", &["--verify"]);
+            assert!(!output.tensors.is_empty());
+            let (out, source) = (scene.path("out"), base(dtype));
+            let [out, source] = [&out, &source].map(|path| path.to_str().unwrap());
+            let said = scene.tool(&verify(out, source, &texts(&adapters(case))), &[]).unwrap();
+            assert!(said.contains("proven against") && !said.contains("partly"), "{case}: {said}");
+            assert!(rule != KEEP || said.contains(" merged"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn verify_tells_other_adapters_and_altered_weights() {
+    let scene = Scene::new();
+    scene.apply(&recipe(&adapters("plain"), KEEP), &base("bf16"), "out", &[]);
+    let (out, source) = (scene.path("out"), base("bf16"));
+    let [out, source] = [&out, &source].map(|path| path.to_str().unwrap());
+    let given = texts(&adapters("plain"));
+    // Nothing is compared without the adapter, and that is said.
+    let (sound, said) = program(&verify(out, source, &[]));
+    assert!(!sound, "{said}");
+    assert!(said.contains("made with `adapter` merged into its source") && said.contains("`--adapter`"), "{said}");
+    let (sound, said) = program(&verify(out, source, &texts(&adapters("patterns"))));
+    assert!(!sound, "{said}");
+    assert!(said.contains("Q5"), "{said}");
+    let weights = scene.path("out/model.safetensors");
+    let mut tensors = read(&weights);
+    tensors.get_mut("model.layers.1.mlp.up_proj.weight").unwrap().bytes[100] ^= 1;
+    write(&weights, &tensors);
+    let (sound, said) = program(&verify(out, source, &given));
+    assert!(!sound, "{said}");
+    assert!(said.contains("model.layers.1.mlp.up_proj.weight"), "{said}");
+    // Merged by another order of adapters.
+    let scene = Scene::new();
+    scene.apply(&recipe(&adapters("two"), KEEP), &base("bf16"), "out", &[]);
+    let (out, turned) = (scene.path("out"), adapters("two").into_iter().rev().collect::<Vec<_>>());
+    let (sound, said) = program(&verify(out.to_str().unwrap(), source, &texts(&turned)));
+    assert!(!sound, "{said}");
+    assert!(said.contains("q_proj.weight"), "{said}");
 }
 
 /// Cancels a run after its first shard.

@@ -49,7 +49,7 @@ const BEGINNINGS: [&[&str]; 2] =
     [&["model.language_model.", "language_model.model.", "model.", "language_model."], &["model.visual.", "visual."]];
 
 /// Names that may mean the same tensor of a model, the given one first.
-pub fn spellings(name: &str) -> Vec<String> {
+pub(super) fn spellings(name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     for beginnings in BEGINNINGS {
         // The longest beginning that fits is the name's own: `model.language_model.` begins with `model.` too.
