@@ -33,9 +33,9 @@ pub(super) struct RecipeHeader {
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen/Qwen3-VL-8B-Instruct", "./my-checkpoint"]))]
     pub(super) model: Option<String>,
 
-    /// LoRA adapters in PEFT's layout, which are merged into the weights before these are quantized, one after the other: directories
-    /// with an `adapter_config.json`, or ids of such in the Hugging Face cache. What is quantized is what PEFT's `merge_and_unload`
-    /// gives, byte for byte.
+    /// LoRA adapters in PEFT's layout, which are merged into the weights before these are quantized, one after the other:
+    /// directories with an `adapter_config.json`, or ids of such in the Hugging Face cache. What is quantized is what PEFT's
+    /// `merge_and_unload` gives, byte for byte.
     #[serde(default)]
     #[schemars(schema_with = "adapters")]
     pub(super) adapters: Vec<String>,

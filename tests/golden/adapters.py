@@ -4,8 +4,8 @@
     adapters.py           writes adapters/
     adapters.py --check   compares it with what the installed PEFT does
 
-Made with peft 0.21.2, transformers 5.24.0 and torch 2.14.0. `merged.safetensors` of a case has the tensors that the merge changed;
-all others are the base's. A case with several adapters merges one after the other.
+Made with peft 0.21.2, transformers 5.24.0 and torch 2.14.0. `merged.safetensors` of a case has the tensors that the merge
+changed; all others are the base's. A case with several adapters merges one after the other.
 """
 import shutil
 import sys
@@ -29,7 +29,8 @@ CASES = [
     ("single", "f32", ["bf16"], [dict(r=3, lora_alpha=5, target_modules=["k_proj", "gate_proj"])]),
     ("rslora", "bf16", ["bf16"], [dict(r=6, lora_alpha=5, use_rslora=True, target_modules=["q_proj"])]),
     ("patterns", "bf16", ["f32"], [dict(
-        r=4, lora_alpha=8, target_modules=["q_proj", "o_proj", "up_proj"], rank_pattern={"o_proj": 2, r"layers\.1\.mlp\.up_proj": 5},
+        r=4, lora_alpha=8, target_modules=["q_proj", "o_proj", "up_proj"],
+        rank_pattern={"o_proj": 2, r"layers\.1\.mlp\.up_proj": 5},
         alpha_pattern={r".*\.self_attn\.q_proj": 3, "1.self_attn.o_proj": 11})]),
     ("dora", "bf16", ["f32"], [dict(r=4, lora_alpha=8, use_dora=True, target_modules=["o_proj", "down_proj"])]),
     ("dora_single", "f32", ["bf16"], [dict(r=4, lora_alpha=8, use_dora=True, target_modules=["gate_proj", "k_proj"])]),
@@ -47,8 +48,9 @@ def model(dtype):
     """A model of one layer, or of two in BF16."""
     torch.manual_seed(1)
     config = LlamaConfig(
-        vocab_size=32, hidden_size=24, intermediate_size=44, num_hidden_layers=2 if dtype == torch.bfloat16 else 1, num_attention_heads=3, num_key_value_heads=1,
-        head_dim=8, max_position_embeddings=64, attention_bias=True, tie_word_embeddings=False)
+        vocab_size=32, hidden_size=24, intermediate_size=44, num_hidden_layers=2 if dtype == torch.bfloat16 else 1,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=8, max_position_embeddings=64,
+        attention_bias=True, tie_word_embeddings=False)
     made = LlamaForCausalLM(config)
     with torch.no_grad():
         for parameter in made.parameters():

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use super::names::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use crate::header::HeaderError;
 use crate::source::SourceError;
 use crate::text::{sentence, shown, shown_path};

@@ -1,6 +1,12 @@
 //! The names of an adapter's tensors: what PEFT puts around the name of a module, and how the names of a module differ
 //! between versions of transformers.
 
+/// The file of an adapter's options.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// The file of an adapter's tensors.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
 /// What PEFT puts before the names of a model's tensors.
 const PREFIX: &str = "base_model.model.";
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 
+use super::change::{AdapterChange, ChangeKind, LowRankTensors};
 use super::config::AdapterConfig;
 use super::error::AdapterError;
 use super::names::{TensorUse, meaning};
-use super::{AdapterChange, ChangeKind, LowRankTensors};
 use crate::tensor::Tensor;
 
 /// Returns what an adapter with these tensors changes: replaced tensors first, since others may be added to them.
@@ -15,7 +15,7 @@ pub(super) fn changes(config: &AdapterConfig, tensors: Vec<Tensor>) -> Result<Ve
     if tensors.is_empty() {
         return Err(AdapterError::Empty);
     }
-    let (mut replaced, mut modules): (Vec<AdapterChange>, Vec<Module>) = (Vec::new(), Vec::new());
+    let (mut replaced, mut modules): (Vec<AdapterChange>, Vec<ModuleTensors>) = (Vec::new(), Vec::new());
     let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
     for tensor in tensors {
         if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
@@ -29,7 +29,7 @@ pub(super) fn changes(config: &AdapterConfig, tensors: Vec<Tensor>) -> Result<Ve
             continue;
         }
         let at = *by_name.entry(name).or_insert_with_key(|name| {
-            modules.push(Module { name: name.clone(), ..Module::default() });
+            modules.push(ModuleTensors { name: name.clone(), ..ModuleTensors::default() });
             modules.len() - 1
         });
         modules[at].take(known, tensor)?;
@@ -43,7 +43,7 @@ pub(super) fn changes(config: &AdapterConfig, tensors: Vec<Tensor>) -> Result<Ve
 
 /// The tensors of a module that an adapter changes.
 #[derive(Default)]
-struct Module {
+struct ModuleTensors {
     name: String,
     a: Option<Tensor>,
     b: Option<Tensor>,
@@ -52,7 +52,7 @@ struct Module {
     is_embedding: bool,
 }
 
-impl Module {
+impl ModuleTensors {
     fn take(&mut self, known: TensorUse, tensor: Tensor) -> Result<(), AdapterError> {
         let is_embedding = matches!(known, TensorUse::EmbeddingA | TensorUse::EmbeddingB);
         self.is_embedding |= is_embedding;
