@@ -1,5 +1,6 @@
 //! The command line: one file per command, each a translation from what was typed to what the engine wants.
 
+mod adapters;
 mod apply;
 mod args;
 mod budget;

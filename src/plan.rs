@@ -2,6 +2,7 @@
 //!
 //! Only headers are read to make one, and everything about the output is known when it is made.
 
+mod adapters;
 mod alternatives;
 mod build;
 pub mod card;
@@ -45,7 +46,7 @@ pub use carried_scales::CarriedScales;
 pub use job::{Decision, Job, Slot};
 pub use marlin::PaddedLayers;
 pub use planned_input::{
-    CarriedForm, CodeRows, GlobalScale, InputData, PlannedInput, QuantizedSource, SourcePart, Transposed,
+    CarriedForm, CodeRows, GlobalScale, InputData, Merge, PlannedInput, QuantizedSource, SourcePart, Transposed,
     ZeroPointTensor,
 };
 pub use served_form::ServedForm;

@@ -9,6 +9,7 @@ use std::path::Path;
 use qwen_fp8_schemes::Format;
 
 use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::document::Document;
 use crate::recipe::language::Language;
 
 mod build;
@@ -61,6 +62,8 @@ pub struct Recipe {
     pub dialect: Dialect,
     /// A directory, or a model id of the Hugging Face hub.
     pub model: Option<String>,
+    /// The adapters that are merged into the weights, one after the other: directories, or ids in the Hugging Face cache.
+    pub adapters: Vec<Located<String>>,
     pub output: Option<String>,
     /// The directory with what is known of further models.
     pub models: Option<Located<String>>,
@@ -120,6 +123,7 @@ impl Recipe {
                 text,
                 dialect: understood.dialect,
                 model: understood.header.model,
+                adapters: located(&document, understood.header.adapters),
                 output: understood.header.output,
                 models: understood.header.models.map(|value| Located { value, span: document.spans.value("/models") }),
                 format: understood.format,
@@ -134,6 +138,12 @@ impl Recipe {
             Err(diagnostics) => Err(refused(text, diagnostics)),
         }
     }
+}
+
+/// The adapters of a document, each with its place.
+fn located(document: &Document, adapters: Vec<String>) -> Vec<Located<String>> {
+    let located = |(number, value)| Located { value, span: document.spans.value(&format!("/adapters/{number}")) };
+    adapters.into_iter().enumerate().map(located).collect()
 }
 
 /// The error of a text; Python code in it is said to be that, with the recipe that it comes down to.

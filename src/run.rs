@@ -58,6 +58,7 @@ mod lock;
 mod manifest;
 mod manifest_size;
 mod measure;
+mod merge;
 mod observer;
 mod open_files;
 mod options;

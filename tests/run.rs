@@ -1,5 +1,6 @@
 //! A run writes what its plan says, or nothing.
 
+mod adapters;
 mod apply;
 mod carried_scales;
 mod cut_rows;

@@ -31,8 +31,9 @@ pub use band::{Band, Matrix, SourceDtype};
 #[doc(hidden)]
 pub use inventory;
 pub use kernels::{
-    CodeFormat, GlobalFactor, StoredCodes, WordOrder, WordStrip, amax, cast_e4m3, decode, degenerate_scales,
-    lossy_granules, non_finite, packed_down, packed_rows, scale_values, unpack_codes, unpack_zeros,
+    CodeFormat, GlobalFactor, LowRank, StoredCodes, WordOrder, WordStrip, amax, cast_e4m3, convert, decode,
+    degenerate_scales, lossy_granules, low_rank_scratch, merge_low_rank, non_finite, packed_down, packed_rows,
+    scale_values, unpack_codes, unpack_zeros,
 };
 pub use noise::{Noise, NoiseMeter};
 pub use output::{Extent, MAX_OUTPUTS, TensorRole, TensorSpec};

@@ -174,6 +174,7 @@ impl<'a> ContentPass<'a> {
         let of_stack = self.structure.stack(tensor);
         let action = match of_stack {
             Some(_) => CheckedAs::PassedThrough,
+            None if original.is_changed() => CheckedAs::Merged,
             None if original.is_decoded() => CheckedAs::Dequantized,
             None => CheckedAs::Copied,
         };

@@ -40,8 +40,8 @@ pub use pool::{on_all_processors, on_threads_for};
 pub use report::sarif as sarif_format;
 pub use report::{Figures, Finding, LintRule, Location, Severity, Threshold, ThresholdError, WorstBlock};
 pub use rules::RULES;
-pub use source::{CheckedAs, CheckedTensor, NoSource, recorded_source};
-pub use verify::{KindQuality, Verdict, Verification, verify, verify_at};
+pub use source::{AdapterFault, CheckedAs, CheckedTensor, NoSource, recorded_source};
+pub use verify::{KindQuality, Verdict, Verification, verify, verify_at, verify_merged};
 
 #[cfg(test)]
 mod tests {

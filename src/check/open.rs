@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use crate::decode::Shards;
 use crate::report::Finding;
 use crate::rules::{q0_container, q1_config};
-use crate::source::OpenedSource;
+use crate::source::{AdapterFault, OpenedSource};
 use crate::structure;
 use qwen_fp8_checkpoint::header::HeaderError;
 use qwen_fp8_checkpoint::side_files::SideFileError;
 use qwen_fp8_checkpoint::smoke::SmokeError;
 use qwen_fp8_checkpoint::source::SourceError;
-use qwen_fp8_checkpoint::text::shown_path;
+use qwen_fp8_checkpoint::text::{Sample, shown_path};
 use qwen_fp8_checkpoint::{Checkpoint, CheckpointError, CheckpointPlace};
 
 /// The reasons why there is no verdict.
@@ -29,6 +29,10 @@ pub enum CheckError {
     Layers(#[from] SmokeError),
     #[error("{} is its own source, which would prove nothing", shown_path(.0))]
     OwnSource(PathBuf),
+    #[error(transparent)]
+    Adapter(#[from] AdapterFault),
+    #[error("the output was made with {adapters} merged into its source, and nothing is to be compared without")]
+    NoAdapters { adapters: Sample },
     #[error("interrupted")]
     Cancelled,
 }
@@ -77,7 +81,7 @@ pub(crate) fn source(checkpoint: &Checkpoint) -> Result<OpenedSource<'_>, CheckE
             return Err(CheckError::QuantizedSource(how.clone()));
         }
     }
-    Ok(OpenedSource::new(checkpoint, shards, structure.weights, structure.stacks))
+    Ok(OpenedSource::new(checkpoint, shards, structure.weights, structure.stacks)?)
 }
 
 /// Reports whether an error says nothing of the checkpoint: it is not there, or the machine cannot read it.

@@ -4,6 +4,7 @@
 //! result, and a source may be FP8 already; the original is then a matrix of the stack, or the decoded weight. What
 //! is found here is counts and values; the rules judge them.
 
+mod adapters;
 mod bytes;
 mod checked;
 mod comparison;
@@ -22,11 +23,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::Dtype;
 
 use crate::decode::{QuantizedWeight, Shards};
+use adapters::SourceAdapters;
 use experts::StackedExperts;
 use qwen_fp8_checkpoint::experts::BlockStack;
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
+pub use adapters::AdapterFault;
 pub use checked::{CheckedAs, CheckedTensor};
 pub(crate) use recorded_source::other_source;
 pub use recorded_source::{NoSource, recorded_source};
@@ -57,16 +60,20 @@ pub(crate) struct OpenedSource<'a> {
     blocks: Vec<BlockStack<'a>>,
     /// The dtype that a decoded weight is rounded to.
     dtype: Dtype,
+    adapters: SourceAdapters<'a>,
 }
 
 impl<'a> OpenedSource<'a> {
     /// Prepares a source whose quantized weights, if it has any, are those.
+    ///
+    /// # Errors
+    /// Those of [`SourceAdapters::open`].
     pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         shards: Shards,
         quantized: Vec<QuantizedWeight<'a>>,
         blocks: Vec<BlockStack<'a>>,
-    ) -> Self {
+    ) -> Result<Self, AdapterFault> {
         let by_name = quantized.iter().enumerate().map(|(index, weight)| (weight.name(), index)).collect();
         let scales = quantized
             .iter()
@@ -79,11 +86,20 @@ impl<'a> OpenedSource<'a> {
         // The dtype that the engine decodes to: that of the model, or BF16 where config.json does not say.
         let dtype = checkpoint.config.float_dtype().unwrap_or(Dtype::BF16);
         let experts = experts::stacked(checkpoint, &blocks);
-        Self { checkpoint, shards, quantized, by_name, scales, tensors, experts, blocks, dtype }
+        let adapters = SourceAdapters::default();
+        let plain = Self { checkpoint, shards, quantized, by_name, scales, tensors, experts, blocks, dtype, adapters };
+        let shape = |name: &str| Some(plain.original(name)?.shape().to_vec());
+        let adapters = SourceAdapters::open(checkpoint, shape)?;
+        Ok(Self { adapters, ..plain })
     }
 
     /// Returns what the result's tensor with this name was made from.
     pub(crate) fn original(&self, name: &str) -> Option<Original<'_>> {
+        Some(self.unchanged(name)?.changed(self.adapters.of(name)))
+    }
+
+    /// Returns what it was made from before adapters were merged into it.
+    fn unchanged(&self, name: &str) -> Option<Original<'_>> {
         if let Some(&index) = self.by_name.get(name) {
             return Some(Original::decoded(&self.shards, &self.quantized[index], self.dtype));
         }
@@ -123,6 +139,7 @@ impl<'a> OpenedSource<'a> {
 
     /// Proves that no file changed while it was read.
     pub(crate) fn check_unchanged(&self) -> Result<(), SourceError> {
+        self.adapters.check_unchanged()?;
         self.shards.check_unchanged()
     }
 }

@@ -17,7 +17,9 @@ use crate::rules::q5_source::{folder, threshold};
 use crate::source::{CheckedTensor, RecordedActions};
 use crate::structure;
 use qwen_fp8_checkpoint::CheckpointPlace;
+use qwen_fp8_checkpoint::adapter::Adapter;
 use qwen_fp8_checkpoint::progress::ProgressSink;
+use qwen_fp8_checkpoint::text::Sample;
 
 pub use kinds::KindQuality;
 pub use verdict::Verdict;
@@ -82,10 +84,29 @@ pub fn verify_at(
     thresholds: &[Threshold],
     progress: &dyn ProgressSink,
 ) -> Result<Verification, CheckError> {
+    verify_merged(output, source, &[], thresholds, progress)
+}
+
+/// Verifies the result at `output`, as [`verify_at`], against the checkpoint at `source` with these adapters merged into it.
+///
+/// # Errors
+/// Those of [`verify_at`]; an adapter changes what the source does not have; the manifest names adapters, and there are none.
+pub fn verify_merged(
+    output: &CheckpointPlace,
+    source: Option<&CheckpointPlace>,
+    adapters: &[Adapter],
+    thresholds: &[Threshold],
+    progress: &dyn ProgressSink,
+) -> Result<Verification, CheckError> {
     let mut findings = Vec::new();
     let recorded = RecordedActions::read(output);
     // The source first: without one that can be read there is no proof, and an error says so before any work.
+    let named: Sample = recorded.source().iter().flat_map(|source| &source.adapters).map(|named| &named.name).collect();
+    if source.is_some() && adapters.is_empty() && !named.is_empty() {
+        return Err(CheckError::NoAdapters { adapters: named });
+    }
     let source_checkpoint = source.map(|source| open::source_of(output, source, recorded.layers())).transpose()?;
+    let source_checkpoint = source_checkpoint.map(|checkpoint| checkpoint.with_adapters(adapters.to_vec()));
     let original = source_checkpoint.as_ref().map(open::source).transpose()?;
     let (mut tensors, mut unproven) = (Vec::new(), Vec::new());
     if let Some(checkpoint) = judged(output, &mut findings)? {

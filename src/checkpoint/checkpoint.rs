@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::adapter::Adapter;
 use crate::config::Config;
 use crate::hub::{ModelName, model_of};
 use crate::models::Model;
@@ -35,6 +36,8 @@ pub struct Checkpoint {
     pub repository: Option<Arc<dyn Repository>>,
     /// Number of layers that it was cut to; `None` where it is whole.
     pub cut_to: Option<u64>,
+    /// Adapters that are merged into its weights, one after the other.
+    pub adapters: Vec<Adapter>,
     /// Files that belong to the model and are copied byte for byte.
     pub side_files: Vec<SideFile>,
     /// The text of the model card, which is one of them; `None` where there is none that can be read as text.
@@ -44,6 +47,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Returns the checkpoint with these adapters, which are merged into its weights one after the other.
+    #[must_use]
+    pub fn with_adapters(self, adapters: Vec<Adapter>) -> Self {
+        Self { adapters, ..self }
+    }
+
     /// Returns where it lies.
     pub fn place(&self) -> CheckpointPlace {
         match &self.repository {

@@ -116,10 +116,10 @@ impl CheckpointError {
             Self::OtherWeights { .. } => CONVERT,
             Self::NoHeaders { .. } => "`qwen-fp8 inspect DIR --headers` writes one of a checkpoint",
             Self::Adapter { .. } => {
-                "merge it into its base model first (PEFT: `model.merge_and_unload()`, then `save_pretrained`); `adapter_config.json` names the base"
+                "give its base as `model`, which `adapter_config.json` names, and this directory in `adapters`: it is merged while the base is quantized"
             }
             Self::UnmergedLora { .. } => {
-                "merge it first (PEFT: `model.merge_and_unload()`, then `save_pretrained`): no server loads the two parts of a layer"
+                "merge it first (PEFT: `model.merge_and_unload()`, then `save_pretrained`), or give the base as `model` and the adapter, as PEFT saves it, in `adapters`: no server loads the two parts of a layer"
             }
             Self::MistralForm { .. } => {
                 "take the repository's Hugging Face form, or convert it with transformers' script for the family (`convert_mistral_weights_to_hf.py`, ...)"

@@ -352,6 +352,7 @@ mod tests {
             card: None,
             left_out: Vec::new(),
             cut_to: None,
+            adapters: Vec::new(),
             headers_only: false,
             repository: None,
         };

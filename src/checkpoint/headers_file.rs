@@ -22,7 +22,7 @@ use crate::open::{self, CheckpointParts};
 use crate::shard::Shard;
 use crate::side_files::SideFile;
 use crate::source::{SourceError, SourceFile, Stamp};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, tensors_of};
 
 /// The version of the file's form.
 const HEADERS_VERSION: u32 = 1;
@@ -185,7 +185,7 @@ impl Checkpoint {
                 stamp: Stamp::without_file(size),
                 remote: None,
             });
-            tensors.extend(open::tensors_of(header, number));
+            tensors.extend(tensors_of(header, number));
         }
         open::check(&config, &shards, &tensors, None)?;
         let side_files = file.side_files.into_iter().map(|side| SideFile {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 mod checkpoint;
 pub mod checksum;
 pub mod config;

@@ -61,6 +61,23 @@ pub struct ManifestSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<u64>,
     pub files: Vec<InputFile>,
+    /// The adapters that were merged into its weights, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<ManifestAdapter>,
+}
+
+/// An adapter that was merged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestAdapter {
+    /// Its id where it is a snapshot of the Hugging Face cache, else the name of its directory.
+    pub name: String,
+    /// The commit of such a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Bytes of its tensors' file.
+    pub size: u64,
+    /// SHA-256 of that file's header.
+    pub header_sha256: String,
 }
 
 /// A file of the source.
@@ -123,6 +140,9 @@ pub struct ActionRecord {
     /// The tensors of the output that were made from it, where these are not just itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
+    /// Adapters whose changes were merged into it before, by number, counted from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<usize>,
     /// The non-finite values that went into the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_finite: Option<NonFiniteRecord>,

@@ -116,6 +116,19 @@ impl ModelError {
 /// # Errors
 /// Neither is there, or the cached snapshot is incomplete.
 pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, ModelError> {
+    resolve_with(text, environment, "`config.json`")
+}
+
+/// The directory of the adapter that `text` names, as [`resolve`] finds that of a model.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_adapter(text: &str, environment: &HubEnvironment) -> Result<PathBuf, ModelError> {
+    resolve_with(text, environment, "`adapter_config.json`")
+}
+
+/// Finds a directory by path, or a snapshot in the cache that holds the file `config`, given as messages name it.
+fn resolve_with(text: &str, environment: &HubEnvironment, config: &'static str) -> Result<PathBuf, ModelError> {
     if text.is_empty() {
         return Err(ModelError::Empty);
     }
@@ -145,12 +158,17 @@ pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, Mode
     };
     let repository = cache.as_ref().map(|cache| cache.join(format!("models--{}", id.replace('/', "--"))));
     match repository {
-        Some(repository) if repository.is_dir() => find_snapshot(&repository, id, revision),
+        Some(repository) if repository.is_dir() => find_snapshot(&repository, id, revision, config),
         _ => Err(ModelError::NotCached { id: text.to_owned(), cache, meant: meant(text, environment) }),
     }
 }
 
-fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>) -> Result<PathBuf, ModelError> {
+fn find_snapshot(
+    repository: &Path,
+    id: &str,
+    revision: Option<&str>,
+    config: &'static str,
+) -> Result<PathBuf, ModelError> {
     let snapshots = repository.join("snapshots");
     let commit = SourceFile::open(&repository.join("refs").join(plain(revision.unwrap_or("main"))));
     let commit = commit.and_then(|file| file.read_small(MAX_REF)).ok().and_then(|text| String::from_utf8(text).ok());
@@ -176,8 +194,8 @@ fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>) -> Result<
     }
     let names: Vec<_> =
         fs::read_dir(&snapshot).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-    let missing = if !names.iter().any(|name| name == "config.json") {
-        "`config.json`"
+    let missing = if !names.iter().any(|name| name == config.trim_matches('`')) {
+        config
     } else if !names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "safetensors"))
     {
         "safetensors file"

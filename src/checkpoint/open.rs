@@ -9,20 +9,19 @@ use std::sync::Arc;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MAX_CONFIG};
 use crate::error::CheckpointError;
-use crate::header::Header;
 use crate::hf_quant_config::HF_QUANT_CONFIG;
 use crate::index::{Index, MAX_INDEX};
 use crate::layout::{INDEX_FILE, SINGLE_FILE};
 use crate::model_card;
 use crate::model_meant::id_of_folder;
-use crate::models::{self, Layer, Model};
+use crate::models::{self, Model};
 use crate::place::CheckpointPlace;
 use crate::quantized;
 use crate::remote::Repository;
 use crate::shard::Shard;
 use crate::shard_headers;
 use crate::side_files::{self, Listed, SideFile, SideFileError, Sorted, open_listed};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, tensors_of};
 use crate::text::Sample;
 
 impl Checkpoint {
@@ -135,6 +134,7 @@ pub(super) fn put_together(dir: &Path, parts: CheckpointParts) -> Checkpoint {
         headers_only,
         repository,
         cut_to: None,
+        adapters: Vec::new(),
         side_files,
         card,
         left_out,
@@ -235,21 +235,6 @@ fn checkpoint_within(dir: &Path) -> Option<String> {
     let entries = fs::read_dir(dir).ok()?.take(1_000).flatten().map(|entry| entry.path());
     let within = entries.filter(|path| path.join("config.json").is_file()).min()?;
     Some(within.to_string_lossy().into_owned())
-}
-
-/// The tensors of a header of the shard with this number.
-pub(super) fn tensors_of(header: Header, shard: usize) -> Vec<Tensor> {
-    let tensors = header.tensors.into_iter().map(|tensor| Tensor {
-        name: tensor.name,
-        dtype: tensor.dtype,
-        shape: tensor.shape,
-        shard,
-        // The header's reader has proven that both are within the file.
-        offset: header.data_start + tensor.begin,
-        len: tensor.end - tensor.begin,
-        layer: Layer::default(),
-    });
-    tensors.collect()
 }
 
 /// No tensor may be in two shards: which one is loaded would depend on the reader.

@@ -14,6 +14,13 @@ pub enum SmokeError {
 }
 
 impl Checkpoint {
+    /// Reports whether a tensor of this name would be of a layer that was left out.
+    pub fn is_cut_away(&self, tensor: &str) -> bool {
+        let Some(layers) = self.cut_to else { return false };
+        let mut parts = tensor.split('.').skip_while(|part| *part != "layers").skip(1);
+        parts.next().and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number >= layers)
+    }
+
     /// Leaves out every language-model layer from the `count`th on; vision tower, embeddings and head stay.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use safetensors::Dtype;
 
+use crate::header::Header;
 use crate::models::{self, Layer, LayerKind, Part};
 
 /// One stored tensor, as its shard's header describes it.
@@ -57,4 +58,19 @@ impl Tensor {
         // The header's reader has proven that the product does not overflow.
         self.shape.iter().map(|&dimension| dimension as u64).product()
     }
+}
+
+/// The tensors of a header of the shard with this number.
+pub(crate) fn tensors_of(header: Header, shard: usize) -> Vec<Tensor> {
+    let tensors = header.tensors.into_iter().map(|tensor| Tensor {
+        name: tensor.name,
+        dtype: tensor.dtype,
+        shape: tensor.shape,
+        shard,
+        // The header's reader has proven that both are within the file.
+        offset: header.data_start + tensor.begin,
+        len: tensor.end - tensor.begin,
+        layer: Layer::default(),
+    });
+    tensors.collect()
 }

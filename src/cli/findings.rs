@@ -1,5 +1,6 @@
 //! The report of `lint` and `verify`: findings grouped by rule, and errors that prevent a verdict.
 
+use super::adapters::GIVE_ADAPTERS;
 use super::error::CommandError;
 use super::screen::Screen;
 use crate::check::{CheckError, Finding, Severity};
@@ -15,9 +16,12 @@ impl From<CheckError> for CommandError {
             CheckError::OwnSource(_) => {
                 Self::run(&error).with_help(&["say with `--source` what the output was made from".to_owned()])
             }
-            CheckError::Read(_) | CheckError::QuantizedSource(_) | CheckError::Layers(_) | CheckError::Cancelled => {
-                Self::run(&error)
-            }
+            CheckError::NoAdapters { .. } => Self::run(&error).with_help(&[GIVE_ADAPTERS.to_owned()]),
+            CheckError::Adapter(_)
+            | CheckError::Read(_)
+            | CheckError::QuantizedSource(_)
+            | CheckError::Layers(_)
+            | CheckError::Cancelled => Self::run(&error),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::adapters::with_adapters;
 use super::args::SourceArgs;
 use super::error::CommandError;
 use super::json::JsonOutput;
@@ -190,5 +191,6 @@ fn treatment_text(treatment: &Treatment) -> String {
     });
     let form = |form: &TensorForm| format!("{} {} {:?}", unquoted(&form.suffix), unquoted(&form.dtype), form.shape);
     let after: Vec<String> = treatment.after.iter().map(form).collect();
-    format!("{action}{scheme}: {} → {}", form(&treatment.before), after.join(", "))
+    let adapters = with_adapters(&treatment.adapters);
+    format!("{action}{scheme}: {}{adapters} → {}", form(&treatment.before), after.join(", "))
 }

@@ -8,15 +8,18 @@ use crate::plan::{Job, Plan, not_serving, serving};
 use crate::schemes::Registration;
 
 /// Returns the lines to type after this output was written; `None` where a path cannot be typed, or where nothing of the
-/// output is quantized.
+/// output is quantized or merged.
 ///
 /// A line that proves it is among them where it `can_prove` anything.
 pub(super) fn lines(plan: &Plan, output: &Path, can_prove: bool) -> Option<String> {
-    if plan.jobs.iter().all(|job| matches!(job, Job::Copy { .. })) {
+    let adapters = &plan.checkpoint.adapters;
+    if adapters.is_empty() && plan.jobs.iter().all(|job| matches!(job, Job::Copy { .. })) {
         return None;
     }
     let (output, source) = (typed(output)?, typed(&source_name(&plan.checkpoint))?);
-    let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}"));
+    let adapters = adapters.iter().map(|adapter| Some(format!(" --adapter {}", typed(&adapter.dir)?)));
+    let adapters = adapters.collect::<Option<String>>()?;
+    let verify = can_prove.then(|| format!("to prove it:  qwen-fp8 verify {output} --source {source}{adapters}"));
     let lines: Vec<String> = verify.into_iter().chain([serve(plan, &output)]).collect();
     Some(lines.join("\n"))
 }

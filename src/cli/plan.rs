@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::adapters::with_adapters;
 use super::args::PlanArgs;
 use super::error::CommandError;
 use super::json::JsonOutput;
@@ -62,12 +63,17 @@ fn render(summary: &Summary) -> String {
         let (stacks, matrices) = (count(summary.split_stacks, "stack"), grouped(summary.split_matrices as u64));
         text.push_str(&format!("{stacks} of experts split into {matrices} matrices\n\n"));
     }
+    for adapter in &summary.adapters {
+        let tensors = count(adapter.tensors, "tensor");
+        text.push_str(&format!("the adapter {} is merged into {tensors}\n\n", unquoted(&adapter.name)));
+    }
     text.push_str(&files(summary));
     text.push_str(&format!(
-        "\n{} quantized, {}{}{} copied; format {}{}\ntensors: {} → {}, {:.1} % {}\noutput directory: {}{}\n{}",
+        "\n{} quantized, {}{}{}{} copied; format {}{}\ntensors: {} → {}, {:.1} % {}\noutput directory: {}{}\n{}",
         count(summary.quantized_tensors, "tensor"),
         if_any(summary.passed_through_tensors, "passed through"),
         if_any(summary.dequantized_tensors, "decoded"),
+        if_any(summary.merged_tensors, "merged"),
         summary.copied_tensors,
         summary.format,
         if summary.on_nonfinite == NonFinitePolicy::Keep { "; NaN and infinities are kept" } else { "" },
@@ -97,7 +103,7 @@ fn section(rows: &[Row]) -> String {
         RowAction::Quantize | RowAction::Dequantize => {
             format!("{} → {}", bytes(|row| row.source_bytes), bytes(|row| row.output_bytes))
         }
-        RowAction::PassThrough | RowAction::Copy => bytes(|row| row.source_bytes),
+        RowAction::PassThrough | RowAction::Merge | RowAction::Copy => bytes(|row| row.source_bytes),
     };
     let mut text = format!("{word} · {rule} · {}, {size}\n", count(tensors, "tensor"));
 
@@ -146,7 +152,7 @@ fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
                 Some((before, name)) => (&row.name[..before.len() + 2], name),
                 None => ("", row.name.as_str()),
             };
-            let before = described(&row.before);
+            let before = described(&row.before) + &with_adapters(&row.adapters);
             match twin(row, ".weight", ".bias") {
                 None => SectionLine { row, stem, name: name.to_owned(), count: row.count, before },
                 Some(bias) => {
@@ -159,7 +165,7 @@ fn folded(rows: &[Row]) -> Vec<SectionLine<'_>> {
 }
 
 fn after(row: &Row) -> String {
-    if row.action == RowAction::Copy {
+    if matches!(row.action, RowAction::Copy | RowAction::Merge) {
         return row.part.or(row.stays).unwrap_or_default().to_owned();
     }
     let parts: Vec<String> = row

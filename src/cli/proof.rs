@@ -113,7 +113,8 @@ impl Proof for ProofBeforePublishing<'_> {
     fn judge(&self, dir: &Path) -> Result<Option<String>, Unpublished> {
         let (began, source) = (Instant::now(), self.plan.checkpoint.place());
         let prove = || {
-            let verification = check::verify_at(&dir.into(), Some(&source), &[], &self.progress);
+            let adapters = &self.plan.checkpoint.adapters;
+            let verification = check::verify_merged(&dir.into(), Some(&source), adapters, &[], &self.progress);
             verification.map_err(|error| match error {
                 CheckError::Cancelled => Unpublished::Cancelled,
                 error => Unpublished::Unjudged(error.to_string()),

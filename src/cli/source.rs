@@ -11,11 +11,12 @@ use super::args::SourceArgs;
 use super::error::CommandError;
 use super::screen::Screen;
 use super::store;
+use crate::checkpoint::adapter::Adapter;
 use crate::checkpoint::hub::{HubEnvironment, parse_id};
-use crate::checkpoint::model_id::{ModelError, resolve};
+use crate::checkpoint::model_id::{ModelError, resolve, resolve_adapter};
 use crate::checkpoint::models::catalogue::{FamilyFile, add_by_command, add_by_recipe};
 use crate::checkpoint::remote::{RemoteFailure, Repository};
-use crate::checkpoint::text::shown;
+use crate::checkpoint::text::{sentence, shown};
 use crate::checkpoint::{Checkpoint, CheckpointPlace, is_headers_file};
 use crate::plan::{Plan, expected};
 use crate::recipe::diagnostic::Diagnostic;
@@ -150,7 +151,18 @@ pub(super) fn checkpoint_of(recipe: &Recipe, model: Option<&str>, screen: &Scree
         ));
     };
     add_models_of(recipe, screen)?;
-    open_checkpoint(model)
+    let checkpoint = open_checkpoint(model)?;
+    let adapters = recipe.adapters.iter().map(|adapter| open_adapter(&adapter.value));
+    Ok(checkpoint.with_adapters(adapters.collect::<Result<_, _>>()?))
+}
+
+/// Opens the adapter that `text`, a path or an id in the Hugging Face cache, names.
+pub(super) fn open_adapter(text: &str) -> Result<Adapter, CommandError> {
+    let of_input = |error: &dyn std::error::Error, help: Vec<String>| {
+        CommandError::Input(format!("the adapter {}: {}", shown(text), sentence(&error.to_string()))).with_help(&help)
+    };
+    let dir = resolve_adapter(text, &HubEnvironment::of_process()).map_err(|error| of_input(&error, error.help()))?;
+    Adapter::open(&dir).map_err(|error| of_input(&error, error.help()))
 }
 
 /// Plans what another recipe does to the checkpoint of a plan, and shows the warnings and notes that were not said of that one.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::adapters::GIVE_ADAPTERS;
 use super::args::VerifyArgs;
 use super::error::CommandError;
 use super::findings::{fail_on_errors, render, report, verdict};
@@ -13,12 +14,13 @@ use super::json::JsonOutput;
 use super::progress::ProgressReporter;
 use super::report::{Proven, ReportFile};
 use super::screen::Screen;
-use super::source::checkpoint_place;
+use super::source::{checkpoint_place, open_adapter};
 use super::table::{Align, TextTable};
 use crate::check::{self, CheckedAs, CheckedTensor, NoSource, Verdict, Verification};
+use crate::checkpoint::adapter::Adapter;
 use crate::checkpoint::hub::HubEnvironment;
 use crate::checkpoint::manifest::{Manifest, Mismatch};
-use crate::checkpoint::text::{count, decibels, grouped, human, shown, shown_path};
+use crate::checkpoint::text::{Sample, count, decibels, grouped, human, shown, shown_path};
 use crate::checkpoint::{Checkpoint, CheckpointPlace};
 use crate::plan::unserved_checkpoint;
 
@@ -58,17 +60,19 @@ pub(super) fn verify(args: &VerifyArgs, screen: &Screen) -> Result<(), CommandEr
     // Read before any work: one that cannot be read would otherwise be met after a minute of it.
     let manifest = args.manifest.then(|| Manifest::read_at(&output)).transpose();
     let manifest = manifest.map_err(|error| CommandError::input(&error))?;
+    let adapters: Vec<Adapter> = args.adapter.iter().map(|adapter| open_adapter(adapter)).collect::<Result<_, _>>()?;
     let source = source(args, &output, screen)?;
     let places: Vec<&CheckpointPlace> =
         [&output].into_iter().chain(source.as_ref().ok().map(|(place, _)| place)).collect();
     let report_file = report_file(args, &places)?;
-    check::on_threads_for(&places, || prove(args, &output, &source, manifest, report_file, screen))
+    check::on_threads_for(&places, || prove(args, &output, &source, &adapters, manifest, report_file, screen))
 }
 
 fn prove(
     args: &VerifyArgs,
     output: &CheckpointPlace,
     source: &Result<(CheckpointPlace, bool), Unnamed>,
+    adapters: &[Adapter],
     manifest: Option<Manifest>,
     report_file: Option<ReportFile>,
     screen: &Screen,
@@ -76,10 +80,12 @@ fn prove(
     let began = Instant::now();
     let progress = ProgressReporter::of_check(screen);
     let place = source.as_ref().ok().map(|(place, _)| place);
-    let mut verification = check::verify_at(output, place, &args.fail_if, &progress).map_err(|error| {
-        let unchecked = manifest.is_some().then(|| "the checksums of the manifest were not compared either".to_owned());
-        CommandError::from(error).with_help(unchecked.as_slice())
-    })?;
+    let mut verification =
+        check::verify_merged(output, place, adapters, &args.fail_if, &progress).map_err(|error| {
+            let unchecked =
+                manifest.is_some().then(|| "the checksums of the manifest were not compared either".to_owned());
+            CommandError::from(error).with_help(unchecked.as_slice())
+        })?;
     match source {
         Ok((_, recorded)) => verification.source_recorded = *recorded,
         Err(missing) if verification.verdict != Verdict::NothingToProve => {
@@ -180,6 +186,16 @@ fn source(
         () if args.require_source => Some("`--require-source`"),
         () => None,
     };
+    if let Some(merged) = merged_adapters(output).filter(|_| args.adapter.is_empty()) {
+        let why = format!("it was made with {merged} merged into its source, and no adapter is given");
+        return match asking {
+            None => Ok(Err(Unnamed { why, way_out: Some(GIVE_ADAPTERS.to_owned()) })),
+            Some(asking) => {
+                let failure = CommandError::Run(format!("{asking} has nothing to compare with: {why}"));
+                Err(failure.with_help(&[GIVE_ADAPTERS.to_owned()]))
+            }
+        };
+    }
     match (check::recorded_source(output, HubEnvironment::of_process().hub_cache().as_deref()), asking) {
         (Ok(source), _) => {
             screen.say(&format!("compared with {}, which the manifest names as its source", shown_path(&source)));
@@ -191,6 +207,13 @@ fn source(
             Err(failure.with_help(Unnamed::of(&missing).way_out.as_slice()))
         }
     }
+}
+
+/// The names of the adapters that were merged, according to the manifest; `None` where there are none.
+fn merged_adapters(output: &CheckpointPlace) -> Option<Sample> {
+    let manifest = Manifest::read_at(output).ok()?;
+    let names: Sample = manifest.source.adapters.iter().map(|adapter| &adapter.name).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// The last lines for the checksums.
@@ -263,6 +286,7 @@ pub(super) fn proof(verification: &Verification) -> String {
     let judged = [
         (CheckedAs::Copied, compared),
         (CheckedAs::Quantized, compared),
+        (CheckedAs::Merged, false),
         (CheckedAs::PassedThrough, false),
         (CheckedAs::Dequantized, false),
         (CheckedAs::Decoded, !compared),

@@ -19,7 +19,7 @@ use super::resolve::Resolved;
 use super::served::Served;
 use super::stays::{Stays, WhyStays};
 use super::tensor_parallel::{self, Alignment};
-use super::{format, fused, inputs, kept_config, known, non_finite, output, requantized, resolve, serving};
+use super::{adapters, format, fused, inputs, kept_config, known, non_finite, output, requantized, resolve, serving};
 
 /// Everything that a run needs to know, fixed before the first byte is read or written.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Plan {
         let mut diagnostics = Vec::new();
         diagnostics.extend(non_finite::refusals(&recipe));
         let decided = decide(&recipe, &checkpoint, &mut diagnostics);
-        let (Prepared { inputs, stacked }, Resolved { decisions, misfits }) = match decided {
+        let (Prepared { mut inputs, stacked }, Resolved { decisions, misfits }) = match decided {
             Ok(decided) => decided,
             Err(diagnostic) => {
                 diagnostics.push(diagnostic);
@@ -77,6 +77,7 @@ impl Plan {
             }
         };
         let stays = Stays { stacked, misfits };
+        diagnostics.extend(adapters::attach(&recipe, &checkpoint, &mut inputs));
         diagnostics.extend(requantized::refusals(&recipe, &checkpoint, &inputs, &decisions, &stays));
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
@@ -86,6 +87,10 @@ impl Plan {
         let wire = format::wire_format(recipe.format);
         let (jobs, shards) = output::lay_out(&recipe, &checkpoint, &inputs, &decisions, wire, &mut diagnostics);
         if has_error(&diagnostics) {
+            return Err(Box::new(Refused { recipe, diagnostics }));
+        }
+        if let Some(diagnostic) = adapters::refusals(&inputs, &jobs) {
+            diagnostics.push(diagnostic);
             return Err(Box::new(Refused { recipe, diagnostics }));
         }
         let modules = Modules::of(&recipe, &checkpoint.model, &inputs, &decisions, &jobs);
@@ -103,7 +108,7 @@ impl Plan {
         let policy = recipe.serving;
         diagnostics
             .extend(serving::check(&served, &not_loaded).into_iter().map(|diagnostic| under(policy, diagnostic)));
-        if modules.quantized.is_empty() && checkpoint.quantized.is_none() {
+        if modules.quantized.is_empty() && checkpoint.quantized.is_none() && checkpoint.adapters.is_empty() {
             diagnostics.push(Diagnostic::warning("no tensor is quantized: the output is a copy of the checkpoint"));
         }
         let alignments = tensor_parallel::alignments(

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::build::Plan;
 use super::job::Job;
-use super::planned_input::PlannedInput;
+use super::planned_input::{Merge, PlannedInput};
 use super::resolve::{RuleVerdict, judge};
 use super::stays::WhyStays;
 use crate::checkpoint::models::{self, LayerKind};
@@ -134,6 +134,7 @@ fn one(plan: &Plan, index: usize) -> Explanation {
             },
         })
         .collect();
+    let copied = if input.merged.is_empty() { "copied unchanged" } else { "left unquantized" };
     let outcome = match (&plan.jobs[index], decision) {
         (Job::Quantize { rule, outputs }, _) => {
             let parts: Vec<String> = outputs
@@ -152,16 +153,20 @@ fn one(plan: &Plan, index: usize) -> Explanation {
             format!("passed through: it is {} already, and its scales get another form", stored_as(input))
         }
         (Job::Dequantize { .. }, _) => format!("decoded from {} to {:?}", stored_as(input), input.dtype),
-        (Job::Copy { .. }, Some(rule)) => format!("copied unchanged: {} says so", plan.recipe.rules[rule].label),
+        (Job::Copy { .. }, Some(rule)) => format!("{copied}: {} says so", plan.recipe.rules[rule].label),
         (Job::Copy { .. }, None) => match plan.why_unquantized(index) {
             Some(why @ WhyStays::Stacked(_)) => {
-                format!("copied unchanged: `experts: split_or_keep` keeps it, since {why}")
+                format!("{copied}: `experts: split_or_keep` keeps it, since {why}")
             }
             Some(why @ WhyStays::Misfit(..)) => {
-                format!("copied unchanged: no rule takes it whose scheme fits it; {why}")
+                format!("{copied}: no rule takes it whose scheme fits it; {why}")
             }
-            None => "copied unchanged: no rule takes it".to_owned(),
+            None => format!("{copied}: no rule takes it"),
         },
+    };
+    let outcome = match adapters(plan, input) {
+        merged if merged.is_empty() => outcome,
+        merged => format!("{}; {outcome}", merged.join("; ")),
     };
     let slots = plan.jobs[index].slots();
     Explanation {
@@ -173,6 +178,15 @@ fn one(plan: &Plan, index: usize) -> Explanation {
         outcome,
         rules,
     }
+}
+
+/// What each adapter changes of an input first.
+fn adapters(plan: &Plan, input: &PlannedInput) -> Vec<String> {
+    let said = |merge: &Merge| {
+        let adapter = &plan.checkpoint.adapters[merge.adapter].name.name;
+        format!("merged with the adapter {}: {}", shown(adapter), merge.change.describe())
+    };
+    input.merged.iter().map(said).collect()
 }
 
 /// The name of the layout that the source stores a quantized input in.

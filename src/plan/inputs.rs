@@ -140,7 +140,7 @@ fn matrix_of(model: &Model, stack: &Tensor, part_of: Arc<str>, matrix: ExpertMat
         None => InputData::Stored { shard: stack.shard, offset },
     };
     let layer = model.layer(&name, shape.len());
-    PlannedInput { layer, name, dtype: stack.dtype, shape, len, data, part_of: Some(part_of) }
+    PlannedInput { layer, name, dtype: stack.dtype, shape, len, data, part_of: Some(part_of), merged: Vec::new() }
 }
 
 fn cannot_decode(how: &str, why: &str) -> Diagnostic {

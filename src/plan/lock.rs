@@ -48,6 +48,9 @@ pub struct Treatment {
     pub action: RowAction,
     /// The scheme that computes; null where bytes are copied.
     pub scheme: Option<LockedScheme>,
+    /// The adapters that are merged into it before, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
     pub before: TensorForm,
     pub after: Vec<TensorForm>,
 }
@@ -150,7 +153,7 @@ fn treatment(plan: &Plan, index: usize) -> Treatment {
         let options = rule.map(|rule| rule.options.clone()).unwrap_or_default();
         LockedScheme { name: registration.name.to_owned(), version: registration.version, options }
     });
-    Treatment { action: row.action, scheme, before: row.before, after: row.after }
+    Treatment { action: row.action, scheme, adapters: row.adapters, before: row.before, after: row.after }
 }
 
 fn quantization_config(plan: &Plan) -> Value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use qwen_fp8_schemes::{CodeFormat, Dtype, Format, TensorRole, WordOrder};
 
 use crate::checkpoint::Tensor;
+use crate::checkpoint::adapter::ChangeKind;
 use crate::checkpoint::experts::ElementSteps;
 use crate::checkpoint::models::{self, Layer, LayerKind};
 
@@ -24,6 +25,8 @@ pub struct PlannedInput {
     pub part_of: Option<Arc<str>>,
     /// The kind of layer and the part of the model, as far as they are known.
     pub layer: Layer,
+    /// What adapters change of the values, one after the other; each time they are rounded to the dtype.
+    pub merged: Vec<Merge>,
 }
 
 /// The place of an input's values, by shard of the checkpoint and offset in its file.
@@ -36,6 +39,14 @@ pub enum InputData {
     /// Stored as codes and their scales.
     // Boxed: a model with split experts has tens of thousands of inputs, few of which are quantized.
     Quantized(Box<QuantizedSource>),
+}
+
+/// A change of an adapter that is merged into an input.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    /// Number of the adapter among those of the checkpoint.
+    pub adapter: usize,
+    pub change: ChangeKind,
 }
 
 /// A weight that is quantized in the source.
@@ -156,6 +167,7 @@ impl PlannedInput {
             data: InputData::Stored { shard: tensor.shard, offset: tensor.offset },
             part_of: None,
             layer: tensor.layer,
+            merged: Vec::new(),
         }
     }
 
@@ -185,6 +197,13 @@ impl PlannedInput {
             InputData::Quantized(source) => Some(source),
             InputData::Stored { .. } | InputData::Strided { .. } => None,
         }
+    }
+
+    /// The adapters that are merged into the values, each once, counted from 1.
+    pub fn adapters(&self) -> Vec<usize> {
+        let mut numbers: Vec<usize> = self.merged.iter().map(|merge| merge.adapter + 1).collect();
+        numbers.dedup();
+        numbers
     }
 
     /// The dtype that the source stores: of the codes where it is quantized.

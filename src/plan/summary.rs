@@ -37,7 +37,11 @@ pub struct Summary {
     #[serde(rename = "carried_tensors")]
     pub passed_through_tensors: usize,
     pub dequantized_tensors: usize,
+    /// Tensors that adapters are merged into and that are not quantized.
+    pub merged_tensors: usize,
     pub copied_tensors: usize,
+    /// The adapters, and how many tensors each changes.
+    pub adapters: Vec<AdapterTensors>,
     /// Bytes of all tensors, before and after.
     pub source_bytes: u64,
     pub output_bytes: u64,
@@ -52,6 +56,14 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// Notes, a line each: what the result is not right for, although servers load it.
     pub notes: Vec<String>,
+}
+
+/// An adapter that is merged.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AdapterTensors {
+    /// Its id, or the name of its directory.
+    pub name: String,
+    pub tensors: usize,
 }
 
 /// Tensors whose names differ only in numbers and which fare alike.
@@ -72,6 +84,9 @@ pub struct Row {
     pub stays: Option<&'static str>,
     /// Why the layers of this part, the misfits or the stacks stay unquantized.
     pub why: Option<String>,
+    /// The adapters that are merged into the tensors, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
     pub before: TensorForm,
     pub after: Vec<TensorForm>,
     /// Bytes of all the row's tensors, before and after.
@@ -89,6 +104,8 @@ pub enum RowAction {
     PassThrough,
     /// It is FP8 in the source and is decoded.
     Dequantize,
+    /// Adapters are merged into it, and it stays unquantized.
+    Merge,
     Copy,
 }
 
@@ -99,6 +116,7 @@ impl RowAction {
             Self::Quantize => "quantize",
             Self::PassThrough => "pass through",
             Self::Dequantize => "dequantize",
+            Self::Merge => "merge",
             Self::Copy => "copy",
         }
     }
@@ -171,7 +189,9 @@ impl Summary {
             quantized_tensors: tensors(RowAction::Quantize),
             passed_through_tensors: tensors(RowAction::PassThrough),
             dequantized_tensors: tensors(RowAction::Dequantize),
+            merged_tensors: tensors(RowAction::Merge),
             copied_tensors: tensors(RowAction::Copy),
+            adapters: adapters(plan),
             rows,
             shards: shards.collect(),
             documents: documents.collect(),
@@ -188,6 +208,14 @@ impl Summary {
     }
 }
 
+/// Counts the tensors of each adapter.
+fn adapters(plan: &Plan) -> Vec<AdapterTensors> {
+    let of =
+        |number| plan.inputs.iter().filter(|input| input.merged.iter().any(|merge| merge.adapter == number)).count();
+    let adapters = plan.checkpoint.adapters.iter().enumerate();
+    adapters.map(|(number, adapter)| AdapterTensors { name: adapter.name.name.clone(), tensors: of(number) }).collect()
+}
+
 fn one_line(diagnostic: &Diagnostic) -> String {
     if diagnostic.label.is_empty() {
         diagnostic.message.clone()
@@ -197,7 +225,16 @@ fn one_line(diagnostic: &Diagnostic) -> String {
 }
 
 /// The properties that the inputs of a row share, in the order in which rows are sorted.
-type RowKey = (RowAction, Option<usize>, &'static str, String, Option<&'static str>, Option<&'static str>, TensorForm);
+type RowKey = (
+    RowAction,
+    Option<usize>,
+    &'static str,
+    String,
+    Option<&'static str>,
+    Option<&'static str>,
+    TensorForm,
+    Vec<usize>,
+);
 
 fn rows(plan: &Plan) -> Vec<Row> {
     let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
@@ -207,7 +244,7 @@ fn rows(plan: &Plan) -> Vec<Row> {
         let starred = numbers_starred(&input.name);
         // By kind, but a bias stands beside its weight.
         let kind = if row.kind == "Bias" { "" } else { row.kind };
-        let key = (row.action, rule, kind, starred.clone(), row.part, row.stays, row.before.clone());
+        let key = (row.action, rule, kind, starred.clone(), row.part, row.stays, row.before.clone(), input.adapters());
         rows.entry(key)
             .and_modify(|all| {
                 all.name = starred;
@@ -227,6 +264,7 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         Job::Quantize { .. } => RowAction::Quantize,
         Job::PassThrough { .. } => RowAction::PassThrough,
         Job::Dequantize { .. } => RowAction::Dequantize,
+        Job::Copy { .. } if !input.merged.is_empty() => RowAction::Merge,
         Job::Copy { .. } => RowAction::Copy,
     };
     let is_left_out = rule.is_none() && input.kind() == LayerKind::Linear;
@@ -244,6 +282,11 @@ pub(super) fn row(plan: &Plan, index: usize, input: &PlannedInput) -> Row {
         part: part.map(Part::name),
         stays: stays.as_ref().map(WhyStays::name),
         why: stays.map(|why| why.to_string()).or_else(|| part.map(|part| part.why().to_owned())),
+        adapters: input
+            .adapters()
+            .into_iter()
+            .map(|number| plan.checkpoint.adapters[number - 1].name.name.clone())
+            .collect(),
         before: match input.quantized() {
             Some(source) => TensorForm::new(source.codes.parameter(), source.codes.dtype, &source.codes.shape),
             None => TensorForm::new(input.parameter(), input.dtype, &input.shape),

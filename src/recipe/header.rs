@@ -33,6 +33,13 @@ pub(super) struct RecipeHeader {
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen/Qwen3-VL-8B-Instruct", "./my-checkpoint"]))]
     pub(super) model: Option<String>,
 
+    /// LoRA adapters in PEFT's layout, which are merged into the weights before these are quantized, one after the other:
+    /// directories with an `adapter_config.json`, or ids of such in the Hugging Face cache. What is quantized is what PEFT's
+    /// `merge_and_unload` gives, byte for byte.
+    #[serde(default)]
+    #[schemars(schema_with = "adapters")]
+    pub(super) adapters: Vec<String>,
+
     /// The directory to write, which must not exist. `--output` on the command line overrides it.
     #[serde(default)]
     #[schemars(with = "String", length(min = 1), extend("examples" = ["Qwen3-VL-8B-Instruct-FP8"]))]
@@ -119,6 +126,15 @@ impl From<FormatName> for Format {
             FormatName::CompressedTensors => Self::CompressedTensors,
         }
     }
+}
+
+fn adapters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": { "type": "string", "minLength": 1 },
+        "minItems": 1,
+        "examples": [["./my-adapter"]],
+    })
 }
 
 fn version(_: &mut SchemaGenerator) -> Schema {

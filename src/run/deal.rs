@@ -123,7 +123,7 @@ fn cut(plan: &Plan, inputs: &[usize], ends: &[u64], until: u64) -> Result<(usize
 fn unit(plan: &Plan, input: usize) -> Result<u64, RunError> {
     let planned = &plan.inputs[input];
     let band = match (&plan.jobs[input], &planned.data) {
-        (Job::Copy { .. }, InputData::Stored { .. }) => 1,
+        (Job::Copy { .. }, InputData::Stored { .. }) if planned.merged.is_empty() => 1,
         (Job::Copy { .. } | Job::Dequantize { .. }, _) => row_bytes(planned),
         // Its tensors are of several sizes, and copied one by one.
         (Job::PassThrough { .. }, _) => planned.len,

@@ -97,8 +97,14 @@ pub enum RunError {
     #[error("the plan of {} is inconsistent: {reason}", shown(tensor))]
     Inconsistent { tensor: String, reason: &'static str },
 
-    #[error("{} holds {at}: {}", shown(tensor), shown_path(path))]
-    NonFinite { tensor: String, path: PathBuf, at: NonFinite },
+    /// `merged` is the adapter that was merged into it last.
+    #[error(
+        "{} holds {at}{}: {}",
+        shown(tensor),
+        merged.as_ref().map_or_else(String::new, |name| format!(" once the adapter {} is merged into it", shown(name))),
+        shown_path(path)
+    )]
+    NonFinite { tensor: String, path: PathBuf, at: NonFinite, merged: Option<String> },
 
     /// The reference would store an infinite scale, under which every weight is zero or NaN.
     #[error(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use crate::checkpoint::checksum::hexadecimal;
 use crate::checkpoint::source::Stamp;
 use crate::checkpoint::text::{exact, shown};
@@ -42,6 +43,9 @@ pub(super) struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delta: Option<String>,
     inputs: Vec<InputIdentity>,
+    /// The files of adapters that are merged, by adapter and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    adapters: Vec<InputIdentity>,
 }
 
 /// An input file in the state in which the plan was made.
@@ -73,7 +77,16 @@ impl Identity {
         for file in &plan.checkpoint.side_files {
             inputs.push(InputIdentity::new(&file.name, file.stamp, None));
         }
+        let mut adapters = Vec::new();
+        for (number, adapter) in plan.checkpoint.adapters.iter().enumerate() {
+            adapter.weights.open()?;
+            let name = |file: &str| format!("{}/{file}", number + 1);
+            adapters.push(InputIdentity::new(&name(ADAPTER_CONFIG), adapter.config, None));
+            let header = Some(adapter.weights.header.clone());
+            adapters.push(InputIdentity::new(&name(ADAPTER_WEIGHTS), adapter.weights.stamp, header));
+        }
         Ok(Self {
+            adapters,
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             recipe: sha256(plan.recipe_text().as_bytes()),
             schemes: scheme_versions(plan),
@@ -97,6 +110,7 @@ impl Identity {
             commit: None,
             delta: Some(delta.digest.clone()),
             inputs: inputs.collect(),
+            adapters: Vec::new(),
         }
     }
 
@@ -105,7 +119,7 @@ impl Identity {
     // The time of a file is that of its file system, whatever the clocks of the machines say.
     pub(super) fn across_machines(&self) -> Self {
         let mut identity = self.clone();
-        identity.inputs.iter_mut().for_each(|input| input.inode = 0);
+        identity.inputs.iter_mut().chain(&mut identity.adapters).for_each(|input| input.inode = 0);
         identity
     }
 
@@ -143,17 +157,8 @@ impl Identity {
             (None, Some(_)) => found.push("a source on a disk, now one elsewhere".to_owned()),
             _ => {}
         }
-        for input in &now.inputs {
-            match self.inputs.iter().find(|past| past.name == input.name) {
-                None => found.push(format!("the input {} is new", shown(&input.name))),
-                Some(past) => found.extend(past.difference(input)),
-            }
-        }
-        for past in &self.inputs {
-            if !now.inputs.iter().any(|input| input.name == past.name) {
-                found.push(format!("the input {} is gone", shown(&past.name)));
-            }
-        }
+        found.extend(file_differences("input", &self.inputs, &now.inputs));
+        found.extend(file_differences("file of an adapter", &self.adapters, &now.adapters));
         if found.is_empty() && self.plan != now.plan {
             found.push("the plan: options of the command, or config.json".to_owned());
         }
@@ -175,8 +180,9 @@ impl InputIdentity {
         Self { name: name.to_owned(), size: stamp.size, modified: stamp.modified, inode: stamp.inode, header }
     }
 
-    fn difference(&self, now: &Self) -> Option<String> {
-        let what = if self.size != now.size {
+    /// Describes how the file, which is `what`, differs from what it is now.
+    fn difference(&self, what: &str, now: &Self) -> Option<String> {
+        let how = if self.size != now.size {
             format!("had {}, now {}", exact(self.size), exact(now.size))
         } else if self.header != now.header {
             "has another header".to_owned()
@@ -187,8 +193,25 @@ impl InputIdentity {
         } else {
             return None;
         };
-        Some(format!("the input {} {what}", shown(&self.name)))
+        Some(format!("the {what} {} {how}", shown(&self.name)))
     }
+}
+
+/// Describes how files, each of which is `what`, differ from those that there are now.
+fn file_differences(what: &str, past: &[InputIdentity], now: &[InputIdentity]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in now {
+        match past.iter().find(|past| past.name == file.name) {
+            None => found.push(format!("the {what} {} is new", shown(&file.name))),
+            Some(past) => found.extend(past.difference(what, file)),
+        }
+    }
+    for past in past {
+        if !now.iter().any(|file| file.name == past.name) {
+            found.push(format!("the {what} {} is gone", shown(&past.name)));
+        }
+    }
+    found
 }
 
 /// Returns the SHA-256 of `bytes` as hexadecimal digits.
@@ -217,6 +240,9 @@ fn plan_digest(plan: &Plan) -> String {
     for (index, (input, job)) in plan.inputs.iter().zip(&plan.jobs).enumerate() {
         digest.field(input.name.as_bytes());
         digest.field(format!("{:?} {:?} {:?}", input.dtype, input.shape, input.data).as_bytes());
+        if !input.merged.is_empty() {
+            digest.field(format!("{:?}", input.merged).as_bytes());
+        }
         digest.number(input.len);
         match job {
             Job::Copy { to } => {

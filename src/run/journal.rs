@@ -78,7 +78,7 @@ pub(super) enum FoundJournal {
     Nothing,
     /// A first line that is whole, and whose content this version does not know: that of another version.
     OtherVersion,
-    Run(PastRun),
+    Run(Box<PastRun>),
 }
 
 impl FoundJournal {
@@ -99,7 +99,7 @@ impl FoundJournal {
         let Some(first) = lines.next().and_then(content) else { return Ok(Self::Nothing) };
         // A torn line says nothing, and a whole one that cannot be understood says that somebody's work is there.
         let Ok(identity) = serde_json::from_str(first) else { return Ok(Self::OtherVersion) };
-        Ok(Self::Run(PastRun { identity, finished: lines.map_while(parse).collect() }))
+        Ok(Self::Run(Box::new(PastRun { identity, finished: lines.map_while(parse).collect() })))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::checkpoint::Shard;
 use crate::checkpoint::checksum::{Crc64, hexadecimal};
 use crate::checkpoint::hub::ModelName;
 use crate::checkpoint::manifest::{
-    ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestFile, ManifestRecipe, ManifestSource, NonFiniteRecord,
-    OutputTensor, Tool,
+    ActionRecord, InputFile, MANIFEST_VERSION, Manifest, ManifestAdapter, ManifestFile, ManifestRecipe, ManifestSource,
+    NonFiniteRecord, OutputTensor, Tool,
 };
 use crate::checkpoint::side_files::SideFile;
 use crate::checkpoint::source::SourceFile;
@@ -75,11 +75,23 @@ pub(super) fn manifest(
         header_sha256: input.header.clone(),
         sha256: None,
     });
+    let adapters = plan.checkpoint.adapters.iter().map(|adapter| ManifestAdapter {
+        name: adapter.name.name.clone(),
+        revision: adapter.name.revision.clone(),
+        size: adapter.weights.size,
+        header_sha256: adapter.weights.header.clone(),
+    });
     let text = plan.recipe_text().to_owned();
     Manifest {
         manifest_version: MANIFEST_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        source: ManifestSource { model, revision, layers: plan.checkpoint.cut_to, files: inputs.collect() },
+        source: ManifestSource {
+            model,
+            revision,
+            layers: plan.checkpoint.cut_to,
+            files: inputs.collect(),
+            adapters: adapters.collect(),
+        },
         recipe: ManifestRecipe { sha256: sha256(text.as_bytes()), text },
         schemes: identity.schemes().clone(),
         format: match plan.format() {
@@ -168,6 +180,7 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<Acti
         ActionRecord {
             non_finite: non_finite.map(|stats| stats.counts.clone()),
             tensor: input.name.clone(),
+            adapters: input.adapters(),
             part_of: input.part_of.as_deref().map(str::to_owned),
             scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| plan.rule_label(rule).to_owned()),

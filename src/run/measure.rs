@@ -293,7 +293,12 @@ impl Stage<'_> {
 
     fn non_finite(&self, measuring: &Measuring<'_>, at: NonFinite) -> RunError {
         let input = measuring.weight.input;
-        RunError::NonFinite { tensor: input.name.clone(), path: self.sources.path(input.shard()).to_path_buf(), at }
+        RunError::NonFinite {
+            tensor: input.name.clone(),
+            path: self.sources.path(input.shard()).to_path_buf(),
+            at,
+            merged: None,
+        }
     }
 
     /// Reads a band; returns its first row, its rows, and their bytes. What is read again is put into the page cache.

@@ -276,6 +276,7 @@ mod tests {
                 len: (outputs / of * inputs * width) as u64,
                 data: InputData::Strided { shard: 0, offset: (40 + part * output) as u64, steps },
                 part_of: None,
+                merged: Vec::new(),
                 layer: Default::default(),
             };
             let mut out = vec![0; rows * inputs * width];

@@ -8,6 +8,7 @@ use crate::checkpoint::Tensor;
 use crate::plan::{CarriedScales, InputData, Job, Plan, Slot, SourcePart};
 use crate::run::buffer::ALIGN;
 use crate::run::error::RunError;
+use crate::run::merge::MergeCapacity;
 use crate::run::planned::{carried, matrix, offset_of, row_bytes, rows, scheme};
 use crate::run::row_reader;
 
@@ -45,8 +46,8 @@ pub(super) enum SegmentKind {
     Copy { to_shard: usize, to: u64 },
     /// Scales of a weight that passes through, which are written in another form.
     Scales { dtype: Dtype, scales: CarriedScales, to_shard: usize, to: u64 },
-    /// Decoding of a weight that is quantized in the source.
-    Dequantize { matrix: Matrix, to_shard: usize, to: u64 },
+    /// Values that are decoded from a quantized source, or that adapters are merged into.
+    Values { matrix: Matrix, to_shard: usize, to: u64 },
     /// The first pass over a weight whose scheme needs its absolute maximum.
     Amax { matrix: Matrix },
     /// Quantization of a weight, after its first pass where it has one.
@@ -150,6 +151,16 @@ impl Segment {
         }
     }
 
+    /// Returns the memory that a worker needs to merge adapters into a task.
+    pub(super) fn merge_capacity(&self, plan: &Plan) -> MergeCapacity {
+        let &[input] = self.inputs.as_slice() else { return MergeCapacity::default() };
+        let input = &plan.inputs[input];
+        match row_bytes(input) {
+            0 => MergeCapacity::default(),
+            row => MergeCapacity::of(input, (self.task_bytes.min(self.len) / row) as usize),
+        }
+    }
+
     /// Returns the bytes that a worker's buffers for the output of a task must hold, one per output of the scheme.
     pub(super) fn output_capacities(&self, plan: &Plan) -> Vec<usize> {
         if let SegmentKind::Scales { dtype, scales, .. } = self.kind {
@@ -206,7 +217,12 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
     let segment = |kind, task_bytes| {
         Segment { kind, inputs: vec![index], source, from: 0, len: input.len, task_bytes, skew: 0, tasks: 0 }.counted()
     };
+    let values = |to: Slot| {
+        let kind = SegmentKind::Values { matrix: matrix(input)?, to_shard: to.shard, to: offset_of(plan, to) };
+        Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
+    };
     match (&plan.jobs[index], source) {
+        (Job::Copy { to }, _) if !input.merged.is_empty() => values(*to),
         (Job::Copy { to }, SegmentSource::Bytes { shard, offset }) => {
             Ok(copy(plan, vec![index], (shard, offset, input.len), *to, task_bytes))
         }
@@ -214,11 +230,7 @@ pub(super) fn segment(plan: &Plan, index: usize, task_bytes: u64) -> Result<Segm
             let kind = SegmentKind::Copy { to_shard: to.shard, to: offset_of(plan, *to) };
             Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
         }
-        (Job::Dequantize { to }, _) => {
-            let matrix = matrix(input)?;
-            let kind = SegmentKind::Dequantize { matrix, to_shard: to.shard, to: offset_of(plan, *to) };
-            Ok(segment(kind, whole_rows(task_bytes, row_bytes(input))))
-        }
+        (Job::Dequantize { to }, _) => values(*to),
         (Job::PassThrough { .. }, _) => Err(RunError::inconsistent(&input.name, "it passes through in parts")),
         (Job::Quantize { rule, outputs }, _) => {
             let matrix = matrix(input)?;

@@ -67,7 +67,7 @@ impl Staging {
                 let differences = vec!["the version of this program, whose journal this one cannot read".to_owned()];
                 return Err(RunError::Different { staging: root, differences });
             }
-            FoundJournal::Run(past) => past,
+            FoundJournal::Run(past) => *past,
         };
         let differences = past.identity.differences(identity);
         if !differences.is_empty() {

@@ -10,6 +10,7 @@ use crate::run::amax::AmaxTable;
 use crate::run::block_order;
 use crate::run::error::RunError;
 use crate::run::lanes::TaskLanes;
+use crate::run::merge::AdapterFiles;
 use crate::run::observer::Observer;
 use crate::run::open_files::shards_at_once;
 use crate::run::options::RunOptions;
@@ -26,6 +27,7 @@ pub(super) struct RunState<'a> {
     pub(super) plan: &'a Plan,
     pub(super) work: &'a Work,
     pub(super) sources: Sources<'a>,
+    pub(super) adapters: AdapterFiles<'a>,
     pub(super) outputs: &'a Outputs<'a>,
     pub(super) recorder: &'a Recorder<'a>,
     pub(super) options: &'a RunOptions<'a>,
@@ -82,6 +84,7 @@ impl<'a> RunState<'a> {
             plan,
             work,
             sources,
+            adapters: AdapterFiles::new(&plan.checkpoint.adapters),
             outputs,
             recorder,
             options,

@@ -8,6 +8,7 @@ use qwen_fp8_schemes::AmaxScope;
 use crate::plan::{Job, Plan};
 use crate::run::buffer::Buffer;
 use crate::run::error::RunError;
+use crate::run::merge::MergeCapacity;
 use crate::run::planned::{matrix, scheme};
 use crate::run::row_reader;
 use crate::run::segment::{Segment, SegmentKind, first_pass, segment, segments_of};
@@ -39,6 +40,8 @@ pub(super) struct Work {
     pub(super) input_capacity: usize,
     /// Bytes of scratch memory that a worker needs to put rows together.
     pub(super) scratch_capacity: usize,
+    /// Memory that a worker needs to merge adapters.
+    pub(super) merge_capacity: MergeCapacity,
     /// Bytes that a worker's buffers for output must hold, in the order of a scheme's outputs.
     pub(super) output_capacities: Vec<usize>,
 }
@@ -61,7 +64,9 @@ impl Work {
     /// The memory does not suffice for one worker, or the plan contradicts itself.
     pub(super) fn new(plan: &Plan, share: &Share, threads: usize, max_memory: u64) -> Result<Self, RunError> {
         let workers = workers(plan, threads, max_memory)?;
-        let task_bytes = TASK_BYTES.min(max_memory / workers as u64 / 2);
+        // What merging holds of an adapter is there beside the band, whatever its size.
+        let merging = plan.inputs.iter().map(|input| MergeCapacity::of(input, 1).bytes()).max().unwrap_or(0);
+        let task_bytes = TASK_BYTES.min((max_memory / workers as u64).saturating_sub(merging as u64) / 2);
         let amax_leaders = plan.amax_leaders();
         let (segments, shard_starts) = segments(plan, share, &amax_leaders, task_bytes)?;
         let mut work = Self {
@@ -74,6 +79,7 @@ impl Work {
             workers,
             input_capacity: 0,
             scratch_capacity: 0,
+            merge_capacity: MergeCapacity::default(),
             output_capacities: Vec::new(),
         };
         for segment in &work.segments {
@@ -82,6 +88,7 @@ impl Work {
             work.bytes += segment.len;
             work.input_capacity = work.input_capacity.max(segment.task_bytes as usize);
             work.scratch_capacity = work.scratch_capacity.max(segment.scratch(plan));
+            work.merge_capacity = work.merge_capacity.or(segment.merge_capacity(plan));
             let outputs = segment.output_capacities(plan);
             for (index, capacity) in outputs.into_iter().enumerate() {
                 match work.output_capacities.get_mut(index) {
@@ -124,12 +131,16 @@ impl Work {
 fn workers(plan: &Plan, threads: usize, max_memory: u64) -> Result<usize, RunError> {
     let mut most = (0, "");
     for (input, job) in plan.inputs.iter().zip(&plan.jobs) {
-        let Job::Quantize { rule, outputs } = job else { continue };
+        let (rows, outputs) = match job {
+            Job::Quantize { rule, outputs } => (scheme(plan, *rule, input)?.band_rows(), outputs.as_slice()),
+            Job::Copy { .. } | Job::Dequantize { .. } if !input.merged.is_empty() => (1, [].as_slice()),
+            Job::Copy { .. } | Job::Dequantize { .. } | Job::PassThrough { .. } => continue,
+        };
         let matrix = matrix(input)?;
-        let rows = scheme(plan, *rule, input)?.band_rows().min(matrix.rows);
+        let rows = rows.min(matrix.rows);
         let output_bytes = outputs.iter().map(|(spec, _)| Buffer::footprint(spec.band_range(0, rows).len()));
         let input_bytes = Buffer::footprint(rows * matrix.row_bytes()) + row_reader::scratch(input, rows);
-        let needed = input_bytes + output_bytes.sum::<usize>();
+        let needed = input_bytes + MergeCapacity::of(input, rows).bytes() + output_bytes.sum::<usize>();
         if needed > most.0 {
             most = (needed, &input.name);
         }

@@ -12,6 +12,7 @@ use qwen_fp8_schemes::{
 use crate::plan::{CarriedScales, Job};
 use crate::run::buffer::Buffer;
 use crate::run::error::{ExactGranules, RunError};
+use crate::run::merge::Merger;
 use crate::run::planned::{self, offset_of, row_bytes};
 use crate::run::row_reader::RowReader;
 use crate::run::scales::first_infinite;
@@ -30,6 +31,7 @@ pub(super) struct Worker<'a> {
     input: Buffer,
     /// Reader of inputs that are not stored row after row.
     rows: RowReader,
+    merger: Merger,
     outputs: Vec<Buffer>,
     stages: Stages,
 }
@@ -54,8 +56,10 @@ impl<'a> Worker<'a> {
         };
         let (input, rows) =
             (buffer(&work.input_capacity)?, RowReader::new(buffer(&work.scratch_capacity)?, shared.options.simd));
+        let merger = Merger::reserve(work.merge_capacity)
+            .map_err(|_| RunError::NoMemory { workers: work.workers, each: work.merge_capacity.bytes() })?;
         let outputs = work.output_capacities.iter().map(buffer).collect::<Result<_, _>>()?;
-        let worker = Worker { shared, complete, input, rows, outputs, stages: Stages::default() };
+        let worker = Worker { shared, complete, input, rows, merger, outputs, stages: Stages::default() };
         let started = thread::Builder::new().spawn_scoped(scope, move || worker.run());
         started.map_err(|source| RunError::NoThread { workers: work.workers, source })
     }
@@ -86,7 +90,7 @@ impl<'a> Worker<'a> {
                 let to = to + scales_len(dtype, scales, task.start);
                 self.scales(task, segment, (dtype, scales), to_shard, to)
             }
-            SegmentKind::Dequantize { matrix, to_shard, to } => {
+            SegmentKind::Values { matrix, to_shard, to } => {
                 self.copy(task, segment, Some(matrix), to_shard, to + task.start)
             }
             SegmentKind::Amax { matrix } => self.amax(task, segment, matrix),
@@ -94,21 +98,21 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Copies the task to offset `to` of a shard. With `decoded`, the bytes are values decoded from FP8, which are
-    /// checked.
+    /// Copies the task to offset `to` of a shard. With `computed`, the bytes are values that were decoded or merged into, which
+    /// are checked.
     fn copy(
         &mut self,
         task: &Task,
         segment: &Segment,
-        decoded: Option<Matrix>,
+        computed: Option<Matrix>,
         to_shard: usize,
         to: u64,
     ) -> Result<(), RunError> {
         let output = self.shared.outputs.get(to_shard)?;
         self.read(segment, task, to)?;
         let bytes = self.input.filled(to, task.len as usize);
-        if let Some(matrix) = decoded {
-            self.check_decoded(segment, matrix, task, bytes)?;
+        if let Some(matrix) = computed {
+            self.check_computed(segment, matrix, task, bytes)?;
         }
         timed(&mut self.stages.compute, || self.shared.recorder.checksums.add(to_shard, to, bytes));
         let _turn = timed(&mut self.stages.queue, || output.turn());
@@ -154,8 +158,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Refuses NaN and infinity, which decoding a damaged FP8 weight can yield.
-    fn check_decoded(&self, segment: &Segment, matrix: Matrix, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
+    /// Refuses NaN and infinity, which decoding a damaged FP8 weight, or merging a damaged adapter, can yield.
+    fn check_computed(&self, segment: &Segment, matrix: Matrix, task: &Task, bytes: &[u8]) -> Result<(), RunError> {
         if self.shared.plan.keeps_non_finite() {
             return Ok(());
         }
@@ -301,6 +305,15 @@ impl<'a> Worker<'a> {
                 timed(&mut self.stages.read, || self.rows.read(&shared.sources, input, first_row, out))?
             }
         };
+        let &[number] = segment.inputs.as_slice() else { return Ok(()) };
+        let input = &shared.plan.inputs[number];
+        if !input.merged.is_empty() {
+            let (values, simd) = (self.input.at_offset(to, len), shared.options.simd);
+            let merged = timed(&mut self.stages.compute, || {
+                self.merger.merge(&shared.adapters, (number, input), task.start, values, simd)
+            });
+            self.stages.bytes_read += merged?;
+        }
         Ok(())
     }
 
@@ -321,7 +334,10 @@ impl<'a> Worker<'a> {
     /// Returns the error of a non-finite value, by tensor and file.
     fn non_finite(&self, segment: &Segment, at: NonFinite) -> RunError {
         let path = self.shared.sources.path(segment.shard(self.shared.plan)).to_path_buf();
-        RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at }
+        let plan = self.shared.plan;
+        let last = segment.inputs.first().and_then(|&input| plan.inputs[input].merged.last());
+        let merged = last.map(|merge| plan.checkpoint.adapters[merge.adapter].name.name.clone());
+        RunError::NonFinite { tensor: self.shared.tensor_at(segment, 0), path, at, merged }
     }
 }
 

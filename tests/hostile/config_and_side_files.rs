@@ -214,7 +214,7 @@ pub(crate) const CASES: &[Case] = &[
             s.remove("model/config.json");
             s.write("model/adapter_config.json", r#"{"base_model_name_or_path":"Qwen/Qwen3-8B"}"#)
         },
-        Refuse(&["LoRA adapter, not a model", "merge it into its base model"]),
+        Refuse(&["LoRA adapter, not a model", "this directory in `adapters`"]),
     ),
     Case(
         "Mistral's own form",

@@ -136,7 +136,7 @@ fn the_earliest_nan_is_named_whatever_worker_meets_one_first() {
         let options =
             RunOptions { threads: NonZeroUsize::new(threads), max_memory: 400_000, ..RunOptions::new(&NEVER) };
         let error = run(&fixture.plan, &fixture.output(), &options, &()).unwrap_err();
-        let RunError::NonFinite { tensor, path, at } = &error else { panic!("{error}") };
+        let RunError::NonFinite { tensor, path, at, .. } = &error else { panic!("{error}") };
         assert_eq!((tensor.as_str(), at.row, at.column), ("layers.1.weight", 123, 5));
         assert_eq!(path, &fixture.plan.checkpoint.shards[0].path);
         assert!(error.to_string().contains("row 123, column 5"), "{error}");

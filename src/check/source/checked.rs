@@ -46,6 +46,8 @@ pub enum CheckedAs {
     PassedThrough,
     /// An FP8 weight of the source, decoded and rounded once.
     Dequantized,
+    /// A tensor of the source that adapters were merged into, and that is not quantized.
+    Merged,
     /// A quantized weight whose values are as close to the source as its format allows.
     Quantized,
     /// A quantized weight whose codes and scales have values; there is no source to compare with.
@@ -61,6 +63,7 @@ impl CheckedAs {
             Self::Copied => "copied",
             Self::PassedThrough => "passed through",
             Self::Dequantized => "dequantized",
+            Self::Merged => "merged",
             Self::Quantized => "quantized",
             Self::Decoded => "decoded",
             Self::Unread => "not read",

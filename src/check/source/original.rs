@@ -2,6 +2,7 @@
 
 use safetensors::Dtype;
 
+use super::adapters::TensorChanges;
 use crate::decode::{BlockBuffers, Piece, QuantizedWeight, Scratch, Shards, decode_row, narrow, widen, width};
 use qwen_fp8_checkpoint::Tensor;
 use qwen_fp8_checkpoint::experts::BlockStack;
@@ -12,6 +13,8 @@ use qwen_fp8_checkpoint::source::SourceError;
 pub(crate) struct Original<'a> {
     shards: &'a Shards,
     data: OriginalData<'a>,
+    /// What adapters change of it.
+    changes: Option<TensorChanges<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,24 +51,34 @@ pub(crate) struct ExpertSlice<'a> {
 impl<'a> Original<'a> {
     /// Returns the original that is a tensor as it is stored.
     pub(crate) fn stored(shards: &'a Shards, tensor: &'a Tensor) -> Self {
-        Self { shards, data: OriginalData::Stored(tensor) }
+        Self { shards, data: OriginalData::Stored(tensor), changes: None }
     }
 
     /// Returns the original that is a matrix of a stack, rounded to `dtype` where the stack is in MXFP4.
     pub(crate) fn slice(shards: &'a Shards, slice: ExpertSlice<'a>, dtype: Dtype) -> Self {
         let dtype = if slice.blocks.is_some() { dtype } else { slice.tensor.dtype };
-        Self { shards, data: OriginalData::Slice(slice, dtype) }
+        Self { shards, data: OriginalData::Slice(slice, dtype), changes: None }
     }
 
     /// Returns the original that is a stack in MXFP4, decoded and rounded to `dtype`.
     pub(crate) fn decoded_stack(shards: &'a Shards, stack: &'a BlockStack<'a>, dtype: Dtype) -> Self {
         let shape = [stack.experts, stack.inputs, stack.outputs];
-        Self { shards, data: OriginalData::DecodedStack(stack, dtype, shape) }
+        Self { shards, data: OriginalData::DecodedStack(stack, dtype, shape), changes: None }
     }
 
     /// Returns the original that is a quantized weight, decoded and rounded to `dtype`.
     pub(crate) fn decoded(shards: &'a Shards, weight: &'a QuantizedWeight<'a>, dtype: Dtype) -> Self {
-        Self { shards, data: OriginalData::Decoded(weight, dtype) }
+        Self { shards, data: OriginalData::Decoded(weight, dtype), changes: None }
+    }
+
+    /// Returns the original with what adapters change of it.
+    pub(super) fn changed(self, changes: Option<TensorChanges<'a>>) -> Self {
+        Self { changes, ..self }
+    }
+
+    /// Reports whether adapters change it.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changes.is_some()
     }
 
     pub(crate) fn dtype(&self) -> Dtype {
@@ -94,7 +107,8 @@ impl<'a> Original<'a> {
     /// Returns the tensor, where the original is one as it is stored.
     pub(crate) fn as_stored(&self) -> Option<(&'a Shards, &'a Tensor)> {
         match self.data {
-            OriginalData::Stored(tensor) => Some((self.shards, tensor)),
+            OriginalData::Stored(tensor) if !self.is_changed() => Some((self.shards, tensor)),
+            OriginalData::Stored(_) => None,
             OriginalData::Slice(..) | OriginalData::Decoded(..) | OriginalData::DecodedStack(..) => None,
         }
     }
@@ -110,8 +124,11 @@ impl<'a> Original<'a> {
     /// Returns the quantized weight, where the original is one, decoded.
     pub(crate) fn as_quantized(&self) -> Option<(&'a Shards, &'a QuantizedWeight<'a>)> {
         match self.data {
-            OriginalData::Decoded(weight, _) => Some((self.shards, weight)),
-            OriginalData::Stored(_) | OriginalData::Slice(..) | OriginalData::DecodedStack(..) => None,
+            OriginalData::Decoded(weight, _) if !self.is_changed() => Some((self.shards, weight)),
+            OriginalData::Decoded(..)
+            | OriginalData::Stored(_)
+            | OriginalData::Slice(..)
+            | OriginalData::DecodedStack(..) => None,
         }
     }
 
@@ -141,6 +158,25 @@ impl<'a> Original<'a> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
+        let Some(changes) = self.changes else { return self.read_unchanged(piece, scratch, out) };
+        let (height, columns) = match *self.shape() {
+            [.., columns] => (self.shape()[..self.shape().len() - 1].iter().product(), columns),
+            [] => (1, 1),
+        };
+        // Rows as a whole: the length of a row is a part of what DoRA does with each of its weights.
+        let whole = Piece { rows: piece.rows.clone(), columns: 0..columns };
+        self.read_unchanged(&whole, scratch, out)?;
+        changes.apply(self.dtype(), &whole.rows, [height, columns], out)?;
+        if piece.columns != whole.columns {
+            let size = width(self.dtype()).unwrap_or(1);
+            let wanted = piece.columns.start * size..piece.columns.end * size;
+            *out = out.chunks_exact(columns * size).flat_map(|row| &row[wanted.clone()]).copied().collect();
+        }
+        Ok(())
+    }
+
+    /// Reads the bytes of a piece before adapters change them.
+    fn read_unchanged(&self, piece: &Piece, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), SourceError> {
         let size = width(self.dtype()).unwrap_or(1);
         match self.data {
             OriginalData::Stored(tensor) => {

@@ -9,6 +9,7 @@ use crate::report::{Finding, Severity, has_error};
 use crate::rules::q5_source::folder::{SIDE_FILE_ADDED, SIDE_FILE_DIFFERS};
 use crate::rules::q5_source::reference::SCALE_RULE;
 use crate::source::{CheckedAs, CheckedTensor, RecordedActions, other_source};
+use qwen_fp8_checkpoint::manifest::ManifestSource;
 use qwen_fp8_checkpoint::text::count;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
@@ -22,7 +23,7 @@ pub enum Verdict {
     PartlyProven,
     /// Nothing is wrong with structure and values; no source was at hand to compare them with.
     StructureOnly,
-    /// No tensor is quantized, and none was dequantized.
+    /// No tensor is quantized, none was dequantized, and no adapter merged.
     NothingToProve,
     /// A finding is an error.
     AtFault,
@@ -43,7 +44,9 @@ impl Verdict {
     /// Gives the verdict on a result whose findings and tensors those are; `compared` where there was a source.
     // A copy is no proof of a quantization: a recipe that took no layer would pass as proven.
     pub(super) fn of(findings: &[Finding], tensors: &[CheckedTensor], compared: bool, unproven: &[String]) -> Self {
-        let is_result = |tensor: &CheckedTensor| tensor.storage.is_some() || tensor.action == CheckedAs::Dequantized;
+        let is_result = |tensor: &CheckedTensor| {
+            tensor.storage.is_some() || matches!(tensor.action, CheckedAs::Dequantized | CheckedAs::Merged)
+        };
         if has_error(findings) {
             Self::AtFault
         } else if !tensors.iter().any(is_result) {
@@ -56,6 +59,12 @@ impl Verdict {
             Self::PartlyProven
         }
     }
+}
+
+/// Reports whether the adapters of a source are those that were merged, as far as their headers tell.
+fn has_recorded_adapters(source: &ManifestSource, original: &Checkpoint) -> bool {
+    let given = original.adapters.iter().map(|adapter| (adapter.weights.size, &adapter.weights.header));
+    source.adapters.iter().map(|recorded| (recorded.size, &recorded.header_sha256)).eq(given)
 }
 
 /// Lists what a comparison with `original` leaves unproven, each with the reason.
@@ -71,6 +80,11 @@ pub(super) fn unproven(
         && let Some(other) = other_source(source, checkpoint, original)
     {
         unproven.push(other.to_string());
+    }
+    if let (Some(source), Some(original)) = (recorded.source(), original)
+        && !has_recorded_adapters(source, original)
+    {
+        unproven.push("the adapters: the manifest names other ones, or in another order".to_owned());
     }
     let of_side_files = |finding: &&Finding| {
         finding.severity != Severity::Note && [&SIDE_FILE_DIFFERS, &SIDE_FILE_ADDED].contains(&finding.rule)

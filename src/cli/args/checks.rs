@@ -19,6 +19,11 @@ pub(in crate::cli) struct VerifyArgs {
     #[arg(short, long, value_name = "DIR|ID", add = ArgValueCompleter::new(completers::checkpoints))]
     pub(in crate::cli) source: Option<String>,
 
+    /// An adapter that was merged into the source, a directory or an id in the Hugging Face cache; once for each, in the order
+    /// of the recipe
+    #[arg(long, value_name = "DIR|ID", conflicts_with = "no_source", add = ArgValueCompleter::new(completers::checkpoints))]
+    pub(in crate::cli) adapter: Vec<String>,
+
     /// Do not look for the source: structure and values are enough, and the exit code is 0 where they are sound
     #[arg(long, conflicts_with = "source")]
     pub(in crate::cli) no_source: bool,

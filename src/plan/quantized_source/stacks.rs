@@ -118,6 +118,7 @@ pub(in crate::plan) fn take_apart(
             len,
             data: InputData::Quantized(Box::new(source(&stored.codes, &stored.scales, rows, Err(reason)))),
             part_of: Some(part_of.clone()),
+            merged: Vec::new(),
         }
     };
     matrices.into_iter().map(of_matrix).collect()

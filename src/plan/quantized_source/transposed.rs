@@ -156,6 +156,7 @@ pub(super) fn weight(
         len,
         data: InputData::Quantized(Box::new(source)),
         part_of: None,
+        merged: Vec::new(),
     })
 }
 

@@ -167,6 +167,7 @@ pub(super) fn weight(
         data: InputData::Quantized(Box::new(source)),
         part_of: None,
         layer: checkpoint.model.layer(&format!("{module}.weight"), 2),
+        merged: Vec::new(),
     })
 }
 
