@@ -49,11 +49,15 @@ pub fn draft_family(checkpoint: &Checkpoint) -> Result<String, InitError> {
     Ok(text)
 }
 
-/// The line that takes over a family that is built in, which nobody has seen loaded.
+/// The lines that take over a family that is built in, which nobody has seen loaded.
 fn like(known: &FamilyFile) -> String {
     let stem = Path::new(&known.origin).file_stem().map(|stem| stem.to_string_lossy());
     let stem = stem.unwrap_or_default();
-    format!("like: {} # All of that file holds here too, but for its `unproven`.\n", scalar(&stem))
+    let unserved = match &known.unserved[..] {
+        [] => String::new(),
+        servers => format!("unserved: [{}] # Leave out a server that you have seen load it.\n", servers.join(", ")),
+    };
+    format!("like: {} # All of that file holds here too, but for its `unproven`.\n{unserved}", scalar(&stem))
 }
 
 /// The linear layers of a model of no known family by what `Linear` makes of them: forms of names, with `*` for numbers.

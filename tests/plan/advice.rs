@@ -1,5 +1,7 @@
 //! Helps of plans that were refused: each leads on when it is followed, and none goes in a circle.
 
+use qwen_fp8::checkpoint::Checkpoint;
+use qwen_fp8::init::draft_family;
 use qwen_fp8::plan::Plan;
 use qwen_fp8::plan::explain::{Unexplained, explain};
 use qwen_fp8::recipe::diagnostic::{Diagnostic, Level};
@@ -223,6 +225,20 @@ fn the_file_that_a_warning_asks_for_can_be_drafted_and_ends_it() {
         typed(draft.trim());
         let said = typed("qwen-fp8 plan recipe.yaml -m . --models ./models");
         assert!(!said.contains("nobody has seen") && !said.contains("no family that is known"), "{said}");
+    }
+}
+
+#[test]
+fn a_drafted_file_names_no_server_that_the_one_built_in_does_not() {
+    for (class_name, model_type, unserved) in [
+        ("T5ForConditionalGeneration", "t5", Some("unserved: [vLLM, SGLang]")),
+        ("DbrxForCausalLM", "dbrx", Some("unserved: [vLLM]")),
+        ("Ernie4_5_VLMoeForConditionalGeneration", "ernie4_5_vl_moe", None),
+    ] {
+        let model = class(class_name, model_type, [("model.layers.0.mlp.wo.weight", &[256, 256][..])]).write_single();
+        let text = draft_family(&Checkpoint::open(model.path()).unwrap()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("unserved:"));
+        assert_eq!(line.and_then(|line| line.split(" #").next()), unserved, "{text}");
     }
 }
 

@@ -138,17 +138,20 @@ const NO_PART_OF_NAMES: &str = "?[]{}()|\\^$+,:;!\"'`/";
 
 /// Returns the pattern that a regex comes down to, where it is a plain one.
 fn of_regex(regex: &str) -> Option<String> {
-    let body = regex.trim_start_matches('^').trim_end_matches('$').replace(r"\.", ".").replace(r"\d+", "*");
-    let body = body.replace("[0-9]+", "*");
+    let body = regex.trim_start_matches('^').trim_end_matches('$').replace(r"\..*\.", ".**.");
     let (front, body) = match body.strip_prefix(".*") {
-        Some(rest) => ("**.", rest.trim_start_matches('.')),
+        Some(rest) => ("**.", rest.trim_start_matches(['\\', '.'])),
         None => ("", &body[..]),
     };
     let (body, back) = match body.strip_suffix(".*") {
-        Some(rest) => (rest.trim_end_matches('.'), ".**"),
+        Some(rest) => (rest.trim_end_matches(['\\', '.']), ".**"),
         None => (body, ""),
     };
-    (!body.is_empty()).then(|| format!("{front}{}{back}", body.replace(".*.", ".**.")))
+    if body.is_empty() || body.replace(".**.", "").contains(".*") {
+        return None;
+    }
+    let body = body.replace(r"\.", ".").replace(r"\d+", "*").replace("[0-9]+", "*");
+    Some(format!("{front}{body}{back}"))
 }
 
 /// Counts the wildcards of a pattern that are whole parts, which a name can be made of.
@@ -236,6 +239,8 @@ mod tests {
         for (pattern, meant) in [
             ("re:.*\\.mlp\\.gate$", Some("**.mlp.gate")),
             ("re:visual\\..*", Some("visual.**")),
+            (r"re:^model\.layers\.\d+\..*\.gate$", Some("model.layers.*.**.gate")),
+            ("re:a.*b", None),
             ("**.layers.[0-9]+.gate", Some("**.layers.*.gate")),
             ("**.mlp.gate.weight", Some("**.mlp.gate")),
             ("**.mlp..gate", Some("**.mlp.gate")),
