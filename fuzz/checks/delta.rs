@@ -27,7 +27,7 @@ static BASE: LazyLock<(tempfile::TempDir, Checkpoint)> = LazyLock::new(|| {
         r#"{"model.embed_tokens.weight":{"dtype":"BF16","shape":[16,24],"data_offsets":[0,768]},"#,
         r#""model.norm.weight":{"dtype":"F32","shape":[24],"data_offsets":[768,864]}}      "#,
     );
-    let words = (0..432u16).flat_map(|at| (0x3c00 | at * 37 % 127).to_le_bytes());
+    let words = (0..432u16).flat_map(|at| (0x3c00 | (at * 37 % 127)).to_le_bytes());
     let shard: Vec<u8> = (header.len() as u64).to_le_bytes().into_iter().chain(header.bytes()).chain(words).collect();
     let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a small file");
     write("model.safetensors", &shard);

@@ -98,6 +98,7 @@ impl<const WIDTH: usize, N: Fn(f32) -> [u8; WIDTH] + Copy> Vectorized for Decodi
             return;
         }
         let out = self.out.as_chunks_mut::<WIDTH>().0;
+        // As far as rows are there: few of them do not earn a table back.
         let height = height.min(out.len() / columns);
         // The product of each code is rounded once for a group, which has more elements than codes.
         if format == CodeFormat::E4m3 && height.saturating_mul(width.min(columns)) >= TABLE_PAYS {
@@ -165,6 +166,7 @@ fn by_run<const WIDTH: usize>(
         for (run, out) in out.chunks_mut(RUN).enumerate() {
             let first = run * RUN;
             let numbers = &mut numbers[..out.len()];
+            // Numbers first, then groups: a group may have fewer codes than a vector.
             read_numbers(format, codes, first, numbers);
             if !groups_of_columns.is_empty() {
                 let of_columns = &groups_of_columns[first..first + out.len()];

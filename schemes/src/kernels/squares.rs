@@ -5,6 +5,8 @@ use crate::simd::Vectorized;
 use crate::{Simd, SourceDtype};
 
 /// Sums that run side by side, so that the order of adding is one whatever the width of a vector.
+//
+// Two vectors of AVX-512, of which one is added to while the sum of the other is under way.
 const LANES: usize = 16;
 
 /// Returns the sum of the squared weights.
@@ -43,6 +45,7 @@ impl<E: Element> Vectorized for Squares<'_, E> {
         let mut sums = [0f64; LANES];
         let (weights, last) = self.weights.as_chunks::<LANES>();
         for weights in weights {
+            // One step for all lanes, and then the next one: a loop of both becomes instructions for single numbers.
             let mut wide = [0f64; LANES];
             for lane in 0..LANES {
                 wide[lane] = f64::from(E::value(weights[lane]));

@@ -43,6 +43,7 @@ impl<E: Signed> IntegerSearch<E> {
         for candidate in 1..CANDIDATES {
             let least = least.map(|least| shrunken::<E>(least, candidate));
             let qparams = cast.qparams(least, shrunken::<E>(greatest, candidate));
+            // Neighbours often round to the same scale, and what was tried is not tried again.
             if qparams == last {
                 continue;
             }

@@ -63,6 +63,7 @@ impl<E: Signed> GroupDivisors<E> {
     pub(super) fn least_error(&self, exact: f32, group: &[E::Raw; NVFP4_GROUP], simd: Simd) -> u8 {
         let nearest = e4m3::encode(exact);
         let (mut first, mut last) = (nearest.max(1), nearest);
+        // Codes are ordered as what they stand for, so that the range is a run of them, of a dozen at most.
         while first > 1 && e4m3::decode(first - 1) >= SEARCHED.start() * exact {
             first -= 1;
         }
@@ -89,6 +90,7 @@ impl<E: Signed> GroupDivisors<E> {
     /// Returns the sum of the squared differences between the elements and what their codes stand for.
     #[inline(always)]
     fn error(&self, scale: u8, group: &[E::Raw; NVFP4_GROUP], simd: Simd) -> f64 {
+        // Cast and decoded again, which no threshold between two codes could be wrong about.
         let mut codes = [0; NVFP4_GROUP];
         self.encode(scale, group, &mut codes, simd);
         let divisor = f64::from(self.0[usize::from(scale)].divisor);
