@@ -121,7 +121,7 @@ CASES += [
     Case("compressed-tensors", tool.Rule(name), name, "f32") for name in ("W8A8", "W8A16", "W4A16", "W4A16_ASYM", "W3A16", "W4A8")
 ] + [
     Case("compressed-tensors", tool.Rule(name, quotient_dtype="source", scale_search="mse"), name, "source")
-    for name in ("W8A8", "W8A16", "W4A16", "W4A16_ASYM", "W2A16", "W4A8", "MXFP4", "MXFP4A16")
+    for name in ("W8A8", "W4A16_ASYM", "MXFP4")
 ]
 
 
@@ -152,9 +152,16 @@ def compare_model(arguments: argparse.Namespace, scratch: Path, model: Model, se
     if model.sizes is checkpoints.EVEN and model.make is checkpoints.qwen3 or model.sizes is checkpoints.HALF_BLOCK:
         # Bit widths that differ in nothing but the width met every dtype above.
         cases = [case for case in cases if case.scheme not in WIDTHS]
-    if model.make is not checkpoints.qwen3:
+    if model.make is checkpoints.qwen3:
+        # A search knows nothing of names, and the reference takes seconds for each.
+        cases = [case for case in cases if not case.search]
+    else:
         # The reference finds the parts of a merged layer in one file alone; tests/run/fused.rs has them in several.
         cases = [case for case in cases if case.scheme != "NVFP4A16"]
+    if model.dtype == "f32":
+        # F32 holds no power of 2.4 of the largest and the least weights: there every candidate leaves infinity, or nothing.
+        # Of others it adds up rounded sums, whose last digits decide between candidates that are nearly as good.
+        cases = [case for case in cases if not case.search]
     sources, before = {}, {}
     for avoid in dict.fromkeys(case.avoid for case in cases):
         sources[avoid] = scratch / f"source-{len(sources)}"
