@@ -40,6 +40,8 @@ SCHEMES = schemes(PATH)
 # Of another's schema, what the checked-in one has in the same words is tried there.
 OWN_SCHEMES = {} if PATH == OWN else schemes(OWN)
 TRIED = {name: branch for name, branch in SCHEMES.items() if OWN_SCHEMES.get(name) != branch}
+# Of those that differ in numbers alone, as the widths of integers do, the first: a server takes seconds for each.
+TRIED = {name: TRIED[name] for name in {re.sub(r"\d+", "0", json.dumps(TRIED[name])): name for name in reversed(TRIED)}.values()}
 
 
 class Yaml:
