@@ -42,6 +42,8 @@ for dtype in (torch.bfloat16, torch.float16):
 print("; ".join(parts))
 PYTHON
 ) || { tail -n 20 "$scratch/log" >&2; exit 1; }
+# A warning that there is no GPU comes first.
+found=${found##*$'\n'}
 printf 'seen:  %s\nfound: %s\n' "$seen" "$found"
 if [ "$found" != "$seen" ]; then
     echo "llm-compressor no longer widens the scales of small F16 weights as this script says" >&2
