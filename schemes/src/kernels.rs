@@ -19,6 +19,7 @@ mod keep;
 mod lossless;
 mod low_rank;
 mod microscaling;
+mod number;
 mod nvfp4;
 mod pack;
 mod quotient;

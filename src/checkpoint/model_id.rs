@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::adapter::ADAPTER_CONFIG;
 use crate::hub::{HubEnvironment, parse_id};
 use crate::model_meant::{id_of_address, is_of_modelscope, meant, respelt};
 use crate::source::SourceFile;
@@ -40,7 +41,7 @@ pub enum ModelError {
         shown(id),
         shown_path(snapshot)
     )]
-    Incomplete { id: String, snapshot: PathBuf, missing: &'static str },
+    Incomplete { id: String, snapshot: PathBuf, missing: String },
 }
 
 impl ModelError {
@@ -116,7 +117,7 @@ impl ModelError {
 /// # Errors
 /// Neither is there, or the cached snapshot is incomplete.
 pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, ModelError> {
-    resolve_with(text, environment, "`config.json`")
+    resolve_with(text, environment, "config.json")
 }
 
 /// The directory of the adapter that `text` names, as [`resolve`] finds that of a model.
@@ -124,11 +125,11 @@ pub fn resolve(text: &str, environment: &HubEnvironment) -> Result<PathBuf, Mode
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_adapter(text: &str, environment: &HubEnvironment) -> Result<PathBuf, ModelError> {
-    resolve_with(text, environment, "`adapter_config.json`")
+    resolve_with(text, environment, ADAPTER_CONFIG)
 }
 
-/// Finds a directory by path, or a snapshot in the cache that holds the file `config`, given as messages name it.
-fn resolve_with(text: &str, environment: &HubEnvironment, config: &'static str) -> Result<PathBuf, ModelError> {
+/// Finds a directory by path, or a snapshot in the cache that holds the file `config`.
+fn resolve_with(text: &str, environment: &HubEnvironment, config: &str) -> Result<PathBuf, ModelError> {
     if text.is_empty() {
         return Err(ModelError::Empty);
     }
@@ -163,12 +164,7 @@ fn resolve_with(text: &str, environment: &HubEnvironment, config: &'static str) 
     }
 }
 
-fn find_snapshot(
-    repository: &Path,
-    id: &str,
-    revision: Option<&str>,
-    config: &'static str,
-) -> Result<PathBuf, ModelError> {
+fn find_snapshot(repository: &Path, id: &str, revision: Option<&str>, config: &str) -> Result<PathBuf, ModelError> {
     let snapshots = repository.join("snapshots");
     let commit = SourceFile::open(&repository.join("refs").join(plain(revision.unwrap_or("main"))));
     let commit = commit.and_then(|file| file.read_small(MAX_REF)).ok().and_then(|text| String::from_utf8(text).ok());
@@ -180,7 +176,11 @@ fn find_snapshot(
             match (cached.pop(), cached.is_empty()) {
                 (Some(only), true) => snapshots.join(only),
                 (None, _) => {
-                    return Err(ModelError::Incomplete { id: id.to_owned(), snapshot: snapshots, missing: "snapshot" });
+                    return Err(ModelError::Incomplete {
+                        id: id.to_owned(),
+                        snapshot: snapshots,
+                        missing: "snapshot".to_owned(),
+                    });
                 }
                 (Some(_), false) => {
                     return Err(ModelError::Ambiguous { id: id.to_owned(), cached: cached_snapshots(&snapshots) });
@@ -194,11 +194,11 @@ fn find_snapshot(
     }
     let names: Vec<_> =
         fs::read_dir(&snapshot).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-    let missing = if !names.iter().any(|name| name == config.trim_matches('`')) {
-        config
+    let missing = if !names.iter().any(|name| name == config) {
+        format!("`{config}`")
     } else if !names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "safetensors"))
     {
-        "safetensors file"
+        "safetensors file".to_owned()
     } else {
         return Ok(snapshot);
     };

@@ -1,7 +1,7 @@
 //! Decodes stored codes, with their scales and zero points, to floats.
 
-use half::f16;
-
+use super::element::{Bf16, Element, F16, F32};
+use super::number::Number;
 use super::pack::packed_bytes;
 use super::{e2m1, e2m3, e4m3};
 use crate::simd::Vectorized;
@@ -70,9 +70,9 @@ pub struct StoredCodes<'a> {
 /// is exact before it is rounded.
 pub fn decode(codes: StoredCodes<'_>, dtype: SourceDtype, out: &mut [u8], simd: Simd) {
     match dtype {
-        SourceDtype::Bf16 => simd.run(Decoding { codes, out, narrow: to_bf16 }),
-        SourceDtype::F16 => simd.run(Decoding { codes, out, narrow: |value| f16::from_f32(value).to_le_bytes() }),
-        SourceDtype::F32 => simd.run(Decoding { codes, out, narrow: f32::to_le_bytes }),
+        SourceDtype::Bf16 => simd.run(Decoding::<Bf16> { codes, out: Bf16::row(out) }),
+        SourceDtype::F16 => simd.run(Decoding::<F16> { codes, out: F16::row(out) }),
+        SourceDtype::F32 => simd.run(Decoding::<F32> { codes, out: F32::row(out) }),
     }
 }
 
@@ -82,13 +82,12 @@ const TABLE_PAYS: usize = 512;
 /// Codes whose numbers are held at a time; a multiple of eight, so that none of another run begins inside a byte.
 const RUN: usize = 256;
 
-struct Decoding<'a, N> {
+struct Decoding<'a, E: Element> {
     codes: StoredCodes<'a>,
-    out: &'a mut [u8],
-    narrow: N,
+    out: &'a mut [E::Raw],
 }
 
-impl<const WIDTH: usize, N: Fn(f32) -> [u8; WIDTH] + Copy> Vectorized for Decoding<'_, N> {
+impl<E: Number> Vectorized for Decoding<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -97,33 +96,22 @@ impl<const WIDTH: usize, N: Fn(f32) -> [u8; WIDTH] + Copy> Vectorized for Decodi
         if columns == 0 {
             return;
         }
-        let out = self.out.as_chunks_mut::<WIDTH>().0;
         // As far as rows are there: few of them do not earn a table back.
-        let height = height.min(out.len() / columns);
+        let height = height.min(self.out.len() / columns);
         // The product of each code is rounded once for a group, which has more elements than codes.
         if format == CodeFormat::E4m3 && height.saturating_mul(width.min(columns)) >= TABLE_PAYS {
-            by_table(self.codes, out, self.narrow);
+            by_table::<E>(self.codes, self.out);
         } else {
-            by_run(self.codes, out, self.narrow);
+            by_run::<E>(self.codes, self.out);
         }
     }
 }
 
-/// Rounds to BF16 as `half` does, without its branch for NaN, so that a loop over it becomes vector instructions.
-#[inline(always)]
-fn to_bf16(value: f32) -> [u8; 2] {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-    let quiet = bits >> 16 | 0x40;
-    (if value.is_nan() { quiet } else { rounded } as u16).to_le_bytes()
-}
-
 /// Decodes E4M3 group by group, each through a table of what its codes stand for.
 #[inline(always)]
-fn by_table<const WIDTH: usize>(
+fn by_table<E: Number>(
     StoredCodes { codes, columns, first_row, group: [height, width], scales, .. }: StoredCodes<'_>,
-    out: &mut [[u8; WIDTH]],
-    narrow: impl Fn(f32) -> [u8; WIDTH],
+    out: &mut [E::Raw],
 ) {
     let rows = codes.len() / columns;
     let across = columns.div_ceil(width);
@@ -132,7 +120,7 @@ fn by_table<const WIDTH: usize>(
         let row_of_groups = (first_row + begin) / height - first_row / height;
         let end = rows.min((row_of_groups + 1 + first_row / height) * height - first_row);
         for (index, first) in (0..columns).step_by(width).enumerate() {
-            let table = table(scales[row_of_groups * across + index], &narrow);
+            let table = table::<E>(scales[row_of_groups * across + index]);
             let last = columns.min(first + width);
             for row in begin..end {
                 let run = row * columns + first..row * columns + last;
@@ -145,17 +133,13 @@ fn by_table<const WIDTH: usize>(
     }
 }
 
-fn table<const WIDTH: usize>(scale: f32, narrow: impl Fn(f32) -> [u8; WIDTH]) -> [[u8; WIDTH]; 256] {
-    std::array::from_fn(|code| narrow(signed_e4m3(code as u8) * scale))
+fn table<E: Number>(scale: f32) -> [E::Raw; 256] {
+    std::array::from_fn(|code| E::rounded(signed_e4m3(code as u8) * scale))
 }
 
 /// Decodes each code by itself, a run of a row at a time: first to its number, then by its group.
 #[inline(always)]
-fn by_run<const WIDTH: usize>(
-    stored: StoredCodes<'_>,
-    out: &mut [[u8; WIDTH]],
-    narrow: impl Fn(f32) -> [u8; WIDTH] + Copy,
-) {
+fn by_run<E: Number>(stored: StoredCodes<'_>, out: &mut [E::Raw]) {
     let StoredCodes { format, codes, columns, first_row, scales, zeros, groups_of_columns, .. } = stored;
     let [height, width] = stored.group;
     let across = columns.div_ceil(width);
@@ -172,7 +156,7 @@ fn by_run<const WIDTH: usize>(
                 let of_columns = &groups_of_columns[first..first + out.len()];
                 for ((out, &number), &group) in out.iter_mut().zip(&*numbers).zip(of_columns) {
                     let at = groups + group as usize;
-                    *out = narrow((number - zeros.get(at).copied().unwrap_or(0.0)) * scales[at]);
+                    *out = E::rounded((number - zeros.get(at).copied().unwrap_or(0.0)) * scales[at]);
                 }
                 continue;
             }
@@ -182,7 +166,7 @@ fn by_run<const WIDTH: usize>(
                 let end = out.len().min((group + 1).saturating_mul(width) - first);
                 let (scale, zero) = (scales[groups + group], zeros.get(groups + group).copied().unwrap_or(0.0));
                 for (out, &number) in out[from..end].iter_mut().zip(&numbers[from..end]) {
-                    *out = narrow((number - zero) * scale);
+                    *out = E::rounded((number - zero) * scale);
                 }
                 from = end;
             }
@@ -265,7 +249,7 @@ fn bits_from(byte: impl Fn(usize) -> u8, bit: usize, bits: u32) -> u8 {
 mod tests {
     use super::*;
     use crate::kernels::pack::bit_by_bit;
-    use half::bf16;
+    use half::{bf16, f16};
 
     fn decoded(codes: StoredCodes<'_>) -> Vec<f32> {
         let rows = codes.codes.len() / codes.format.row_bytes(codes.columns);

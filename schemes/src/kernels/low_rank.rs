@@ -1,8 +1,7 @@
 //! Merging of a low-rank adapter into rows of a weight, as PEFT computes it on a CPU.
 
-use half::f16;
-
 use super::element::{Bf16, Element, F16, F32};
+use super::number::Number;
 use crate::simd::Vectorized;
 use crate::{Simd, SourceDtype};
 
@@ -90,55 +89,6 @@ const ROWS: usize = 2;
 
 /// Columns that are summed at a time: with the rows, as many sums as registers hold on every instruction set.
 const TILE: usize = 32;
-
-/// An element whose numbers can be written.
-trait Number: Element {
-    /// The bytes cut into elements.
-    fn row(bytes: &mut [u8]) -> &mut [Self::Raw];
-
-    /// The nearest number of this dtype, ties to even.
-    fn rounded(number: f32) -> Self::Raw;
-}
-
-impl Number for Bf16 {
-    #[inline(always)]
-    fn row(bytes: &mut [u8]) -> &mut [[u8; 2]] {
-        bytes.as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn rounded(number: f32) -> [u8; 2] {
-        // What `half` does, without its branch, so that a loop over it becomes vector instructions.
-        let bits = number.to_bits();
-        let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-        let rounded = if number.is_nan() { 0x7FC0 } else { rounded };
-        (rounded as u16).to_le_bytes()
-    }
-}
-
-impl Number for F16 {
-    #[inline(always)]
-    fn row(bytes: &mut [u8]) -> &mut [[u8; 2]] {
-        bytes.as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn rounded(number: f32) -> [u8; 2] {
-        f16::from_f32(number).to_le_bytes()
-    }
-}
-
-impl Number for F32 {
-    #[inline(always)]
-    fn row(bytes: &mut [u8]) -> &mut [[u8; 4]] {
-        bytes.as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn rounded(number: f32) -> [u8; 4] {
-        number.to_le_bytes()
-    }
-}
 
 struct Merging<'a, E: Element> {
     columns: usize,
@@ -267,6 +217,7 @@ fn length(row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
 
     fn drawn(state: &mut u32, count: usize) -> Vec<f32> {
         let mut next = || {

@@ -3,9 +3,8 @@
 use serde_json::Value;
 
 use super::schema::SCHEMA;
-use crate::checkpoint::text::unquoted;
+use crate::checkpoint::text::{nearest_word, unquoted};
 use crate::recipe::explain::Hints;
-use crate::recipe::suggest::nearest_word;
 
 /// The [`Hints`] of families' files.
 pub(super) struct FamilyHints;

@@ -107,6 +107,7 @@ impl Storage for IntegerStorage {
         let scale = if scale == 0.0 { epsilon(rounding.source) } else { scale };
         Qparams { scale: round(scale, rounding.scale), zero }
     }
+
     fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
         group.shrunken(rounding.source).any(|group| self.reference(group, rounding) == qparams)
     }
