@@ -1,6 +1,8 @@
 //! The rewrite of `config.json`: one value changes, no character of any other.
 
+use indexmap::IndexMap;
 use qwen_fp8::checkpoint::config::Config;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::message::message;
@@ -25,9 +27,10 @@ pub(crate) fn check(bytes: &[u8]) {
     check_nested(&config);
 }
 
-/// All other values are the same, and `text_config` too but for a quantization that stood inside it.
+/// All other values are the same, and `text_config` too but for a quantization that stood inside it. Each is compared as
+/// text: what the text means may be held by no type, a single surrogate or a very large number.
 fn check_others(config: &Config, again: &Config) {
-    let nested = |config: &Config| config.value(&["text_config", KEY]).is_some();
+    let nested = |config: &Config| inner(config).is_some_and(|inner| inner.contains_key(KEY));
     assert!(!nested(again), "a quantization is left inside `text_config`");
     let keys = if nested(config) { vec![KEY, "text_config"] } else { vec![KEY] };
     let others = |config: &Config| -> Vec<(String, Option<String>)> {
@@ -36,13 +39,19 @@ fn check_others(config: &Config, again: &Config) {
     };
     assert_eq!(others(config), others(again), "another value changed");
     if nested(config) {
-        let text = |config: &Config| {
-            let mut text = config.value(&["text_config"]);
-            text.as_mut().and_then(Value::as_object_mut).map(|text| text.shift_remove(KEY));
-            text
+        let rest = |config: &Config| {
+            let mut inner = inner(config);
+            inner.as_mut().map(|inner| inner.shift_remove(KEY));
+            inner
         };
-        assert_eq!(text(config), text(again), "another value of `text_config` changed");
+        assert_eq!(rest(config), rest(again), "another value of `text_config` changed");
     }
+}
+
+/// The values of `text_config` as text, where it is an object.
+fn inner(config: &Config) -> Option<IndexMap<String, String>> {
+    let inner: IndexMap<String, &RawValue> = serde_json::from_str(config.get("text_config")?).ok()?;
+    Some(inner.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect())
 }
 
 /// The getters, which must not fall over anything.
