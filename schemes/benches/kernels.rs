@@ -85,13 +85,19 @@ type Work = Box<dyn FnMut(&[u8], &mut [Vec<u8>])>;
 type Options = fn() -> Value;
 
 /// What runs besides the registered schemes under their default options.
-const VARIANTS: [(&str, Options); 6] = [
+const VARIANTS: [(&str, Options); 12] = [
     ("FP8_BLOCK", || json!({ "scale_dtype": "f32" })),
     ("FP8_BLOCK", || json!({ "quotient_dtype": "source" })),
     ("FP8_DYNAMIC", || json!({ "quotient_dtype": "source" })),
     ("W8A8", || json!({ "symmetric": false })),
     ("W8A8", || json!({ "quotient_dtype": "source" })),
     ("W4A16", || json!({ "quotient_dtype": "source" })),
+    ("W4A16", || json!({ "scale_search": "mse" })),
+    ("W4A16", || json!({ "scale_search": "mse", "symmetric": false })),
+    ("W8A8", || json!({ "scale_search": "mse" })),
+    ("MXFP4", || json!({ "scale_search": "mse" })),
+    ("FP8_BLOCK", || json!({ "scale_search": "mse" })),
+    ("NVFP4A16", || json!({ "scale_search": "mse" })),
 ];
 
 /// The instruction sets to measure.

@@ -1,17 +1,19 @@
 //! Integers of 2 to 8 bits, symmetric or with a zero point, one in a byte or packed.
 
+mod codes;
 mod search;
 
 use super::amax::maximum;
 use super::element::{Bf16, F16, F32};
 use super::pack::{join_pairs, pack, packed_bytes};
-use super::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};
 use super::rows::{RowKernel, by_row};
 use super::scale;
+use super::shrunken::CandidateErrors;
 use super::signed::Signed;
 use super::walk::FoundNonFinite;
 use crate::{Band, NonFinite, Simd, SourceDtype};
-use search::{CandidateCast, IntegerSearch};
+use codes::{CodeForm, cast_group};
+use search::Candidates;
 
 /// The arithmetic of a cast to integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ fn run<E: Signed, const ROUNDED: bool>(
         scales: vec![tensor.unwrap_or_default(); cast.groups],
         zeros: vec![0.0; cast.groups],
     };
-    let search = cast.search.then(|| IntegerSearch::of(cast.width));
+    let search = cast.search.then(CandidateErrors::new);
     by_row(
         band,
         IntegerRows::<E, ROUNDED> { cast, outputs, tensor: tensor.is_some(), search, stride, unpacked, groups },
@@ -132,7 +134,7 @@ struct IntegerRows<'a, E: Signed, const ROUNDED: bool> {
     /// Uses one scale for the whole tensor.
     tensor: bool,
     /// Set where the quantization parameters are those of least error.
-    search: Option<IntegerSearch<E>>,
+    search: Option<CandidateErrors<E>>,
     /// Bytes of a row of the weight.
     stride: usize,
     /// The integers of a row before they are packed; empty where they are a byte each.
@@ -149,8 +151,8 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
         self.groups.measure::<E>(cast, elements)?;
         if !self.tensor {
             self.groups.qparams::<E>(cast);
-            if let Some(search) = &mut self.search {
-                self.groups.least_errors::<E, ROUNDED>(cast, elements, search, simd);
+            if let Some(errors) = &self.search {
+                self.groups.least_errors::<E, ROUNDED>(cast, elements, errors, simd);
             }
             self.store_scales(row);
             self.store_zeros(row);
@@ -261,36 +263,16 @@ impl<M: Copy + Ord + Default> Groups<M> {
         &mut self,
         cast: IntegerCast,
         elements: &[E::Raw],
-        search: &mut IntegerSearch<E>,
+        errors: &CandidateErrors<E>,
         simd: Simd,
     ) {
-        let candidates = ByteCast::<ROUNDED>(IntegerCast { packed: false, ..cast });
+        let candidates = Candidates::<E, ROUNDED> { cast, errors, simd };
         for group in 0..cast.groups {
             let elements = &elements[group * cast.width..][..cast.width];
             let least = if self.below.is_empty() { None } else { Some(-E::widen(self.below[group])) };
             let greatest = E::widen(self.above[group]);
-            let (scale, zero) = search.group(elements, least, greatest, &candidates, simd);
-            (self.scales[group], self.zeros[group]) = (scale, zero);
+            (self.scales[group], self.zeros[group]) = candidates.least_error(elements, least, greatest);
         }
-    }
-}
-
-/// A cast to integers of a byte each.
-struct ByteCast<const ROUNDED: bool>(IntegerCast);
-
-impl<E: Signed, const ROUNDED: bool> CandidateCast<E> for ByteCast<ROUNDED> {
-    #[inline(always)]
-    fn qparams(&self, least: Option<f32>, greatest: f32) -> (f32, f32) {
-        let epsilon = scale::epsilon(E::DTYPE);
-        match least {
-            Some(least) => shifted::<E>(least, greatest, self.0, epsilon),
-            None => (symmetric::<E>(greatest, self.0, epsilon), 0.0),
-        }
-    }
-
-    #[inline(always)]
-    fn cast(&self, elements: &[E::Raw], (scale, zero): (f32, f32), codes: &mut [u8], simd: Simd) {
-        cast_group::<E, ROUNDED>(elements, scale, zero, CodeForm::of(self.0, simd), codes, simd);
     }
 }
 
@@ -325,92 +307,6 @@ fn shifted<E: Signed>(least: f32, greatest: f32, cast: IntegerCast, epsilon: f32
     (if scale == 0.0 { epsilon } else { scale }, zero.round_ties_even())
 }
 
-/// The form that integers take as codes.
-#[derive(Clone, Copy)]
-struct CodeForm {
-    least: f32,
-    largest: f32,
-    /// The number added to integers, so that none is below zero.
-    raise: f32,
-    /// Weight of the second code of a pair: `2^bits` when packed, 256 when each has a byte.
-    second: f32,
-    /// Bits of a pair that are flipped in the end, which takes `raise` off again.
-    flip: u16,
-    fused: bool,
-}
-
-impl CodeForm {
-    #[inline(always)]
-    fn of(cast: IntegerCast, simd: Simd) -> Self {
-        let (raise, flip) = if cast.packed { (f32::from(cast.half()), 0) } else { (128.0, 0x8080) };
-        let bits = if cast.packed && cast.pairs() { cast.bits } else { 8 };
-        let second = f32::from(1u16 << bits);
-        Self { least: cast.least(), largest: cast.largest(), raise, second, flip, fused: has_fused(simd) }
-    }
-}
-
-/// Casts the finite elements of a group to codes.
-#[inline(always)]
-fn cast_group<E: Signed, const ROUNDED: bool>(
-    elements: &[E::Raw],
-    scale: f32,
-    zero: f32,
-    form: CodeForm,
-    codes: &mut [u8],
-    simd: Simd,
-) {
-    let zero = (zero != 0.0).then_some(zero);
-    // Fastest first: one multiplication, where it rounds as the quotient does; a corrected product for F32, which
-    // has too many bits for that; a division for scales that neither can invert.
-    if let Some(multiplied) = Multiplied::by::<E>(scale, simd) {
-        match zero {
-            None if ROUNDED => integers::<E, ROUNDED>(elements, multiplied, None, form, codes),
-            _ => integers::<E, ROUNDED>(elements, multiplied, Some(zero.unwrap_or_default()), form, codes),
-        }
-    } else if let (false, Some(corrected)) = (E::SHORT, Corrected::by(scale, simd)) {
-        integers::<E, ROUNDED>(elements, corrected, zero, form, codes);
-    } else {
-        integers::<E, ROUNDED>(elements, Divided(scale), zero, form, codes);
-    }
-}
-
-/// Divides finite elements, adds the zero point, rounds, and stores two codes in two bytes.
-#[inline(always)]
-fn integers<E: Signed, const ROUNDED: bool>(
-    elements: &[E::Raw],
-    quotient: impl Quotient,
-    zero: Option<f32>,
-    form: CodeForm,
-    codes: &mut [u8],
-) {
-    let CodeForm { raise, second: weight, flip, fused, .. } = form;
-    let origin = quotient.origin::<ROUNDED>(zero);
-    let (least, largest) = (form.least + origin, form.largest + origin);
-    // The bounds move to where the product is, which saves a subtraction per element.
-    // `MAGIC` and, in its lowest bits, the code: next to that number `f32` steps by 1, so that the adder rounds.
-    let magic = MAGIC + (raise - origin);
-    let code = |element: f32| {
-        let shifted = quotient.plus::<E, ROUNDED>(element, zero);
-        let raised = if shifted > least { shifted } else { least };
-        let clamped = if raised < largest { raised } else { largest };
-        clamped + magic
-    };
-    let (pairs, last) = elements.as_chunks::<2>();
-    let (codes, last_code) = codes.as_chunks_mut::<2>();
-    for (codes, &pair) in codes.iter_mut().zip(pairs) {
-        // In `f32`, where this is exact: of two integers LLVM would make narrow vectors before it joins them.
-        let [first, second] = E::signed_pair(pair).map(code);
-        let both = product_plus(second - MAGIC, weight, first, fused);
-        *codes = (both.to_bits() as u16 ^ flip).to_le_bytes();
-    }
-    for (last_code, &last) in last_code.iter_mut().zip(last) {
-        *last_code = (code(E::signed(last)).to_bits() as u16 ^ flip) as u8;
-    }
-}
-
-/// `1.5 * 2^23`: next to this number `f32` steps by 1.
-const MAGIC: f32 = 12_582_912.0;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,20 +325,6 @@ mod tests {
         // Too small for a scale, and still below zero.
         let epsilon = scale::epsilon(SourceDtype::F16);
         assert_eq!(shifted::<F16>(-f32::from_bits((127 - 24) << 23), 0.0, CAST, epsilon), (2f32.powi(-10), 7.0));
-    }
-
-    #[test]
-    fn ties_go_to_the_even_integer_and_the_ends_hold() {
-        let values = [0.5f32, 1.5, -0.5, -1.5, 7.5, -8.5, 100.0, -100.0, -7.5, 6.5];
-        let raw: Vec<[u8; 4]> = values.iter().map(|value| value.to_le_bytes()).collect();
-        let mut codes = [0; 10];
-        let form = |packed, width| CodeForm::of(IntegerCast { packed, groups: 2, width, ..CAST }, Simd::detect());
-        integers::<F32, false>(&raw, Divided(1.0), None, form(false, 5), &mut codes);
-        assert_eq!(codes.map(|code| code as i8), [0, 2, 0, -2, 7, -8, 7, -8, -8, 6]);
-        integers::<F32, false>(&raw, Divided(1.0), None, form(true, 5), &mut codes);
-        assert_eq!(codes, [8, 10, 8, 6, 15, 0, 15, 0, 0, 14]);
-        integers::<F32, false>(&raw, Divided(1.0), None, form(true, 10), &mut codes);
-        assert_eq!(codes, [0xA8, 0, 0x68, 0, 0x0F, 0, 0x0F, 0, 0xE0, 0]);
     }
 
     /// The integers of one row.

@@ -296,7 +296,8 @@ impl E8m0Scale {
             let pattern = E::pattern_of(shrunken::<E>(E::widen(maximum), candidate));
             let scale = Self::of::<E>(E::from_integer(pattern as i32), element);
             if (scale.byte, scale.reciprocal) != (self.byte, self.reciprocal) {
-                let is_better = scale.error(group, errors) < self.error(group, errors);
+                let largest = self.error(group, f64::INFINITY, errors);
+                let is_better = scale.error(group, largest, errors) < largest;
                 return if is_better { scale } else { self };
             }
             candidate += 1;
@@ -304,19 +305,15 @@ impl E8m0Scale {
         self
     }
 
-    /// Returns the error of a group under this scale: beyond all others where there is none.
+    /// Returns the error of a group under this scale, or some number of at least `bound`: beyond all others where there is none.
     #[inline(always)]
-    fn error<E: Signed>(self, group: &[E::Raw; MX_GROUP], errors: &CandidateErrors<E>) -> f64 {
+    fn error<E: Signed>(self, group: &[E::Raw; MX_GROUP], bound: f64, errors: &CandidateErrors<E>) -> f64 {
         // A maximum that is too large: the elements are divided by infinity.
         if self.reciprocal == 0.0 {
             return f64::INFINITY;
         }
-        let mut sum = 0.0;
-        for &raw in group {
-            let number = e2m1::decode(e2m1::encode(E::signed(raw) * self.reciprocal));
-            sum += errors.power(raw, number, 1.0 / self.reciprocal);
-        }
-        errors.error(sum)
+        let number = |element: f32| e2m1::decode(e2m1::encode(element * self.reciprocal));
+        errors.error(group, 1.0 / self.reciprocal, bound, number)
     }
 }
 

@@ -1,54 +1,37 @@
 //! Quantization parameters of least error, among those of shrunken extremes.
 
-use super::super::shrunken::{CANDIDATES, CandidateErrors, shrunken};
-use super::super::signed::Signed;
+use super::codes::{MAGIC, Rounding, WithQuotient, with_quotient};
+use super::{IntegerCast, shifted, symmetric};
 use crate::Simd;
+use crate::kernels::quotient::Quotient;
+use crate::kernels::scale;
+use crate::kernels::shrunken::{CANDIDATES, CandidateErrors, shrunken};
+use crate::kernels::signed::Signed;
 
-/// What a search asks of a cast to integers of a byte each.
-pub(super) trait CandidateCast<E: Signed> {
-    /// Returns scale and zero point between two extremes; without a least one they are symmetric.
-    fn qparams(&self, least: Option<f32>, greatest: f32) -> (f32, f32);
-
-    /// Casts finite elements under a scale and a zero point.
-    fn cast(&self, elements: &[E::Raw], qparams: (f32, f32), codes: &mut [u8], simd: Simd);
+/// The candidates of a cast.
+pub(super) struct Candidates<'a, E: Signed, const ROUNDED: bool> {
+    pub(super) cast: IntegerCast,
+    pub(super) errors: &'a CandidateErrors<E>,
+    pub(super) simd: Simd,
 }
 
-/// The search for one group after the other.
-pub(super) struct IntegerSearch<E: Signed> {
-    errors: CandidateErrors<E>,
-    /// The codes of a group under the candidate that is tried.
-    codes: Vec<u8>,
-}
-
-impl<E: Signed> IntegerSearch<E> {
-    /// Makes room for the codes of a group.
-    pub(super) fn of(width: usize) -> Self {
-        Self { errors: CandidateErrors::new(), codes: vec![0; width] }
-    }
-
-    /// Returns the quantization parameters of least error of a group with these extremes, the first of those that leave the
-    /// same.
+impl<E: Signed, const ROUNDED: bool> Candidates<'_, E, ROUNDED> {
+    /// Returns scale and zero point of least error of a group of finite elements with these extremes, the first of those that
+    /// leave the same; without a least extreme they are symmetric.
     #[inline(always)]
-    pub(super) fn group(
-        &mut self,
-        elements: &[E::Raw],
-        least: Option<f32>,
-        greatest: f32,
-        cast: &impl CandidateCast<E>,
-        simd: Simd,
-    ) -> (f32, f32) {
-        let mut best = cast.qparams(least, greatest);
+    pub(super) fn least_error(&self, elements: &[E::Raw], least: Option<f32>, greatest: f32) -> (f32, f32) {
+        let mut best = self.qparams(least, greatest);
         let mut last = best;
-        let mut least_error = self.error(elements, best, cast, simd);
+        let mut least_error = self.error(elements, best, f64::INFINITY);
         for candidate in 1..CANDIDATES {
             let least = least.map(|least| shrunken::<E>(least, candidate));
-            let qparams = cast.qparams(least, shrunken::<E>(greatest, candidate));
+            let qparams = self.qparams(least, shrunken::<E>(greatest, candidate));
             // Neighbours often round to the same scale, and what was tried is not tried again.
             if qparams == last {
                 continue;
             }
             last = qparams;
-            let error = self.error(elements, qparams, cast, simd);
+            let error = self.error(elements, qparams, least_error);
             if error < least_error {
                 (best, least_error) = (qparams, error);
             }
@@ -56,15 +39,43 @@ impl<E: Signed> IntegerSearch<E> {
         best
     }
 
-    /// Returns the error of a group under a scale and a zero point.
     #[inline(always)]
-    fn error(&mut self, elements: &[E::Raw], qparams: (f32, f32), cast: &impl CandidateCast<E>, simd: Simd) -> f64 {
-        cast.cast(elements, qparams, &mut self.codes, simd);
-        let (scale, zero) = qparams;
-        let mut sum = 0.0;
-        for (&raw, &code) in elements.iter().zip(&self.codes) {
-            sum += self.errors.power(raw, f32::from(code as i8) - zero, scale);
+    fn qparams(&self, least: Option<f32>, greatest: f32) -> (f32, f32) {
+        let epsilon = scale::epsilon(E::DTYPE);
+        match least {
+            Some(least) => shifted::<E>(least, greatest, self.cast, epsilon),
+            None => (symmetric::<E>(greatest, self.cast, epsilon), 0.0),
         }
-        self.errors.error(sum)
+    }
+
+    /// Returns the error under a scale and a zero point, or some number of at least `bound` where it is not below that.
+    #[inline(always)]
+    fn error(&self, elements: &[E::Raw], (scale, zero): (f32, f32), bound: f64) -> f64 {
+        let bounds = (self.cast.least(), self.cast.largest());
+        let work = ErrorOfCodes { elements, bounds, scale, zero, bound, errors: self.errors };
+        with_quotient::<E, ROUNDED, _>(scale, zero, self.simd, work)
+    }
+}
+
+/// The error that the codes of elements leave.
+struct ErrorOfCodes<'a, E: Signed> {
+    elements: &'a [E::Raw],
+    bounds: (f32, f32),
+    scale: f32,
+    zero: f32,
+    bound: f64,
+    errors: &'a CandidateErrors<E>,
+}
+
+impl<E: Signed> WithQuotient<E> for ErrorOfCodes<'_, E> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<const ROUNDED: bool>(self, quotient: impl Quotient, zero: Option<f32>) -> f64 {
+        // The zero point is taken off afterwards: an odd number in the sum would send ties to odd integers.
+        let codes = Rounding::of::<ROUNDED>(quotient, zero, self.bounds, 0.0);
+        let raised_by = MAGIC + self.zero;
+        let number = |element| codes.raised::<E, ROUNDED>(element) - raised_by;
+        self.errors.error(self.elements, self.scale, self.bound, number)
     }
 }

@@ -94,11 +94,19 @@ impl<E: Signed> GroupDivisors<E> {
         let mut codes = [0; NVFP4_GROUP];
         self.encode(scale, group, &mut codes, simd);
         let divisor = f64::from(self.0[usize::from(scale)].divisor);
-        let mut sum = 0.0;
-        for (&raw, &code) in group.iter().zip(&codes) {
-            let difference = f64::from(E::signed(raw)) - f64::from(e2m1::decode(code)) * divisor;
-            sum += difference * difference;
+        // One step for all elements, and then the next one: a sum for which each element waits took three times as long.
+        let mut squares = [0f64; NVFP4_GROUP];
+        for lane in 0..NVFP4_GROUP {
+            let difference = f64::from(E::signed(group[lane])) - f64::from(e2m1::decode(codes[lane])) * divisor;
+            squares[lane] = difference * difference;
         }
-        sum
+        let mut half = NVFP4_GROUP / 2;
+        while half > 0 {
+            for lane in 0..half {
+                squares[lane] += squares[lane + half];
+            }
+            half /= 2;
+        }
+        squares[0]
     }
 }
