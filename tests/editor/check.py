@@ -28,7 +28,6 @@ SETTINGS["yaml"]["schemas"] = json.loads((ROOT / ".vscode/settings.json").read_t
 RULE_KEYS = {"scheme", "targets", "ignore", "optional"}
 
 
-
 def schemes(path):
     """The branch of each scheme in a schema."""
     forms = json.loads(path.read_text())["oneOf"]
@@ -40,8 +39,6 @@ SCHEMES = schemes(PATH)
 # Of another's schema, what the checked-in one has in the same words is tried there.
 OWN_SCHEMES = {} if PATH == OWN else schemes(OWN)
 TRIED = {name: branch for name, branch in SCHEMES.items() if OWN_SCHEMES.get(name) != branch}
-# Of those that differ in numbers alone, as the widths of integers do, the first: a server takes seconds for each.
-TRIED = {name: TRIED[name] for name in {re.sub(r"\d+", "0", json.dumps(TRIED[name])): name for name in reversed(TRIED)}.values()}
 
 
 class Yaml:
@@ -53,24 +50,33 @@ class Yaml:
         self.opened += 1
         text, line, column = cursor(HEAD + body) if "‸" in body else (HEAD + body, 0, 0)
         uri = self.server.open(RECIPES / f"unsaved-{self.opened}.yaml", text)
-        return uri, line, column, self.server.diagnostics(uri)
+        return uri, line, column
 
     def complaints_about(self, path, text):
         """What the server says of a text as it stands, under this path."""
-        uri = self.server.open(path, text)
-        return [(d["range"]["start"]["line"], d["message"]) for d in self.server.diagnostics(uri)]
+        return self.complaints_about_all({path: text})[path]
+
+    def complaints_about_all(self, texts):
+        """The same of many: the server waits before it looks at a text, and so for all of them at once."""
+        uris = {path: self.server.open(path, text) for path, text in texts.items()}
+        lines = lambda found: [(one["range"]["start"]["line"], one["message"]) for one in found]
+        return {path: lines(self.server.diagnostics(uri)) for path, uri in uris.items()}
 
     def complete(self, body):
-        uri, line, column, _ = self.open(body)
-        return {item["label"]: item for item in self.server.complete(uri, line, column)}
+        uri, line, column = self.open(body)
+        completed = {item["label"]: item for item in self.server.complete(uri, line, column)}
+        self.server.close(uri)
+        return completed
 
     def hover(self, body):
-        uri, line, column, _ = self.open(body)
-        return self.server.hover(uri, line, column)
+        uri, line, column = self.open(body)
+        shown = self.server.hover(uri, line, column)
+        self.server.close(uri)
+        return shown
 
     def complaints(self, body):
-        found = [(d["range"]["start"]["line"], d["range"]["start"]["character"], d["message"]) for d in self.open(body)[3]]
-        return sorted(found)
+        found = self.server.diagnostics(self.open(body)[0])
+        return sorted((one["range"]["start"]["line"], one["range"]["start"]["character"], one["message"]) for one in found)
 
 
 def documentation(item):
@@ -176,15 +182,18 @@ def check_toml(linters):
 
 def check_ready(yaml, linters, elsewhere):
     """Ready recipes and the examples of the guides: right where they are, and copied to where no schema is near."""
+    right, wrong = {}, {}
     for path in sorted(RECIPES.glob("**/*.yaml")):
         text = path.read_text()
-        assert yaml.complaints_about(path.with_stem(path.stem + "-unsaved"), text) == [], path
-        found = yaml.complaints_about(path.with_stem(path.stem + "-wrong"), "formt: fp8\n" + text)
-        assert [line for line, _ in found] == [0], (path, found)
-        assert yaml.complaints_about(elsewhere / path.name, text) == [], path
+        right[path.with_stem(path.stem + "-unsaved")] = right[elsewhere / path.name] = text
+        wrong[path.with_stem(path.stem + "-wrong")] = "formt: fp8\n" + text
     for guide in [ROOT / "README.md", ROOT / "docs/recipes.md"]:
         for number, example in enumerate(re.findall(r"^```yaml\n(.*?)^```", guide.read_text(), re.M | re.S)):
-            assert yaml.complaints_about(elsewhere / f"{guide.stem}-{number}.yaml", example) == [], (guide, example)
+            right[elsewhere / f"{guide.stem}-{number}.yaml"] = example
+    for path, found in yaml.complaints_about_all(right).items():
+        assert found == [], (path, found)
+    for path, found in yaml.complaints_about_all(wrong).items():
+        assert [line for line, _ in found] == [0], (path, found)
     for path in sorted(RECIPES.glob("**/*.toml")):
         copy = elsewhere / path.name
         copy.write_text(path.read_text())
@@ -203,7 +212,6 @@ def check_models(yaml):
 
     def completed(body):
         uri, line, column = opened(body)
-        yaml.server.diagnostics(uri)
         return {item["label"] for item in yaml.server.complete(uri, line, column)}
 
     schema = json.loads((ROOT / "schemas/model.schema.json").read_text())
@@ -214,9 +222,9 @@ def check_models(yaml):
     assert {"on_disk", "asked", "counted_on_by", "format"} <= completed("name: X\nasked:\n  - ‸\n")
     uri, line, column = opened("name: X\nunpro‸ven: nobody tried\n")
     assert "nobody has seen vLLM load" in yaml.server.hover(uri, line, column)
-    for path in sorted(MODELS.glob("*.yaml")):
-        text = path.read_text()
-        assert yaml.complaints_about(path.with_stem(path.stem + "-unsaved"), text) == [], path
+    right = {path.with_stem(path.stem + "-unsaved"): path.read_text() for path in sorted(MODELS.glob("*.yaml"))}
+    for path, found in yaml.complaints_about_all(right).items():
+        assert found == [], (path, found)
     found = yaml.complaints_about(MODELS / "wrong-unsaved.yaml", "name: X\nparts:\n  visoin: []\n")
     assert [line for line, _ in found] == [2], found
 

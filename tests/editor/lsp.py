@@ -52,12 +52,16 @@ class Server:
         self._send({"jsonrpc": "2.0", "method": method, "params": params})
 
     def open(self, path, text):
-        """Opens a text under a path, which need not exist, and waits for its first diagnostics."""
+        """Opens a text under a path, which need not exist; its diagnostics come later."""
         uri = pathlib.Path(path).resolve().as_uri()
         self.published[uri] = queue.Queue()
         document = {"uri": uri, "languageId": self.language, "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
         return uri
+
+    def close(self, uri):
+        """Closes a text, which the server then need not look through for faults."""
+        self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
     def diagnostics(self, uri, seconds=60):
         return self.published[uri].get(timeout=seconds)
