@@ -1,6 +1,6 @@
 //! From elements to integers: divided, raised by the zero point, rounded, and stored two at a time.
 
-use super::IntegerCast;
+use super::qparams::IntegerCast;
 use crate::Simd;
 use crate::kernels::quotient::{Corrected, Divided, Multiplied, Quotient, has_fused, product_plus};
 use crate::kernels::signed::Signed;
@@ -39,7 +39,7 @@ pub(super) fn cast_group<E: Signed, const ROUNDED: bool>(
     codes: &mut [u8],
     simd: Simd,
 ) {
-    with_quotient::<E, ROUNDED, _>(scale, zero, simd, StoredCodes::<E> { elements, form, codes });
+    with_quotient::<E, ROUNDED, _>(scale, zero, simd, PairsOfCodes::<E> { elements, form, codes });
 }
 
 /// Work on the elements of a group, as soon as it is known how they are divided.
@@ -73,7 +73,7 @@ pub(super) fn with_quotient<E: Signed, const ROUNDED: bool, W: WithQuotient<E>>(
 
 /// Divides elements, adds the zero point, rounds, and raises the integers.
 #[derive(Clone, Copy)]
-pub(super) struct Rounding<Q> {
+pub(super) struct CodeRounding<Q> {
     quotient: Q,
     zero: Option<f32>,
     /// The bounds are where the product is, which saves a subtraction per element.
@@ -83,7 +83,7 @@ pub(super) struct Rounding<Q> {
     magic: f32,
 }
 
-impl<Q: Quotient> Rounding<Q> {
+impl<Q: Quotient> CodeRounding<Q> {
     #[inline(always)]
     pub(super) fn of<const ROUNDED: bool>(
         quotient: Q,
@@ -106,19 +106,19 @@ impl<Q: Quotient> Rounding<Q> {
 }
 
 /// The codes of elements, two stored in two bytes.
-struct StoredCodes<'a, E: Signed> {
+struct PairsOfCodes<'a, E: Signed> {
     elements: &'a [E::Raw],
     form: CodeForm,
     codes: &'a mut [u8],
 }
 
-impl<E: Signed> WithQuotient<E> for StoredCodes<'_, E> {
+impl<E: Signed> WithQuotient<E> for PairsOfCodes<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<const ROUNDED: bool>(self, quotient: impl Quotient, zero: Option<f32>) {
         let CodeForm { least, largest, raise, second: weight, flip, fused } = self.form;
-        let codes = Rounding::of::<ROUNDED>(quotient, zero, (least, largest), raise);
+        let codes = CodeRounding::of::<ROUNDED>(quotient, zero, (least, largest), raise);
         let code = |element: f32| codes.raised::<E, ROUNDED>(element);
         let (pairs, last) = self.elements.as_chunks::<2>();
         let (codes, last_code) = self.codes.as_chunks_mut::<2>();
@@ -150,7 +150,7 @@ mod tests {
         let cast = IntegerCast { bits: 4, round_quotient: false, packed: false, groups: 2, width: 5, search: false };
         let form = |packed, width| CodeForm::of(IntegerCast { packed, width, ..cast }, Simd::detect());
         let store = |form, codes: &mut [u8]| {
-            StoredCodes::<F32> { elements: &raw, form, codes }.run::<false>(Divided(1.0), None);
+            PairsOfCodes::<F32> { elements: &raw, form, codes }.run::<false>(Divided(1.0), None);
         };
         store(form(false, 5), &mut codes);
         assert_eq!(codes.map(|code| code as i8), [0, 2, 0, -2, 7, -8, 7, -8, -8, 6]);

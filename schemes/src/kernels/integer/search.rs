@@ -1,7 +1,7 @@
 //! Quantization parameters of least error, among those of shrunken extremes.
 
-use super::codes::{MAGIC, Rounding, WithQuotient, with_quotient};
-use super::{IntegerCast, shifted, symmetric};
+use super::codes::{CodeRounding, MAGIC, WithQuotient, with_quotient};
+use super::qparams::{IntegerCast, shifted, symmetric};
 use crate::Simd;
 use crate::kernels::quotient::Quotient;
 use crate::kernels::scale;
@@ -73,7 +73,7 @@ impl<E: Signed> WithQuotient<E> for ErrorOfCodes<'_, E> {
     #[inline(always)]
     fn run<const ROUNDED: bool>(self, quotient: impl Quotient, zero: Option<f32>) -> f64 {
         // The zero point is taken off afterwards: an odd number in the sum would send ties to odd integers.
-        let codes = Rounding::of::<ROUNDED>(quotient, zero, self.bounds, 0.0);
+        let codes = CodeRounding::of::<ROUNDED>(quotient, zero, self.bounds, 0.0);
         let raised_by = MAGIC + self.zero;
         let number = |element| codes.raised::<E, ROUNDED>(element) - raised_by;
         self.errors.error(self.elements, self.scale, self.bound, number)
