@@ -13,8 +13,10 @@ mod global_scales;
 mod group;
 mod occurrences;
 mod original;
+mod quotients;
 mod recorded;
 mod recorded_source;
+mod runs;
 mod scales;
 mod stretch;
 

@@ -16,6 +16,8 @@ pub(crate) struct Codebook {
     pub(crate) least: f32,
     pub(crate) largest: f32,
     pub(crate) spacing: Spacing,
+    /// Least and greatest quotient that round to the least and the largest value.
+    bounds: [f32; 2],
 }
 
 /// How far apart the values of a format are: as far as floats are that have so many bits of mantissa, and under a least
@@ -109,6 +111,11 @@ fn integer(bits: u32, code: u8) -> f32 {
 // those of INT8 at its largest value, are 8e-3 apart, so that the tolerance lets no wrong code pass.
 const TOLERANCE: f32 = 1e-6;
 
+#[inline(always)]
+fn tolerance(edge: f32, zero: f32) -> f32 {
+    (edge.abs() + zero.abs()) * TOLERANCE
+}
+
 impl Codebook {
     fn new(value: impl Fn(u8) -> f32, spacing: Spacing) -> Self {
         let value: [f32; 256] = std::array::from_fn(|code| value(code as u8));
@@ -132,14 +139,23 @@ impl Codebook {
             least: least.unwrap_or(f32::NAN),
             largest: largest.unwrap_or(f32::NAN),
             spacing,
+            bounds: [(least, -1), (largest, 1)]
+                .map(|(last, step)| last.and_then(|last| edge(last, step)).unwrap_or(f32::NAN)),
         }
     }
 
     /// Reports whether a quotient, to which a zero point was added, rounds to this code or lies on its boundary.
     pub(crate) fn rounds_to(&self, quotient: f32, zero: f32, code: u8) -> bool {
         let [low, high] = self.interval[usize::from(code)];
-        let tolerance = |edge: f32| (edge.abs() + zero.abs()) * TOLERANCE;
-        quotient >= low - tolerance(low) && quotient <= high + tolerance(high)
+        quotient >= low - tolerance(low, zero) && quotient <= high + tolerance(high, zero)
+    }
+
+    /// Reports whether a quotient, to which a zero point was added, lies so far beyond the last value that it does not round to
+    /// it.
+    #[inline(always)]
+    pub(crate) fn is_beyond_rounding(&self, quotient: f32, zero: f32) -> bool {
+        let [low, high] = self.bounds;
+        (quotient < low - tolerance(low, zero)) | (quotient > high + tolerance(high, zero))
     }
 
     /// Rounds to the nearest value, ties to even; a number out of range becomes the last value. NaN stays NaN.

@@ -37,7 +37,12 @@ pub(crate) fn widen_into(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
 
 /// Returns the power of two that an E8M0 byte stands for; byte 255 is NaN.
 pub(crate) fn power_of_two(byte: u8) -> f32 {
-    if byte == 255 { f32::NAN } else { 2f64.powi(i32::from(byte) - 127) as f32 }
+    match byte {
+        255 => f32::NAN,
+        // 2^-127, which F32 holds as half of its smallest normal number.
+        0 => f32::MIN_POSITIVE / 2.0,
+        exponent => f32::from_bits(u32::from(exponent) << 23),
+    }
 }
 
 /// Rounds numbers to a dtype that [`widen`] reads and writes them as little-endian floats. Returns whether one of them is
@@ -63,6 +68,7 @@ pub(crate) fn narrow(dtype: Dtype, numbers: &[f32], out: &mut Vec<u8>) -> bool {
 }
 
 /// Rounds to the nearest number of `dtype`, ties to even.
+#[inline]
 pub(crate) fn round(number: f32, dtype: Dtype) -> f32 {
     match dtype {
         Dtype::BF16 => bf16::from_f32(number).to_f32(),

@@ -62,6 +62,7 @@ impl Packing {
             Self::Words(5) => words_of::<5>(bytes, columns, out),
             Self::Words(6) => words_of::<6>(bytes, columns, out),
             Self::Words(7) => words_of::<7>(bytes, columns, out),
+            Self::Words(8) => words_of::<8>(bytes, columns, out),
             Self::Words(bits) => out.extend((0..columns).map(|at| integer(bytes, at * bits as usize, bits))),
         }
     }

@@ -10,7 +10,8 @@ use safetensors::Dtype;
 
 use super::group::{GroupSums, GroupVerdict, ScaleRule};
 use super::occurrences::Occurrences;
-use super::stretch::{STRETCH, Stretch, StretchArrays};
+use super::runs::{GroupRun, Run};
+use super::stretch::{GROUPS, STRETCH, Stretch, StretchArrays};
 use crate::decode::{
     Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, SearchedError, round, widen, widen_into, width,
 };
@@ -55,19 +56,6 @@ impl Default for RunArrays {
     }
 }
 
-/// Consecutive weights of one row in one group.
-struct GroupRun<'a> {
-    at: [usize; 2],
-    qparams: Qparams,
-    codes: &'a [u8],
-}
-
-impl GroupRun<'_> {
-    fn place(&self, index: usize) -> [usize; 2] {
-        [self.at[0], self.at[1] + index]
-    }
-}
-
 impl WeightComparison<'_> {
     /// Compares the codes of a piece with the source's weights, given as they are stored; empty without a source.
     pub(crate) fn piece(&self, piece: &Piece, qparams: &QparamsRange, codes: &[u8], weights: &[u8]) -> Comparison {
@@ -80,14 +68,19 @@ impl WeightComparison<'_> {
         let of_all = if is_whole_at_once || self.source.is_none() { 0 } else { qparams.groups().len() };
         let mut groups = vec![GroupSums::default(); of_all];
         let first = qparams.groups().start;
+        let mut run_qparams = [Qparams::default(); GROUPS];
         for row in piece.rows.clone() {
             let from = (row - piece.rows.start) * piece.columns.len();
             let mut column = piece.columns.start;
             while column < piece.columns.end {
-                let end = piece.columns.end.min((column / breadth + 1) * breadth);
                 let group = row / height * across + column / breadth;
+                let (of_run, end) = self.run_from(column, piece.columns.end);
                 let range = from + column - piece.columns.start..from + end - piece.columns.start;
-                let run = GroupRun { at: [row, column], qparams: qparams.of(group), codes: &codes[range.clone()] };
+                let run_qparams = &mut run_qparams[..of_run];
+                for (index, of_group) in run_qparams.iter_mut().enumerate() {
+                    *of_group = qparams.of(group + index);
+                }
+                let run = Run { at: [row, column], qparams: run_qparams, codes: &codes[range.clone()] };
                 column = end;
                 let Some(dtype) = self.source else {
                     self.scan(&run, &mut part);
@@ -95,11 +88,14 @@ impl WeightComparison<'_> {
                 };
                 let stored = &weights[range.start * size..range.end * size];
                 if is_whole_at_once {
-                    let mut sums = GroupSums::default();
-                    self.compare(&run, stored, dtype, &mut part, &mut sums, &mut arrays);
-                    self.judge(piece, weights, group, run.qparams, &sums, dtype, &mut part.verdict);
+                    let sums = &mut [GroupSums::default(); GROUPS][..of_run];
+                    self.compare(&run, stored, dtype, &mut part, sums, &mut arrays);
+                    for (index, (qparams, sums)) in run.qparams.iter().zip(sums).enumerate() {
+                        self.judge(piece, weights, group + index, *qparams, sums, dtype, &mut part.verdict);
+                    }
                 } else {
-                    self.compare(&run, stored, dtype, &mut part, &mut groups[group - first], &mut arrays);
+                    let sums = &mut groups[group - first..][..of_run];
+                    self.compare(&run, stored, dtype, &mut part, sums, &mut arrays);
                 }
             }
         }
@@ -114,6 +110,18 @@ impl WeightComparison<'_> {
             }
         }
         part
+    }
+
+    /// Returns the number of groups in a run that begins at a column, and the column where it ends.
+    fn run_from(&self, column: usize, last: usize) -> (usize, usize) {
+        let breadth = self.weight.sides()[1];
+        let whole = (STRETCH / breadth).min((last - column) / breadth).min(GROUPS);
+        // Of groups whose scale was searched for, each is compared weight by weight.
+        if whole > 1 && column.is_multiple_of(breadth) && !self.rule.is_search() {
+            (whole, column + whole * breadth)
+        } else {
+            (1, last.min((column / breadth + 1) * breadth))
+        }
     }
 
     /// Adds a group that lies in the piece to the verdict.
@@ -221,11 +229,12 @@ impl WeightComparison<'_> {
     }
 
     /// Counts codes without a value, which is all that can be wrong with them where there is no source.
-    fn scan(&self, run: &GroupRun<'_>, part: &mut Comparison) {
+    fn scan(&self, run: &Run<'_>, part: &mut Comparison) {
+        let width = run.codes.len() / run.qparams.len();
         for (index, &code) in run.codes.iter().enumerate() {
             if self.book.value[usize::from(code)].is_nan() {
                 part.nans.add(run.place(index));
-                if run.qparams.scale.is_finite() {
+                if run.qparams[index / width].scale.is_finite() {
                     part.unexplained_nans.add(run.place(index));
                 }
             }
@@ -235,35 +244,57 @@ impl WeightComparison<'_> {
     /// Compares the weights of a run with their codes.
     fn compare(
         &self,
-        run: &GroupRun<'_>,
+        run: &Run<'_>,
         stored: &[u8],
         dtype: Dtype,
         part: &mut Comparison,
-        group: &mut GroupSums,
+        groups: &mut [GroupSums],
         RunArrays { weights, stretch }: &mut RunArrays,
     ) {
         let size = width(dtype).unwrap_or(1);
         for (index, (codes, stored)) in run.codes.chunks(STRETCH).zip(stored.chunks(STRETCH * size)).enumerate() {
             let weights = &mut weights[..codes.len()];
             widen_into(dtype, stored, weights);
-            let run = GroupRun { at: run.place(index * STRETCH), qparams: run.qparams, codes };
-            // The error under a scale that was searched for is compared with that under another one, to the last bit.
-            let figures = if self.rule.is_search() {
-                None
-            } else {
-                stretch.figures(self.book, run.qparams, Stretch { codes, weights, stored, dtype })
-            };
-            let Some(figures) = figures else {
-                self.compare_each(&run, weights, dtype, part, group);
+            let run = Run { at: run.place(index * STRETCH), qparams: run.qparams, codes };
+            if self.compare_at_once(&run, weights, dtype, part, groups, stretch) {
                 continue;
-            };
-            part.sums.elements += codes.len() as u64;
+            }
+            // Of several groups, as a rule all but one pass.
+            let is_several = run.qparams.len() > 1;
+            for ((of_group, weights), group) in run.groups(weights).zip(&mut *groups) {
+                let run = Run { at: of_group.at, qparams: &[of_group.qparams], codes: of_group.codes };
+                let group = std::slice::from_mut(group);
+                if !is_several || !self.compare_at_once(&run, weights, dtype, part, group, stretch) {
+                    self.compare_each(&of_group, weights, dtype, part, &mut group[0]);
+                }
+            }
+        }
+    }
+
+    /// Compares the weights of a stretch with their codes; false if they have to be compared one by one.
+    fn compare_at_once(
+        &self,
+        run: &Run<'_>,
+        weights: &[f32],
+        dtype: Dtype,
+        part: &mut Comparison,
+        groups: &mut [GroupSums],
+        stretch: &mut StretchArrays,
+    ) -> bool {
+        // The error under a scale that was searched for is compared with that under another one, to the last bit.
+        if self.rule.is_search() {
+            return false;
+        }
+        let of_run = Stretch { codes: run.codes, weights, dtype, qparams: run.qparams };
+        let Some(figures) = stretch.figures(self.book, of_run) else { return false };
+        part.sums.elements += run.codes.len() as u64;
+        part.sums.saturated += figures.saturated;
+        part.sums.flushed += figures.flushed;
+        for (((run, weights), figures), group) in run.groups(weights).zip(figures.groups).zip(groups) {
             part.sums.source += figures.source;
             part.sums.decoded += figures.decoded;
             part.sums.product += figures.product;
             part.sums.error += figures.error;
-            part.sums.saturated += figures.saturated;
-            part.sums.flushed += figures.flushed;
             group.extremes.merge(figures.extremes);
             group.clamped.merge(figures.clamped.at(run.at));
             group.source += figures.source;
@@ -272,6 +303,7 @@ impl WeightComparison<'_> {
                 self.find_largest(&run, weights, part);
             }
         }
+        true
     }
 
     /// Looks for an error that is larger than all before it.

@@ -1,7 +1,7 @@
 //! A count of something in a matrix, and its first place.
 
 /// A count, and the row and column of the first one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Occurrences {
     pub(crate) number: u64,
     pub(crate) first: [usize; 2],
@@ -23,11 +23,10 @@ impl Occurrences {
 
     /// Adds the occurrences of another part.
     pub(crate) fn merge(&mut self, later: Self) {
-        self.first = match (self.number, later.number) {
-            (_, 0) => self.first,
-            (0, _) => later.first,
-            _ => self.first.min(later.first),
-        };
+        if later.number == 0 {
+            return;
+        }
+        self.first = if self.number == 0 { later.first } else { self.first.min(later.first) };
         self.number += later.number;
     }
 }

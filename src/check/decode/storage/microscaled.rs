@@ -129,12 +129,12 @@ impl Storage for MicroscaledStorage {
         // the amax and masks the mantissa off. That carries into the exponent from 1.75 or 1.9375 on, and from 0.75 or
         // 0.9375 times the smallest normal number on for subnormal ones, which have no exponent.
         let exponent = match amax {
-            subnormal if subnormal < (next_from - 1.0) * 2f64.powi(smallest) => None,
-            subnormal if subnormal < 2f64.powi(smallest) => Some(smallest),
+            subnormal if subnormal < (next_from - 1.0) * power_of_two_f64(smallest) => None,
+            subnormal if subnormal < power_of_two_f64(smallest) => Some(smallest),
             normal => {
                 // The exponent as F64 stores it.
                 let floor = (normal.to_bits() >> 52) as i32 - 1023;
-                Some(if normal >= next_from * 2f64.powi(floor) { floor + 1 } else { floor })
+                Some(if normal >= next_from * power_of_two_f64(floor) { floor + 1 } else { floor })
             }
         };
         let byte = match exponent {
@@ -156,6 +156,13 @@ impl Storage for MicroscaledStorage {
     fn searched_error(&self) -> SearchedError {
         SearchedError::Observer
     }
+}
+
+/// Returns the power of two with an exponent of a normal F64, or infinity for the one after the last of these.
+//
+// By its bits: `powi` takes as long as the comparison of a group of weights.
+fn power_of_two_f64(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 /// The byte of the scale 1.

@@ -86,6 +86,7 @@ impl Storage for Nvfp4Storage {
         global_scale(amax, E4M3.largest, source)
     }
 
+    #[inline]
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
         self.stored(self.exact(group, E2M1.largest, rounding), rounding)
     }

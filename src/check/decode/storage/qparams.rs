@@ -5,7 +5,7 @@ use safetensors::Dtype;
 use crate::decode::element::{epsilon, round};
 
 /// Quantization parameters of a group: a code stands for its value less `zero`, times `scale`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Qparams {
     pub(crate) scale: f32,
     /// The zero point; 0 where the form has none.
@@ -29,8 +29,8 @@ impl Extremes {
 
     /// Takes in the extremes of another part of the group.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.add(other.least);
-        self.add(other.greatest);
+        self.least = self.least.min(other.least);
+        self.greatest = self.greatest.max(other.greatest);
     }
 
     /// Returns the largest magnitude.
