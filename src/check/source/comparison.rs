@@ -10,7 +10,7 @@ use safetensors::Dtype;
 
 use super::group::{GroupSums, GroupVerdict, ScaleRule};
 use super::occurrences::Occurrences;
-use super::runs::{GroupRun, Run};
+use super::runs::Run;
 use super::stretch::{GROUPS, STRETCH, Stretch, StretchArrays};
 use crate::decode::{
     Codebook, Extremes, Piece, Qparams, QparamsRange, QuantizedWeight, SearchedError, round, widen, widen_into, width,
@@ -261,11 +261,10 @@ impl WeightComparison<'_> {
             }
             // Of several groups, as a rule all but one pass.
             let is_several = run.qparams.len() > 1;
-            for ((of_group, weights), group) in run.groups(weights).zip(&mut *groups) {
-                let run = Run { at: of_group.at, qparams: &[of_group.qparams], codes: of_group.codes };
-                let group = std::slice::from_mut(group);
-                if !is_several || !self.compare_at_once(&run, weights, dtype, part, group, stretch) {
-                    self.compare_each(&of_group, weights, dtype, part, &mut group[0]);
+            for ((run, weights), group) in run.groups(weights).zip(&mut *groups) {
+                let of_group = std::slice::from_mut(group);
+                if !is_several || !self.compare_at_once(&run, weights, dtype, part, of_group, stretch) {
+                    self.compare_each(&run, weights, dtype, part, group);
                 }
             }
         }
@@ -306,10 +305,10 @@ impl WeightComparison<'_> {
         true
     }
 
-    /// Looks for an error that is larger than all before it.
-    fn find_largest(&self, run: &GroupRun<'_>, weights: &[f32], part: &mut Comparison) {
+    /// Looks for an error that is larger than all before it, in a run of one group.
+    fn find_largest(&self, run: &Run<'_>, weights: &[f32], part: &mut Comparison) {
         for (index, (&code, &weight)) in run.codes.iter().zip(weights).enumerate() {
-            let error = (f64::from(weight) - self.decoded(run.qparams, code)).abs();
+            let error = (f64::from(weight) - self.decoded(run.qparams[0], code)).abs();
             if error > part.sums.max_error {
                 (part.sums.max_error, part.sums.max_error_at) = (error, run.place(index));
             }
@@ -320,16 +319,9 @@ impl WeightComparison<'_> {
         f64::from(self.book.value[usize::from(code)] - zero) * f64::from(scale)
     }
 
-    /// Compares weights with their codes one by one.
-    fn compare_each(
-        &self,
-        run: &GroupRun<'_>,
-        weights: &[f32],
-        dtype: Dtype,
-        part: &mut Comparison,
-        group: &mut GroupSums,
-    ) {
-        let Qparams { scale, zero } = run.qparams;
+    /// Compares the weights of a run of one group with their codes one by one.
+    fn compare_each(&self, run: &Run<'_>, weights: &[f32], dtype: Dtype, part: &mut Comparison, group: &mut GroupSums) {
+        let qparams @ Qparams { scale, zero } = run.qparams[0];
         // Sums of a run in locals: they stay in registers, where sums of the group would be loaded and stored each
         // time.
         let (mut sums, mut extremes, mut non_finite) = (Sums::default(), Extremes::default(), false);
@@ -364,7 +356,7 @@ impl WeightComparison<'_> {
             extremes.add(weight);
             sums.saturated += u64::from(quotient > self.book.largest || quotient < self.book.least);
             sums.flushed += u64::from(number == zero && weight != 0.0);
-            let (source, decoded) = (f64::from(weight), self.decoded(run.qparams, code));
+            let (source, decoded) = (f64::from(weight), self.decoded(qparams, code));
             let error = (source - decoded).abs();
             sums.source += source * source;
             sums.decoded += decoded * decoded;

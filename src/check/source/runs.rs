@@ -15,25 +15,12 @@ impl<'a> Run<'a> {
         [self.at[0], self.at[1] + index]
     }
 
-    /// Lists its parts of one group, with the weights of each.
-    pub(super) fn groups<'w>(&self, weights: &'w [f32]) -> impl Iterator<Item = (GroupRun<'a>, &'w [f32])> {
+    /// Lists its parts of one group each, with their weights.
+    pub(super) fn groups<'w>(&self, weights: &'w [f32]) -> impl Iterator<Item = (Run<'a>, &'w [f32])> {
         let ([row, column], width) = (self.at, self.codes.len() / self.qparams.len());
-        let parts = self.qparams.iter().zip(self.codes.chunks(width)).zip(weights.chunks(width));
-        parts.enumerate().map(move |(index, ((&qparams, codes), weights))| {
-            (GroupRun { at: [row, column + index * width], qparams, codes }, weights)
+        let parts = self.qparams.chunks(1).zip(self.codes.chunks(width)).zip(weights.chunks(width));
+        parts.enumerate().map(move |(index, ((qparams, codes), weights))| {
+            (Run { at: [row, column + index * width], qparams, codes }, weights)
         })
-    }
-}
-
-/// Consecutive weights of one row in one group.
-pub(super) struct GroupRun<'a> {
-    pub(super) at: [usize; 2],
-    pub(super) qparams: Qparams,
-    pub(super) codes: &'a [u8],
-}
-
-impl GroupRun<'_> {
-    pub(super) fn place(&self, index: usize) -> [usize; 2] {
-        [self.at[0], self.at[1] + index]
     }
 }
