@@ -53,7 +53,7 @@ stamps() {
 # A small multi-shard checkpoint with the names of Qwen3-VL: 380 MB in 12 shards.
 make_checkpoint() {
     # As `cargo test --workspace` has made it already: built by itself it would have other features, and most of it be compiled again.
-    cargo build --workspace --quiet --example synth_checkpoint &&
+    cargo build --profile test --workspace --quiet --example synth_checkpoint &&
         "${CARGO_TARGET_DIR:-target}/debug/examples/synth_checkpoint" "$1" \
             --no-vision --vocabulary 256 --layers 1 --max-shard-size 40000000 2>/dev/null
 }
