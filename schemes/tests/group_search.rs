@@ -89,8 +89,15 @@ fn first_least<Q: Copy>(
         let shrunken = |pick| round(extreme(pick) * part, dtype);
         qparams(shrunken(f64::min), shrunken(f64::max))
     });
-    let errors = tried.map(|qparams| (qparams, observed(group, |weight| decoded(qparams, weight), dtype)));
-    errors.reduce(|best, next| if next.1 < best.1 { next } else { best }).unwrap().0
+    let mut errors = tried.map(|qparams| (qparams, observed(group, |weight| decoded(qparams, weight), dtype)));
+    let first = errors.next().unwrap();
+    // The observer's best error is the largest number of the dtype at first.
+    let largest = match dtype {
+        SourceDtype::Bf16 => bf16::MAX.to_f64(),
+        SourceDtype::F16 => f16::MAX.to_f64(),
+        SourceDtype::F32 => f32::MAX.into(),
+    };
+    errors.fold((first.0, first.1.min(largest)), |best, next| if next.1 < best.1 { next } else { best }).0
 }
 
 fn nearest_e2m1(number: f64) -> f64 {

@@ -296,8 +296,8 @@ impl E8m0Scale {
             let pattern = E::pattern_of(shrunken::<E>(E::widen(maximum), candidate));
             let scale = Self::of::<E>(E::from_integer(pattern as i32), element);
             if (scale.byte, scale.reciprocal) != (self.byte, self.reciprocal) {
-                let largest = self.error(group, f64::INFINITY, errors);
-                let is_better = scale.error(group, largest, errors) < largest;
+                let bound = CandidateErrors::<E>::bound_after_first(self.error(group, f64::INFINITY, errors));
+                let is_better = scale.error(group, bound, errors) < bound;
                 return if is_better { scale } else { self };
             }
             candidate += 1;

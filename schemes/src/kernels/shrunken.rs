@@ -73,6 +73,13 @@ impl<E: Signed> CandidateErrors<E> {
         Self { powers, source: PhantomData }
     }
 
+    /// Returns the error that the next candidate has to be below, where the first one leaves `error`: the observer begins with
+    /// the largest number of the dtype, so that an error of that size is never less.
+    #[inline(always)]
+    pub(super) fn bound_after_first(error: f64) -> f64 {
+        error.min(E::widen(E::from_integer(E::integer(E::INFINITE) - 1)).into())
+    }
+
     /// Returns the error of elements under a scale, or some number of at least `bound` where the error is not below that.
     ///
     /// `number` is what the code of an element stands for before it is multiplied by the scale.
@@ -171,6 +178,14 @@ mod tests {
         assert_eq!(CandidateErrors::<Bf16>::new().error(&ones, 1.0, f64::INFINITY, |_| 0.0), 256.0);
         let ones = [1.0f32; 257].map(f32::to_le_bytes);
         assert_eq!(CandidateErrors::<F32>::new().error(&ones, 1.0, f64::INFINITY, |_| 0.0), 257.0);
+    }
+
+    #[test]
+    fn an_error_as_large_as_the_largest_number_is_not_less_than_infinity() {
+        assert_eq!(CandidateErrors::<Bf16>::bound_after_first(f64::INFINITY), half::bf16::MAX.to_f64());
+        assert_eq!(CandidateErrors::<F16>::bound_after_first(f64::INFINITY), 65504.0);
+        assert_eq!(CandidateErrors::<F32>::bound_after_first(f64::INFINITY), f64::from(f32::MAX));
+        assert_eq!(CandidateErrors::<F32>::bound_after_first(0.5), 0.5);
     }
 
     #[test]

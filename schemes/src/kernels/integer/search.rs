@@ -22,7 +22,7 @@ impl<E: Signed, const ROUNDED: bool> Candidates<'_, E, ROUNDED> {
     pub(super) fn least_error(&self, elements: &[E::Raw], least: Option<f32>, greatest: f32) -> (f32, f32) {
         let mut best = self.qparams(least, greatest);
         let mut last = best;
-        let mut least_error = self.error(elements, best, f64::INFINITY);
+        let mut least_error = CandidateErrors::<E>::bound_after_first(self.error(elements, best, f64::INFINITY));
         for candidate in 1..CANDIDATES {
             let least = least.map(|least| shrunken::<E>(least, candidate));
             let qparams = self.qparams(least, shrunken::<E>(greatest, candidate));
