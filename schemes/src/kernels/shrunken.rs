@@ -77,6 +77,7 @@ impl<E: Signed> CandidateErrors<E> {
     /// the largest number of the dtype, so that an error of that size is never less.
     #[inline(always)]
     pub(super) fn bound_after_first(error: f64) -> f64 {
+        // Patterns of magnitudes are in the order of their numbers: the largest one is just below infinity.
         error.min(E::widen(E::from_integer(E::integer(E::INFINITE) - 1)).into())
     }
 

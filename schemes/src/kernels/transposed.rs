@@ -56,6 +56,7 @@ impl WordOrder {
     fn place(self, row: usize, bits: u32) -> u32 {
         let at = row % per_word(bits);
         match self {
+            // The order is that in which AWQ's kernels unpack eight integers, and there are eight with 4 bits only.
             Self::Awq if bits == 4 => AWQ_PLACES[at],
             Self::Awq | Self::Gptq => at as u32,
         }

@@ -32,6 +32,7 @@ impl<E: Signed, const ROUNDED: bool> Candidates<'_, E, ROUNDED> {
             }
             last = qparams;
             let error = self.error(elements, qparams, least_error);
+            // Of those that leave the same, the observer keeps the first, which shrinks the extremes least.
             if error < least_error {
                 (best, least_error) = (qparams, error);
             }
