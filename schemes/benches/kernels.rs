@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use qwen_fp8_schemes::conformance::fewest_options;
 use qwen_fp8_schemes::{
     AmaxScope, Band, Format, Make, Matrix, Scheme, Simd, SourceDtype, TensorSpec, amax, find, registered,
 };
@@ -121,7 +122,7 @@ fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
         for registration in registered() {
             let Make::Quantize(make) = registration.make else { continue };
             let variants = VARIANTS.iter().filter(|(name, _)| *name == registration.name).map(|(_, options)| options());
-            for options in std::iter::once(json!({})).chain(variants) {
+            for options in std::iter::once(fewest_options(registration).expect("each option has an example")).chain(variants) {
                 let name = format!("{} {options}", registration.name).replace(" {}", "");
                 if only.is_some_and(|only| !name.contains(only)) {
                     continue;
@@ -247,7 +248,8 @@ fn scaling(bytes: &[u8], simd: Option<&str>) {
         for name in ["FP8_BLOCK", "FP8_DYNAMIC"] {
             let registration = find(name).expect("it is registered");
             let Make::Quantize(make) = registration.make else { continue };
-            let scheme = make(json!({}), Format::CompressedTensors).expect("the options are right");
+            let options = fewest_options(registration).expect("each option has an example");
+            let scheme = make(options, Format::CompressedTensors).expect("the options are right");
             let specs = scheme.outputs(HALF).expect("the shape fits");
             let sizes: Vec<usize> = specs.iter().map(TensorSpec::bytes).collect();
             let name = format!("{name}, {simd}");

@@ -26,6 +26,7 @@ use guard::unless_it_panics;
 use options::Variant;
 
 pub use error::{Broken, ConformanceError, Weight};
+pub use options::fewest_options;
 pub use quantize::{quantize_whole, quantize_whole_keeping};
 pub use report::ConformanceReport;
 

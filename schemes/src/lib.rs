@@ -18,7 +18,7 @@ mod integer;
 mod kernels;
 mod microscaling;
 mod noise;
-mod nvfp4a16;
+mod nvfp4;
 mod output;
 mod passthrough;
 mod quantize_any;

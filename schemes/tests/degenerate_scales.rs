@@ -1,12 +1,11 @@
 //! What is said of groups of zeros and of tiny numbers, under every scheme that has scales.
 
 use half::{bf16, f16};
-use qwen_fp8_schemes::conformance::quantize_whole;
+use qwen_fp8_schemes::conformance::{fewest_options, quantize_whole};
 use qwen_fp8_schemes::{
     AmaxScope, Band, DegenerateScales, Format, Make, Matrix, Simd, SourceDtype, Strategy, amax, degenerate_scales,
     registered,
 };
-use serde_json::json;
 
 const ROWS: usize = 256;
 const COLUMNS: usize = 256;
@@ -58,7 +57,7 @@ fn groups_of_zeros_and_of_tiny_numbers_are_counted_and_the_first_is_named() {
     let mut tried = 0;
     for registration in registered() {
         let Make::Quantize(make) = registration.make else { continue };
-        let scheme = make(json!({}), Format::CompressedTensors).unwrap();
+        let scheme = make(fewest_options(registration).unwrap(), Format::CompressedTensors).unwrap();
         let name = registration.name;
         for dtype in [SourceDtype::Bf16, SourceDtype::F16, SourceDtype::F32] {
             for bands in [1, 3, 256] {

@@ -55,7 +55,11 @@ fn what_a_newer_release_leaves_out_says_nothing() {
 fn its_arguments_find_the_preset() {
     for registration in registered() {
         let Make::Quantize(make) = registration.make else { continue };
-        let scheme = make(json!({}), Format::CompressedTensors).unwrap();
+        let Ok(scheme) = make(json!({}), Format::CompressedTensors) else {
+            // Its arguments are those of a preset that is calibrated: only a recipe can ask for what stands in for that.
+            assert_eq!(registration.name, "NVFP4");
+            continue;
+        };
         let (found, options) = only_answer(&scheme.weights(), scheme.input_activations().as_ref()).unwrap();
         assert_eq!(found, registration.name);
         assert_eq!(describe(&*self::make(found, options)), describe(&*scheme));

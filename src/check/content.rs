@@ -99,6 +99,7 @@ impl<'a> ContentPass<'a> {
         // What follows needs all tensors: a fused layer has several, and the scale rule is what most of them follow.
         q4_values::stacks(&self.structure.stacks, self.shards, findings)?;
         q4_values::global_scales(&self.output.model, &self.structure.weights, findings);
+        reference::input_scales(&self.structure.weights, self.recorded, findings);
         if let Some(source) = self.source {
             findings.extend(source.lost(&self.here).iter().map(|name| tensors::lost(name)));
             reference::scales(&results, findings);

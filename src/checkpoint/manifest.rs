@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use crate::checksum::{Crc64, parts_of, parts_of_elsewhere, whole};
 use crate::header::{Header, HeaderError, LEAST_GUESS};
@@ -137,6 +138,9 @@ pub struct ActionRecord {
     /// The search that found its scales, such as `mse`; `None` where they follow from the largest weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_search: Option<String>,
+    /// The scale of its layer's activations, where the recipe gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_scale: Option<Number>,
     /// The tensors of the output that were made from it, where these are not just itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,

@@ -3,10 +3,11 @@
 mod conformance;
 mod named;
 
+use qwen_fp8_schemes::conformance::fewest_options;
 use qwen_fp8_schemes::{Format, Make, Matrix, Registration, SourceDtype, registered};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(super) use self::conformance::SchemesTestOutput;
 use self::named::named;
@@ -137,13 +138,13 @@ struct StoredTensor {
     bytes: usize,
 }
 
-/// The stored tensors in each format that can hold the scheme; none where an option has no default.
+/// The stored tensors in each format that can hold the scheme, under the fewest options that it can do with.
 fn layout(scheme: &Registration) -> Vec<StoredTensor> {
-    let Make::Quantize(make) = scheme.make else { return Vec::new() };
+    let (Make::Quantize(make), Ok(options)) = (scheme.make, fewest_options(scheme)) else { return Vec::new() };
     let mut layout = Vec::new();
     for format in [Format::Fp8, Format::CompressedTensors] {
         let wire = wire_format(format);
-        let Ok(made) = make(json!({}), format) else { continue };
+        let Ok(made) = make(options.clone(), format) else { continue };
         let form = ServedForm::of(&*made);
         if wire.admits(&form).is_err() {
             continue;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qwen_fp8_schemes::{Format, NumberKind, Registration, Scheme};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
@@ -208,6 +208,11 @@ impl Plan {
     /// The `scale_search` option of a rule, where its recipe gives one.
     pub fn scale_search(&self, rule: usize) -> Option<&str> {
         self.recipe.rules[rule].options.get("scale_search").and_then(Value::as_str)
+    }
+
+    /// The `input_scale` option of a rule, where its recipe gives one.
+    pub fn input_scale(&self, rule: usize) -> Option<&Number> {
+        self.recipe.rules[rule].options.get("input_scale").and_then(Value::as_number)
     }
 
     /// The wire format of the output.

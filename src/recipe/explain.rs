@@ -26,6 +26,11 @@ pub(super) trait Hints {
     /// of a known key with nearly the same name.
     fn misplaced(&self, pointer: &str, key: &str, schema: &Value) -> Option<String>;
 
+    /// Returns what to know of a key that a map lacks.
+    fn missing(&self, _key: &str, _schema: &Value) -> Option<String> {
+        None
+    }
+
     /// Returns help for an unknown key that is near to no known one.
     fn foreign(&self, key: &str, schema: &Value) -> Option<String>;
 }
@@ -53,8 +58,12 @@ impl Explainer<'_> {
                 }
                 let diagnostic = Diagnostic::error(format!("{} has no `{key}`", self.subject(pointer)));
                 let diagnostic = diagnostic.at(self.document.spans.key(pointer));
-                vec![match example(&schema["properties"][*key]) {
+                let diagnostic = match example(&schema["properties"][*key]) {
                     Some(example) => diagnostic.help(format!("add it, such as `{key}: {example}`")),
+                    None => diagnostic,
+                };
+                vec![match self.hints.missing(key, schema) {
+                    Some(about) => diagnostic.help(about),
                     None => diagnostic,
                 }]
             }

@@ -9,7 +9,8 @@ pub(super) struct Meant {
 }
 
 const METHOD: &str = "the method itself needs calibration data; the scheme stores the same kind of weights without";
-const ACTIVATIONS: &str = "its quantized activations need calibration data; `NVFP4A16` has the same weights";
+const ACTIVATIONS: &str =
+    "activations stand under `input_scale: 1.0` there, for want of calibration data; `NVFP4A16` has the same weights alone";
 const GGUF: &str = "GGUF's types are for llama.cpp; the scheme has as many bits, in safetensors for vLLM";
 const FOUR_BITS: &str = "servers read integers of 4 bits in this form, with a scale per 128 columns";
 
@@ -29,10 +30,9 @@ const NAMES: &[(&str, &str, Option<&str>)] = &[
     ("INT4ASYM", "W4A16_ASYM", None),
     ("UINT4", "W4A16_ASYM", None),
     ("LLMINT8", "W8A16", None),
-    ("NVFP4", "NVFP4A16", Some(ACTIVATIONS)),
-    ("NVFP4A4", "NVFP4A16", Some(ACTIVATIONS)),
-    ("W4A4NVFP4", "NVFP4A16", Some(ACTIVATIONS)),
-    ("MODELOPTFP4", "NVFP4A16", Some(ACTIVATIONS)),
+    ("NVFP4A4", "NVFP4", Some(ACTIVATIONS)),
+    ("W4A4NVFP4", "NVFP4", Some(ACTIVATIONS)),
+    ("MODELOPTFP4", "NVFP4", Some(ACTIVATIONS)),
     ("W4A16NVFP4", "NVFP4A16", None),
     ("W4A16FP4", "NVFP4A16", None),
     ("MX4", "MXFP4", None),
@@ -153,7 +153,7 @@ mod tests {
             ("q8_0", "W8A16"),
             ("fp8_e4m3", "FP8_DYNAMIC"),
             ("fp8-blockwise", "FP8_BLOCK"),
-            ("nvfp4", "NVFP4A16"),
+            ("nvfp4-w4a4", "NVFP4"),
             ("W4A16_G128", "W4A16"),
             ("w4a16-asym-g32", "W4A16_ASYM"),
             ("FP8-DYNAMIC", "FP8_DYNAMIC"),

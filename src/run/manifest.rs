@@ -171,9 +171,9 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<Acti
     let name = |slot: &Slot| plan.shards[slot.shard].tensors[slot.tensor].entry.name.clone();
     let inputs = plan.inputs.iter().zip(&plan.decisions).zip(&plan.jobs);
     let action = |(index, ((input, decision), job)): (usize, ((&PlannedInput, &Decision), &Job))| {
-        let search = match job {
-            Job::Quantize { rule, .. } => plan.scale_search(*rule),
-            _ => None,
+        let (search, input_scale) = match job {
+            Job::Quantize { rule, .. } => (plan.scale_search(*rule), plan.input_scale(*rule)),
+            _ => (None, None),
         };
         let outputs: Vec<String> = job.slots().iter().map(name).collect();
         let non_finite = non_finite.iter().find(|stats| stats.tensor == input.name);
@@ -185,6 +185,7 @@ fn actions(plan: &Plan, non_finite: &[TensorStats<NonFiniteRecord>]) -> Vec<Acti
             scheme: plan.registration(index).map(|registration| registration.name.to_owned()),
             rule: decision.rule.map(|(rule, _)| plan.rule_label(rule).to_owned()),
             scale_search: search.filter(|search| *search != "absmax").map(str::to_owned),
+            input_scale: input_scale.cloned(),
             outputs: if outputs.as_slice() == std::slice::from_ref(&input.name) { Vec::new() } else { outputs },
         }
     };

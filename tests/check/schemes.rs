@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen_fp8::check::{Severity, Verification, diff, lint, verify};
+use qwen_fp8::check::{Severity, Verdict, Verification, diff, lint, verify};
 use qwen_fp8::schemes::{Format, Make, registered};
 
 use crate::support::folder::{Folder, apply, source};
@@ -32,9 +32,11 @@ fn every_scheme_is_proven() {
     for scheme in quantizing() {
         let name = scheme.name;
         let output = root.path().join(name);
-        let recipe = format!("scheme: {name}\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n");
+        let options = if name == "NVFP4" { "input_scale: 1.0\n" } else { "" };
+        let recipe = format!("scheme: {name}\n{options}targets: Linear\nignore: [\"re:.*visual.*\"]\n");
         let verification = verified(&recipe, &source, &output);
         assert_eq!(verification.findings, [], "{name}");
+        assert_eq!((verification.verdict, verification.unproven), (Verdict::Proven, vec![]), "{name}");
         assert_eq!(lint(&output, &()).unwrap(), [], "{name}");
         assert_eq!(verify(&output, None, &[], &()).unwrap().findings, [], "{name}");
         assert_eq!(verification.tensors.len(), 70, "{name}");

@@ -297,7 +297,7 @@ fn init_says_what_a_missing_folder_is() {
 #[test]
 fn a_scheme_of_another_name_is_found() {
     let desk = Desk::new();
-    for (typed, meant) in [("int4", "W4A16"), ("NVFP4", "NVFP4A16"), ("fp8_block", "FP8_BLOCK"), ("W4A61", "W4A16")] {
+    for (typed, meant) in [("int4", "W4A16"), ("NVFP4A4", "NVFP4"), ("fp8_block", "FP8_BLOCK"), ("W4A61", "W4A16")] {
         fs::write(desk.0.path("typed.yaml"), format!("scheme: {typed}\ntargets: Linear\n")).unwrap();
         let said = stderr(&desk.run(&["validate", "typed.yaml"]));
         assert_eq!(suggestion(&said), Some(meant), "{typed}: {said}");

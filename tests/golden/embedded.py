@@ -31,6 +31,7 @@ SETS = {
     "cpu": ({"quotient_dtype": "source"}, {"quotient": "source"}),
     "exact": ({}, {"quotient": "source"}),
     "asymmetric": ({"symmetric": False}, {"quotient": "f32", "symmetric": False}),
+    "unit": ({"input_scale": 1.0}, {"quotient": "source"}),
 }
 
 
@@ -95,6 +96,7 @@ SCHEMES = [
     Scheme("MXFP4A16", E2M1, columns=64),
     Scheme("MXFP4XFP8", E2M1, columns=64),
     Scheme("NVFP4A16", E2M1, columns=48, weights=APART, sets=("exact",)),
+    Scheme("NVFP4", E2M1, columns=48, weights=APART, sets=("unit",)),
 ]
 
 

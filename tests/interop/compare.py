@@ -140,6 +140,7 @@ def main() -> int:
                 seed = arguments.seed + turn * len(MODELS) + place
                 compare_model(arguments, Path(scratch) / f"{turn}-{place}", model, seed, report)
         compare_oneshot(arguments.tool, Path(scratch) / "oneshot", arguments.seed, report)
+        compare_calibrated(arguments.tool, Path(scratch) / "calibrated", arguments.seed, report)
         lint_mtp(arguments.tool, Path(scratch) / "mtp", arguments.seed, report)
     return report.close()
 
@@ -214,6 +215,24 @@ def compare_oneshot(binary: Path, scratch: Path, seed: int, report: Report) -> N
                 else:
                     faults += tensors.differences(recompute(before, expected, case), found)
                 faults += configs.compressed_tensors_faults(output, scratch / name, found)
+
+
+def compare_calibrated(binary: Path, scratch: Path, seed: int, report: Report) -> None:
+    """The preset whose scales of activations the reference measures on data: all else is the same."""
+    for dtype in ("bf16", "f16", "f32"):
+        source, output, made = (scratch / f"{name}-{dtype}" for name in ("source", "output", "made"))
+        checkpoints.qwen3(source, dtype, seed, checkpoints.EVEN, hostile=False)
+        with report.case(f"qwen3 {dtype:4} even          compressed-tensors NVFP4       input_scale 1.0") as faults:
+            reference.run_calibrated(source, made, "NVFP4", seed)
+            rule = tool.Rule("NVFP4", input_scale=1.0)
+            tool.apply(binary, tool.recipe("compressed-tensors", rule), source, output)
+            expected, found = tensors.read_checkpoint(made), tensors.read_checkpoint(output)
+            one = checkpoints.stored(torch.ones(1))
+            of_inputs = [name for name in expected if name.endswith(".input_global_scale")]
+            if not of_inputs or all(expected[name] == one for name in of_inputs):
+                faults.append("the reference measured nothing")
+            faults += tensors.differences(expected | dict.fromkeys(of_inputs, one), found)
+            faults += configs.compressed_tensors_faults(output, made, found)
 
 
 def lint_mtp(binary: Path, scratch: Path, seed: int, report: Report) -> None:

@@ -20,13 +20,15 @@ from compressed_tensors.quantization import (  # noqa: E402
     preset_name_to_scheme,
 )
 from compressed_tensors.utils.mtp import save_mtp_tensors_to_checkpoint  # noqa: E402
+from datasets import Dataset  # noqa: E402
 from llmcompressor import model_free_ptq, oneshot  # noqa: E402
 from llmcompressor.entrypoints.model_free.lifecycle import (  # noqa: E402
     calibrate_weight,
     initialize_quantized_linear,
 )
+from llmcompressor.modifiers.quantization import QuantizationModifier  # noqa: E402
 from loguru import logger  # noqa: E402
-from transformers import AutoModelForImageTextToText  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
 import tool  # noqa: E402
@@ -82,6 +84,17 @@ def run_oneshot(model: Path, output: Path, recipe: Path) -> None:
         loaded.save_pretrained(str(output))
 
 
+def run_calibrated(model: Path, output: Path, name: str, seed: int) -> None:
+    """Quantizes a text model by a preset that measures activations, on random tokens."""
+    with quiet():
+        loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype="auto")
+        tokens = torch.randint(loaded.config.vocab_size, (4, 32), generator=torch.Generator().manual_seed(seed))
+        data = Dataset.from_dict({"input_ids": tokens.tolist(), "attention_mask": torch.ones_like(tokens).tolist()})
+        recipe = QuantizationModifier(targets=["Linear"], scheme=name, ignore=list(tool.KEEP))
+        oneshot(model=loaded, dataset=data, recipe=recipe, num_calibration_samples=len(data), max_seq_length=32)
+        loaded.save_pretrained(str(output))
+
+
 def add_mtp(source: Path, output: Path) -> None:
     """Puts the layers that predict further tokens into a result that was made without them, as the reference's users do."""
     with quiet():
@@ -108,6 +121,9 @@ def quantize(
         observed = weight.float()
     module = initialize_quantized_linear(observed, arguments, "cpu")
     calibrate_weight(module)
+    if hasattr(module, "input_global_scale"):
+        # What it measures on data; with none of it, nothing was written there.
+        module.input_global_scale.data.fill_(1.0)
     if quotient == "source" and scale == "source":
         compress_module(module)
         return {suffix: tensor.detach().contiguous() for suffix, tensor in module.state_dict().items()}

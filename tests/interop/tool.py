@@ -19,6 +19,7 @@ class Rule:
     scale_dtype: str | None = None
     quotient_dtype: str | None = None
     scale_search: str | None = None
+    input_scale: float | None = None
     targets: tuple[str, ...] = ("Linear",)
 
 
@@ -27,7 +28,7 @@ def recipe(output_format: str, rule: Rule, keep: list[str] = KEEP, serving: str 
     lines = ["version: 1", f"format: {output_format}", f"serving: {serving}", f"experts: {experts}", "rules:",
              "  - scheme: PASSTHROUGH", f"    targets: {_flow(keep)}", "    optional: true",
              f"  - scheme: {rule.scheme}", f"    targets: {_flow(rule.targets)}"]
-    for option in ("block_size", "scale_dtype", "quotient_dtype", "scale_search"):
+    for option in ("block_size", "scale_dtype", "quotient_dtype", "scale_search", "input_scale"):
         value = getattr(rule, option)
         if value is not None:
             lines.append(f"    {option}: {value}")

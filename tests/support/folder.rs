@@ -52,6 +52,8 @@ pub(crate) enum Base {
     Mxfp6,
     Mxfp4,
     Nvfp4,
+    /// The same with quantized activations.
+    Nvfp4Inputs,
     /// Attention in NVFP4, the rest in packed integers.
     Mixed,
 }
@@ -76,6 +78,7 @@ impl Base {
                 ("Mxfp6", "format: compressed-tensors\nscheme: MXFP6A8\n"),
                 ("Mxfp4", "format: compressed-tensors\nscheme: MXFP4\n"),
                 ("Nvfp4", "format: compressed-tensors\nscheme: NVFP4A16\n"),
+                ("Nvfp4Inputs", "format: compressed-tensors\nscheme: NVFP4\ninput_scale: 1.0\n"),
                 ("Mixed", MIXED),
             ] {
                 let rest =

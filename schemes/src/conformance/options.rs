@@ -73,18 +73,39 @@ pub(super) fn check_arguments(
     }
 }
 
+/// Returns the fewest options that the scheme can do with: the first value that its schema offers for each that it requires.
+///
+/// # Errors
+/// The schema offers none for one of them.
+///
+/// # Examples
+/// ```
+/// use qwen_fp8_schemes::{conformance::fewest_options, find};
+///
+/// let fewest = |name| fewest_options(find(name).expect("this crate registers it"));
+/// assert_eq!(fewest("NVFP4")?, serde_json::json!({ "input_scale": 1.0 }));
+/// assert_eq!(fewest("NVFP4A16")?, serde_json::json!({}));
+/// # Ok::<(), qwen_fp8_schemes::conformance::Broken>(())
+/// ```
+pub fn fewest_options(registration: &Registration) -> Result<Value, Broken> {
+    least(&schema(registration)).map(Value::Object)
+}
+
+fn least(schema: &Value) -> Result<Map<String, Value>, Broken> {
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    let option = |property: &str| {
+        let offered = properties(schema).find(|(name, _)| *name == property).map(|(_, schema)| offered(schema));
+        let value = offered.into_iter().flatten().next();
+        let value = value.ok_or_else(|| Broken::NoExample { property: property.to_owned() })?;
+        Ok((property.to_owned(), value))
+    };
+    required.filter_map(Value::as_str).map(option).collect()
+}
+
 /// Returns the fewest options that the scheme can do with, then each value that the schema offers for an option.
 pub(super) fn variants(registration: &Registration) -> Result<Vec<Variant>, Broken> {
     let schema = schema(registration);
-    let mut least = Map::new();
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-    for property in required.filter_map(Value::as_str) {
-        let offered = properties(&schema).find(|(name, _)| *name == property).map(|(_, schema)| offered(schema));
-        let Some(value) = offered.into_iter().flatten().next() else {
-            return Err(Broken::NoExample { property: property.to_owned() });
-        };
-        least.insert(property.to_owned(), value);
-    }
+    let least = least(&schema)?;
     let mut variants = vec![Variant { options: least.clone().into(), tries: None }];
     for (property, schema) in properties(&schema) {
         let values = offered(schema);

@@ -49,6 +49,8 @@ pub(crate) struct QuantizedWeight<'a> {
     pub(crate) auxiliary: Vec<(AuxTensor, &'a Tensor)>,
     /// The scale of static activations, which decoding does not need.
     pub(crate) activations: Option<&'a Tensor>,
+    /// Its value; `None` where there is none, or no single float.
+    pub(crate) input_scale: Option<f32>,
     /// Rows and columns of the weight.
     pub(crate) shape: [usize; 2],
     /// The factor by which scales were multiplied before they were rounded; 1 where there is none.
@@ -125,11 +127,11 @@ impl<'a> QuantizedWeight<'a> {
         self.beside_with(|role| role == AuxRole::GlobalScale)
     }
 
-    /// Reads the scale of static activations; `None` where there is none, or no single float.
+    /// Reads the scale of static activations.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn activation_scale(&self, shards: &Shards) -> Result<Option<f32>, SourceError> {
+    pub(crate) fn read_input_scale(&self, shards: &Shards) -> Result<Option<f32>, SourceError> {
         let is_float = |tensor: &&Tensor| {
             tensor.parameters() == 1 && matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16)
         };

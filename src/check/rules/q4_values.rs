@@ -51,7 +51,8 @@ pub(crate) static ZERO_POINT: LintRule = LintRule {
     why: "No quantizer makes one: it was damaged or belongs to another format.",
 };
 
-// vLLM takes 1/max over the parts and warns. The other parts' scales were rounded under their own.
+// vLLM takes 1/max over the parts and warns. The other parts' scales were rounded under their own. Of activations it does the
+// same, and the parts have one input.
 pub(crate) static GLOBAL_SCALES: LintRule = LintRule {
     code: "Q405",
     name: "global-scales-differ",
@@ -220,17 +221,23 @@ pub(crate) fn stacks(
     Ok(())
 }
 
-/// Reports fused layers whose parts do not share a global scale.
+/// Reports fused layers whose parts do not share a global scale, of weights or of activations.
 pub(crate) fn global_scales(model: &Model, weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
+    let of_inputs = |part: &QuantizedWeight<'_>| part.input_scale;
+    let of_weights = |part: &QuantizedWeight<'_>| Some(part.global);
     for parts in fused_layers(model, weights) {
-        let Some(other) = parts.iter().find(|part| part.global != parts[0].global) else { continue };
-        let message = format!(
-            "{} and {} are parts of one fused layer, and their global scales are {:e} and {:e}",
-            shown(parts[0].codes.module()),
-            shown(other.codes.module()),
-            parts[0].global,
-            other.global
-        );
-        findings.push(Finding::new(&GLOBAL_SCALES, message).tensor(&parts[0].codes.name));
+        let kinds: [(&str, &dyn Fn(&QuantizedWeight<'_>) -> Option<f32>); 2] =
+            [("global scales", &of_weights), ("scales of activations", &of_inputs)];
+        for (kind, scale) in kinds {
+            let scaled: Vec<_> = parts.iter().filter_map(|part| Some((part, scale(part)?))).collect();
+            let Some((other, of_other)) = scaled.iter().find(|(_, scale)| *scale != scaled[0].1) else { continue };
+            let (first, of_first) = scaled[0];
+            let message = format!(
+                "{} and {} are parts of one fused layer, and their {kind} are {of_first:e} and {of_other:e}",
+                shown(first.codes.module()),
+                shown(other.codes.module()),
+            );
+            findings.push(Finding::new(&GLOBAL_SCALES, message).tensor(&first.codes.name));
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct RecordedActions {
     unchanged: BTreeSet<String>,
     /// The rules of scales that do not follow the absolute maximum alone, by weight.
     scale_rules: BTreeMap<String, ScaleRule>,
+    /// The scales of activations that the recipe gave, by weight.
+    input_scales: BTreeMap<String, f32>,
     /// The source that the result was made from.
     source: Option<ManifestSource>,
     /// The tensors of the source, in order.
@@ -38,6 +40,8 @@ impl RecordedActions {
                 _ => None,
             };
             recorded.scale_rules.extend(rule.map(|rule| (action.tensor.clone(), rule)));
+            let scale = action.input_scale.and_then(|scale| scale.as_f64());
+            recorded.input_scales.extend(scale.map(|scale| (action.tensor.clone(), scale as f32)));
             if action.scheme.is_none() {
                 recorded.unchanged.insert(action.tensor.clone());
             }
@@ -73,6 +77,11 @@ impl RecordedActions {
     /// Returns the source that the manifest names.
     pub(crate) fn source(&self) -> Option<&ManifestSource> {
         self.source.as_ref()
+    }
+
+    /// Returns the scale of the activations of the weight's layer that the manifest says the recipe gave.
+    pub(crate) fn input_scale(&self, weight: &str) -> Option<f32> {
+        self.input_scales.get(weight).copied()
     }
 
     /// Returns the rule of the weight's scales that the manifest names.

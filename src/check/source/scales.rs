@@ -50,7 +50,7 @@ pub(crate) fn scan(weight: &QuantizedWeight<'_>, shards: &Shards) -> Result<Qpar
         scales: Faults::default(),
         has_impossible: false,
         zero_points: Faults::default(),
-        bad_activations: weight.activation_scale(shards)?.filter(|scale| !scale.is_finite() || *scale <= 0.0),
+        bad_activations: weight.input_scale.filter(|scale| !scale.is_finite() || *scale <= 0.0),
     };
     let promised = weight.form.storage.are_powers_of_two();
     // Every scale is divided by the global one: a bad one would report each of them over again.

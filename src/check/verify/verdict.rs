@@ -104,7 +104,11 @@ pub(super) fn unproven(
     // Those of a weight that passed through are the source's, byte for byte.
     let same = tensors.iter().filter(|tensor| tensor.action == CheckedAs::PassedThrough);
     let same: BTreeSet<&str> = same.filter_map(|tensor| tensor.name.strip_suffix(".weight")).collect();
-    let is_measured = |tensor: &&Tensor| names.contains(&tensor.parameter()) && !same.contains(tensor.module());
+    // Those that the recipe gave were compared with it.
+    let is_given = |tensor: &Tensor| recorded.input_scale(&format!("{}.weight", tensor.module())).is_some();
+    let is_measured = |tensor: &&Tensor| {
+        names.contains(&tensor.parameter()) && !same.contains(tensor.module()) && !is_given(tensor)
+    };
     let number = checkpoint.tensors.iter().filter(is_measured).count();
     if number > 0 {
         let scales = count(number, "activation scale");

@@ -46,6 +46,10 @@ impl Hints for StageHints {
         self.native.misplaced(pointer, key, schema)
     }
 
+    fn missing(&self, key: &str, schema: &Value) -> Option<String> {
+        self.native.missing(key, schema)
+    }
+
     fn foreign(&self, key: &str, schema: &Value) -> Option<String> {
         self.native.foreign(key, schema)
     }

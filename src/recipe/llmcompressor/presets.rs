@@ -39,7 +39,7 @@ fn calibrated_preset(name: &str) -> Option<Diagnostic> {
     let diagnostic =
         Diagnostic::error(format!("`{preset}` of llm-compressor needs calibration data for its `input_activations`"));
     Some(diagnostic.help(match preset {
-        "NVFP4" => "`NVFP4A16` has the same weights and needs none",
+        "NVFP4" => "`NVFP4A16` has the same weights and needs none; a recipe of this tool has `scheme: NVFP4` with `input_scale: 1.0`",
         _ => "`FP8_DYNAMIC` and `FP8_BLOCK` need none",
     }))
 }

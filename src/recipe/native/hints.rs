@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::fields::RULE_KEYS;
 use super::schema::rule_branches;
 use crate::checkpoint::text::unquoted;
 use crate::recipe::explain::Hints;
@@ -28,6 +29,13 @@ impl Hints for NativeHints {
         let has_rules = schema["properties"].get("rules").is_some();
         let is_of_a_rule = has_rules && schemes_with(key).next().is_some();
         is_of_a_rule.then(|| format!("`{}` belongs in an entry of `rules`", unquoted(key)))
+    }
+
+    // A scheme asks for an option where it stands for something that has to be known.
+    fn missing(&self, key: &str, schema: &Value) -> Option<String> {
+        let is_option = schema["properties"]["scheme"].get("const").is_some() && !RULE_KEYS.contains(&key);
+        let about = schema["properties"][key]["description"].as_str()?;
+        is_option.then(|| format!("`{key}`: {about}"))
     }
 
     fn foreign(&self, key: &str, schema: &Value) -> Option<String> {

@@ -18,6 +18,10 @@ fn global(module: &str) -> String {
     format!("{module}.weight_global_scale")
 }
 
+fn of_inputs(module: &str) -> String {
+    format!("{module}.input_global_scale")
+}
+
 /// The lowest bit of the first element, in the middle of the tensor.
 fn flip(folder: &mut Folder, name: &str, bit: u8) {
     let bytes = &mut folder.tensor(name).bytes;
@@ -286,6 +290,36 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     }),
     content("NVFP4 in groups of 32", Base::Nvfp4, "Q104", STRUCTURE, |folder| {
         set_weights(folder, "group_size", json!(32));
+    }),
+    // NVFP4 with quantized activations.
+    content("a scale of activations that nobody gave", Base::Nvfp4Inputs, "Q506", CONTENT, |folder| {
+        folder.tensor(&of_inputs(DOWN)).bytes = 448f32.to_le_bytes().to_vec();
+    }),
+    content("the lowest bit of a scale of activations", Base::Nvfp4Inputs, "Q506", CONTENT, |folder| {
+        folder.tensor(&of_inputs(O)).bytes[0] ^= 1;
+    }),
+    content("a scale of activations apart from its partner's", Base::Nvfp4Inputs, "Q405", STRUCTURE, |folder| {
+        folder.tensor(&of_inputs(UP)).bytes = 2f32.to_le_bytes().to_vec();
+    }),
+    content("an infinite scale of activations", Base::Nvfp4Inputs, "Q401", CONTENT, |folder| {
+        folder.tensor(&of_inputs(DOWN)).bytes = f32::INFINITY.to_le_bytes().to_vec();
+    }),
+    content("a lost scale of activations", Base::Nvfp4Inputs, "Q313", STRUCTURE, |folder| {
+        drop(folder.remove(&of_inputs(V)));
+    }),
+    content("a scale of activations for each of two", Base::Nvfp4Inputs, "Q304", STRUCTURE, |folder| {
+        let tensor = folder.tensor(&of_inputs(DOWN));
+        tensor.shape = vec![2];
+        tensor.bytes = tensor.bytes.repeat(2);
+    }),
+    content("a scale of activations as an integer", Base::Nvfp4Inputs, "Q305", STRUCTURE, |folder| {
+        folder.tensor(&of_inputs(DOWN)).dtype = "I32".to_owned();
+    }),
+    content("scales of activations that config.json keeps", Base::Nvfp4Inputs, "Q307", STRUCTURE, |folder| {
+        folder.quantization()["config_groups"]["group_0"]["input_activations"] = Value::Null;
+    }),
+    content("the global scale of weights for that of activations", Base::Nvfp4Inputs, "Q506", CONTENT, |folder| {
+        folder.swap(&global(DOWN), &of_inputs(DOWN));
     }),
     // Several forms in one checkpoint.
     content("a nibble of one form", Base::Mixed, "Q502", CONTENT, |folder| flip(folder, &packed(Q), 1)),

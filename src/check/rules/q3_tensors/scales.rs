@@ -130,7 +130,7 @@ fn names_of_activations(activations: StoredActivations) -> &'static [&'static st
     }
 }
 
-/// Returns the scale of a module's static activations, and reports one that is missing or no single number.
+/// Returns the scale of a module's static activations, and reports one that is missing or no single float.
 pub(super) fn of_activations<'a>(
     module: &Module<'a>,
     codes: &Tensor,
@@ -142,6 +142,11 @@ pub(super) fn of_activations<'a>(
     if let Some(tensor) = found.filter(|tensor| tensor.parameters() != 1) {
         let message = format!("{} has shape {:?}, and is one number for the layer", shown(&tensor.name), tensor.shape);
         findings.push(Finding::new(&SCALE_SHAPE, message).tensor(&tensor.name));
+    }
+    const FLOATS: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16];
+    if let Some(tensor) = found.filter(|tensor| !FLOATS.contains(&tensor.dtype)) {
+        let message = format!("{} is {}, not {}", shown(&tensor.name), tensor.dtype, alternatives(FLOATS));
+        findings.push(Finding::new(&SCALE_DTYPE, message).tensor(&tensor.name));
     }
     let is_due = matches!(declared.activations, StoredActivations::Scale | StoredActivations::GlobalScale);
     if found.is_none() && is_due {

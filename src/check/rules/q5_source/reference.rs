@@ -3,7 +3,9 @@
 use crate::decode::QuantizedWeight;
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
-use crate::source::{CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, ScaleCount, ScaleRule};
+use crate::source::{
+    CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, RecordedActions, ScaleCount, ScaleRule,
+};
 use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Clamping under the reference's scale is no fault: that scale is rounded, and may then be too small for the amax.
@@ -22,7 +24,7 @@ pub(crate) static SCALE_ALTERED: LintRule = LintRule {
     name: "scale-altered",
     severity: Error,
     strict: Error,
-    title: "A scale matches neither its granule's amax nor, where it was searched for, any MSE-search candidate.",
+    title: "A scale matches neither its granule's amax nor, where it was searched for, any MSE-search candidate; or it is not the one that the recipe gave.",
     why: "The other scales follow that rule: this one was altered or belongs to other weights.",
 };
 
@@ -104,6 +106,22 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
             format!("{} {}", count(following as usize, "other scale"), agree(following as usize, "does", "do"));
         let one = format!("does not follow from the amax of its granule, as {others}");
         findings.push(altered(tensor, &one, &format!("do not follow from the amax of their granules, as {others}")));
+    }
+}
+
+/// Reports scales of activations that are not those which the recipe gave.
+pub(crate) fn input_scales(
+    weights: &[QuantizedWeight<'_>],
+    recorded: &RecordedActions,
+    findings: &mut Vec<Finding>,
+) {
+    for weight in weights {
+        let (Some(given), Some(tensor)) = (recorded.input_scale(&weight.name()), weight.activations) else { continue };
+        // One that is no float has a finding already.
+        if let Some(scale) = weight.input_scale.filter(|scale| *scale != given) {
+            let message = format!("{} is {scale:e}, and the recipe gave {given:?}", shown(&tensor.name));
+            findings.push(Finding::new(&SCALE_ALTERED, message).tensor(&tensor.name));
+        }
     }
 }
 
