@@ -122,7 +122,9 @@ fn contenders(simd: Option<&str>, only: Option<&str>) -> Vec<Contender> {
         for registration in registered() {
             let Make::Quantize(make) = registration.make else { continue };
             let variants = VARIANTS.iter().filter(|(name, _)| *name == registration.name).map(|(_, options)| options());
-            for options in std::iter::once(fewest_options(registration).expect("each option has an example")).chain(variants) {
+            for options in
+                std::iter::once(fewest_options(registration).expect("each option has an example")).chain(variants)
+            {
                 let name = format!("{} {options}", registration.name).replace(" {}", "");
                 if only.is_some_and(|only| !name.contains(only)) {
                     continue;

@@ -23,7 +23,11 @@ crate::register_scheme!(Registration {
     summary: "E2M1 weights with an E4M3 scale per 16 columns, under one F32 scale for all parts of a fused layer; \
               activations are not quantized.",
     options: |generator| Nvfp4WeightOptions::json_schema(generator),
-    make: Make::Quantize(|options, format| Nvfp4Scheme::build(&read_options(options)?, Nvfp4Inputs::Unquantized, format)),
+    make: Make::Quantize(|options, format| Nvfp4Scheme::build(
+        &read_options(options)?,
+        Nvfp4Inputs::Unquantized,
+        format
+    )),
     from_arguments,
     servers: ServerSupport { servers: &["vLLM"], gpu: "Turing (SM 7.5) through Marlin" },
     golden: include_bytes!("golden/NVFP4A16.safetensors"),

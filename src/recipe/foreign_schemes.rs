@@ -9,8 +9,7 @@ pub(super) struct Meant {
 }
 
 const METHOD: &str = "the method itself needs calibration data; the scheme stores the same kind of weights without";
-const ACTIVATIONS: &str =
-    "activations stand under `input_scale: 1.0` there, for want of calibration data; `NVFP4A16` has the same weights alone";
+const ACTIVATIONS: &str = "activations stand under `input_scale: 1.0` there, for want of calibration data; `NVFP4A16` has the same weights alone";
 const GGUF: &str = "GGUF's types are for llama.cpp; the scheme has as many bits, in safetensors for vLLM";
 const FOUR_BITS: &str = "servers read integers of 4 bits in this form, with a scale per 128 columns";
 

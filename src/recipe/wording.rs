@@ -117,7 +117,8 @@ fn of_type(kind: &str, schema: &Value) -> String {
 }
 
 pub(super) fn example(schema: &Value) -> Option<String> {
-    match &schema["examples"][0] {
+    let only = &schema["const"];
+    match schema["examples"].get(0).unwrap_or(only) {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),

@@ -82,7 +82,8 @@ fn weight<'a>(
     if !sound {
         return Ok(None);
     }
-    let mut weight = QuantizedWeight { codes, scale, auxiliary, activations, input_scale: None, shape, global: 1.0, form };
+    let mut weight =
+        QuantizedWeight { codes, scale, auxiliary, activations, input_scale: None, shape, global: 1.0, form };
     weight.input_scale = weight.read_input_scale(subject.shards)?;
     if let Some(tensor) = weight.global_scale() {
         weight.global = subject.shards.number(tensor)?;

@@ -106,9 +106,8 @@ pub(super) fn unproven(
     let same: BTreeSet<&str> = same.filter_map(|tensor| tensor.name.strip_suffix(".weight")).collect();
     // Those that the recipe gave were compared with it.
     let is_given = |tensor: &Tensor| recorded.input_scale(&format!("{}.weight", tensor.module())).is_some();
-    let is_measured = |tensor: &&Tensor| {
-        names.contains(&tensor.parameter()) && !same.contains(tensor.module()) && !is_given(tensor)
-    };
+    let is_measured =
+        |tensor: &&Tensor| names.contains(&tensor.parameter()) && !same.contains(tensor.module()) && !is_given(tensor);
     let number = checkpoint.tensors.iter().filter(is_measured).count();
     if number > 0 {
         let scales = count(number, "activation scale");

@@ -144,9 +144,8 @@ fn dynamic(builder: &mut Builder<'_>, arguments: &GroupArguments, pointer: &str,
     }));
     builder.report(match role {
         Role::Weights => diagnostic,
-        Role::Inputs if written == Dynamic::Local => {
-            diagnostic.help("a recipe of this tool has `scheme: NVFP4` with `input_scale: 1.0` in place of measured scales")
-        }
+        Role::Inputs if written == Dynamic::Local => diagnostic
+            .help("a recipe of this tool has `scheme: NVFP4` with `input_scale: 1.0` in place of measured scales"),
         Role::Inputs => diagnostic.help("`dynamic: true` computes their scales while the model runs"),
     });
     None

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use qwen_fp8_schemes::conformance::fewest_options;
 use qwen_fp8_schemes::{Format, Make, Registration, registered};
 use serde_json::{Map, Value, json};
 
@@ -50,9 +51,10 @@ pub(super) fn flat_branches() -> Vec<Branch> {
 pub(in crate::recipe) fn fp8_branches() -> Vec<Branch> {
     let fits = |branch: &&Branch| match branch.registration.make {
         Make::Keep | Make::Dequantize => false,
-        // Refused in both formats, it may only lack an option.
+        // Refused in both formats, it may only lack an option that its schema has no example of.
         Make::Quantize(make) => {
-            make(json!({}), Format::Fp8).is_ok() || make(json!({}), Format::CompressedTensors).is_err()
+            let options = fewest_options(branch.registration).unwrap_or_else(|_| json!({}));
+            make(options.clone(), Format::Fp8).is_ok() || make(options, Format::CompressedTensors).is_err()
         }
     };
     RULES.iter().filter(fits).cloned().collect()

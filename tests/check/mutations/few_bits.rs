@@ -301,7 +301,7 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("a scale of activations apart from its partner's", Base::Nvfp4Inputs, "Q405", STRUCTURE, |folder| {
         folder.tensor(&of_inputs(UP)).bytes = 2f32.to_le_bytes().to_vec();
     }),
-    content("an infinite scale of activations", Base::Nvfp4Inputs, "Q401", CONTENT, |folder| {
+    content("an infinite scale of activations", Base::Nvfp4Inputs, "Q401", STRUCTURE, |folder| {
         folder.tensor(&of_inputs(DOWN)).bytes = f32::INFINITY.to_le_bytes().to_vec();
     }),
     content("a lost scale of activations", Base::Nvfp4Inputs, "Q313", STRUCTURE, |folder| {
@@ -315,9 +315,15 @@ pub(super) static MUTATIONS: &[Mutation] = &[
     content("a scale of activations as an integer", Base::Nvfp4Inputs, "Q305", STRUCTURE, |folder| {
         folder.tensor(&of_inputs(DOWN)).dtype = "I32".to_owned();
     }),
-    content("scales of activations that config.json keeps", Base::Nvfp4Inputs, "Q307", STRUCTURE, |folder| {
-        folder.quantization()["config_groups"]["group_0"]["input_activations"] = Value::Null;
-    }),
+    content(
+        "scales of activations that config.json does not quantize",
+        Base::Nvfp4Inputs,
+        "Q307",
+        STRUCTURE,
+        |folder| {
+            folder.quantization()["config_groups"]["group_0"]["input_activations"] = Value::Null;
+        },
+    ),
     content("the global scale of weights for that of activations", Base::Nvfp4Inputs, "Q506", CONTENT, |folder| {
         folder.swap(&global(DOWN), &of_inputs(DOWN));
     }),

@@ -3,9 +3,7 @@
 use crate::decode::QuantizedWeight;
 use crate::report::Severity::{Error, Warning};
 use crate::report::{Finding, LintRule};
-use crate::source::{
-    CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, RecordedActions, ScaleCount, ScaleRule,
-};
+use crate::source::{CheckedTensor, Comparison, GlobalScaleCheck, Occurrences, RecordedActions, ScaleCount, ScaleRule};
 use qwen_fp8_checkpoint::text::{agree, count, shown};
 
 // Clamping under the reference's scale is no fault: that scale is rounded, and may then be too small for the amax.
@@ -110,11 +108,7 @@ pub(crate) fn scales(tensors: &[CheckedTensor], findings: &mut Vec<Finding>) {
 }
 
 /// Reports scales of activations that are not those which the recipe gave.
-pub(crate) fn input_scales(
-    weights: &[QuantizedWeight<'_>],
-    recorded: &RecordedActions,
-    findings: &mut Vec<Finding>,
-) {
+pub(crate) fn input_scales(weights: &[QuantizedWeight<'_>], recorded: &RecordedActions, findings: &mut Vec<Finding>) {
     for weight in weights {
         let (Some(given), Some(tensor)) = (recorded.input_scale(&weight.name()), weight.activations) else { continue };
         // One that is no float has a finding already.
