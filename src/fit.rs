@@ -41,6 +41,8 @@ const CONTEXT: u64 = 8192;
 impl Fit {
     /// Answers a request for a model that is served from `path`.
     pub fn of(subject: &FitSubject<'_>, request: &FitRequest, path: &str) -> Self {
+        let cache_dtype = if request.cache_dtype == CacheDtype::Auto { subject.cache } else { request.cache_dtype };
+        let request = &FitRequest { cache_dtype, ..*request };
         let figures = ConfigFigures::of(subject.config, subject.model);
         let sight = Sight::of(subject);
         let weights = WeightBytes::of(subject, request.gpus);

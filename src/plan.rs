@@ -18,6 +18,7 @@ mod job;
 mod kept_config;
 mod kernels;
 mod known;
+mod kv_cache;
 pub mod lock;
 mod marlin;
 mod misfits;

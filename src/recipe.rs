@@ -48,7 +48,7 @@ pub use families::{FamiliesError, read_families};
 pub use front::recipe_schema;
 pub use model_card::ModelCardOptions;
 pub use nearest::{near_words, nearest, nearest_names};
-pub use policy::{Dialect, ExpertsPolicy, MisfitPolicy, NonFinitePolicy, ServingPolicy};
+pub use policy::{CacheDtype, Dialect, ExpertsPolicy, MisfitPolicy, NonFinitePolicy, ServingPolicy};
 pub use rule::{Located, Rule};
 pub use schema::options_schema;
 pub use suggest::{nearest_word, scheme_help};
@@ -73,6 +73,8 @@ pub struct Recipe {
     pub serving: ServingPolicy,
     pub on_nonfinite: NonFinitePolicy,
     pub experts: ExpertsPolicy,
+    /// The dtype of keys and values that `config.json` is to ask servers for.
+    pub kv_cache: CacheDtype,
     /// The rules in order of precedence: the first one that takes a tensor decides.
     pub rules: Vec<Rule>,
     /// What the model card of the output says.
@@ -131,6 +133,7 @@ impl Recipe {
                 serving: understood.header.serving,
                 on_nonfinite: understood.header.on_nonfinite,
                 experts: understood.header.experts,
+                kv_cache: understood.header.kv_cache,
                 model_card: understood.header.model_card,
                 rules: understood.rules,
                 expect: understood.expect,

@@ -15,7 +15,7 @@ use crate::checkpoint::text::{count, exact, grouped, human, shown_path, unquoted
 use crate::plan::Plan;
 use crate::plan::summary::{Row, RowAction, Summary, TensorForm};
 use crate::plan::tensor_parallel::Alignment;
-use crate::recipe::NonFinitePolicy;
+use crate::recipe::{CacheDtype, NonFinitePolicy};
 use crate::run::manifest_size;
 
 impl JsonOutput for Summary {
@@ -69,7 +69,7 @@ fn render(summary: &Summary) -> String {
     }
     text.push_str(&files(summary));
     text.push_str(&format!(
-        "\n{} quantized, {}{}{}{} copied; format {}{}\ntensors: {} → {}, {:.1} % {}\noutput directory: {}{}\n{}",
+        "\n{} quantized, {}{}{}{} copied; format {}{}{}\ntensors: {} → {}, {:.1} % {}\noutput directory: {}{}\n{}",
         count(summary.quantized_tensors, "tensor"),
         if_any(summary.passed_through_tensors, "passed through"),
         if_any(summary.dequantized_tensors, "decoded"),
@@ -77,6 +77,7 @@ fn render(summary: &Summary) -> String {
         summary.copied_tensors,
         summary.format,
         if summary.on_nonfinite == NonFinitePolicy::Keep { "; NaN and infinities are kept" } else { "" },
+        if summary.kv_cache == CacheDtype::Fp8 { "; FP8 cache" } else { "" },
         human(summary.source_bytes),
         human(summary.output_bytes),
         summary.saved_share.abs() * 100.0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ask::{ProgramAnswer, ask, find_program};
 use super::checklist::ChecklistLine;
 use crate::checkpoint::text::{count, grouped, memory, unquoted};
-use crate::fit::{CacheDtype, Fit, FitRequest, FitSubject, GpuKernels};
+use crate::fit::{Fit, FitRequest, FitSubject, GpuKernels};
 
 /// The time that `nvidia-smi` is waited for; a driver that wakes up takes seconds.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -145,7 +145,7 @@ fn serving_line(gpus: &[FoundGpu], subject: &FitSubject<'_>, recipe: &str) -> Op
     const SUBJECT: &str = "serving";
     let largest = gpus.iter().max_by_key(|gpu| gpu.memory)?;
     let request =
-        FitRequest { vram: largest.memory, gpus: 1, context: None, concurrency: None, cache_dtype: CacheDtype::Auto };
+        FitRequest { vram: largest.memory, gpus: 1, context: None, concurrency: None, cache_dtype: Default::default() };
     let fit = Fit::of(subject, &request, "OUTPUT");
     let runs = largest.capability.and_then(|(major, minor)| fit.runs_on(major, minor));
     let kernels = runs.map_or_else(String::new, |runs| format!("; vLLM runs {runs}"));

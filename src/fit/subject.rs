@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::cache::CacheDtype;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{Layer, Model};
+use crate::plan::lock::quantization_config;
 use crate::plan::{Plan, ServedWeights, unserved_checkpoint};
 
 /// A model as servers will find it.
@@ -15,6 +17,8 @@ pub struct FitSubject<'a> {
     pub(super) model: &'a Model,
     /// The forms of quantized weights, and whether the GPUs can share them.
     pub(super) served: ServedWeights,
+    /// The dtype of the cache that it asks for.
+    pub(super) cache: CacheDtype,
     /// Servers that do not load it, each with the reason.
     pub(super) unserved: BTreeMap<String, String>,
     /// The reason why nothing is known of the way in which it is quantized.
@@ -47,6 +51,7 @@ impl<'a> FitSubject<'a> {
             config: &plan.checkpoint.config,
             model,
             served: ServedWeights::of_plan(plan, number(gpus)),
+            cache: CacheDtype::declared(&quantization_config(plan)),
             unserved: plan.unserved.clone(),
             unknown_form: None,
             preprocessor: None,
@@ -70,6 +75,10 @@ impl<'a> FitSubject<'a> {
             config: &checkpoint.config,
             model: &checkpoint.model,
             served,
+            cache: checkpoint.config.quantization_config().map_or(CacheDtype::Auto, |text| {
+                // A config that is none is told of where the forms of weights are read.
+                serde_json::from_str(text).map_or(CacheDtype::Auto, |config| CacheDtype::declared(&config))
+            }),
             unserved: unserved_checkpoint(checkpoint),
             unknown_form,
             preprocessor: None,

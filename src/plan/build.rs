@@ -19,7 +19,9 @@ use super::resolve::Resolved;
 use super::served::Served;
 use super::stays::{Stays, WhyStays};
 use super::tensor_parallel::{self, Alignment};
-use super::{adapters, format, fused, inputs, kept_config, known, non_finite, output, requantized, resolve, serving};
+use super::{
+    adapters, format, fused, inputs, kept_config, known, kv_cache, non_finite, output, requantized, resolve, serving,
+};
 
 /// Everything that a run needs to know, fixed before the first byte is read or written.
 #[derive(Debug)]
@@ -125,8 +127,11 @@ impl Plan {
                 _ => checkpoint.config.text(),
             }
         } else {
-            with_known_keys(&checkpoint, &modules).with_quantization_config(&wire.quantization_config(&modules))
+            let mut quantization_config = wire.quantization_config(&modules);
+            kv_cache::put(&recipe, &mut quantization_config);
+            with_known_keys(&checkpoint, &modules).with_quantization_config(&quantization_config)
         };
+        diagnostics.extend(kv_cache::check(&recipe, !modules.quantized.is_empty()));
         drop(modules);
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));

@@ -156,7 +156,7 @@ fn treatment(plan: &Plan, index: usize) -> Treatment {
     Treatment { action: row.action, scheme, adapters: row.adapters, before: row.before, after: row.after }
 }
 
-fn quantization_config(plan: &Plan) -> Value {
+pub(crate) fn quantization_config(plan: &Plan) -> Value {
     let config = plan.documents.iter().find(|(name, _)| name == "config.json");
     let config: Option<Value> = config.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
     config.and_then(|mut config| config.get_mut("quantization_config").map(Value::take)).unwrap_or_default()

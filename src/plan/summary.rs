@@ -13,8 +13,8 @@ use super::planned_input::PlannedInput;
 use super::stays::WhyStays;
 use super::tensor_parallel::Alignment;
 use crate::checkpoint::models::{self, LayerKind, Part};
-use crate::recipe::NonFinitePolicy;
 use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{CacheDtype, NonFinitePolicy};
 
 /// The plan as `plan` shows it and `plan --json` prints it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -22,6 +22,8 @@ pub struct Summary {
     pub format: &'static str,
     /// The policy for NaN and infinity in weights that are quantized.
     pub on_nonfinite: NonFinitePolicy,
+    /// The dtype of keys and values that config.json asks servers for.
+    pub kv_cache: CacheDtype,
     /// Stacks of experts that are taken apart, and the matrices that they make.
     pub split_stacks: usize,
     pub split_matrices: usize,
@@ -184,6 +186,7 @@ impl Summary {
         Self {
             format: format::format_name(plan.recipe.format),
             on_nonfinite: plan.recipe.on_nonfinite,
+            kv_cache: plan.recipe.kv_cache,
             split_stacks: stacks.len(),
             split_matrices,
             quantized_tensors: tensors(RowAction::Quantize),

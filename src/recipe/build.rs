@@ -13,7 +13,7 @@ use crate::recipe::document::Document;
 use crate::recipe::expect::{ExpectKeys, Expectations};
 use crate::recipe::header::RecipeHeader;
 use crate::recipe::patterns::Patterns;
-use crate::recipe::policy::Dialect;
+use crate::recipe::policy::{CacheDtype, Dialect};
 use crate::recipe::rule::{Located, Rule};
 use crate::recipe::validate::Validated;
 
@@ -53,13 +53,22 @@ pub(super) fn build(
         let rules = rules(&mut builder);
         (rules, builder.diagnostics)
     };
+    let asks_for_cache = header.kv_cache == CacheDtype::Fp8;
     let format = header.format.map(Format::from).or(format).unwrap_or_else(|| match build(Format::Fp8) {
+        _ if asks_for_cache => Format::CompressedTensors,
         (fits, diagnostics) if diagnostics.is_empty() && fits.iter().all(fits_fp8) => Format::Fp8,
         _ if build(Format::CompressedTensors).1.is_empty() => Format::CompressedTensors,
         _ => Format::Fp8,
     });
     let (rules, wrong) = build(format);
     diagnostics.extend(wrong);
+    if asks_for_cache && format == Format::Fp8 {
+        let diagnostic =
+            Diagnostic::error("`format: fp8` has no key for the dtype of a cache").at(document.spans.key("/kv_cache"));
+        diagnostics.push(diagnostic.help(
+            "write `format: compressed-tensors`, or leave the key out and start the server with `--kv-cache-dtype fp8`, which comes to the same",
+        ));
+    }
     let mut builder = Builder { document, format, diagnostics, broken: &broken };
     let expect = builder.expectations(&header.expect, dialect);
     let diagnostics = builder.diagnostics;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::recipe::byte_size::ByteSize;
 use crate::recipe::expect::ExpectKeys;
 use crate::recipe::model_card::ModelCardOptions;
-use crate::recipe::policy::{ExpertsPolicy, NonFinitePolicy, ServingPolicy};
+use crate::recipe::policy::{CacheDtype, ExpertsPolicy, NonFinitePolicy, ServingPolicy};
 use crate::recipe::schema::{object_of, properties};
 
 /// The keys of a recipe beside its rules.
@@ -84,6 +84,13 @@ pub(super) struct RecipeHeader {
     #[serde(default)]
     #[schemars(extend("examples" = ["split"]))]
     pub(super) experts: ExpertsPolicy,
+
+    /// The dtype of keys and values in the cache of servers that read it in `config.json`, as vLLM does in `format:
+    /// compressed-tensors`: `fp8` is what `--kv-cache-dtype fp8` asks for, with scales of one in place of those that
+    /// llm-compressor measures on calibration data. Most models lose little by it, and some much.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["fp8"]))]
+    pub(super) kv_cache: CacheDtype,
 
     /// The model card (`README.md`) of the output: the source's, with the metadata by which the Hugging Face hub knows a
     /// quantized model, sizes, and the recipe.

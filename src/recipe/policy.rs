@@ -32,6 +32,17 @@ pub enum NonFinitePolicy {
     Keep,
 }
 
+/// The dtype of keys and values in the cache of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheDtype {
+    /// What `config.json` asks for, else the dtype of the model.
+    #[default]
+    Auto,
+    /// FP8 under scales of one, in half of the bytes.
+    Fp8,
+}
+
 /// The handling of experts that the checkpoint stacks in three-dimensional tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

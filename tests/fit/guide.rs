@@ -42,6 +42,40 @@ fn the_8b_model_in_fp8_fits_a_card_of_16_gb() {
 }
 
 #[test]
+fn a_cache_is_counted_in_the_dtype_that_config_json_asks_for() {
+    let shapes = shapes::qwen3_vl_8b();
+    let request = FitRequest { context: Some(2048), ..CARD };
+    let text = "kv_cache: fp8\nscheme: FP8_BLOCK\ntargets: Linear\nignore: ['re:.*visual.*']\n";
+    let recipe = Recipe::parse(RecipeText::new(Path::new("recipe.yaml"), text)).unwrap();
+    let plan = Plan::build(recipe, Checkpoint::open(shapes.write_single().path()).unwrap()).unwrap();
+    let fit = Fit::of(&FitSubject::of_plan(&plan, 1), &request, "MODEL");
+    let cache = fit.cache.unwrap();
+    // Half of what `the_8b_model_in_fp8_fits_a_card_of_16_gb` has.
+    assert_eq!((cache.dtype, cache.bytes_per_block), (CacheDtype::Fp8, 16 * 72 * 1024));
+    for (line, option) in fit.serve.iter().zip(["--kv-cache-dtype fp8", "--kv-cache-dtype fp8_e4m3"]) {
+        assert!(line.words.join(" ").contains(option), "{line:?}");
+    }
+    // The same of a checkpoint, as llm-compressor and ModelOpt write it.
+    for (quantization, dtype) in [
+        (r#"{"quant_method":"compressed-tensors","kv_cache_scheme":{"num_bits":8,"type":"float"}}"#, CacheDtype::Fp8),
+        (r#"{"quant_method":"modelopt","kv_cache_quant_algo":"FP8"}"#, CacheDtype::Fp8),
+        (r#"{"quant_method":"modelopt","kv_cache_scheme":{"num_bits":8,"type":"float"}}"#, CacheDtype::Fp8),
+        (r#"{"quant_method":"compressed-tensors","kv_cache_scheme":null}"#, CacheDtype::Auto),
+        (r#"{"quant_method":"fp8","kv_cache_scheme":{"num_bits":8,"type":"float"}}"#, CacheDtype::Auto),
+    ] {
+        let dir = shapes.write_single();
+        let path = dir.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["quantization_config"] = serde_json::from_str(quantization).unwrap();
+        std::fs::write(&path, config.to_string()).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let fit =
+            Fit::of(&FitSubject::of_checkpoint(&checkpoint, 1), &FitRequest { vram: 80 << 30, ..request }, "MODEL");
+        assert_eq!(fit.cache.unwrap().dtype, dtype, "{quantization}");
+    }
+}
+
+#[test]
 fn the_8b_model_in_bf16_does_not_and_fp8_is_named() {
     let fit = of_source(&shapes::qwen3_vl_8b(), FitRequest { context: Some(2048), ..CARD });
     assert!(!fit.fits && fit.serve.is_empty());

@@ -296,6 +296,35 @@ fn the_official_layout_holds_blocks_of_128_and_whole_tensors() {
 }
 
 #[test]
+fn an_fp8_cache_is_asked_for_in_compressed_tensors() {
+    let shapes = shapes::small_text();
+    let recipe = "kv_cache: fp8\nscheme: FP8_BLOCK\ntargets: Linear\n";
+    let asked = plan(recipe, &shapes);
+    let scheme = config(&asked)["kv_cache_scheme"].clone();
+    for (key, value) in [
+        ("num_bits", json!(8)),
+        ("type", json!("float")),
+        ("symmetric", json!(true)),
+        ("strategy", json!("tensor")),
+        ("dynamic", json!(false)),
+    ] {
+        assert_eq!(scheme[key], value, "{key}");
+    }
+    assert!(asked.notes.iter().any(|note| note.message.contains("`--kv-cache-dtype fp8_e4m3`")), "{:?}", asked.notes);
+    // No tensor, and without the key nothing at all.
+    let names = |plan: &Plan| -> Vec<String> {
+        let tensors = plan.shards.iter().flat_map(|shard| &shard.tensors);
+        tensors.map(|placed| placed.entry.name.clone()).collect()
+    };
+    let without = plan(&recipe.replace("kv_cache: fp8", "format: compressed-tensors"), &shapes);
+    assert_eq!((config(&without)["kv_cache_scheme"].clone(), names(&without)), (Value::Null, names(&asked)));
+    assert_eq!(without.notes, []);
+    // Where no layer is quantized there is no config to ask in.
+    let error = super::error("kv_cache: fp8\nscheme: PASSTHROUGH\ntargets: Linear\n", &shapes);
+    assert!(error.message.contains("`quantization_config` that is written here, and none is"), "{error:?}");
+}
+
+#[test]
 fn a_small_block_is_a_warning_where_servers_have_slow_kernels() {
     let recipe = CHANNELS.replace("scheme: FP8_DYNAMIC", "scheme: FP8_BLOCK\n    block_size: 64");
     let warnings = plan(&recipe, &shapes::small_text()).warnings;

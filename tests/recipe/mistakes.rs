@@ -73,15 +73,14 @@ yaml!(scheme_of_another_tool, "scheme: Q4_K_M\ntargets: Linear\n");
 yaml!(scheme_of_four_bits, "scheme: INT4\ntargets: Linear\n");
 yaml!(scheme_that_is_a_method, "scheme: awq\ntargets: Linear\n");
 yaml!(scheme_with_calibrated_activations, "format: compressed-tensors\nscheme: NVFP4\ntargets: Linear\n");
-yaml!(
-    another_scale_than_one,
-    "format: compressed-tensors\nscheme: NVFP4\ninput_scale: 0.5\ntargets: Linear\n"
-);
-yaml!(a_scale_in_the_official_layout, "scheme: NVFP4\ninput_scale: 1.0\ntargets: Linear\n");
+yaml!(another_scale_than_one, "format: compressed-tensors\nscheme: NVFP4\ninput_scale: 0.5\ntargets: Linear\n");
+yaml!(a_scale_in_the_official_layout, "format: fp8\nscheme: NVFP4\ninput_scale: 1.0\ntargets: Linear\n");
 yaml!(
     a_scale_beside_another_scheme,
     "format: compressed-tensors\nscheme: NVFP4A16\ninput_scale: 1.0\ntargets: Linear\n"
 );
+yaml!(cache_in_the_official_layout, "format: fp8\nkv_cache: fp8\nscheme: FP8_BLOCK\ntargets: Linear\n");
+yaml!(cache_of_another_dtype, "kv_cache: int8\nscheme: FP8_BLOCK\ntargets: Linear\n");
 yaml!(scheme_of_the_format, "scheme: fp8\ntargets: Linear\n");
 yaml!(scheme_of_another_type, "scheme: [FP8_DYNAMIC]\ntargets: Linear\n");
 yaml!(scheme_beside_rules, "scheme: FP8_DYNAMIC\nrules:\n  - scheme: PASSTHROUGH\n    targets: Norm\n");

@@ -13,7 +13,7 @@ use qwen_fp8::checkpoint::side_files::SideFile;
 use qwen_fp8::checkpoint::source::SourceFile;
 use qwen_fp8::checkpoint::{Checkpoint, Shard, Tensor};
 use qwen_fp8::plan::{Decision, Job, Plan, PlannedInput, Slot};
-use qwen_fp8::recipe::{Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
+use qwen_fp8::recipe::{CacheDtype, Dialect, NonFinitePolicy, Recipe, RecipeText, Rule, ServingPolicy};
 use qwen_fp8::schemes::{
     AmaxScope, Band, Dtype, Dynamic, Extent, Format, Make, Matrix, NonFinite, NumberKind, QuantizationArgs,
     Registration, Scheme, ServerSupport, ShapeError, SourceDtype, Strategy, TensorRole, TensorSpec,
@@ -381,6 +381,7 @@ fn recipe(schemes: Vec<Stamp>) -> Recipe {
     };
     Recipe {
         experts: qwen_fp8::recipe::ExpertsPolicy::default(),
+        kv_cache: CacheDtype::Auto,
         text: RecipeText { path: PathBuf::from("recipe.yaml"), text: String::new() },
         dialect: Dialect::Native,
         model: None,

@@ -24,6 +24,16 @@ pub(super) fn read(value: &Value, model: &Model, faults: &mut Vec<ConfigFault>) 
         let message = "`sparsity_config` has targets, and servers no longer support sparsity";
         faults.push(ConfigFault::invalid(message, "/sparsity_config/targets"));
     }
+    if let Some(scheme) = value.get("kv_cache_scheme").filter(|scheme| !scheme.is_null()) {
+        // vLLM 0.33 raises on any other as it builds the first attention layer, wherever the cache stays unquantized too.
+        let text = |key: &str| scheme.get(key).and_then(Value::as_str);
+        let is_fp8 = scheme.get("num_bits").and_then(Value::as_u64) == Some(8) && text("type") == Some("float");
+        let is_symmetric = scheme.get("symmetric") == Some(&Value::Bool(true));
+        if !is_fp8 || !is_symmetric || !matches!(text("strategy"), Some("tensor" | "attn_head")) {
+            let message = "`kv_cache_scheme` is not symmetric 8-bit float with the strategy `tensor` or `attn_head`: vLLM refuses it";
+            faults.push(ConfigFault::invalid(message, "/kv_cache_scheme"));
+        }
+    }
     let Some(declared) = value.get("config_groups").and_then(Value::as_object).filter(|groups| !groups.is_empty())
     else {
         let message = "`config_groups` is missing or empty: no layer is declared as quantized";

@@ -47,7 +47,7 @@ pub(in crate::cli) struct FitArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum CacheDtypeName {
-    /// That of the model
+    /// What config.json asks for, else that of the model
     Auto,
     /// FP8, half as large
     Fp8,

@@ -2,18 +2,26 @@
 
 use std::fmt;
 
-/// The dtype of keys and values in the cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheDtype {
-    /// The model's own, of two bytes.
-    #[default]
-    Auto,
-    Fp8,
-}
+use serde_json::Value;
+
+pub use crate::recipe::CacheDtype;
 
 impl CacheDtype {
-    /// Bytes of one number.
+    /// Returns the dtype that vLLM takes from a `quantization_config` where its command asks for none.
+    pub(in crate::fit) fn declared(config: &Value) -> Self {
+        let method = config["quant_method"].as_str().unwrap_or_default();
+        let scheme = &config["kv_cache_scheme"];
+        let is_fp8 = (scheme["num_bits"].as_u64(), scheme["type"].as_str()) == (Some(8), Some("float"));
+        let algorithm = config["kv_cache_quant_algo"].as_str().filter(|_| method.starts_with("modelopt"));
+        let reads_scheme = method == "compressed-tensors" || method.starts_with("modelopt");
+        match algorithm {
+            Some(algorithm) if algorithm.eq_ignore_ascii_case("fp8") => Self::Fp8,
+            _ if reads_scheme && is_fp8 => Self::Fp8,
+            _ => Self::Auto,
+        }
+    }
+
+    /// Bytes of one number; the model's own have two.
     pub fn bytes(self) -> u64 {
         match self {
             Self::Auto => 2,

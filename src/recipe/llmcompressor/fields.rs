@@ -33,7 +33,8 @@ pub(in crate::recipe) struct Modifier {
     #[schemars(with = "BTreeMap<String, ModifierGroup>", extend("minProperties" = 1, "examples" = [groups()]))]
     pub(super) config_groups: Option<IndexMap<String, ModifierGroup>>,
 
-    /// The quantization of key and value caches, which needs calibration data: only `null` is accepted.
+    /// The quantization of key and value caches, which needs calibration data: only `null` is accepted. `kv_cache: fp8` at
+    /// the top of the recipe is an FP8 cache without.
     #[serde(default)]
     #[schemars(with = "()", extend("examples" = [null]))]
     #[expect(dead_code, reason = "the schema accepts nothing but null")]

@@ -88,7 +88,8 @@ fn explain(pointer: &str, document: &Document) -> Option<Diagnostic> {
         ["kv_cache_scheme"] if !value.is_null() => Some(
             Diagnostic::error("`kv_cache_scheme` needs calibration data")
                 .at(document.spans.key(pointer))
-                .help("leave it out, or set it to null"),
+                .help("`kv_cache: fp8` at the top of the recipe asks servers for an FP8 cache under scales of one, which need none")
+                .help("else leave it out, or set it to null"),
         ),
         ["scheme"] if *modifier == "QuantizationModifier" => {
             let name = value.as_str()?;

@@ -14,6 +14,14 @@ pub(super) static MUTATIONS: &[Mutation] = &[
             list.iter_mut().filter(|name| **name == QKV).for_each(|name| *name = json!(format!("{QKV}s")))
         });
     }),
+    content("a cache of integers", Base::Channel, "Q104", STRUCTURE, |folder| {
+        let scheme = json!({ "num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor" });
+        folder.quantization()["kv_cache_scheme"] = scheme;
+    }),
+    content("a cache with a scale per token", Base::Channel, "Q104", STRUCTURE, |folder| {
+        let scheme = json!({ "num_bits": 8, "type": "float", "symmetric": true, "strategy": "token" });
+        folder.quantization()["kv_cache_scheme"] = scheme;
+    }),
     content("a list entry for a quantized layer", Base::Block, "Q201", STRUCTURE, |folder| {
         folder.edit_list(|list| list.push(json!(DOWN)));
     }),
