@@ -127,6 +127,7 @@ fn plan_as_json_is_complete() {
             "schema_version",
             "format",
             "on_nonfinite",
+            "kv_cache",
             "split_stacks",
             "split_matrices",
             "rows",

@@ -29,7 +29,10 @@ crate::register_scheme!(Registration {
         format
     )),
     from_arguments,
-    servers: ServerSupport { servers: &["vLLM"], gpu: "Turing (SM 7.5) through Marlin" },
+    servers: ServerSupport {
+        servers: &["vLLM", "SGLang"],
+        gpu: "Turing (SM 7.5) through Marlin; Ampere (SM 8.0) for SGLang",
+    },
     golden: include_bytes!("golden/NVFP4A16.safetensors"),
 });
 

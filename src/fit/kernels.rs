@@ -39,10 +39,16 @@ impl GpuKernels {
     }
 }
 
-/// Reports whether vLLM has kernels for weights of this form on all GPUs of a generation, or of every one where none is given.
-pub(crate) fn has_kernels(form: &ServedForm, generation: Option<&str>) -> bool {
+/// Reports whether a server has kernels for weights of this form on all GPUs of a generation, or of every one where none is
+/// given: those of vLLM, and SGLang's where it is known to ask for a newer GPU.
+pub(crate) fn has_kernels(server: &str, form: &ServedForm, generation: Option<&str>) -> bool {
     let is_asked = |name: &str| generation.is_none_or(|generation| generation == name);
-    GENERATIONS.iter().zip(of_form(form)).all(|(&(name, _, _), runs)| !is_asked(name) || runs != NONE)
+    // The least capability for NVFP4 is 8.0 in SGLang 0.5.23.
+    let is_too_old = |name: &str| {
+        server == "SGLang" && name == "Turing" && matches!(form.weights.strategy, Strategy::TensorGroup(_))
+    };
+    let runs = |name: &str, kernel: &str| kernel != NONE && !is_too_old(name);
+    GENERATIONS.iter().zip(of_form(form)).all(|(&(name, _, _), kernel)| !is_asked(name) || runs(name, kernel))
 }
 
 /// The row of [`GENERATIONS`] for a compute capability: the last one that is not beyond it.
@@ -140,14 +146,16 @@ mod tests {
 
     #[test]
     fn the_newest_presets_run_where_vllm_runs_them() {
-        let runs = |name: &str| {
+        let runs_in = |server: &str, name: &str| {
             let scheme = find(name).unwrap().build(json!({}), Format::CompressedTensors).unwrap().unwrap();
             let form = ServedForm::of(&*scheme);
-            GENERATIONS.map(|(generation, ..)| has_kernels(&form, Some(generation)))
+            GENERATIONS.map(|(generation, ..)| has_kernels(server, &form, Some(generation)))
         };
+        let runs = |name: &str| runs_in("vLLM", name);
         assert_eq!((runs("MXFP6A16"), runs("MXFP6A8")), ([false; 6], [false; 6]));
         assert_eq!(runs("MXFP4XFP8"), GENERATIONS.map(|(generation, ..)| generation == "Hopper"));
         assert_eq!(runs("MXFP4"), GENERATIONS.map(|(generation, ..)| generation != "Turing"));
         assert_eq!((runs("MXFP4A16"), runs("NVFP4A16")), (runs("MXFP4"), [true; 6]));
+        assert_eq!(runs_in("SGLang", "NVFP4A16"), GENERATIONS.map(|(generation, ..)| generation != "Turing"));
     }
 }

@@ -344,6 +344,7 @@ fn what_a_server_has_no_kernel_for_is_a_warning() {
         "scheme: FP8_DYNAMIC",
         "scheme: FP8",
         "scheme: W4A16",
+        "scheme: NVFP4A16",
         "scheme: W8A16\n    group_size: channel",
         "scheme: W4A16_ASYM\n    group_size: 32",
         "scheme: W8A8\n    group_size: tensor",
@@ -351,7 +352,6 @@ fn what_a_server_has_no_kernel_for_is_a_warning() {
         assert_eq!(warned(fine), [""; 0], "{fine}");
     }
     for (rule, message) in [
-        ("scheme: NVFP4A16", "vLLM serves `NVFP4A16`; SGLang does not"),
         ("scheme: MXFP8", "vLLM serves `MXFP8`; SGLang does not"),
         ("scheme: W3A16", "neither vLLM nor SGLang serves `W3A16` on NVIDIA GPUs: it is for transformers"),
         ("scheme: W4A16\n    group_size: 16", "vLLM has no kernel for packed integers with a scale per 16 columns"),

@@ -52,10 +52,15 @@ fn a_proven_result_has_its_figures_map_and_recipe() {
     let least =
         quantized.iter().filter_map(|tensor| tensor["figures"]["sqnr_db"].as_f64()).fold(f64::INFINITY, f64::min);
     assert!(page.contains(&format!("<dd>{least:.2} dB</dd>")), "{least}");
-    // NVFP4 is none of SGLang's.
-    assert!(page.contains("vllm serve ") && !page.contains("sglang.launch_server"));
-    assert!(page.contains("<dt>SGLang</dt><dd>does not serve it: it has no kernels for <code>NVFP4A16</code></dd>"));
+    assert!(page.contains("vllm serve ") && page.contains("sglang.launch_server"));
     assert!(page.contains("re:.*self_attn.*") && page.contains("every file and tensor is what the manifest says"));
+}
+
+#[test]
+fn a_server_without_kernels_for_it_is_named() {
+    let (page, _) = page_of("no-kernels.html", Base::Mxfp8.dir(), &[]);
+    assert!(page.contains("vllm serve ") && !page.contains("sglang.launch_server"));
+    assert!(page.contains("<dt>SGLang</dt><dd>does not serve it: it has no kernels for <code>MXFP8</code></dd>"));
 }
 
 #[test]

@@ -223,21 +223,28 @@ pub(crate) fn stacks(
 
 /// Reports fused layers whose parts do not share a global scale, of weights or of activations.
 pub(crate) fn global_scales(model: &Model, weights: &[QuantizedWeight<'_>], findings: &mut Vec<Finding>) {
-    let of_inputs = |part: &QuantizedWeight<'_>| part.input_scale;
-    let of_weights = |part: &QuantizedWeight<'_>| Some(part.global);
     for parts in fused_layers(model, weights) {
-        let kinds: [(&str, &dyn Fn(&QuantizedWeight<'_>) -> Option<f32>); 2] =
-            [("global scales", &of_weights), ("scales of activations", &of_inputs)];
-        for (kind, scale) in kinds {
-            let scaled: Vec<_> = parts.iter().filter_map(|part| Some((part, scale(part)?))).collect();
-            let Some((other, of_other)) = scaled.iter().find(|(_, scale)| *scale != scaled[0].1) else { continue };
-            let (first, of_first) = scaled[0];
-            let message = format!(
-                "{} and {} are parts of one fused layer, and their {kind} are {of_first:e} and {of_other:e}",
-                shown(first.codes.module()),
-                shown(other.codes.module()),
-            );
-            findings.push(Finding::new(&GLOBAL_SCALES, message).tensor(&first.codes.name));
-        }
+        findings.extend(apart("global scales", &parts, |part| Some(part.global)));
+        // Those of compressed-tensors alone: ModelOpt stores another for each part, in published checkpoints too.
+        findings.extend(apart("scales of activations", &parts, |part| {
+            part.input_scale.filter(|_| part.activations.is_some_and(|it| it.name.ends_with(".input_global_scale")))
+        }));
     }
+}
+
+/// Reports the first part of a fused layer whose scale of this kind is not that of the first one.
+fn apart(
+    kind: &str,
+    parts: &[&QuantizedWeight<'_>],
+    scale: impl Fn(&QuantizedWeight<'_>) -> Option<f32>,
+) -> Option<Finding> {
+    let scaled: Vec<_> = parts.iter().filter_map(|part| Some((part, scale(part)?))).collect();
+    let &(first, of_first) = scaled.first()?;
+    let (other, of_other) = scaled.iter().find(|(_, scale)| *scale != of_first)?;
+    let message = format!(
+        "{} and {} are parts of one fused layer, and their {kind} are {of_first:e} and {of_other:e}",
+        shown(first.codes.module()),
+        shown(other.codes.module()),
+    );
+    Some(Finding::new(&GLOBAL_SCALES, message).tensor(&first.codes.name))
 }

@@ -44,7 +44,7 @@ pub(super) fn of_server(server: &str, generation: Option<&str>) -> Vec<SchemeCan
         let scheme = registration.build(Value::Object(options.collect()), Format::CompressedTensors).ok()??;
         // transformers decodes weights where there are no kernels.
         let runs = server == "transformers"
-            || scheme.missing_kernel().is_none() && has_kernels(&ServedForm::of(&*scheme), generation);
+            || scheme.missing_kernel().is_none() && has_kernels(server, &ServedForm::of(&*scheme), generation);
         let is_substitute = matches!(scheme.weights().strategy, Strategy::Block(_));
         runs.then_some(SchemeCandidate { name, option, scheme, is_substitute })
     });
