@@ -371,6 +371,32 @@ fn what_vllm_packs_is_fused() {
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }
 
+/// What a class says that it packs is not all that its loader puts together: a model inside of it may say it, or the loader alone.
+#[test]
+fn what_vllm_puts_together_is_fused() {
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for facts in of_known_families() {
+        let matrices: BTreeSet<&str> =
+            facts.tensors().filter(|(_, rank, _)| *rank == 2).map(|(form, ..)| form).collect();
+        for layer in facts.value["vllm"]["layers"].as_array().into_iter().flatten() {
+            let parts = texts(&layer["from"]).into_iter().filter(|form| matrices.contains(form));
+            let parts: Vec<String> = parts.filter_map(|form| form.strip_suffix(".weight").map(name_of)).collect();
+            let is_of_experts = layer["class"].as_str().is_some_and(|class| class.contains("Expert"));
+            let stays = layer["quantized"].as_bool() == Some(false) || layer["quantized"].is_null();
+            if parts.len() < 2 || is_of_experts || stays {
+                continue;
+            }
+            compared += 1;
+            let ours: BTreeSet<_> = parts.iter().map(|part| facts.model.fused_layer(part)).collect();
+            if ours.len() > 1 || ours.contains(&None) {
+                wrong.push(format!("{}: vLLM puts {parts:?} into one layer, here {ours:?}", facts.name));
+            }
+        }
+    }
+    assert!(compared > 300, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
 #[test]
 fn families_that_nobody_has_loaded_say_so() {
     let facts = all_facts();

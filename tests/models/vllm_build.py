@@ -1,5 +1,6 @@
 """Models of vLLM on the CPU, built from config.json alone: what their layers ask, and which tensor goes where."""
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from vllm.distributed import init_distributed_environment, initialize_model_para
 from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.model_executor.model_loader.utils import get_model_architecture, initialize_model
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128], "fmt": "e4m3"}
@@ -141,9 +142,28 @@ def built(config):
     setup.ASKED.clear()
     with set_current_vllm_config(config):
         started(config)
-        with set_default_torch_dtype(torch.bfloat16), torch.device("cpu"):
+        with set_default_torch_dtype(torch.bfloat16), torch.device("cpu"), packed_as_at_first(config):
             model = initialize_model(vllm_config=config)
+            object.__setattr__(model, "packed_when_built", dict(getattr(model, "packed_modules_mapping", None) or {}))
     return model, {id(entry["layer"]): entry for entry in setup.ASKED}
+
+
+@contextlib.contextmanager
+def packed_as_at_first(config):
+    """Takes back what a build adds to its class's `packed_modules_mapping`, which classes without one even share.
+
+    A quantization has it by reference, and models inside the model write theirs into it as they are built. A server builds a
+    model once: what it asks before that knows nothing of them.
+    """
+    cls = get_model_architecture(config.model_config)[0]
+    packed = getattr(cls, "packed_modules_mapping", None)
+    before = dict(packed) if isinstance(packed, dict) else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            packed.clear()
+            packed.update(before)
 
 
 def first_line(error):

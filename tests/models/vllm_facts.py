@@ -169,9 +169,7 @@ def facts(job):
     except BaseException as error:
         traceback.print_exc()
         return {**out, "error": first_line(error), "where": where(error)}
-    out["packed"] = dict(
-        getattr(model, "packed_modules_mapping", None) or getattr(cls, "packed_modules_mapping", None) or {}
-    )
+    out["packed"] = model.packed_when_built
     out["mapper"] = mapper_of(cls)
     builds, reach, kept = {"fp8": (model, answers)}, {}, names_on_disk(folder)
     for kind, more in BUILDS.items():

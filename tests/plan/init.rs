@@ -172,6 +172,26 @@ fn a_misfit_draws_no_layer_along_that_the_family_does_not_fuse_with_it() {
     assert!(!of_class("KimiLinearForCausalLM", "kimi_linear"));
 }
 
+/// vLLM puts a layer with a row for each head between those of attention: no block behind it would begin where one ends.
+#[test]
+fn layers_behind_one_of_few_rows_stay_with_all_that_is_fused() {
+    let kimi = shapes::small_text()
+        .with_config("architectures", json!(["KimiLinearForCausalLM"]))
+        .with_config("model_type", "kimi_linear".into())
+        .with("model.layers.0.self_attn.b_proj.weight", &[4, 256])
+        .with("model.layers.0.self_attn.f_a_proj.weight", &[128, 256]);
+    let text = assert_clean(&kimi, None);
+    let planned = plan(&text, &kimi);
+    let taken = quantized(&planned);
+    let is_taken = |layer: &str| taken.contains(&format!("model.layers.{layer}_proj.weight").as_str());
+    for part in ["q", "k", "v", "b", "f_a"] {
+        assert!(!is_taken(&format!("0.self_attn.{part}")), "{part}: {taken:?}");
+    }
+    for other in ["0.self_attn.o", "0.mlp.up", "1.self_attn.q", "1.self_attn.k"] {
+        assert!(is_taken(other), "{other}: {taken:?}");
+    }
+}
+
 #[test]
 fn a_misfit_stays_unquantized_with_its_fused_layer() {
     let mut shapes = shapes::small_text();
