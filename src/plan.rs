@@ -26,6 +26,7 @@ mod modules;
 pub mod name_ranges;
 mod non_finite;
 mod output;
+mod own_families;
 mod planned_input;
 mod quantized_source;
 mod requantized;

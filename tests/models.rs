@@ -4,6 +4,7 @@ mod facts;
 mod files;
 mod next_tokens;
 mod own;
+mod own_patterns;
 mod page;
 mod parallel;
 mod registry;

@@ -17,7 +17,7 @@ use super::planned_input::PlannedInput;
 use super::served::Served;
 use super::served_form::ServedForm;
 use super::transformers_list::TransformersList;
-use super::{fixes, format, fused, kernels, known, misfits, unproven};
+use super::{fixes, format, fused, kernels, known, misfits, own_families, unproven};
 
 /// The parts of models that servers build unquantized, whatever a list says.
 pub(super) const KEPT_PARTS: [Part; 7] =
@@ -25,7 +25,7 @@ pub(super) const KEPT_PARTS: [Part; 7] =
 
 /// Returns an error or warning for every serving rule that the plan breaks.
 pub(super) fn check(served: &Served<'_>, not_loaded: &[UnloadedLayer<'_>]) -> Vec<Diagnostic> {
-    let mut diagnostics = Vec::new();
+    let mut diagnostics = own_families::check(served);
     if served.modules.quantized.is_empty() {
         return diagnostics;
     }

@@ -73,9 +73,22 @@ fn read_one(path: &Path) -> Result<Option<ReadFamily>, RecipeError> {
         return Ok(None);
     }
     match understood(&document, &path.to_string_lossy(), is_common) {
-        Ok(family) => Ok(Some(ReadFamily { family, document, text })),
+        Ok(family) => {
+            let lines = lines_of_patterns(&family, &document, &text);
+            Ok(Some(ReadFamily { family: FamilyFile { lines, ..family }, document, text }))
+        }
         Err(diagnostics) => Err(RecipeError::new(text, diagnostics)),
     }
+}
+
+/// The lines of what `plan` may have to name: classes, patterns, fused layers and beginnings of names.
+fn lines_of_patterns(family: &FamilyFile, document: &Document, text: &RecipeText) -> BTreeMap<String, usize> {
+    let patterns = family.patterns().into_iter().map(|placed| placed.pointer);
+    let fused = (0..family.fused.len()).map(|at| format!("/fused/{at}/parts"));
+    let served = (0..family.served.len()).map(|at| format!("/served/{at}/on_disk"));
+    let classes = (0..family.architectures.len()).map(|at| format!("/architectures/{at}"));
+    let line = |pointer: &str| text.text[..document.spans.value(pointer).start].matches('\n').count() + 1;
+    patterns.chain(fused).chain(served).chain(classes).map(|pointer| (pointer.clone(), line(&pointer))).collect()
 }
 
 fn understood(document: &Document, origin: &str, is_common: bool) -> Result<FamilyFile, Vec<Diagnostic>> {

@@ -8,6 +8,7 @@ mod fault;
 mod faults;
 mod fused;
 mod name_pattern;
+mod patterns;
 mod server;
 mod stack;
 
@@ -25,6 +26,7 @@ pub use family_text::{FamilyError, parse};
 pub use fault::FamilyFault;
 pub use fused::KnownFused;
 pub use name_pattern::NamePattern;
+pub use patterns::{PlacedPattern, Takes};
 pub use server::server_name;
 pub use stack::{KnownStack, StackLayout, StackNames};
 
@@ -310,6 +312,18 @@ pub fn built_in_like(family: &FamilyFile) -> Vec<FamilyFile> {
     };
     let all = FILES.iter().filter(|(name, _)| *name != COMMON).filter_map(|(name, text)| built_in(name, text));
     all.filter(claims).collect()
+}
+
+/// Returns the patterns that files built in have where a file of the user has them too, by their lists: those of the families
+/// that it comes before or is called like. They are for all checkpoints of a family, and a copy of one has them all.
+pub fn built_in_patterns(family: &FamilyFile) -> BTreeSet<(String, String)> {
+    let namesake = stem(family).and_then(built_in_file);
+    let files = built_in_like(family).into_iter().chain(namesake);
+    files.flat_map(|file| file.patterns_by_list().into_iter().map(owned).collect::<Vec<_>>()).collect()
+}
+
+fn owned((list, text): (String, &str)) -> (String, String) {
+    (list, text.to_owned())
 }
 
 /// Returns the facts that hold for all models.

@@ -25,6 +25,9 @@ pub struct FamilyFile {
     /// True for a file of `models/`, false for one of the user.
     #[serde(skip)]
     pub is_built_in: bool,
+    /// The line of each value in a file of the user, by JSON Pointer; of one that is built in, none.
+    #[serde(skip)]
+    pub lines: BTreeMap<String, usize>,
     /// The classes of `architectures` in config.json.
     #[serde(default)]
     pub architectures: Vec<String>,
@@ -34,6 +37,10 @@ pub struct FamilyFile {
     /// The file of another family, all of which holds here too where this file says nothing else: `qwen3_moe`. By its own name,
     /// a file of the user means the one that is built in.
     pub like: Option<String>,
+    /// True where the file is for checkpoints of several forms: patterns that take nothing in one of them are then no
+    /// warning of `plan`.
+    #[serde(default)]
+    pub optional: bool,
     /// Layers by the part of the model that they belong to; a layer that no part takes is one of the language model.
     #[serde(default)]
     #[schemars(schema_with = "patterns_by::<Part>")]
@@ -240,7 +247,8 @@ pub enum NotLoadedLevel {
     Error,
     /// A warning: another server loads it.
     Warning,
-    /// A note: vLLM and SGLang load it, and a library that people try models in does not.
+    /// A note: vLLM and SGLang load it, and a library that people try models in does not; or vLLM does, and SGLang has no class
+    /// of its own for the model.
     Note,
 }
 
@@ -251,6 +259,9 @@ pub struct NotLoaded {
     /// The server, `vLLM`, `SGLang` or `transformers`, with the version that was looked at: `vLLM 0.33`.
     #[schemars(length(min = 1))]
     pub server: String,
+    /// The classes of `architectures` that are meant; without any, all of the family and of those that are like it.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// The format that it cannot load; without one, both.
     pub format: Option<ListFormat>,
     /// The layout of scales that it cannot load; without one, all.
@@ -269,6 +280,16 @@ pub struct NotLoaded {
 }
 
 impl NotLoaded {
+    /// Reports whether a model of one of these classes is meant.
+    pub fn is_of(&self, classes: &[String]) -> bool {
+        self.classes.is_empty() || self.classes.iter().any(|class| classes.contains(class))
+    }
+
+    /// Reports whether every class of the family is meant.
+    pub fn is_of_all(&self, family: &FamilyFile) -> bool {
+        self.classes.is_empty() || family.architectures.iter().all(|class| self.classes.contains(class))
+    }
+
     /// Reports whether a module is among the layers that cannot be loaded.
     pub fn is_about(&self, module: &str) -> bool {
         self.layers.is_empty() || self.layers.iter().any(|pattern| pattern.matches(module))

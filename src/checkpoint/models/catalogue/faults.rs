@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use super::family::{AskedName, FamilyFile};
 use super::fault::FamilyFault;
-use super::name_pattern::{NamePattern, wildcards};
+use super::name_pattern::wildcards;
+use super::patterns::word_of;
 use super::server::server_fault;
 use crate::pattern::Pattern;
 use crate::text::{nearest_word, shown};
@@ -15,9 +14,7 @@ impl FamilyFile {
     /// Returns every mistake in the file that its schema does not tell.
     pub fn faults(&self) -> Vec<FamilyFault> {
         let mut faults: Vec<FamilyFault> = self.names().chain(self.servers()).collect();
-        for (pointer, pattern) in self.patterns() {
-            faults.extend(pattern.fault(&pointer));
-        }
+        faults.extend(self.patterns().iter().filter_map(|placed| placed.pattern.fault(&placed.pointer)));
         faults.extend(self.stacks.iter().enumerate().filter_map(|(at, stack)| stack.fault(&format!("/stacks/{at}"))));
         self.twice_in_parts(&mut faults);
         self.fused_parts(&mut faults);
@@ -70,38 +67,6 @@ impl FamilyFile {
             .filter_map(|(pointer, server, has_version)| server_fault(&pointer, server, has_version))
     }
 
-    /// Every pattern over names of modules, with its place.
-    fn patterns(&self) -> Vec<(String, &NamePattern)> {
-        let mut lists: Vec<(String, &[NamePattern])> = Vec::new();
-        lists.extend(self.parts.iter().map(|(part, patterns)| (format!("/parts/{}", word_of(part)), &patterns[..])));
-        lists.extend(self.layers.iter().map(|(kind, patterns)| (format!("/layers/{}", word_of(kind)), &patterns[..])));
-        lists.extend(self.fused.iter().enumerate().map(|(at, it)| (format!("/fused/{at}/within"), &it.within[..])));
-        lists.extend(self.asked.iter().enumerate().map(|(at, it)| (format!("/asked/{at}/on_disk"), &it.on_disk[..])));
-        lists.extend(
-            self.not_loaded.iter().enumerate().map(|(at, it)| (format!("/not_loaded/{at}/layers"), &it.layers[..])),
-        );
-        lists.extend(
-            self.config_keys.iter().enumerate().map(|(at, it)| (format!("/config_keys/{at}/layers"), &it.layers[..])),
-        );
-        let further = self.next_tokens.asked.iter().enumerate();
-        lists.extend(further.map(|(at, it)| (format!("/next_tokens/asked/{at}/on_disk"), &it.on_disk[..])));
-        lists.extend([
-            ("/may_lack".to_owned(), &self.may_lack[..]),
-            ("/cut_rows".to_owned(), &self.cut_rows[..]),
-            ("/always_quantized".to_owned(), &self.always_quantized[..]),
-            ("/replicated".to_owned(), &self.replicated[..]),
-        ]);
-        let mut all = Vec::new();
-        for (key, patterns) in lists {
-            all.extend(patterns.iter().enumerate().map(|(at, pattern)| (format!("{key}/{at}"), pattern)));
-        }
-        for (at, stack) in self.stacks.iter().enumerate() {
-            all.push((format!("/stacks/{at}/on_disk"), &stack.on_disk));
-            all.extend(stack.bias.as_ref().map(|bias| (format!("/stacks/{at}/bias"), bias)));
-        }
-        all
-    }
-
     /// Patterns that stand under two parts or two kinds, of which the later means nothing.
     fn twice_in_parts(&self, faults: &mut Vec<FamilyFault>) {
         let parts = self.parts.iter().map(|(part, patterns)| ("parts", word_of(part), patterns));
@@ -145,11 +110,6 @@ impl FamilyFile {
             }
         }
     }
-}
-
-/// The word that files have for a member of an enumeration.
-fn word_of(member: impl Serialize) -> String {
-    serde_json::to_value(member).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The fault of a name that is made of another one's wildcards.
