@@ -209,7 +209,9 @@ fn described(family: &FamilyFile) -> String {
             Some(ListFormat::Fp8) => "`format: fp8`",
             Some(ListFormat::CompressedTensors) => "`format: compressed-tensors`",
         };
-        line(format!("{} cannot load {layers}{format}: {}", unquoted(&not.server), unquoted(&not.because)));
+        let of = if not.is_of_all(family) { String::new() } else { format!(" of {}", not.classes.join(", ")) };
+        let of = unquoted(&of).to_string();
+        line(format!("{} cannot load {layers}{format}{of}: {}", unquoted(&not.server), unquoted(&not.because)));
     }
     text
 }

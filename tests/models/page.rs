@@ -60,7 +60,10 @@ fn notes(family: &FamilyFile) -> String {
     if !family.next_tokens.asked.is_empty() {
         notes.push("lists hold vLLM's names for layers that predict further tokens".to_owned());
     }
-    notes.extend(family.not_loaded.iter().map(|not| format!("{}: {}", not.server, not.because)));
+    notes.extend(family.not_loaded.iter().map(|not| match not.is_of_all(family) {
+        true => format!("{}: {}", not.server, not.because),
+        false => format!("{}, of `{}`: {}", not.server, not.classes.join("`, `"), not.because),
+    }));
     // Two formats may be refused for one reason.
     notes.dedup();
     notes.join("; ")

@@ -11,7 +11,11 @@ use super::facts::{Facts, name_of, of_known_families, texts};
 
 /// The classes of SGLang by name.
 fn classes() -> BTreeMap<String, Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/sglang.json");
+    classes_in("sglang.json")
+}
+
+fn classes_in(file: &str) -> BTreeMap<String, Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(file);
     let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     file["classes"].as_object().unwrap().clone().into_iter().collect()
 }
@@ -138,5 +142,36 @@ fn what_sglang_builds_unquantized_is_kept_or_said() {
         }
     }
     assert!(compared > 20, "{compared}");
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+/// SGLang takes its general class where it has none of a model's own; that one stops at the target `Linear` of
+/// `format: compressed-tensors`, and where transformers' class takes no other attention, at the model itself.
+#[test]
+fn what_the_general_class_of_sglang_cannot_load_is_said() {
+    let (classes, general) = (classes(), classes_in("sglang_general.json"));
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for family in families() {
+        let of_sglang = family.not_loaded.iter().filter(|not| not.server.starts_with("SGLang"));
+        let said: Vec<_> = of_sglang.filter(|not| not.layers.is_empty() && not.scales.is_none()).collect();
+        for class in &family.architectures {
+            let names = std::slice::from_ref(class);
+            let is_said = |format: Option<ListFormat>| {
+                said.iter().any(|not| not.is_of(names) && (not.format.is_none() || not.format == format))
+            };
+            let by_name = said.iter().any(|not| not.classes.contains(class));
+            if classes.contains_key(class) && by_name {
+                wrong.push(format!("{}: SGLang has a class of its own for {class}", family.origin));
+            }
+            let Some(general) = general.get(class) else { continue };
+            compared += 1;
+            let takes_attention = general["takes_attention"] == true;
+            let needed = if takes_attention { Some(ListFormat::CompressedTensors) } else { None };
+            if !is_said(needed) && !family.unserved.iter().any(|server| server == "SGLang") {
+                wrong.push(format!("{}: nothing is said of SGLang's general class for {class}", family.origin));
+            }
+        }
+    }
+    assert!(compared > 100, "{compared}");
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
 }

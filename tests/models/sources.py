@@ -6,10 +6,12 @@ import json
 import os
 
 import transformers
+import yaml
 from sglang_facts import facts_of
 from wheel import SGLANG, VERSION, unpacked
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+CATALOGUE = os.path.join(HERE, "..", "..", "models")
 # Draft models and the classes that stand for any of transformers are no models of their own.
 NO_MODELS = ("SPECULATIVE_DECODING", "TRANSFORMERS_BACKEND", "PREVIOUSLY_SUPPORTED", "OOT_SUPPORTED")
 
@@ -33,6 +35,23 @@ def registry_of(root):
     return dict(sorted(found.items()))
 
 
+def general(classes, served):
+    """Class of config.json -> whether transformers' class of this name takes the attention that SGLang's general class gives it.
+
+    Of the classes that the catalogue names or vLLM serves, those are meant that SGLang has none of and transformers has.
+    """
+    named = set(served)
+    for name in os.listdir(CATALOGUE):
+        with open(os.path.join(CATALOGUE, name)) as file:
+            named.update(yaml.safe_load(file).get("architectures", ()))
+    found = {}
+    for name in sorted(named - set(classes)):
+        model = getattr(transformers, name, None)
+        if model is not None:
+            found[name] = {"takes_attention": bool(model.is_backend_compatible())}
+    return found
+
+
 def text_of(version, classes):
     lines = (f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in classes.items())
     return '{\n  "version": %s,\n  "classes": {\n%s\n  }\n}\n' % (json.dumps(version), ",\n".join(lines))
@@ -40,9 +59,11 @@ def text_of(version, classes):
 
 def fresh(vllm=None):
     """The files, by name, and the text that each should have."""
+    served, classes = registry_of(vllm or unpacked()), facts_of(unpacked("sglang", SGLANG))
     return {
-        "vllm_registry.json": text_of(f"vLLM {VERSION}", registry_of(vllm or unpacked())),
-        "sglang.json": text_of(f"SGLang {SGLANG}", facts_of(unpacked("sglang", SGLANG))),
+        "vllm_registry.json": text_of(f"vLLM {VERSION}", served),
+        "sglang.json": text_of(f"SGLang {SGLANG}", classes),
+        "sglang_general.json": text_of(f"SGLang {SGLANG}", general(classes, served)),
     }
 
 

@@ -28,6 +28,8 @@ const LAYERS: &str = "num_hidden_layers";
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     families: Arc<Vec<FamilyFile>>,
+    /// The classes that config.json names.
+    classes: Arc<Vec<String>>,
     /// The numbers of config.json that the files name, and the number of layers.
     numbers: Arc<BTreeMap<String, u64>>,
     /// In a model of no known family, the modules that hold a token embedding and, beside it, the layers of a language
@@ -40,14 +42,16 @@ pub struct Model {
 impl Model {
     /// Looks the model up by its config; `names` are those of all tensors, with their ranks.
     pub fn of<'a>(config: &Config, names: impl Iterator<Item = (&'a str, usize)>) -> Self {
-        let families = catalogue::find(&config.architectures(), config.model_type().as_deref());
+        let classes = config.architectures();
+        let families = catalogue::find(&classes, config.model_type().as_deref());
         let files = || families.iter().chain([catalogue::common()]);
         let asked = files().flat_map(|file| file.asked.iter().chain(&file.next_tokens.asked));
         let counted = asked.filter_map(|asked| asked.counted_on_by.as_deref());
         let promised = files().flat_map(|file| &file.next_tokens.promised_by).map(String::as_str);
         let keys = counted.chain(promised).chain([LAYERS]);
         let numbers = keys.filter_map(|key| Some((key.to_owned(), config.text_number(key)?))).collect();
-        let mut model = Self { families: Arc::new(families), numbers: Arc::new(numbers), ..Self::default() };
+        let (families, classes, numbers) = (Arc::new(families), Arc::new(classes), Arc::new(numbers));
+        let mut model = Self { families, classes, numbers, ..Self::default() };
         if model.families.is_empty() {
             let embeddings = names.filter(|(name, rank)| model.kind(name, *rank) == LayerKind::Embedding);
             let stems = embeddings.map(|(name, _)| split_name(split_name(name).0).0.to_owned());
@@ -235,10 +239,14 @@ impl Model {
 
     /// The servers that cannot load weights with these scales in this format, of all layers or of some.
     pub fn not_loaded(&self, format: ListFormat, scales: KnownScales) -> impl Iterator<Item = &NotLoaded> {
-        let all = self.files().flat_map(|file| &file.not_loaded);
-        all.filter(move |not| {
+        self.all_not_loaded().filter(move |not| {
             not.format.is_none_or(|only| only == format) && not.scales.is_none_or(|only| only == scales)
         })
+    }
+
+    /// All that servers cannot load of models of this class.
+    fn all_not_loaded(&self) -> impl Iterator<Item = &NotLoaded> {
+        self.files().flat_map(|file| &file.not_loaded).filter(|not| not.is_of(&self.classes))
     }
 
     /// Returns the server that loads a quantized layer of this name in no format, whatever its scales are, where no other
@@ -254,8 +262,7 @@ impl Model {
 
     /// What servers load in no format, whatever the scales are.
     fn in_no_form(&self) -> impl Iterator<Item = &NotLoaded> {
-        let always = self.files().flat_map(|file| &file.not_loaded);
-        always.filter(|not| not.format.is_none() && not.scales.is_none() && !not.layers.is_empty())
+        self.all_not_loaded().filter(|not| not.format.is_none() && not.scales.is_none() && !not.layers.is_empty())
     }
 
     /// The keys of config.json that an output needs in which this module is quantized to FP8.
