@@ -7,6 +7,7 @@ mod conservation;
 mod expected;
 mod families;
 mod init;
+mod kernels;
 mod known;
 mod lock;
 mod published;

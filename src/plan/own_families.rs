@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::models::catalogue::{
-    FamilyFile, NamePattern, PlacedPattern, Takes, added, built_in_patterns, families,
+    FamilyFile, NamePattern, PlacedPattern, Takes, added, built_in_patterns, families, keys_of,
 };
 use crate::checkpoint::models::{Model, split_name, target_name};
 use crate::checkpoint::text::{nearest_word, shown, shown_path};
@@ -97,9 +97,7 @@ fn at_models(served: &Served<'_>, diagnostic: Diagnostic) -> Diagnostic {
 /// The warning of what stands at `pointer` of the family's file.
 fn warning(served: &Served<'_>, family: &FamilyFile, pointer: &str, text: &str, verb: &str) -> Diagnostic {
     let place = place(family, pointer);
-    let list = pointer.split('/').filter(|key| !key.is_empty() && key.parse::<usize>().is_err());
-    let list = list.collect::<Vec<_>>().join(": ");
-    let what = format!("{} (`{list}`, {place}) {verb} nothing in the checkpoint", shown(text));
+    let what = format!("{} (`{}`, {place}) {verb} nothing in the checkpoint", shown(text), keys_of(pointer));
     at_models(served, Diagnostic::warning(what))
 }
 

@@ -3,6 +3,9 @@
 use half::{bf16, f16};
 use safetensors::Dtype;
 
+/// The dtypes of scales that are floats as weights are.
+pub(crate) const SCALE_FLOATS: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16];
+
 /// Returns the bytes of an element; `None` for a dtype that [`widen`] does not read.
 pub(crate) fn width(dtype: Dtype) -> Option<usize> {
     match dtype {

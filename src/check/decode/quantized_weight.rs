@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use safetensors::Dtype;
 
-use super::element::widen;
+use super::element::{SCALE_FLOATS, widen};
 use super::granularity::Granularity;
 use super::packing::{Packing, integer_down, words};
 use super::shards::{Piece, Shards};
@@ -132,9 +132,7 @@ impl<'a> QuantizedWeight<'a> {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn read_input_scale(&self, shards: &Shards) -> Result<Option<f32>, SourceError> {
-        let is_float = |tensor: &&Tensor| {
-            tensor.parameters() == 1 && matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16)
-        };
+        let is_float = |tensor: &&Tensor| tensor.parameters() == 1 && SCALE_FLOATS.contains(&tensor.dtype);
         let Some(tensor) = self.activations.filter(is_float) else { return Ok(None) };
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         shards.read(tensor, 0, tensor.len as usize, &mut bytes)?;

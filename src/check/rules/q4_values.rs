@@ -227,7 +227,7 @@ pub(crate) fn global_scales(model: &Model, weights: &[QuantizedWeight<'_>], find
         findings.extend(apart("global scales", &parts, |part| Some(part.global)));
         // Those of compressed-tensors alone: ModelOpt stores another for each part, in published checkpoints too.
         findings.extend(apart("scales of activations", &parts, |part| {
-            part.input_scale.filter(|_| part.activations.is_some_and(|it| it.name.ends_with(".input_global_scale")))
+            part.input_scale.filter(|_| part.activations.is_some_and(|it| it.parameter() == "input_global_scale"))
         }));
     }
 }

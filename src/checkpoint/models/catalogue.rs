@@ -26,7 +26,7 @@ pub use family_text::{FamilyError, parse};
 pub use fault::FamilyFault;
 pub use fused::KnownFused;
 pub use name_pattern::NamePattern;
-pub use patterns::{PlacedPattern, Takes};
+pub use patterns::{PlacedPattern, Takes, keys_of};
 pub use server::server_name;
 pub use stack::{KnownStack, StackLayout, StackNames};
 

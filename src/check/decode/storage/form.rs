@@ -10,7 +10,7 @@ use super::qparams::{Extremes, Qparams, Rounding};
 use super::searched::SearchedError;
 use super::words::TransposedStorage;
 use crate::decode::codebook::Codebook;
-use crate::decode::element::widen;
+use crate::decode::element::{SCALE_FLOATS, widen};
 use crate::decode::packing::Packing;
 
 /// A way to store the weights of a matrix in few bits.
@@ -39,7 +39,7 @@ pub(crate) trait Storage: Debug + Send + Sync {
 
     /// The dtypes in which scales are read.
     fn scale_dtypes(&self) -> &'static [Dtype] {
-        &[Dtype::F32, Dtype::BF16, Dtype::F16]
+        SCALE_FLOATS
     }
 
     /// The tensors beside codes and scales.

@@ -4,7 +4,7 @@ use safetensors::Dtype;
 
 use super::auxiliary::NO_PART;
 use crate::config::{DeclaredForm, StoredActivations};
-use crate::decode::{Granularity, Module, WeightForm};
+use crate::decode::{Granularity, Module, SCALE_FLOATS, WeightForm};
 use crate::report::Severity::Error;
 use crate::report::{Finding, LintRule};
 use qwen_fp8_checkpoint::Tensor;
@@ -143,9 +143,8 @@ pub(super) fn of_activations<'a>(
         let message = format!("{} has shape {:?}, and is one number for the layer", shown(&tensor.name), tensor.shape);
         findings.push(Finding::new(&SCALE_SHAPE, message).tensor(&tensor.name));
     }
-    const FLOATS: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16];
-    if let Some(tensor) = found.filter(|tensor| !FLOATS.contains(&tensor.dtype)) {
-        let message = format!("{} is {}, not {}", shown(&tensor.name), tensor.dtype, alternatives(FLOATS));
+    if let Some(tensor) = found.filter(|tensor| !SCALE_FLOATS.contains(&tensor.dtype)) {
+        let message = format!("{} is {}, not {}", shown(&tensor.name), tensor.dtype, alternatives(SCALE_FLOATS));
         findings.push(Finding::new(&SCALE_DTYPE, message).tensor(&tensor.name));
     }
     let is_due = matches!(declared.activations, StoredActivations::Scale | StoredActivations::GlobalScale);

@@ -35,14 +35,18 @@ impl FamilyFile {
         let mut modules = |pointer: String, patterns| lists.push((pointer, patterns, Takes::Modules));
         self.parts.iter().for_each(|(part, it)| modules(format!("/parts/{}", word_of(part)), it));
         self.layers.iter().for_each(|(kind, it)| modules(format!("/layers/{}", word_of(kind)), it));
-        let places = |key: &'static str| move |at: usize| format!("{key}/{at}");
-        let asked = self.asked.iter().enumerate().map(|(at, it)| (places("/asked")(at), &it.on_disk));
-        let further = self.next_tokens.asked.iter().enumerate();
-        let further = further.map(|(at, it)| (places("/next_tokens/asked")(at), &it.on_disk));
-        asked.chain(further).for_each(|(place, it)| modules(format!("{place}/on_disk"), it));
-        let not_loaded = self.not_loaded.iter().enumerate().map(|(at, it)| (places("/not_loaded")(at), &it.layers));
-        let keys = self.config_keys.iter().enumerate().map(|(at, it)| (places("/config_keys")(at), &it.layers));
-        not_loaded.chain(keys).for_each(|(place, it)| modules(format!("{place}/layers"), it));
+        for (at, it) in self.asked.iter().enumerate() {
+            modules(format!("/asked/{at}/on_disk"), &it.on_disk);
+        }
+        for (at, it) in self.next_tokens.asked.iter().enumerate() {
+            modules(format!("/next_tokens/asked/{at}/on_disk"), &it.on_disk);
+        }
+        for (at, it) in self.not_loaded.iter().enumerate() {
+            modules(format!("/not_loaded/{at}/layers"), &it.layers);
+        }
+        for (at, it) in self.config_keys.iter().enumerate() {
+            modules(format!("/config_keys/{at}/layers"), &it.layers);
+        }
         modules("/cut_rows".to_owned(), &self.cut_rows);
         modules("/always_quantized".to_owned(), &self.always_quantized);
         modules("/replicated".to_owned(), &self.replicated);
@@ -72,9 +76,14 @@ impl FamilyFile {
 impl PlacedPattern<'_> {
     /// The keys above the pattern: `parts: audio`, `asked: on_disk`.
     pub fn list(&self) -> String {
-        let keys = self.pointer.split('/').filter(|key| !key.is_empty() && key.parse::<usize>().is_err());
-        keys.collect::<Vec<_>>().join(": ")
+        keys_of(&self.pointer)
     }
+}
+
+/// Returns the keys of a place in a file, without the positions in lists: `fused: within` of `/fused/0/within/1`.
+pub fn keys_of(pointer: &str) -> String {
+    let keys = pointer.split('/').filter(|key| !key.is_empty() && key.parse::<usize>().is_err());
+    keys.collect::<Vec<_>>().join(": ")
 }
 
 /// The word that files have for a member of an enumeration.
