@@ -16,6 +16,7 @@ mod real_shapes;
 mod resolve;
 mod serving;
 mod shards;
+mod tensor_parallel;
 mod unproven;
 
 use std::collections::BTreeSet;

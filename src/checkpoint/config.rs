@@ -116,6 +116,12 @@ impl Config {
         self.value(&["text_config", key]).or_else(|| self.value(&[key]))?.as_u64()
     }
 
+    /// Reports whether a switch of the language model is on, in `text_config` where there is one, else at the top level.
+    pub fn text_flag(&self, key: &str) -> bool {
+        let value = self.value(&[TEXT_CONFIG, key]).or_else(|| self.value(&[key]));
+        value.as_ref().and_then(Value::as_bool).unwrap_or(false)
+    }
+
     /// The float dtype that the model's weights are in, by `dtype` or its older name.
     pub fn float_dtype(&self) -> Option<Dtype> {
         let paths = [&["dtype"][..], &["torch_dtype"], &["text_config", "dtype"], &["text_config", "torch_dtype"]];

@@ -68,7 +68,7 @@ impl<'a> FitSubject<'a> {
         });
         let (served, unknown_form) = match ServedWeights::of_checkpoint(checkpoint, number(gpus)) {
             Ok(served) => (served, None),
-            Err(why) => (ServedWeights::unknown(&checkpoint.config, number(gpus)), Some(why)),
+            Err(why) => (ServedWeights::unknown(&checkpoint.config, &checkpoint.model, number(gpus)), Some(why)),
         };
         Self {
             tensors: tensors.collect(),

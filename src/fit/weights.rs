@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::subject::{FitSubject, HeldTensor};
-use crate::checkpoint::models::{LayerKind, ParallelSplit, Part, parallel_split, split_name};
+use crate::checkpoint::models::catalogue::StoredFused;
+use crate::checkpoint::models::{AttentionHeads, LayerKind, ParallelSplit, Part, parallel_split, split_name};
 
 /// The rows that vLLM pads a vocabulary to.
 const VOCABULARY_STEP: u64 = 64;
@@ -30,12 +31,6 @@ impl WeightBytes {
             subject,
             is_encoder: subject.model.cache_of_every_layer() == Some("none"),
             layers: subject.config.text_number("num_hidden_layers"),
-            key_heads: subject
-                .config
-                .text_number("num_key_value_heads")
-                .or_else(|| subject.config.text_number("num_attention_heads"))
-                .filter(|heads| *heads > 0),
-            query_heads: subject.config.text_number("num_attention_heads").filter(|heads| *heads > 0),
             tied: subject.config.tie_word_embeddings() == Some(true),
         };
         let mut bytes = Self { all: 0, not_loaded: 0, per_gpu: 0, per_gpu_in_fp8: 0 };
@@ -63,8 +58,6 @@ struct Splitting<'a> {
     /// True of a model that keeps no cache, such as BERT.
     is_encoder: bool,
     layers: Option<u64>,
-    key_heads: Option<u64>,
-    query_heads: Option<u64>,
     tied: bool,
 }
 
@@ -116,22 +109,31 @@ impl Splitting<'_> {
         (tensor.bytes / rows).saturating_mul(padded / self.gpus)
     }
 
+    /// The number of different shares of keys that the GPUs have.
+    fn shares_of_keys(&self) -> u64 {
+        self.subject.model.heads().map_or(self.gpus, |heads| (heads.keys as u64).min(self.gpus))
+    }
+
     fn linear(&self, tensor: &HeldTensor<'_>, module: &str, parameter: &str) -> u64 {
+        let model = self.subject.model;
         match parallel_split(module) {
             ParallelSplit::Replicated => tensor.bytes,
             ParallelSplit::Columns if parameter == "bias" || tensor.shape.len() < 2 => tensor.bytes,
             ParallelSplit::Columns => self.parts(tensor, 1, self.gpus),
-            ParallelSplit::KeyRows => self.parts(tensor, 0, self.key_heads.map_or(self.gpus, |n| n.min(self.gpus))),
-            ParallelSplit::Rows if is_fused_attention(module) => self.queries_keys_values(tensor),
+            ParallelSplit::KeyRows => self.parts(tensor, 0, self.shares_of_keys()),
+            ParallelSplit::Rows if model.stored_fused(module) == Some(StoredFused::QueriesKeysValues) => {
+                self.queries_keys_values(tensor)
+            }
             ParallelSplit::Rows => self.parts(tensor, 0, self.gpus),
         }
     }
 
     /// The share of queries, keys and values in one tensor: heads of keys are copied where there are fewer than GPUs.
     fn queries_keys_values(&self, tensor: &HeldTensor<'_>) -> u64 {
-        let (Some(queries), Some(keys)) = (self.query_heads, self.key_heads) else {
+        let Some(AttentionHeads { queries, keys }) = self.subject.model.heads() else {
             return self.parts(tensor, 0, self.gpus);
         };
+        let (queries, keys) = (queries as u64, keys as u64);
         if tensor.layer.part != Part::Decoder || tensor.shape.first().is_none_or(|rows| *rows <= 1) {
             return self.parts(tensor, 0, self.gpus);
         }
@@ -152,8 +154,4 @@ impl Splitting<'_> {
             _ => tensor.bytes,
         }
     }
-}
-
-fn is_fused_attention(module: &str) -> bool {
-    matches!(split_name(module).1, "qkv_proj" | "query_key_value" | "Wqkv" | "c_attn")
 }

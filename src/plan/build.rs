@@ -115,7 +115,7 @@ impl Plan {
         }
         let alignments = tensor_parallel::alignments(
             modules.quantized.iter().map(|module| (module.input, module.form.weights.strategy)),
-            tensor_parallel::Heads::of(&checkpoint.config),
+            tensor_parallel::Heads::of(&checkpoint.config, &checkpoint.model),
         );
         let keeps_config = kept_config::is_kept(&inputs, &jobs);
         if keeps_config {

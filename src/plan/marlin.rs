@@ -27,7 +27,7 @@ pub(super) fn padded<'a>(
     config: &Config,
     gpus: usize,
 ) -> Option<PaddedLayers> {
-    let heads = Heads::of(config);
+    let heads = Heads::of(config, model);
     let mut shares: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for input in quantized {
         let (&[rows, columns], module) = (input.shape.as_slice(), input.module()) else { continue };

@@ -57,7 +57,7 @@ pub(super) enum Misfit {
 pub(super) type Misfits = BTreeMap<usize, Misfit>;
 
 /// The ends that some server cannot read, and why.
-pub(super) const CUTS: [(&str, Cut); 3] = [
+pub(super) const CUTS: [(&str, Cut); 4] = [
     ("servers fail on columns that end inside a block", |module, [_, columns], _| {
         !module.shape[1].is_multiple_of(columns)
     }),
@@ -71,6 +71,12 @@ pub(super) const CUTS: [(&str, Cut); 3] = [
     ("vLLM fuses it with the layers behind it, whose blocks would begin inside a block of this one", {
         |module, [rows, _], all| {
             module.shape[0] < rows && all.model.has_parts_behind(module.module(), |name| all.has(name))
+        }
+    }),
+    ("vLLM sees several layers in it, such as queries, keys and values, and one of them ends inside a block", {
+        |module, [rows, _], all| {
+            let parts = all.model.parts_of_rows(module.module(), module.layer.part, module.shape[0], 1);
+            parts.split_last().is_some_and(|(_, before)| before.iter().any(|(_, part)| !part.is_multiple_of(rows)))
         }
     }),
 ];

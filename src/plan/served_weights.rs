@@ -4,6 +4,7 @@ use qwen_fp8_schemes::Strategy;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
+use crate::checkpoint::models::Model;
 
 use super::build::Plan;
 use super::marlin::{self, PaddedLayers};
@@ -49,8 +50,9 @@ impl ServedWeights {
     }
 
     /// Returns what can be told of a checkpoint whose quantization is not known: how heads are shared.
-    pub fn unknown(config: &Config, gpus: usize) -> Self {
-        Self { forms: Vec::new(), misfit: misfit_of(std::iter::empty(), Heads::of(config), gpus), padded: None }
+    pub fn unknown(config: &Config, model: &Model, gpus: usize) -> Self {
+        let misfit = misfit_of(std::iter::empty(), Heads::of(config, model), gpus);
+        Self { forms: Vec::new(), misfit, padded: None }
     }
 
     fn of<'a>(
@@ -68,6 +70,6 @@ impl ServedWeights {
         }
         let split = quantized
             .map(|(input, form): (_, &ServedForm)| -> (&PlannedInput, Strategy) { (input, form.weights.strategy) });
-        Self { forms, misfit: misfit_of(split, Heads::of(config), gpus), padded }
+        Self { forms, misfit: misfit_of(split, Heads::of(config, &checkpoint.model), gpus), padded }
     }
 }

@@ -3,8 +3,9 @@
 
 use qwen_fp8_schemes::Strategy;
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
-use crate::checkpoint::models::{ParallelSplit, parallel_split};
+use crate::checkpoint::models::{AttentionHeads, Model, ParallelSplit, parallel_split};
 use crate::checkpoint::text::shown;
 
 use super::planned_input::PlannedInput;
@@ -22,9 +23,9 @@ pub struct Alignment {
 
 /// The numbers of heads, of attention and of Mamba 2, as far as `config.json` says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heads {
-    queries: Option<usize>,
-    keys: Option<usize>,
+pub(super) struct Heads<'a> {
+    model: &'a Model,
+    attention: Option<AttentionHeads>,
     mamba: Option<usize>,
     /// The groups that heads of Mamba share; vLLM splits them, or copies a single one.
     groups: Option<usize>,
@@ -32,20 +33,18 @@ pub(super) struct Heads {
     state: Option<usize>,
 }
 
-impl Heads {
-    pub(super) fn of(config: &Config) -> Self {
+impl<'a> Heads<'a> {
+    pub(super) fn of(config: &Config, model: &'a Model) -> Self {
         let number = |key| config.text_number(key).and_then(|number| usize::try_from(number).ok()).filter(|&n| n > 0);
-        // Of an encoder and a decoder, those of the decoder.
-        let queries = Config::QUERY_HEADS.into_iter().chain(["decoder_attention_heads"]).find_map(number);
         let mamba = number("mamba_num_heads").or_else(|| number("mamba_n_heads"));
         let groups = number("mamba_n_groups").or_else(|| number("n_groups").filter(|_| mamba.is_some()));
         let state = number("ssm_state_size").or_else(|| number("mamba_d_state"));
-        Self { queries, keys: number("num_key_value_heads").or(queries), mamba, groups, state }
+        Self { model, attention: model.heads(), mamba, groups, state }
     }
 
     /// The number of different shares of keys that so many GPUs have: where there are fewer heads, some have copies.
     pub(super) fn shares_of_keys(self, gpus: usize) -> usize {
-        self.keys.map_or(gpus, |keys| keys.min(gpus))
+        self.attention.map_or(gpus, |heads| heads.keys.min(gpus))
     }
 
     /// Returns the parts of Mamba 2's fused projection that a server splits each by itself: the inner size (twice), the
@@ -59,11 +58,13 @@ impl Heads {
 
     /// Says why heads cannot be split over `size` GPUs, or `None` where they can.
     fn misfit(self, size: usize) -> Option<String> {
-        if let Some(queries) = self.queries.filter(|queries| !queries.is_multiple_of(size)) {
-            return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));
-        }
-        if let Some(keys) = self.keys.filter(|keys| !keys.is_multiple_of(size) && !size.is_multiple_of(*keys)) {
-            return Some(format!("{keys} key-value heads cannot be shared by {size} GPUs"));
+        if let Some(AttentionHeads { queries, keys }) = self.attention {
+            if !queries.is_multiple_of(size) {
+                return Some(format!("{queries} attention heads cannot be shared by {size} GPUs"));
+            }
+            if !keys.is_multiple_of(size) && !size.is_multiple_of(keys) {
+                return Some(format!("{keys} key-value heads cannot be shared by {size} GPUs"));
+            }
         }
         if let Some(heads) = self.mamba.filter(|heads| !heads.is_multiple_of(size)) {
             return Some(format!("{heads} Mamba heads cannot be shared by {size} GPUs"));
@@ -76,7 +77,7 @@ impl Heads {
 /// The alignment of `quantized` (weight, strategy of its scales) for every size of [`SIZES`].
 pub(super) fn alignments<'a>(
     quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)> + Clone,
-    heads: Heads,
+    heads: Heads<'_>,
 ) -> Vec<Alignment> {
     SIZES.iter().map(|&size| Alignment { size, misfit: misfit_of(quantized.clone(), heads, size) }).collect()
 }
@@ -84,19 +85,19 @@ pub(super) fn alignments<'a>(
 /// Says why `quantized` cannot be served over `size` GPUs, or `None` where it can.
 pub(super) fn misfit_of<'a>(
     mut quantized: impl Iterator<Item = (&'a PlannedInput, Strategy)>,
-    heads: Heads,
+    heads: Heads<'_>,
     size: usize,
 ) -> Option<String> {
     heads.misfit(size).or_else(|| quantized.find_map(|(input, strategy)| misfit(input, strategy, size, heads)))
 }
 
 /// Reports whether `gpus` GPUs can share a weight whose scales have this strategy.
-pub(crate) fn is_shared(input: &PlannedInput, strategy: Strategy, config: &Config, gpus: usize) -> bool {
-    misfit(input, strategy, gpus, Heads::of(config)).is_none()
+pub(crate) fn is_shared(input: &PlannedInput, strategy: Strategy, checkpoint: &Checkpoint, gpus: usize) -> bool {
+    misfit(input, strategy, gpus, Heads::of(&checkpoint.config, &checkpoint.model)).is_none()
 }
 
 /// Says why a weight cannot be split over `size` GPUs, or `None` where it can.
-fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -> Option<String> {
+fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads<'_>) -> Option<String> {
     let &[rows, columns] = input.shape.as_slice() else { return None };
     let split = parallel_split(input.module());
     let (what, length, parts) = match split {
@@ -118,6 +119,17 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads) -
         let (what, length) = parts.into_iter().find(|(_, length)| !(length / size).is_multiple_of(unit))?;
         let share = length / size;
         return Some(format!("{module} has {length} {what}, {share} for each of {size}: no multiple of {unit}"));
+    }
+    if let Strategy::Block([unit, _]) = strategy
+        && size > 1
+    {
+        let parts = heads.model.parts_of_rows(input.module(), input.layer.part, rows, size);
+        if let Some((what, share)) = parts.into_iter().find(|(_, share)| !share.is_multiple_of(unit)) {
+            return Some(format!(
+                "{} has {share} {what} for each of {size}: no multiple of {unit}",
+                shown(input.module())
+            ));
+        }
     }
     let unit = match (split, strategy) {
         (ParallelSplit::Columns, Strategy::Block([_, unit]) | Strategy::Group(unit) | Strategy::TensorGroup(unit)) => {

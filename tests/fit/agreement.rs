@@ -22,7 +22,7 @@ fn difference(config: &Config, model: &Model, size: &Value) -> Option<String> {
     let gpus = size["gpus"].as_u64().unwrap();
     let dtype = if size["dtype"] == "fp8" { CacheDtype::Fp8 } else { CacheDtype::Auto };
     if let Some(error) = size["error"].as_str() {
-        let served = ServedWeights::unknown(config, usize::try_from(gpus).unwrap());
+        let served = ServedWeights::unknown(config, model, usize::try_from(gpus).unwrap());
         return served.misfit.is_none().then(|| format!("vLLM fails, and the heads can be shared: {error}"));
     }
     let has_cache = !size["groups"].as_array().unwrap().is_empty();

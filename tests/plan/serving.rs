@@ -23,7 +23,7 @@ rules:
 ";
 
 /// `FP8_DYNAMIC` in blocks for these targets, under `format: fp8`.
-fn blocks(targets: &str) -> String {
+pub(super) fn blocks(targets: &str) -> String {
     format!(
         "rules:\n  - scheme: PASSTHROUGH\n    targets: [embed_tokens]\n    optional: true\n  - scheme: FP8_DYNAMIC\n    block_size: 128\n    targets: [{targets}]\n"
     )
@@ -66,7 +66,7 @@ fn follow(recipe: &str, diagnostic: &Diagnostic) -> String {
 }
 
 /// Asserts that the plan is refused with this in a message, and that doing what each error's help says makes it pass.
-fn refused_until_followed(recipe: &str, shapes: &Shapes, message: &str) -> Plan {
+pub(super) fn refused_until_followed(recipe: &str, shapes: &Shapes, message: &str) -> Plan {
     let first = errors(recipe, shapes);
     assert!(first.iter().any(|diagnostic| diagnostic.message.contains(message)), "{}", shown(&first));
     let mut text = recipe.to_owned();
@@ -88,7 +88,7 @@ fn config(plan: &Plan) -> Value {
 }
 
 /// Whether the module's weight is quantized.
-fn is_quantized(plan: &Plan, module: &str) -> bool {
+pub(super) fn is_quantized(plan: &Plan, module: &str) -> bool {
     let weight = format!("{module}.weight");
     let tensors = plan.shards.iter().flat_map(|shard| &shard.tensors);
     let found: Vec<_> = tensors.filter(|placed| placed.entry.name == weight).collect();
@@ -474,87 +474,4 @@ fn llm_compressors_layout_is_what_vllm_reads() {
     let config = self::config(&super::plan(&weights_only, &shapes::small_vl()));
     let group = &config["config_groups"]["group_0"];
     assert_eq!((&config["format"], &group["input_activations"]), (&json!("naive-quantized"), &Value::Null));
-}
-
-#[test]
-fn layers_are_split_over_gpus_as_servers_split_them() {
-    let fits = |shapes: &Shapes, recipe: &str| -> Vec<(usize, Option<String>)> {
-        plan(recipe, shapes).alignments.iter().map(|at| (at.size, at.misfit.clone())).collect()
-    };
-    let sizes = |found: &[(usize, Option<String>)]| -> Vec<usize> {
-        found.iter().filter(|(_, misfit)| misfit.is_none()).map(|(size, _)| *size).collect()
-    };
-    // Two heads of each kind: two GPUs at most.
-    let small = shapes::small_text();
-    let found = fits(&small, &blocks("Linear"));
-    assert_eq!(sizes(&found), [1, 2]);
-    assert_eq!(found[2].1.as_deref(), Some("2 attention heads cannot be shared by 4 GPUs"));
-    // Key heads are copied where there are fewer than GPUs, and must otherwise be shared evenly.
-    let heads = |queries: u64, keys: u64| {
-        small.clone().with_config("num_attention_heads", queries.into()).with_config("num_key_value_heads", keys.into())
-    };
-    assert_eq!(sizes(&fits(&heads(8, 1), CHANNELS)), [1, 2, 4, 8]);
-    assert_eq!(sizes(&fits(&heads(24, 3), CHANNELS)), [1]);
-    let mut one_head = heads(8, 1);
-    one_head.tensors.retain(|tensor| tensor.name.contains("k_proj") || tensor.name.contains("lm_head"));
-    for layer in 0..2 {
-        one_head.tensor(&format!("model.layers.{layer}.self_attn.k_proj.weight")).shape = vec![128, 256];
-    }
-    assert_eq!(sizes(&fits(&one_head, &blocks("Linear"))), [1, 2, 4, 8]);
-    for key in ["n_head", "n_heads", "num_heads", "decoder_attention_heads"] {
-        let nameless = small.clone().with_config("num_attention_heads", Value::Null);
-        let named = nameless.with_config("num_key_value_heads", Value::Null).with_config(key, 2.into());
-        assert_eq!(sizes(&fits(&named, CHANNELS)), [1, 2], "{key}");
-    }
-    let two_heads = one_head.with_config("num_key_value_heads", 2.into());
-    assert_eq!(sizes(&fits(&two_heads, &blocks("Linear"))), [1]);
-    // The input of `down_proj` is cut, not its output: 512 columns are four blocks, and 256 rows are not looked at.
-    let mut wide = heads(8, 1);
-    wide.tensors.retain(|tensor| {
-        tensor.name.contains("down_proj") || tensor.name.contains("norm") || tensor.name.contains("lm_head")
-    });
-    let found = fits(&wide, &blocks("Linear"));
-    assert_eq!(sizes(&found), [1, 2, 4]);
-    assert_eq!(
-        found[3].1.as_deref(),
-        Some("`model.layers.0.mlp.down_proj` has 512 columns, 64 for each of 8: no multiple of 128")
-    );
-    // Rows have scales of their own, so that only the count matters.
-    assert_eq!(sizes(&fits(&wide, CHANNELS)), [1, 2, 4, 8]);
-    wide.tensor("model.layers.1.mlp.down_proj.weight").shape = vec![256, 508];
-    let found = fits(&wide, CHANNELS);
-    assert_eq!(found[3].1.as_deref(), Some("`model.layers.1.mlp.down_proj` has 508 columns, no multiple of 8"));
-}
-
-/// Mamba 2's fused projection is split part by part: inner size, states and heads each have to be whole blocks.
-#[test]
-fn a_fused_projection_of_mamba_is_split_part_by_part() {
-    let mamba = |groups: u64, heads: u64| {
-        let rows = (2 * 2048 + 2 * groups * 256 + heads) as usize;
-        shapes::of_tensors([("backbone.layers.0.mixer.in_proj.weight", &[rows, 256][..])])
-            .with_config("architectures", json!(["NemotronHForCausalLM"]))
-            .with_config("model_type", "nemotron_h".into())
-            .with_config("tie_word_embeddings", true.into())
-            .with_config("num_attention_heads", 8.into())
-            .with_config("num_key_value_heads", 8.into())
-            .with_config("mamba_num_heads", heads.into())
-            .with_config("n_groups", groups.into())
-            .with_config("ssm_state_size", 256.into())
-    };
-    let misfits = |shapes: &Shapes, recipe: &str| -> Vec<Option<String>> {
-        plan(recipe, shapes).alignments.iter().take(3).map(|at| at.misfit.clone()).collect()
-    };
-    let heads = |parts: &str| Some(format!("`backbone.layers.0.mixer.in_proj` has {parts}: no multiple of 128"));
-    // Its 4096 + 1024 + 256 rows are whole blocks for each of four.
-    let found = misfits(&mamba(4, 256), &blocks("Linear"));
-    assert_eq!(found, [None, None, heads("256 rows of heads, 64 for each of 4")]);
-    assert_eq!(misfits(&mamba(4, 256), CHANNELS), [None, None, None]);
-    let found = misfits(&mamba(2, 512), &blocks("Linear"));
-    assert_eq!(found[..2], [None, None]);
-    assert_eq!(found[2].as_deref(), Some("2 groups of Mamba heads cannot be shared by 4 GPUs"));
-    // vLLM copies a single group to every GPU.
-    let found = misfits(&mamba(1, 512), &blocks("Linear"));
-    assert_eq!(found[0], None);
-    assert!(found[1].as_deref().unwrap().contains("the states of one group"), "{found:?}");
-    assert_eq!(misfits(&mamba(1, 512), CHANNELS), [None, None, None]);
 }

@@ -11,6 +11,7 @@ mod name_pattern;
 mod patterns;
 mod server;
 mod stack;
+mod stored_fused;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,6 +30,7 @@ pub use name_pattern::NamePattern;
 pub use patterns::{PlacedPattern, Takes, keys_of};
 pub use server::server_name;
 pub use stack::{KnownStack, StackLayout, StackNames};
+pub use stored_fused::StoredFused;
 
 /// The name of the file that holds for all models.
 pub const COMMON: &str = "common";

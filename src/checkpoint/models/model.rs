@@ -10,6 +10,7 @@ use super::catalogue::{
     self, AskedName, ConfigKey, FamilyFile, FirstVersions, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat,
     NotLoaded, NotLoadedLevel, StackNames,
 };
+use super::heads::AttentionHeads;
 use super::kind::{LayerKind, split_name, target_name};
 use super::layer::Layer;
 use super::part::Part;
@@ -32,6 +33,8 @@ pub struct Model {
     classes: Arc<Vec<String>>,
     /// The numbers of config.json that the files name, and the number of layers.
     numbers: Arc<BTreeMap<String, u64>>,
+    /// The numbers of heads of the language model's attention.
+    heads: Option<AttentionHeads>,
     /// In a model of no known family, the modules that hold a token embedding and, beside it, the layers of a language
     /// model; `None` where the family is known, or nothing is known of the checkpoint.
     stems: Option<Arc<BTreeSet<String>>>,
@@ -51,7 +54,8 @@ impl Model {
         let keys = counted.chain(promised).chain([LAYERS]);
         let numbers = keys.filter_map(|key| Some((key.to_owned(), config.text_number(key)?))).collect();
         let (families, classes, numbers) = (Arc::new(families), Arc::new(classes), Arc::new(numbers));
-        let mut model = Self { families, classes, numbers, ..Self::default() };
+        let heads = AttentionHeads::of(config);
+        let mut model = Self { families, classes, numbers, heads, ..Self::default() };
         if model.families.is_empty() {
             let embeddings = names.filter(|(name, rank)| model.kind(name, *rank) == LayerKind::Embedding);
             let stems = embeddings.map(|(name, _)| split_name(split_name(name).0).0.to_owned());
@@ -79,6 +83,11 @@ impl Model {
     /// The first versions of servers that know the family, by the nearest file that says it.
     pub fn first_versions(&self) -> Option<&FirstVersions> {
         self.families.iter().find_map(|file| file.since.as_ref())
+    }
+
+    /// The numbers of heads of the language model's attention, as far as config.json says.
+    pub fn heads(&self) -> Option<AttentionHeads> {
+        self.heads
     }
 
     /// The layer that the tensor of this name and rank belongs to.
@@ -322,7 +331,7 @@ impl Model {
     }
 
     /// The files that speak of this model, nearest first.
-    fn files(&self) -> impl Iterator<Item = &FamilyFile> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &FamilyFile> {
         self.families.iter().chain([catalogue::common()])
     }
 }

@@ -110,7 +110,7 @@ fn choices(
         let gpus = usize::try_from(request.fit.gpus).unwrap_or(usize::MAX);
         let parts = members.iter().map(|input| {
             let served = is_loaded_by(request.server, model, input.module(), strategy)
-                && is_shared(input, strategy, &checkpoint.config, gpus);
+                && is_shared(input, strategy, checkpoint, gpus);
             bytes(input, candidate).filter(|_| served).map(lossless)
         });
         let Some(parts) = parts.collect::<Option<Vec<_>>>() else { continue };

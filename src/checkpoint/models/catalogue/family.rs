@@ -9,6 +9,7 @@ use super::cache::KnownCache;
 use super::fused::KnownFused;
 use super::name_pattern::NamePattern;
 use super::stack::KnownStack;
+use super::stored_fused::StoredFused;
 use crate::models::kind::LayerKind;
 use crate::models::part::Part;
 
@@ -55,6 +56,10 @@ pub struct FamilyFile {
     /// Layers that servers fuse of others; a part belongs to the first that has it, of the nearest file.
     #[serde(default)]
     pub fused: Vec<KnownFused>,
+    /// Layers that checkpoints hold as one matrix and servers see as several, each of which has to be whole blocks.
+    #[serde(default)]
+    #[schemars(schema_with = "patterns_by::<StoredFused>")]
+    pub stored_fused: BTreeMap<StoredFused, Vec<NamePattern>>,
     /// Layers that some blocks lack, or lack a tensor of, though their siblings are there: `**.self_attn.v_proj`.
     #[serde(default)]
     pub may_lack: Vec<NamePattern>,

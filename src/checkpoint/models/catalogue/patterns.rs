@@ -35,6 +35,7 @@ impl FamilyFile {
         let mut modules = |pointer: String, patterns| lists.push((pointer, patterns, Takes::Modules));
         self.parts.iter().for_each(|(part, it)| modules(format!("/parts/{}", word_of(part)), it));
         self.layers.iter().for_each(|(kind, it)| modules(format!("/layers/{}", word_of(kind)), it));
+        self.stored_fused.iter().for_each(|(what, it)| modules(format!("/stored_fused/{}", word_of(what)), it));
         for (at, it) in self.asked.iter().enumerate() {
             modules(format!("/asked/{at}/on_disk"), &it.on_disk);
         }
