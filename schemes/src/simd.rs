@@ -24,9 +24,12 @@ impl Simd {
 
     /// All that this machine has, the fastest first.
     pub fn available() -> Vec<Self> {
-        let mut found = Vec::new();
+        let mut slowest_first = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                slowest_first.push(Self(InstructionSet::Avx2));
+            }
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
@@ -35,16 +38,13 @@ impl Simd {
                 && is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
             {
-                found.push(Self(InstructionSet::Avx512));
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                found.push(Self(InstructionSet::Avx2));
+                slowest_first.push(Self(InstructionSet::Avx512));
             }
         }
         #[cfg(target_arch = "aarch64")]
-        found.push(Self(InstructionSet::Neon));
-        found.push(Self::PORTABLE);
-        found
+        slowest_first.push(Self(InstructionSet::Neon));
+        slowest_first.reverse();
+        slowest_first
     }
 
     /// The fastest that this machine has.
