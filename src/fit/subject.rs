@@ -92,6 +92,7 @@ impl<'a> FitSubject<'a> {
     }
 }
 
-fn number(gpus: u64) -> usize {
+/// The number of GPUs as a size of this machine.
+pub(super) fn number(gpus: u64) -> usize {
     usize::try_from(gpus).unwrap_or(usize::MAX)
 }

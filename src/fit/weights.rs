@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::subject::{FitSubject, HeldTensor};
+use super::subject::{FitSubject, HeldTensor, number};
 use crate::checkpoint::models::catalogue::StoredFused;
-use crate::checkpoint::models::{AttentionHeads, LayerKind, ParallelSplit, Part, parallel_split, split_name};
+use crate::checkpoint::models::{LayerKind, ParallelSplit, Part, parallel_split, split_name};
 
 /// The rows that vLLM pads a vocabulary to.
 const VOCABULARY_STEP: u64 = 64;
@@ -111,7 +111,7 @@ impl Splitting<'_> {
 
     /// The number of different shares of keys that the GPUs have.
     fn shares_of_keys(&self) -> u64 {
-        self.subject.model.heads().map_or(self.gpus, |heads| (heads.keys as u64).min(self.gpus))
+        self.subject.model.heads().map_or(self.gpus, |heads| heads.shares_of_keys(number(self.gpus)) as u64)
     }
 
     fn linear(&self, tensor: &HeldTensor<'_>, module: &str, parameter: &str) -> u64 {
@@ -130,15 +130,15 @@ impl Splitting<'_> {
 
     /// The share of queries, keys and values in one tensor: heads of keys are copied where there are fewer than GPUs.
     fn queries_keys_values(&self, tensor: &HeldTensor<'_>) -> u64 {
-        let Some(AttentionHeads { queries, keys }) = self.subject.model.heads() else {
+        let Some(heads) = self.subject.model.heads() else {
             return self.parts(tensor, 0, self.gpus);
         };
-        let (queries, keys) = (queries as u64, keys as u64);
         if tensor.layer.part != Part::Decoder || tensor.shape.first().is_none_or(|rows| *rows <= 1) {
             return self.parts(tensor, 0, self.gpus);
         }
-        let of_gpu = u128::from(queries.div_ceil(self.gpus)) + 2 * u128::from((keys / self.gpus).max(1));
-        let bytes = u128::from(tensor.bytes) * of_gpu / (u128::from(queries) + 2 * u128::from(keys));
+        let gpus = number(self.gpus);
+        let of_gpu = heads.queries.div_ceil(gpus) as u128 + 2 * heads.keys_of(gpus) as u128;
+        let bytes = u128::from(tensor.bytes) * of_gpu / (heads.queries as u128 + 2 * heads.keys as u128);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 

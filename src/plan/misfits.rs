@@ -75,7 +75,7 @@ pub(super) const CUTS: [(&str, Cut); 4] = [
     }),
     ("vLLM sees several layers in it, such as queries, keys and values, and one of them ends inside a block", {
         |module, [rows, _], all| {
-            let parts = all.model.parts_of_rows(module.module(), module.layer.part, module.shape[0], 1);
+            let parts = all.model.parts_of_rows(module.layer, module.shape[0], 1);
             parts.split_last().is_some_and(|(_, before)| before.iter().any(|(_, part)| !part.is_multiple_of(rows)))
         }
     }),

@@ -42,9 +42,9 @@ impl<'a> Heads<'a> {
         Self { model, attention: model.heads(), mamba, groups, state }
     }
 
-    /// The number of different shares of keys that so many GPUs have: where there are fewer heads, some have copies.
+    /// The number of different shares of keys that so many GPUs have; one for each where the number of heads is not known.
     pub(super) fn shares_of_keys(self, gpus: usize) -> usize {
-        self.attention.map_or(gpus, |heads| heads.keys.min(gpus))
+        self.attention.map_or(gpus, |heads| heads.shares_of_keys(gpus))
     }
 
     /// Returns the parts of Mamba 2's fused projection that a server splits each by itself: the inner size (twice), the
@@ -123,7 +123,7 @@ fn misfit(input: &PlannedInput, strategy: Strategy, size: usize, heads: Heads<'_
     if let Strategy::Block([unit, _]) = strategy
         && size > 1
     {
-        let parts = heads.model.parts_of_rows(input.module(), input.layer.part, rows, size);
+        let parts = heads.model.parts_of_rows(input.layer, rows, size);
         if let Some((what, share)) = parts.into_iter().find(|(_, share)| !share.is_multiple_of(unit)) {
             return Some(format!(
                 "{} has {share} {what} for each of {size}: no multiple of {unit}",

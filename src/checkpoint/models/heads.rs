@@ -21,8 +21,13 @@ impl AttentionHeads {
         Some(Self { queries, keys })
     }
 
-    /// The heads of keys that each of so many GPUs has: where there are fewer heads than GPUs, some have copies.
-    pub(super) fn keys_of(self, gpus: usize) -> usize {
+    /// The number of different shares of keys that so many GPUs have: where there are fewer heads, some have copies.
+    pub fn shares_of_keys(self, gpus: usize) -> usize {
+        self.keys.min(gpus)
+    }
+
+    /// The heads of keys that each of so many GPUs has.
+    pub fn keys_of(self, gpus: usize) -> usize {
         (self.keys / gpus).max(1)
     }
 }

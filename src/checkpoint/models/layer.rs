@@ -1,5 +1,6 @@
 //! A layer's kind and part, which together say whether servers build it quantized.
 
+use super::catalogue::StoredFused;
 use super::kind::LayerKind;
 use super::part::Part;
 
@@ -8,6 +9,8 @@ use super::part::Part;
 pub struct Layer {
     pub kind: LayerKind,
     pub part: Part,
+    /// What its rows are where servers see several layers in them.
+    pub stored_fused: Option<StoredFused>,
 }
 
 impl Layer {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::catalogue::{
     self, AskedName, ConfigKey, FamilyFile, FirstVersions, KnownFused, KnownKind, KnownScales, KnownStack, ListFormat,
-    NotLoaded, NotLoadedLevel, StackNames,
+    NotLoaded, NotLoadedLevel, StackNames, StoredFused,
 };
 use super::heads::AttentionHeads;
 use super::kind::{LayerKind, split_name, target_name};
@@ -104,7 +104,9 @@ impl Model {
             Some(stems) if kind == LayerKind::Linear => part_of_unknown(module, stems),
             _ => Part::Decoder,
         });
-        Layer { kind, part }
+        // The heads of towers are others than config.json's.
+        let is_counted = |what: &StoredFused| *what == StoredFused::Halves || part == Part::Decoder;
+        Layer { kind, part, stored_fused: self.stored_fused(module).filter(is_counted) }
     }
 
     fn kind(&self, name: &str, rank: usize) -> LayerKind {

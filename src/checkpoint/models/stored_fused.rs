@@ -1,8 +1,8 @@
 //! The rows of a matrix that servers see as several: queries, keys and values, or two halves.
 
 use super::catalogue::StoredFused;
+use super::layer::Layer;
 use super::model::Model;
-use super::part::Part;
 
 impl Model {
     /// Returns what the rows of a module's matrix are where servers see several in it.
@@ -13,14 +13,13 @@ impl Model {
         })
     }
 
-    /// Returns the parts that servers see in the rows of a module's matrix, each with the number of its rows on one of
-    /// `gpus` GPUs; none where they see one, or where their numbers are not known. A single GPU reads a last part that ends
-    /// inside a block.
-    pub fn parts_of_rows(&self, module: &str, part: Part, rows: usize, gpus: usize) -> Vec<(&'static str, usize)> {
-        match self.stored_fused(module) {
+    /// Returns the parts that servers see in the rows of a layer's matrix, each with the number of its rows on one of `gpus`
+    /// GPUs; none where they see one, or where their numbers are not known. A single GPU reads a last part that ends inside a
+    /// block.
+    pub fn parts_of_rows(&self, layer: Layer, rows: usize, gpus: usize) -> Vec<(&'static str, usize)> {
+        match layer.stored_fused {
             Some(StoredFused::Halves) => vec![("rows in each half", rows / 2 / gpus); 2],
-            // The heads of towers are others.
-            Some(StoredFused::QueriesKeysValues) if part == Part::Decoder => {
+            Some(StoredFused::QueriesKeysValues) => {
                 let Some(heads) = self.heads() else { return Vec::new() };
                 let all = heads.keys.checked_mul(2).and_then(|keys| keys.checked_add(heads.queries));
                 let Some(all) = all.filter(|all| rows.is_multiple_of(*all)) else { return Vec::new() };
@@ -31,7 +30,7 @@ impl Model {
                     ("rows of values", keys * head),
                 ]
             }
-            Some(StoredFused::QueriesKeysValues) | None => Vec::new(),
+            None => Vec::new(),
         }
     }
 }
@@ -43,14 +42,17 @@ mod tests {
     use crate::models::heads::AttentionHeads;
 
     fn model(config: &str) -> Model {
-        let config = format!(r#"{{"model_type": "x", {config}}}"#);
+        let config = format!(r#"{{"model_type": "phi3", {config}}}"#);
         Model::of(&Config::parse(config.as_bytes()).unwrap(), std::iter::empty())
     }
 
     #[test]
     fn parts_have_the_rows_of_their_heads() {
         let grouped = model(r#""num_attention_heads": 12, "num_key_value_heads": 4"#);
-        let rows = |module: &str, gpus| grouped.parts_of_rows(module, Part::Decoder, 20 * 64, gpus);
+        let of = |model: &Model, module: &str, rows, gpus| {
+            model.parts_of_rows(model.layer(&format!("{module}.weight"), 2), rows, gpus)
+        };
+        let rows = |module: &str, gpus| of(&grouped, module, 20 * 64, gpus);
         assert_eq!(
             rows("a.qkv_proj", 2),
             [("rows of queries", 6 * 64), ("rows of keys", 2 * 64), ("rows of values", 2 * 64)]
@@ -58,10 +60,10 @@ mod tests {
         assert_eq!(rows("a.qkv_proj", 8)[1], ("rows of keys", 64));
         assert_eq!(rows("a.gate_up_proj", 2), [("rows in each half", 320); 2]);
         assert!(rows("a.q_proj", 1).is_empty());
-        assert!(grouped.parts_of_rows("a.qkv_proj", Part::Vision, 1280, 1).is_empty());
-        assert!(grouped.parts_of_rows("a.qkv_proj", Part::Decoder, 1281, 1).is_empty());
+        assert!(of(&grouped, "a.visual.b.qkv_proj", 1280, 1).is_empty());
+        assert!(of(&grouped, "a.qkv_proj", 1281, 1).is_empty());
         let one = model(r#""n_head": 12, "multi_query": true"#);
-        assert_eq!(one.parts_of_rows("a.c_attn", Part::Decoder, 14 * 64, 1)[1], ("rows of keys", 64));
+        assert_eq!(of(&one, "a.c_attn", 14 * 64, 1)[1], ("rows of keys", 64));
         let newer = model(r#""n_head": 12, "multi_query": true, "new_decoder_architecture": true, "num_kv_heads": 4"#);
         assert_eq!(newer.heads(), Some(AttentionHeads { queries: 12, keys: 4 }));
     }
