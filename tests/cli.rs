@@ -12,6 +12,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::program::program;
+
 mod json;
 mod parts;
 mod proof;
@@ -36,7 +38,7 @@ rules:
 ";
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut command = Command::new(program());
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     let of_others = ["NO_COLOR", "CLICOLOR_FORCE", "COLUMNS", "QWEN_FP8_SIMD"];
     for variable in ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].iter().chain(&of_others) {

@@ -12,6 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::program::program;
+
 /// The folder of the pages that a browser looks at.
 fn pages() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
@@ -22,7 +24,7 @@ fn pages() -> PathBuf {
 /// Runs `verify` with these arguments after the output, in a directory where it finds no source by itself.
 fn verify(output: &Path, more: &[&str]) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut command = Command::new(program());
     command.arg("verify").arg(output).args(more).current_dir(nowhere.path()).env("HF_HUB_CACHE", nowhere.path());
     command.env("HF_HUB_OFFLINE", "1");
     command.output().unwrap()

@@ -5,6 +5,7 @@ pub(crate) mod folder;
 pub(crate) mod ground;
 pub(crate) mod hub;
 pub(crate) mod judge;
+pub(crate) mod program;
 pub(crate) mod proof;
 pub(crate) mod random;
 pub(crate) mod rust_imports;

@@ -7,9 +7,10 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::support::folder::{Base, Folder, source};
+use crate::support::program::program;
 
 fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(args).output().unwrap()
+    Command::new(program()).args(args).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {

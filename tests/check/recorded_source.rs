@@ -9,6 +9,7 @@ use qwen_fp8::checkpoint::manifest::{MANIFEST_FILE, Manifest};
 use serde_json::Value;
 
 use crate::support::folder::{Folder, apply};
+use crate::support::program::program;
 
 const RECIPE: &str = "format: fp8\nscheme: FP8_BLOCK\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n";
 
@@ -21,7 +22,7 @@ fn made(source: &Path, output: &Path) {
 
 /// The program in `directory`, with a cache.
 fn verify(directory: &Path, cache: &Path, args: &[&OsStr]) -> Output {
-    let program = env!("CARGO_BIN_EXE_qwen-fp8");
+    let program = program();
     Command::new(program).arg("verify").args(args).current_dir(directory).env("HF_HUB_CACHE", cache).output().unwrap()
 }
 

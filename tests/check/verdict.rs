@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use crate::support::fixture::files;
 use crate::support::folder::{Base, Folder, Tensor, apply, source};
+use crate::support::program::program;
 
 /// The program in a directory of its own, where it finds no source by itself.
 fn run(output: &Path, more: &[&str]) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut command = Command::new(program());
     command.arg("verify").arg(output).args(more).current_dir(nowhere.path()).env("HF_HUB_CACHE", nowhere.path());
     command.output().unwrap()
 }
@@ -288,7 +289,7 @@ fn a_smoke_model_is_proven_against_the_layers_that_it_has() {
     Folder::read(&source()).write(&whole);
     let recipe = root.join("recipe.yaml");
     fs::write(&recipe, "format: fp8\nscheme: FP8_BLOCK\ntargets: Linear\nignore: [\"re:.*visual.*\"]\n").unwrap();
-    let mut cut = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut cut = Command::new(program());
     cut.args(["apply", "--smoke=1", "-q"]).args([&recipe, Path::new("--model"), &whole, Path::new("-o"), &smoke]);
     assert!(cut.status().unwrap().success());
 

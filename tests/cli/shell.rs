@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qwen-fp8");
+use crate::support::program::program;
 
 /// What the program answers bash that asks for the last of these words, a line each.
 fn completed(words: &[&str], directory: &Path, cache: &Path) -> Vec<String> {
-    let output = Command::new(PROGRAM)
+    let output = Command::new(program())
         .arg("--")
         .args(words)
         .current_dir(directory)
@@ -47,7 +47,7 @@ fn recipes_schemes_families_and_models_are_completed() {
 #[test]
 fn each_shell_has_a_script_that_asks_the_program() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let output = Command::new(PROGRAM).args(["completions", shell]).output().unwrap();
+        let output = Command::new(program()).args(["completions", shell]).output().unwrap();
         let script = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && script.contains("QWEN_FP8_COMPLETE"), "{shell}: {script}");
     }
@@ -57,7 +57,7 @@ fn each_shell_has_a_script_that_asks_the_program() {
 fn bash_takes_the_script() {
     let Ok(bash) = Command::new("bash").arg("--version").stdout(Stdio::null()).status() else { return };
     assert!(bash.success());
-    let folder = Path::new(PROGRAM).parent().unwrap();
+    let folder = Path::new(program()).parent().unwrap();
     let script = "eval \"$(qwen-fp8 completions bash)\"
         COMP_WORDS=(qwen-fp8 schemes W4A16) COMP_CWORD=2 COMP_TYPE=9
         _clap_complete_qwen_fp8 qwen-fp8 W4A16 2>/dev/null
@@ -71,7 +71,7 @@ fn bash_takes_the_script() {
 fn fish_takes_the_script() {
     let Ok(fish) = Command::new("fish").arg("--version").stdout(Stdio::null()).status() else { return };
     assert!(fish.success());
-    let path = format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", Path::new(program()).parent().unwrap().display(), std::env::var("PATH").unwrap());
     let script = "qwen-fp8 completions fish | source; complete -C 'qwen-fp8 schemes W4A16'";
     let home = tempfile::tempdir().unwrap();
     let output = Command::new("fish").args(["-c", script]).env("PATH", path).env("HOME", home.path()).output().unwrap();
@@ -84,9 +84,9 @@ fn fish_takes_the_script() {
 fn each_command_has_a_manual_page() {
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("man/man1");
-    let output = Command::new(PROGRAM).arg("man").arg(&pages).output().unwrap();
+    let output = Command::new(program()).arg("man").arg(&pages).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let help = Command::new(PROGRAM).arg("--help").output().unwrap();
+    let help = Command::new(program()).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let commands = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
     let mut names = Vec::new();
@@ -104,7 +104,7 @@ fn each_command_has_a_manual_page() {
     // A file stands where the directory should be.
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let output = Command::new(PROGRAM).arg("man").arg(&file).output().unwrap();
+    let output = Command::new(program()).arg("man").arg(&file).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && message.contains("cannot be written"), "{message}");
 }
@@ -112,7 +112,7 @@ fn each_command_has_a_manual_page() {
 #[test]
 fn the_version_says_what_was_built() {
     let said = |argument: &str| {
-        let output = Command::new(PROGRAM).arg(argument).output().unwrap();
+        let output = Command::new(program()).arg(argument).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let version = concat!("qwen-fp8 ", env!("CARGO_PKG_VERSION"), "\n");

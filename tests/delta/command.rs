@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::{assert_same, nudge, small};
+use crate::support::program::program;
 
 fn run(dir: &Path, line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(line.split(' ')).current_dir(dir).output().unwrap()
+    Command::new(program()).args(line.split(' ')).current_dir(dir).output().unwrap()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::folder::{Folder, source};
+use crate::support::program::program;
 
 const RECIPE: &str =
     "format: fp8\noutput: OUT\nscheme: FP8_DYNAMIC\nblock_size: 128\ntargets: 're:.*language_model.*proj'\n";
@@ -32,7 +33,7 @@ fn scene() -> TempDir {
 
 /// Runs doctor with the tools of the folder alone; exit code, stdout and stderr.
 fn doctor(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut command = Command::new(program());
     command
         .arg("doctor")
         .args(arguments)
@@ -86,7 +87,7 @@ fn a_recipe_is_looked_over_with_source_and_output() {
     assert!(fact.contains("vLLM runs Marlin: weights are decoded"), "{fact}");
     let room = of(&found, "room")[0].1.to_owned();
     // What is said to be taken is what a run writes, but for the times in its manifest.
-    let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"))
+    let run = Command::new(program())
         .args(["apply", "-q", "recipe.yaml"])
         .current_dir(dir.path())
         .stdin(Stdio::null())

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::support::judge::Case;
 use crate::support::judge::Want::{Accept, Refuse, Then};
+use crate::support::program::program;
 use crate::support::scene::{CONFIG, Scene, VICTIM, second, tensor};
 
 /// Bits of BF16 into the victim, from element 7 on.
@@ -38,7 +39,7 @@ fn blocks(scene: &Scene, shape: [usize; 2], more: &str) {
 }
 
 fn are_the_same_again(scene: &Scene) {
-    let mut again = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut again = Command::new(program());
     again.args(["apply", "recipe.yaml", "--model", "model", "--output", "again"]).current_dir(scene.root());
     assert!(again.output().unwrap().status.success());
     for entry in fs::read_dir(scene.at("out")).unwrap() {

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use qwen_fp8::checkpoint::models::catalogue::{FILES, FamilyFile, parse};
 
+use crate::support::program::program;
+
 fn all() -> Vec<(&'static str, FamilyFile)> {
     FILES.iter().map(|(name, text)| (*name, parse(name, text).unwrap_or_else(|error| panic!("{error}")))).collect()
 }
@@ -66,7 +68,7 @@ fn a_copy_of_the_folder_can_be_given_and_changed() {
         fs::write(copy.path().join(format!("{name}.yaml")), text).unwrap();
     }
     let listed = || {
-        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(["models", "--models"]).arg(copy.path()).output();
+        let run = Command::new(program()).args(["models", "--models"]).arg(copy.path()).output();
         run.unwrap()
     };
     let run = listed();
@@ -118,7 +120,7 @@ fn a_family_is_like_one_that_there_is() {
         std::fs::write(folder.path().join("mine.yaml"), family(like)).unwrap();
         let other = "name: Other\narchitectures: [OtherForCausalLM]\n";
         std::fs::write(folder.path().join("other.yaml"), other).unwrap();
-        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(["models", "--models"]).arg(folder.path()).output();
+        let run = Command::new(program()).args(["models", "--models"]).arg(folder.path()).output();
         let run = run.unwrap();
         let stderr = String::from_utf8(run.stderr).unwrap();
         assert_eq!(run.status.success(), said.is_empty(), "{like}: {stderr}");

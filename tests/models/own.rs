@@ -9,6 +9,8 @@ use qwen_fp8::recipe::{FamiliesError, read_families};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::program::program;
+
 /// A folder of these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +162,7 @@ fn families_that_are_like_one_another_in_a_circle_are_told() {
 }
 
 fn run(arguments: &[&str], at: &Path) -> (bool, String, String) {
-    let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).current_dir(at).output().unwrap();
+    let run = Command::new(program()).args(arguments).current_dir(at).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (run.status.success(), text(run.stdout), text(run.stderr))
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use qwen_fp8::checkpoint::models::catalogue::FILES;
 use serde_json::json;
 
+use crate::support::program::program;
 use crate::support::shapes::{self, Shapes};
 
 const ROWS: &str = "format: compressed-tensors\nexperts: split_or_keep\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
@@ -45,7 +46,7 @@ fn warnings(shapes: &Shapes, text: &str) -> Vec<Warning> {
 }
 
 fn planned(desk: &Path, more: &[&str]) -> Vec<Warning> {
-    let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"))
+    let run = Command::new(program())
         .args(["plan", "recipe.yaml", "--model", "source", "--color", "never"])
         .args(more)
         .current_dir(desk)

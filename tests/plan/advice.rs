@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{error, plan, shown, try_plan, try_plan_in};
 use crate::support::folder::{apply, source};
+use crate::support::program::program;
 use crate::support::shapes::{self, Shapes};
 
 /// A checkpoint with these tensors, whose head is its embedding.
@@ -214,7 +215,7 @@ fn the_file_that_a_warning_asks_for_can_be_drafted_and_ends_it() {
         let model = class(class_name, model_type, tower).with("model.embed_tokens.weight", &[384, 256]).write_single();
         std::fs::write(model.path().join("recipe.yaml"), "{scheme: FP8_DYNAMIC, targets: Linear}").unwrap();
         let typed = |line: &str| {
-            let line = line.replace("qwen-fp8 ", concat!(env!("CARGO_BIN_EXE_qwen-fp8"), " "));
+            let line = line.replace("qwen-fp8 ", &format!("{} ", program()));
             let run = std::process::Command::new("sh").args(["-c", &line]).current_dir(model.path()).output().unwrap();
             let said = String::from_utf8(run.stderr).unwrap();
             assert!(run.status.success(), "{line}: {said}");

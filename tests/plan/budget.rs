@@ -11,6 +11,7 @@ use qwen_fp8::schemes::Simd;
 use serde_json::json;
 
 use super::recipe;
+use crate::support::program::program;
 use crate::support::random::{Random, Scene, Tensor, Tensors};
 
 const LAYERS: usize = 4;
@@ -264,7 +265,7 @@ fn a_quantized_source_is_refused() {
 
 /// Runs `init --fit`; its exit code, standard output and standard error.
 fn init(dir: &Path, more: &[&str]) -> (i32, String, String) {
-    let command = env!("CARGO_BIN_EXE_qwen-fp8");
+    let command = program();
     let done = std::process::Command::new(command).arg("init").arg(dir).args(more).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (done.status.code().unwrap(), text(done.stdout), text(done.stderr))

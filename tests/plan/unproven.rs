@@ -9,6 +9,7 @@ use qwen_fp8::plan::{Job, Plan};
 use serde_json::{Value, json};
 
 use super::{BLOCKS, plan, try_plan};
+use crate::support::program::program;
 use crate::support::shapes::{self, Shapes};
 
 const ROWS: &str = "format: compressed-tensors\nscheme: FP8_DYNAMIC\ntargets: Linear\n";
@@ -151,7 +152,7 @@ fn a_drafted_file_of_an_unknown_family_leads_to_a_plan_without_a_word() {
         fs::write(dir.path().join("recipe.yaml"), format!("model: {}\noutput: out\n{ROWS}", dir.path().display()))
             .unwrap();
         // A process of its own: the families of a user are those of the process.
-        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"))
+        let run = Command::new(program())
             .args(["plan", "--json", "--models"])
             .arg(models.path())
             .arg(dir.path().join("recipe.yaml"))

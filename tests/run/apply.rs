@@ -10,6 +10,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::program::program;
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,7 +22,7 @@ fn fixture() -> PathBuf {
 
 /// Runs `apply`, which must succeed.
 fn apply(recipe: &Path, model: &Path, output: &Path) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+    let mut command = Command::new(program());
     command.arg("apply").arg(recipe).arg("--model").arg(model).arg("--output").arg(output);
     let done = command.output().unwrap();
     assert!(done.status.success(), "{}: {}", recipe.display(), String::from_utf8_lossy(&done.stderr));

@@ -8,6 +8,8 @@ use half::bf16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::support::program::program;
+
 const RECIPE: &str = "format: compressed-tensors\nscheme: NVFP4A16\ntargets: Linear\n";
 
 #[test]
@@ -32,7 +34,7 @@ fn the_global_scale_is_that_of_the_largest_part() {
     );
     std::fs::write(scratch.path().join("recipe.yaml"), RECIPE).unwrap();
     for threads in ["1", "4"] {
-        let run = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"))
+        let run = Command::new(program())
             .arg("apply")
             .arg(scratch.path().join("recipe.yaml"))
             .arg("--model")

@@ -8,6 +8,7 @@ use half::bf16;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
+use crate::support::program::program;
 use crate::support::random::{Output, Random, Scene, Tensor, Tensors};
 
 const MODULE: &str = "model.layers.0.mlp.down_proj";
@@ -105,7 +106,7 @@ fn decoded(output: &Output, suffix: &str, [height, width]: [usize; 2]) -> Vec<u3
 
 /// Runs the program; whether it succeeds, and what it prints.
 fn run(arguments: &[&str]) -> (bool, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).output().unwrap();
+    let done = Command::new(program()).args(arguments).output().unwrap();
     (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
 

@@ -8,6 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use super::lossless::mxfp4_config;
+use crate::support::program::program;
 use crate::support::random::{Output, Random, Scene, Tensor, Tensors};
 
 const ATTENTION: &str = "model.layers.0.self_attn";
@@ -98,7 +99,7 @@ fn decoded(output: &Output, module: &str) -> (Vec<f32>, f32) {
 
 /// Runs the program; whether it succeeds, and what it prints.
 fn run(arguments: &[&str]) -> (bool, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).output().unwrap();
+    let done = Command::new(program()).args(arguments).output().unwrap();
     (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
 

@@ -19,6 +19,8 @@ use qwen_fp8::schemes::{Make, registered};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
+use crate::support::program::program;
+
 const DOWN: &str = "model.language_model.layers.0.mlp.down_proj.weight";
 const QUERY: &str = "model.language_model.layers.1.self_attn.q_proj.weight";
 
@@ -81,7 +83,7 @@ impl Damaged {
 
     fn command(&self, arguments: &[&str]) -> Output {
         let recipe = self.0.path().join("recipe.yaml");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+        let mut command = Command::new(program());
         command.args([arguments[0], recipe.to_str().unwrap(), "--model", self.source().to_str().unwrap()]);
         command.args(&arguments[1..]).output().unwrap()
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
+use crate::support::program::program;
 use crate::support::random::{Random, Scene, Tensor, Tensors};
 
 pub(super) const MODULE: &str = "model.layers.0.mlp.down_proj";
@@ -47,7 +48,7 @@ fn read(path: &Path) -> Vector {
 
 /// Runs the program; whether it succeeds, and what it prints.
 pub(super) fn run(arguments: &[&str]) -> (bool, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).output().unwrap();
+    let done = Command::new(program()).args(arguments).output().unwrap();
     (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
 

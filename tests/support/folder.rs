@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
+use crate::support::program::program;
+
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// What every result here is made from.
@@ -97,7 +99,7 @@ impl Base {
 pub(crate) fn apply(recipe: &str, source: &Path, output: &Path) {
     let path = output.with_extension("yaml");
     fs::write(&path, format!("version: 1\n{recipe}")).unwrap();
-    let apply = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"))
+    let apply = Command::new(program())
         .args(["apply", "--quiet", "--model"])
         .args([source, Path::new("--output"), output, &path])
         .output()

@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::support::program::program;
+
 /// Whom the program runs as where this test is root, whom no permission binds.
 pub(crate) const USER: u32 = 65_534;
 
@@ -21,10 +23,10 @@ impl Ground {
         let ground = Self(tempfile::tempdir().unwrap());
         ground.mode("", 0o755);
         let binary = ground.at("qwen-fp8");
-        if fs::hard_link(env!("CARGO_BIN_EXE_qwen-fp8"), &binary).is_err() {
+        if fs::hard_link(program(), &binary).is_err() {
             // By a process of its own: a child that another test forks meanwhile would hold a file that is written here
             // open, and a program that is open for writing cannot be executed.
-            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_qwen-fp8")).arg(&binary).status().unwrap();
+            let copied = Command::new("cp").arg(program()).arg(&binary).status().unwrap();
             assert!(copied.success());
         }
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));

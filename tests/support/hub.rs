@@ -18,6 +18,8 @@ use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use crate::support::program::program;
+
 pub(crate) use http::Request;
 use http::{Answer, read_request};
 use write::Storage;
@@ -191,7 +193,7 @@ impl HubServer {
 
     /// The program, which takes this for the hub and has a cache of its own in `home`.
     pub(crate) fn command(&self, home: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
+        let mut command = Command::new(program());
         command.env_clear().env("HOME", home).env("HF_ENDPOINT", &self.address).current_dir(home);
         if let Some(token) = self.shared.token {
             command.env("HF_TOKEN", token);

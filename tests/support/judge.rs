@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::proof::prove;
 use super::scene::Scene;
+use crate::support::program::program;
 
 /// A name, what is done to the scene, and what must come of it.
 pub(crate) struct Case(pub(crate) &'static str, pub(crate) fn(&mut Scene), pub(crate) Want);
@@ -99,7 +100,7 @@ fn judge(Case(_, build, want): &Case) -> Result<(), String> {
 
 fn run(scene: &Scene) -> Result<Output, String> {
     let mut command = Command::new("sh");
-    command.args(["-c", LIMITS, "sh", env!("CARGO_BIN_EXE_qwen-fp8")]);
+    command.args(["-c", LIMITS, "sh", program()]);
     match &scene.command {
         Some(arguments) => command.args(arguments),
         None => {

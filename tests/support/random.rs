@@ -9,6 +9,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use crate::support::program::program;
+
 /// A tensor as a file holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor {
@@ -90,7 +92,7 @@ impl Scene {
 
     /// Runs the program; its standard output, or what it says on failure.
     pub(crate) fn tool(&self, arguments: &[&str], more: &[&str]) -> Result<String, String> {
-        let done = Command::new(env!("CARGO_BIN_EXE_qwen-fp8")).args(arguments).args(more).output().unwrap();
+        let done = Command::new(program()).args(arguments).args(more).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         if done.status.success() { Ok(text(done.stdout)) } else { Err(text(done.stderr)) }
     }
