@@ -31,7 +31,7 @@ class Worker:
     """A process with transformers or vLLM in it, that forks for each job."""
 
     def __init__(self, script, log, path=None):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         if path:
             environment["PYTHONPATH"] = path
         self.log = log
