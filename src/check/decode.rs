@@ -19,7 +19,7 @@ mod transposed;
 
 pub(crate) use block_stack::{BLOCK_STACK, BlockBuffers, bad_scales, decode_row};
 pub(crate) use codebook::Codebook;
-pub(crate) use element::{SCALE_FLOATS, narrow, round, widen, widen_into, width};
+pub(crate) use element::{SCALE_FLOATS, narrow, round, round_to_bf16, widen, widen_into, width};
 pub(crate) use granularity::Granularity;
 pub(crate) use meter::Meter;
 pub(crate) use modules::{Module, WeightState, modules};

@@ -90,9 +90,7 @@ impl WeightComparison<'_> {
                 if is_whole_at_once {
                     let sums = &mut [GroupSums::default(); GROUPS][..of_run];
                     self.compare(&run, stored, dtype, &mut part, sums, &mut arrays);
-                    for (index, (qparams, sums)) in run.qparams.iter().zip(sums).enumerate() {
-                        self.judge(piece, weights, group + index, *qparams, sums, dtype, &mut part.verdict);
-                    }
+                    self.judge(piece, weights, group, run.qparams, sums, dtype, &mut part.verdict);
                 } else {
                     let sums = &mut groups[group - first..][..of_run];
                     self.compare(&run, stored, dtype, &mut part, sums, &mut arrays);
@@ -103,7 +101,10 @@ impl WeightComparison<'_> {
             for (index, group) in qparams.groups().zip(&groups) {
                 let qparams = qparams.of(index);
                 match self.coverage(piece, index) {
-                    Coverage::All => self.judge(piece, weights, index, qparams, group, source, &mut part.verdict),
+                    Coverage::All => {
+                        let (qparams, group) = (std::slice::from_ref(&qparams), std::slice::from_ref(group));
+                        self.judge(piece, weights, index, qparams, group, source, &mut part.verdict);
+                    }
                     Coverage::Some => drop(part.cut.insert(index, (qparams, *group))),
                     Coverage::None => {}
                 }
@@ -124,26 +125,36 @@ impl WeightComparison<'_> {
         }
     }
 
-    /// Adds a group that lies in the piece to the verdict.
+    /// Adds groups that lie in the piece, [`GROUPS`] of them at most and from the index `first` on, to the verdict.
     #[expect(
         clippy::too_many_arguments,
-        reason = "the group and the piece that it is in, each with what belongs to it"
+        reason = "the groups and the piece that they are in, each with what belongs to it"
     )]
     fn judge(
         &self,
         piece: &Piece,
         weights: &[u8],
-        index: usize,
-        qparams: Qparams,
-        group: &GroupSums,
+        first: usize,
+        qparams: &[Qparams],
+        groups: &[GroupSums],
         source: Dtype,
         verdict: &mut GroupVerdict,
     ) {
-        let is_found = || {
-            self.rule.is_search() && self.is_found(piece, weights, index, qparams, group, source)
-                || self.is_least_power(qparams, group, source)
-        };
-        verdict.add(self.weight, source, index, qparams, group, is_found);
+        let mut extremes = [Extremes::default(); GROUPS];
+        for (extremes, group) in extremes.iter_mut().zip(groups) {
+            *extremes = group.extremes;
+        }
+        let (mut answers, rounding) = ([false; GROUPS], self.weight.rounding(source));
+        self.weight.form.storage.are_references(qparams, &extremes, rounding, &mut answers);
+        for (at, ((&qparams, group), &is_reference)) in qparams.iter().zip(groups).zip(&answers).enumerate() {
+            // A search is asked for only where it has to be, since it reads the group once more.
+            let follows = || {
+                is_reference
+                    || self.rule.is_search() && self.is_found(piece, weights, first + at, qparams, group, source)
+                    || self.is_least_power(qparams, group, source)
+            };
+            verdict.add(self.weight, source, first + at, qparams, group, follows);
+        }
     }
 
     /// Reports whether the scale of a group is the power of two that lossless scales are.
@@ -289,16 +300,19 @@ impl WeightComparison<'_> {
         part.sums.elements += run.codes.len() as u64;
         part.sums.saturated += figures.saturated;
         part.sums.flushed += figures.flushed;
-        for (((run, weights), figures), group) in run.groups(weights).zip(figures.groups).zip(groups) {
+        let width = run.codes.len() / run.qparams.len();
+        for (index, (figures, group)) in figures.groups.iter().zip(groups).enumerate() {
             part.sums.source += figures.source;
             part.sums.decoded += figures.decoded;
             part.sums.product += figures.product;
             part.sums.error += figures.error;
             group.extremes.merge(figures.extremes);
-            group.clamped.merge(figures.clamped.at(run.at));
+            group.clamped.merge(figures.clamped.at(run.place(index * width)));
             group.source += figures.source;
             group.error += figures.error;
-            if figures.largest_error > part.sums.max_error {
+            if figures.largest_error > part.sums.max_error
+                && let Some((run, weights)) = run.groups(weights).nth(index)
+            {
                 self.find_largest(&run, weights, part);
             }
         }
@@ -392,8 +406,12 @@ impl WeightComparison<'_> {
             let mut verdict = GroupVerdict::default();
             for (index, (qparams, group)) in std::mem::take(&mut whole.cut) {
                 // The error under another scale needs all weights of a group at once, and these are gone.
-                verdict
-                    .add(self.weight, source, index, qparams, &group, || self.is_least_power(qparams, &group, source));
+                let rounding = self.weight.rounding(source);
+                let follows = || {
+                    self.weight.form.storage.is_reference(qparams, group.extremes, rounding)
+                        || self.is_least_power(qparams, &group, source)
+                };
+                verdict.add(self.weight, source, index, qparams, &group, follows);
             }
             whole.verdict.merge(verdict);
         }

@@ -82,8 +82,8 @@ pub(crate) struct GroupVerdict {
 }
 
 impl GroupVerdict {
-    /// Takes in a group of which all weights are known, in order of the indices. `is_found` says whether a search
-    /// comes to qparams that are not the reference's; it is asked only then, since it reads the group once more.
+    /// Takes in a group of which all weights are known, in order of the indices. `follows` says whether its qparams are those of
+    /// the rule.
     pub(crate) fn add(
         &mut self,
         weight: &QuantizedWeight<'_>,
@@ -91,7 +91,7 @@ impl GroupVerdict {
         index: usize,
         qparams: Qparams,
         group: &GroupSums,
-        is_found: impl FnOnce() -> bool,
+        follows: impl FnOnce() -> bool,
     ) {
         self.amax = self.amax.max(group.extremes.amax());
         if !qparams.scale.is_finite() && group.non_finite {
@@ -100,8 +100,7 @@ impl GroupVerdict {
             return;
         }
         self.unexplained += u64::from(!qparams.scale.is_finite());
-        let (storage, rounding) = (weight.form.storage, weight.rounding(source));
-        let follows = storage.is_reference(qparams, group.extremes, rounding) || is_found();
+        let follows = follows();
         if follows {
             self.scales.following += 1;
         } else {
@@ -113,14 +112,17 @@ impl GroupVerdict {
         if group.clamped.number > 0 {
             // A scale is rounded to its dtype, and one that was rounded down is too small for the largest weight:
             // such clamping is the reference's. Under a scale of one's own it is right only where that is no smaller.
-            let reference = storage.reference(group.extremes, rounding);
+            let reference = weight.form.storage.reference(group.extremes, weight.rounding(source));
             let is_due = follows || (reference.zero == qparams.zero && reference.scale <= qparams.scale);
             if !is_due {
                 self.outside.merge(group.clamped);
             }
         }
         // The lowest ratio and not the largest error: groups of small weights would never be the worst otherwise.
-        if let Some(noise) = signal_to_noise(group.source, group.error)
+        // Nearly all groups are told to be better by a product, which takes a fraction of the time of the quotient.
+        let may_be_worst = self.worst.is_none_or(|(_, least, _)| group.source <= least * group.error * 1.000_001);
+        if may_be_worst
+            && let Some(noise) = signal_to_noise(group.source, group.error)
             && self.worst.is_none_or(|(_, least, _)| noise < least)
         {
             self.worst = Some((index, noise, qparams.scale));

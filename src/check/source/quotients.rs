@@ -6,7 +6,7 @@
 use safetensors::Dtype;
 
 use super::occurrences::Occurrences;
-use crate::decode::{Codebook, round};
+use crate::decode::{Codebook, round, round_to_bf16};
 
 /// Returns whether each number is the nearest to its quotient with the zero point, in F32 or, `ROUNDED`, each step rounded to
 /// BF16.
@@ -14,7 +14,7 @@ use crate::decode::{Codebook, round};
 pub(super) fn agree<const ROUNDED: bool>(book: &Codebook, zero: &[f32], quotient: &[f32], number: &[f32]) -> bool {
     let mut differ = 0u32;
     for ((&quotient, &zero), &number) in quotient.iter().zip(zero).zip(number) {
-        let exact = if ROUNDED { to_bf16(to_bf16(quotient) + zero) } else { quotient + zero };
+        let exact = if ROUNDED { round_to_bf16(round_to_bf16(quotient) + zero) } else { quotient + zero };
         differ |= u32::from(book.nearest(exact) != number);
     }
     differ == 0
@@ -50,16 +50,6 @@ pub(super) fn is_clamped(book: &Codebook, zero: f32, quotient: f32, dtype: Dtype
         && book.is_beyond_rounding(round(round(quotient, dtype) + zero, dtype), zero)
 }
 
-/// Rounds to the nearest number of BF16, ties to even.
-//
-// What `half` does, without its branch for numbers that are none, so that a loop over it becomes vector instructions.
-#[inline(always)]
-fn to_bf16(number: f32) -> f32 {
-    let bits = number.to_bits();
-    let rounded = f32::from_bits(bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000);
-    if number.is_nan() { number } else { rounded }
-}
-
 /// Returns whether each code is one that rounding gives, of the quotient as it is, on whichever side of a tie, or in the dtype
 /// of the weights, as the reference has it on a CPU.
 pub(super) fn is_explained(book: &Codebook, zero: &[f32], quotient: &[f32], codes: &[u8], dtype: Dtype) -> bool {
@@ -68,22 +58,4 @@ pub(super) fn is_explained(book: &Codebook, zero: &[f32], quotient: &[f32], code
         let (exact, rounded) = (quotient + zero, round(round(quotient, dtype) + zero, dtype));
         (exact >= low && exact <= high) || (rounded >= low && rounded <= high)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use half::bf16;
-
-    use super::*;
-
-    #[test]
-    fn numbers_are_rounded_to_bf16_as_half_does() {
-        for high in 0..=u32::from(u16::MAX) {
-            for low in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
-                let number = f32::from_bits(high << 16 | low);
-                let (ours, theirs) = (to_bf16(number), bf16::from_f32(number).to_f32());
-                assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{number:e}");
-            }
-        }
-    }
 }

@@ -75,6 +75,15 @@ pub(crate) trait Storage: Debug + Send + Sync {
         self.reference(group, rounding) == qparams
     }
 
+    /// Answers [`Storage::is_reference`] for one group after the other.
+    //
+    // With one call for many groups, each form has a loop of its own, in which the arithmetic of a group waits for no call.
+    fn are_references(&self, qparams: &[Qparams], groups: &[Extremes], rounding: Rounding, answers: &mut [bool]) {
+        for ((&qparams, &group), answer) in qparams.iter().zip(groups).zip(answers) {
+            *answer = self.is_reference(qparams, group, rounding);
+        }
+    }
+
     /// Reports whether config.json promises scales that are powers of two, whatever their dtype.
     fn are_powers_of_two(&self) -> bool {
         false

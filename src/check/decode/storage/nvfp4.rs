@@ -75,8 +75,10 @@ impl Storage for Nvfp4Storage {
     }
 
     fn scales(&self, _: Dtype, bytes: &[u8], global: f32, out: &mut Vec<f32>) {
+        // As many divisions as there are codes, where scales are thousands.
+        let values: [f32; 256] = std::array::from_fn(|code| self.under(E4M3.value[code], global));
         out.clear();
-        out.extend(bytes.iter().map(|&code| self.under(E4M3.value[usize::from(code)], global)));
+        out.extend(bytes.iter().map(|&code| values[usize::from(code)]));
     }
 
     fn global_scale(&self, amax: f32, source: Dtype) -> f32 {
@@ -88,7 +90,16 @@ impl Storage for Nvfp4Storage {
 
     #[inline]
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
-        self.stored(self.exact(group, E2M1.largest, rounding), rounding)
+        self.stored(&E4M3, self.exact(group, E2M1.largest, rounding), rounding)
+    }
+
+    fn are_references(&self, qparams: &[Qparams], groups: &[Extremes], rounding: Rounding, answers: &mut [bool]) {
+        // The tables are asked for once: what is made when it is first asked for keeps a loop from becoming vectors.
+        let largest = E2M1.largest;
+        let scales: &Codebook = &E4M3;
+        for ((qparams, &group), answer) in qparams.iter().zip(groups).zip(answers) {
+            *answer = self.stored(scales, self.exact(group, largest, rounding), rounding) == *qparams;
+        }
     }
 
     fn is_search_candidate(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
@@ -101,7 +112,7 @@ impl Storage for Nvfp4Storage {
     fn is_four_over_six(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
         [E2M1.largest, 4.0]
             .into_iter()
-            .any(|largest| self.stored(self.exact(group, largest, rounding), rounding) == qparams)
+            .any(|largest| self.stored(&E4M3, self.exact(group, largest, rounding), rounding) == qparams)
     }
 
     // One and a half times 256 are no more than 448.
@@ -148,8 +159,8 @@ impl Nvfp4Storage {
     }
 
     /// The scale as it is stored: 0.125, the epsilon of E4M3, stands in for one that rounds to zero.
-    fn stored(self, exact: f32, rounding: Rounding) -> Qparams {
-        let scale = match E4M3.nearest(exact) {
+    fn stored(self, scales: &Codebook, exact: f32, rounding: Rounding) -> Qparams {
+        let scale = match scales.nearest(exact) {
             0.0 => 0.125,
             scale => scale,
         };
