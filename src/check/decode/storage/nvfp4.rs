@@ -90,7 +90,7 @@ impl Storage for Nvfp4Storage {
 
     #[inline]
     fn reference(&self, group: Extremes, rounding: Rounding) -> Qparams {
-        self.stored(&E4M3, self.exact(group, E2M1.largest, rounding), rounding)
+        self.made(&E4M3, E2M1.largest, group, rounding)
     }
 
     fn are_references(&self, qparams: &[Qparams], groups: &[Extremes], rounding: Rounding, answers: &mut [bool]) {
@@ -98,7 +98,7 @@ impl Storage for Nvfp4Storage {
         let largest = E2M1.largest;
         let scales: &Codebook = &E4M3;
         for ((qparams, &group), answer) in qparams.iter().zip(groups).zip(answers) {
-            *answer = self.stored(scales, self.exact(group, largest, rounding), rounding) == *qparams;
+            *answer = self.made(scales, largest, group, rounding) == *qparams;
         }
     }
 
@@ -110,9 +110,7 @@ impl Storage for Nvfp4Storage {
     }
 
     fn is_four_over_six(&self, qparams: Qparams, group: Extremes, rounding: Rounding) -> bool {
-        [E2M1.largest, 4.0]
-            .into_iter()
-            .any(|largest| self.stored(&E4M3, self.exact(group, largest, rounding), rounding) == qparams)
+        [E2M1.largest, 4.0].into_iter().any(|largest| self.made(&E4M3, largest, group, rounding) == qparams)
     }
 
     // One and a half times 256 are no more than 448.
@@ -158,9 +156,11 @@ impl Nvfp4Storage {
         }
     }
 
-    /// The scale as it is stored: 0.125, the epsilon of E4M3, stands in for one that rounds to zero.
-    fn stored(self, scales: &Codebook, exact: f32, rounding: Rounding) -> Qparams {
-        let scale = match scales.nearest(exact) {
+    /// The scale that is stored for a group whose largest code is to be `largest`: 0.125, the epsilon of E4M3, stands in for one
+    /// that rounds to zero. `scales` is the table of E4M3.
+    #[inline]
+    fn made(self, scales: &Codebook, largest: f32, group: Extremes, rounding: Rounding) -> Qparams {
+        let scale = match scales.nearest(self.exact(group, largest, rounding)) {
             0.0 => 0.125,
             scale => scale,
         };
