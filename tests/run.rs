@@ -2,6 +2,7 @@
 
 mod adapters;
 mod apply;
+mod cache_scales;
 mod carried_scales;
 mod cut_rows;
 mod deal;

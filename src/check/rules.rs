@@ -9,6 +9,7 @@ pub(crate) mod q1_config;
 pub(crate) mod q2_ignore_list;
 pub(crate) mod q2_targets;
 pub(crate) mod q3_tensors;
+pub(crate) mod q4_cache;
 pub(crate) mod q4_values;
 pub(crate) mod q5_source;
 mod subject;

@@ -1,4 +1,4 @@
-//! The structural pass: container, config.json, ignore list and tensors against each other.
+//! The structural pass: container, config.json, ignore list and tensors against each other, and the scales of a KV cache.
 //!
 //! `lint`, `verify` and `diff` begin with it, and so does the opening of a source. No weight is read, and of other
 //! tensors only those that hold a number or two.
@@ -6,7 +6,7 @@
 use crate::config::DeclaredConfig;
 use crate::decode::{QuantizedWeight, Shards, WeightState, modules};
 use crate::report::Finding;
-use crate::rules::{Subject, q0_container, q1_config, q2_ignore_list, q3_tensors};
+use crate::rules::{Subject, q0_container, q1_config, q2_ignore_list, q3_tensors, q4_cache};
 use qwen_fp8_checkpoint::experts::{BlockStack, declares_block_stacks};
 use qwen_fp8_checkpoint::source::SourceError;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
@@ -40,7 +40,7 @@ impl<'a> Structure<'a> {
     }
 }
 
-/// Checks a checkpoint by the rules Q0 to Q3, and finds its quantized weights.
+/// Checks a checkpoint by the rules Q0 to Q3, with the scales of its KV cache, and finds its quantized weights.
 ///
 /// # Errors
 /// A tensor that says how others are read cannot be read.
@@ -67,6 +67,7 @@ pub(crate) fn check<'a>(
         q2_ignore_list::check(&subject, findings);
         weights = q3_tensors::check(&subject, findings)?;
     }
+    q4_cache::check(checkpoint, shards, findings)?;
     // Modules come in order of their names, and tensors are looked up by those of their codes.
     weights.sort_by(|a, b| a.codes.name.cmp(&b.codes.name));
     let stacks = if declares_block_stacks(&checkpoint.config) {

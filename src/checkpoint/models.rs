@@ -20,7 +20,7 @@ mod projections;
 mod served;
 mod stored_fused;
 
-pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers};
+pub use auxiliary::{is_beside_codes, is_beside_quantized_weight, is_only_of_quantized_layers, is_scale_of_cache};
 pub use experts::{expert_stack, is_down_projection, layers_of_first_expert};
 pub use fused::FusedLayer;
 pub use heads::AttentionHeads;

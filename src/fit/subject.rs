@@ -6,7 +6,6 @@ use super::cache::CacheDtype;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::models::{Layer, Model};
-use crate::plan::lock::quantization_config;
 use crate::plan::{Plan, ServedWeights, unserved_checkpoint};
 
 /// A model as servers will find it.
@@ -51,7 +50,7 @@ impl<'a> FitSubject<'a> {
             config: &plan.checkpoint.config,
             model,
             served: ServedWeights::of_plan(plan, number(gpus)),
-            cache: CacheDtype::declared(&quantization_config(plan)),
+            cache: CacheDtype::declared(&plan.quantization_config()),
             unserved: plan.unserved.clone(),
             unknown_form: None,
             preprocessor: None,

@@ -13,6 +13,7 @@ use crate::recipe::{ExpertsPolicy, NonFinitePolicy, Recipe, ServingPolicy};
 
 use super::inputs::Prepared;
 use super::job::{Decision, Job};
+use super::kv_cache::WrittenConfig;
 use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
 use super::resolve::Resolved;
@@ -128,10 +129,15 @@ impl Plan {
             }
         } else {
             let mut quantization_config = wire.quantization_config(&modules);
-            kv_cache::put(&recipe, &mut quantization_config);
+            kv_cache::put(&recipe, &checkpoint.config, &mut quantization_config);
             with_known_keys(&checkpoint, &modules).with_quantization_config(&quantization_config)
         };
-        diagnostics.extend(kv_cache::check(&recipe, !modules.quantized.is_empty()));
+        let written = match (modules.quantized.is_empty(), keeps_config) {
+            (false, _) => WrittenConfig::New,
+            (true, true) => WrittenConfig::Kept,
+            (true, false) => WrittenConfig::None,
+        };
+        diagnostics.extend(kv_cache::check(&recipe, &checkpoint.config, &inputs, written));
         drop(modules);
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));
@@ -218,6 +224,13 @@ impl Plan {
     /// The `input_scale` option of a rule, where its recipe gives one.
     pub fn input_scale(&self, rule: usize) -> Option<&Number> {
         self.recipe.rules[rule].options.get("input_scale").and_then(Value::as_number)
+    }
+
+    /// The `quantization_config` of the output; null where there is none at the top level of its `config.json`.
+    pub(crate) fn quantization_config(&self) -> Value {
+        let config = self.documents.iter().find(|(name, _)| name == "config.json");
+        let config: Option<Value> = config.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
+        config.and_then(|mut config| config.get_mut("quantization_config").map(Value::take)).unwrap_or_default()
     }
 
     /// The wire format of the output.

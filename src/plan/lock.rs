@@ -99,7 +99,7 @@ impl PlanLock {
             program: concat!("qwen-fp8 ", env!("CARGO_PKG_VERSION")).to_owned(),
             format: format_name(plan.recipe.format).to_owned(),
             on_nonfinite: plan.recipe.on_nonfinite,
-            quantization_config: quantization_config(plan),
+            quantization_config: plan.quantization_config(),
             tensors,
         }
     }
@@ -154,10 +154,4 @@ fn treatment(plan: &Plan, index: usize) -> Treatment {
         LockedScheme { name: registration.name.to_owned(), version: registration.version, options }
     });
     Treatment { action: row.action, scheme, adapters: row.adapters, before: row.before, after: row.after }
-}
-
-pub(crate) fn quantization_config(plan: &Plan) -> Value {
-    let config = plan.documents.iter().find(|(name, _)| name == "config.json");
-    let config: Option<Value> = config.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
-    config.and_then(|mut config| config.get_mut("quantization_config").map(Value::take)).unwrap_or_default()
 }

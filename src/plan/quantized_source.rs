@@ -92,7 +92,7 @@ impl QuantizedTensors {
                 "no weight is stored in the layout that it declares: if none is quantized, take {what}"
             ));
         }
-        // Tensors that nothing reads would be lost without a word: a KV cache's scales, those of another format.
+        // Tensors that nothing reads would be lost without a word: those of another format.
         let Some(left) = unclaimed.first() else { return Ok(Self { weights, beside, stacks: Vec::new() }) };
         let name = shown(&left.name);
         Err(match groups.codes_dtype(left.parameter()) {

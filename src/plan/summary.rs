@@ -186,7 +186,7 @@ impl Summary {
         Self {
             format: format::format_name(plan.recipe.format),
             on_nonfinite: plan.recipe.on_nonfinite,
-            kv_cache: plan.recipe.kv_cache,
+            kv_cache: CacheDtype::declared(&plan.quantization_config()),
             split_stacks: stacks.len(),
             split_matrices,
             quantized_tensors: tensors(RowAction::Quantize),

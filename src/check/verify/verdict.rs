@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::report::{Finding, Severity, has_error};
+use crate::rules::q4_cache::is_cache_scale;
 use crate::rules::q5_source::folder::{SIDE_FILE_ADDED, SIDE_FILE_DIFFERS};
 use crate::rules::q5_source::reference::SCALE_RULE;
 use crate::source::{CheckedAs, CheckedTensor, RecordedActions, other_source};
 use qwen_fp8_checkpoint::manifest::ManifestSource;
+use qwen_fp8_checkpoint::models::is_scale_of_cache;
 use qwen_fp8_checkpoint::text::count;
 use qwen_fp8_checkpoint::{Checkpoint, Tensor};
 
@@ -112,6 +114,16 @@ pub(super) fn unproven(
     if number > 0 {
         let scales = count(number, "activation scale");
         unproven.push(format!("{scales}: no weight gives them, only the data of a calibration"));
+    }
+    // So are those of a cache, unless they are the source's.
+    let stored = original.into_iter().flat_map(|original| &original.tensors);
+    let stored = stored.filter(|tensor| is_scale_of_cache(tensor.parameter()));
+    let stored: BTreeSet<&str> = stored.map(|tensor| &*tensor.name).collect();
+    let is_added = |tensor: &&Tensor| is_cache_scale(checkpoint, tensor) && !stored.contains(&*tensor.name);
+    let number = checkpoint.tensors.iter().filter(is_added).count();
+    if number > 0 {
+        let scales = count(number, "scale");
+        unproven.push(format!("{scales} of the cache of keys and values: only the data of a calibration gives them"));
     }
     unproven
 }

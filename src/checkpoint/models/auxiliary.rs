@@ -7,9 +7,12 @@
 /// Beginnings of what follows `weight_` in the name of a quantization tensor: `weight_scale_inv`, `weight_packed`, …
 const PARTS: [&str; 4] = ["scale", "global_scale", "packed", "zero_point"];
 
-/// Parameters that scale activations or a KV cache, or that place columns; models without quantization have some too.
-const BESIDE_WEIGHTS: [&str; 7] =
-    ["weight_shape", "weight_g_idx", "input_scale", "input_global_scale", "output_scale", "k_scale", "v_scale"];
+/// Parameters that scale activations or that place columns; models without quantization have some too.
+const BESIDE_WEIGHTS: [&str; 5] = ["weight_shape", "weight_g_idx", "input_scale", "input_global_scale", "output_scale"];
+
+/// Parameters that scale a KV cache, by the names that vLLM 0.33 knows under every method: llm-compressor has `self_attn.k_scale`, and
+/// ModelOpt `self_attn.k_proj.k_scale`.
+const OF_CACHE: [&str; 4] = ["k_scale", "v_scale", "q_scale", "kv_scale"];
 
 /// Parameters that no storage form of the checks has, of AWQ, GPTQ and ModelOpt.
 const OF_OTHER_TOOLS: [&str; 7] =
@@ -26,6 +29,11 @@ pub fn is_only_of_quantized_layers(parameter: &str) -> bool {
 /// with the weight.
 pub fn is_beside_quantized_weight(parameter: &str) -> bool {
     is_part_of_quantized_weight(parameter) || BESIDE_WEIGHTS.contains(&parameter)
+}
+
+/// Reports whether the parameter scales a KV cache.
+pub fn is_scale_of_cache(parameter: &str) -> bool {
+    OF_CACHE.contains(&parameter)
 }
 
 /// Reports whether the checks take the parameter as belonging to the weight of its module, in a layout that they read
