@@ -13,7 +13,7 @@ use crate::recipe::{ExpertsPolicy, NonFinitePolicy, Recipe, ServingPolicy};
 
 use super::inputs::Prepared;
 use super::job::{Decision, Job};
-use super::kv_cache::WrittenConfig;
+use super::kv_cache::{SourceCache, WrittenConfig};
 use super::modules::{Modules, Quantized};
 use super::planned_input::PlannedInput;
 use super::resolve::Resolved;
@@ -122,6 +122,7 @@ impl Plan {
         if keeps_config {
             diagnostics.extend(kept_config::refusals(&recipe, &inputs, &decisions, &jobs, &modules));
         }
+        let source_cache = SourceCache::of(&checkpoint.config);
         let config = if modules.quantized.is_empty() {
             match checkpoint.quantized {
                 Some(_) if !keeps_config => checkpoint.config.without_quantization_config(),
@@ -129,7 +130,7 @@ impl Plan {
             }
         } else {
             let mut quantization_config = wire.quantization_config(&modules);
-            kv_cache::put(&recipe, &checkpoint.config, &mut quantization_config);
+            kv_cache::put(&recipe, &source_cache, &mut quantization_config);
             with_known_keys(&checkpoint, &modules).with_quantization_config(&quantization_config)
         };
         let written = match (modules.quantized.is_empty(), keeps_config) {
@@ -137,7 +138,7 @@ impl Plan {
             (true, true) => WrittenConfig::Kept,
             (true, false) => WrittenConfig::None,
         };
-        diagnostics.extend(kv_cache::check(&recipe, &checkpoint.config, &inputs, written));
+        diagnostics.extend(kv_cache::check(&recipe, &source_cache, &inputs, written));
         drop(modules);
         if has_error(&diagnostics) {
             return Err(Box::new(Refused { recipe, diagnostics }));

@@ -23,7 +23,7 @@ pub(super) enum WrittenConfig {
 }
 
 /// What a quantized source says of its cache.
-enum SourceCache {
+pub(super) enum SourceCache {
     Nothing,
     /// FP8: the arguments as compressed-tensors has them.
     Fp8(Value),
@@ -58,7 +58,7 @@ fn fp8() -> Value {
 }
 
 impl SourceCache {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let declared: Option<Value> = config.quantization_config().and_then(|text| serde_json::from_str(text).ok());
         let Some(declared) = declared else { return Self::Nothing };
         let (scheme, algorithm) = (&declared["kv_cache_scheme"], algorithm(&declared));
@@ -78,13 +78,13 @@ impl SourceCache {
 //
 // A recipe adds no `k_scale` or `v_scale`: without them vLLM 0.33 starts from ones, and warns of a scale of one in the same
 // words as where it loads one. transformers reports such tensors as unexpected, and vLLM's loaders know them of some classes only.
-pub(super) fn put(recipe: &Recipe, source: &Config, quantization_config: &mut Value) {
+pub(super) fn put(recipe: &Recipe, source: &SourceCache, quantization_config: &mut Value) {
     if recipe.format != Format::CompressedTensors {
         return;
     }
-    let scheme = match (SourceCache::of(source), recipe.kv_cache) {
+    let scheme = match (source, recipe.kv_cache) {
         // First, since its scales are copied and have the shape that it says.
-        (SourceCache::Fp8(scheme), _) => scheme,
+        (SourceCache::Fp8(scheme), _) => scheme.clone(),
         (_, CacheDtype::Fp8) => fp8(),
         (_, CacheDtype::Auto) => return,
     };
@@ -95,7 +95,7 @@ pub(super) fn put(recipe: &Recipe, source: &Config, quantization_config: &mut Va
 /// what becomes of the source's cache.
 pub(super) fn check(
     recipe: &Recipe,
-    source: &Config,
+    source: &SourceCache,
     inputs: &[PlannedInput],
     written: WrittenConfig,
 ) -> Option<Diagnostic> {
@@ -123,8 +123,7 @@ pub(super) fn check(
         0 => String::new(),
         scales => format!("{before}{}{after}", count(scales, "scale")),
     };
-    let told = "start vLLM with `--kv-cache-dtype fp8` for what the source had";
-    match (SourceCache::of(source), written) {
+    match (source, written) {
         (SourceCache::Nothing, _) => None,
         (SourceCache::Fp8(_), WrittenConfig::New) if recipe.format == Format::CompressedTensors => {
             let under = with_scales(", under its ", "");
@@ -136,7 +135,11 @@ pub(super) fn check(
             let copied = with_scales("; the result keeps its ", "");
             let message =
                 format!("the source has an FP8 cache of keys and values, and `format: fp8` has no key for it{copied}");
-            Some(Diagnostic::note(message).help("`format: compressed-tensors` has one").help(told))
+            Some(
+                Diagnostic::note(message).help(
+                    "`format: compressed-tensors` has one, and `vllm serve --kv-cache-dtype fp8` comes to the same",
+                ),
+            )
         }
         (SourceCache::Fp8(_), _) => {
             let copied = with_scales("; vLLM leaves its ", " aside");

@@ -89,9 +89,10 @@ remove() {
 }
 
 prepare() {
-    tool=${TOOL:-target/release/qwen-fp8}
+    tool=${TOOL:-${CARGO_TARGET_DIR:-target}/release/qwen-fp8}
+    # Without the lints that CI wraps the compiler in, under which cargo would compile all of it once more.
     if [ -z "${TOOL:-}" ]; then
-        cargo build --quiet --release || exit 1
+        env -u RUSTC_WORKSPACE_WRAPPER cargo build --quiet --release || exit 1
     fi
     tool=$(realpath "$tool")
     source=${SOURCE:-$1}
