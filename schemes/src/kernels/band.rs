@@ -50,11 +50,11 @@ fn run<C: Caster>(cast: Cast, band: &Band<'_>, weight: &mut [u8], scales: &mut [
     let walked = match cast.granularity {
         Fp8Granularity::Channel if cast.choice != ScaleChoice::Absmax => {
             let shape = [1, walk.columns];
-            band.simd.run(BySearch { walk, shape, groups_of_a_row: 1, choice: cast.choice })
+            BySearch { walk, shape, groups_of_a_row: 1, choice: cast.choice }.run(band.simd)
         }
         Fp8Granularity::Block(shape) if cast.choice != ScaleChoice::Absmax => {
             let groups_of_a_row = walk.columns.div_ceil(shape[1]);
-            band.simd.run(BySearch { walk, shape, groups_of_a_row, choice: cast.choice })
+            BySearch { walk, shape, groups_of_a_row, choice: cast.choice }.run(band.simd)
         }
         Fp8Granularity::Tensor => {
             let amax = band.amax.expect("a band of a scheme with `AmaxScope::Tensor` comes with the maximum");

@@ -6,7 +6,7 @@ mod search;
 
 use super::amax::maximum;
 use super::element::{Bf16, F16, F32};
-use super::pack::{join_pairs, pack, packed_bytes};
+use super::pack::{pack_row, packed_bytes};
 use super::rows::{RowKernel, by_row};
 use super::scale;
 use super::shrunken::CandidateErrors;
@@ -127,12 +127,7 @@ impl<E: Signed, const ROUNDED: bool> RowKernel for IntegerRows<'_, E, ROUNDED> {
         }
         match self.unpacked.is_empty() {
             true => weight[elements.len()..].fill(0),
-            false => {
-                if !cast.pairs() {
-                    join_pairs(&mut self.unpacked, cast.bits);
-                }
-                pack(&mut self.unpacked, cast.bits, weight);
-            }
+            false => pack_row(&mut self.unpacked, cast.pairs(), cast.bits, weight, simd),
         }
         Ok(())
     }

@@ -1,8 +1,38 @@
 //! Narrow codes, one in a byte, put together to a stream of bits whose first bit is the lowest of the first byte.
 
+use crate::Simd;
+use crate::simd::Vectorized;
+
 /// The bytes of `columns` codes of `bits` bits, padded to whole 32-bit words.
 pub(crate) fn packed_bytes(columns: usize, bits: u32) -> usize {
     (columns * bits as usize).div_ceil(32) * 4
+}
+
+/// Packs a row of codes below `2^bits`: see [`pack`]. Those that stand in a byte each are joined to pairs first.
+///
+/// It is not inlined: the codes of all source dtypes are packed alike, and the six widths are a fifth of a cast's code.
+#[inline(never)]
+pub(super) fn pack_row(codes: &mut [u8], joined: bool, bits: u32, out: &mut [u8], simd: Simd) {
+    simd.run(PackRow { codes, joined, bits, out });
+}
+
+struct PackRow<'a> {
+    codes: &'a mut [u8],
+    joined: bool,
+    bits: u32,
+    out: &'a mut [u8],
+}
+
+impl Vectorized for PackRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Simd) {
+        if !self.joined {
+            join_pairs(self.codes, self.bits);
+        }
+        pack(self.codes, self.bits, self.out);
+    }
 }
 
 /// Packs codes below `2^bits`, two of which are a number of `2 * bits` bits in two bytes (of an odd number of codes the last
@@ -119,21 +149,6 @@ pub(super) fn bit_by_bit(codes: &[u8], bits: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Simd;
-    use crate::simd::Vectorized;
-
-    /// [`join_pairs`] and [`pack`] as they are compiled for an instruction set.
-    struct Pack<'a>(&'a mut [u8], u32, &'a mut [u8]);
-
-    impl Vectorized for Pack<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run(self, _: Simd) {
-            join_pairs(self.0, self.1);
-            pack(self.0, self.1, self.2);
-        }
-    }
 
     #[test]
     fn bits_follow_one_another_for_every_width_and_length() {
@@ -143,7 +158,7 @@ mod tests {
                 let expected = bit_by_bit(&codes, bits);
                 for simd in Simd::available() {
                     let mut out = vec![0xA5; expected.len()];
-                    simd.run(Pack(&mut codes.clone(), bits, &mut out));
+                    pack_row(&mut codes.clone(), false, bits, &mut out, simd);
                     assert_eq!(out, expected, "{columns} codes of {bits} bits, {simd}");
                 }
             }

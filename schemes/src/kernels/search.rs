@@ -12,7 +12,7 @@ use super::e4m3;
 use super::element::Element;
 use super::lossless;
 use super::scale::{self, ScaleChoice};
-use super::tally::{LANES, Tally, square};
+use super::tally::{LANES, TakeTally, Tally, TallyError, square};
 use super::walk::{Caster, FoundNonFinite, Walk};
 use crate::Simd;
 use crate::simd::Vectorized;
@@ -29,6 +29,9 @@ const FINE: std::ops::RangeInclusive<i8> = -3..=3;
 const ROUNDING: f64 = 1e-9;
 
 /// Casts a band whose granules are blocks; a channel is one of as many columns as the weight.
+///
+/// It is compiled once for each way to cast. What walks over elements is [`Vectorized`] by itself and not this as a whole: the
+/// cast would stand in it seven times for each instruction set, half a megabyte in all.
 pub(super) struct BySearch<'a, C: Caster> {
     pub(super) walk: Walk<'a, C>,
     pub(super) shape: [usize; 2],
@@ -36,11 +39,8 @@ pub(super) struct BySearch<'a, C: Caster> {
     pub(super) choice: ScaleChoice,
 }
 
-impl<C: Caster> Vectorized for BySearch<'_, C> {
-    type Output = Result<(), FoundNonFinite>;
-
-    #[inline(always)]
-    fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
+impl<C: Caster> BySearch<'_, C> {
+    pub(super) fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width], groups_of_a_row, choice } = self;
         let mut tally = Tally::new();
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
@@ -49,7 +49,10 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
                 let rows = height.min(walk.rows - first_row);
                 let columns = width.min(walk.columns - first_column);
                 let group = SearchGroup { first_row, rows, first_column, columns };
-                let maximum = group.maximum(&walk)?;
+                let maximum = simd.run(GroupMaximum { group, walk: &walk });
+                if maximum >= C::Source::INFINITE {
+                    return Err(FoundNonFinite);
+                }
                 let scale = match choice {
                     ScaleChoice::PowerOfTwo => lossless::power_of_two(C::Source::widen(maximum), walk.scale_dtype),
                     ScaleChoice::Absmax | ScaleChoice::LeastError => {
@@ -57,7 +60,7 @@ impl<C: Caster> Vectorized for BySearch<'_, C> {
                     }
                 };
                 walk.store(row_of_groups * groups_of_a_row + index, scale);
-                group.cast(&mut walk, scale, simd);
+                simd.run(GroupCast { group, walk: &mut walk, scale, judged: false });
             }
         }
         Ok(())
@@ -84,17 +87,17 @@ struct SearchGroup {
 }
 
 impl SearchGroup {
-    /// Returns the largest magnitude.
+    /// Its part of each row.
     #[inline(always)]
-    fn maximum<C: Caster>(self, walk: &Walk<'_, C>) -> Result<<C::Source as Element>::Magnitude, FoundNonFinite> {
+    fn parts<'w, C: Caster>(
+        self,
+        walk: &'w Walk<'_, C>,
+    ) -> impl Iterator<Item = &'w [<C::Source as Element>::Raw]> + Clone {
         let rows = self.first_row..self.first_row + self.rows;
-        let maxima = rows.map(|row| maximum::<C::Source>(walk.part(row, self.first_column, self.columns)));
-        let maximum = maxima.max().unwrap_or_default();
-        if maximum >= C::Source::INFINITE { Err(FoundNonFinite) } else { Ok(maximum) }
+        rows.map(move |row| walk.part(row, self.first_column, self.columns))
     }
 
     /// Returns the scale under which the codes are nearest to the elements; the first of those that are equally good.
-    #[inline(always)]
     fn least_error<C: Caster>(
         self,
         maximum: <C::Source as Element>::Magnitude,
@@ -105,9 +108,8 @@ impl SearchGroup {
         let amax = C::Source::widen(maximum);
         let tallied = self.rows * self.columns >= Tally::<C::Source>::PAYS_FROM;
         if tallied {
-            let rows = self.first_row..self.first_row + self.rows;
-            let rows = rows.map(|row| walk.part(row, self.first_column, self.columns));
-            tally.take(rows, maximum, scale::is_normal(amax / (2.0 * e4m3::MAX), walk.scale_dtype));
+            let normal_scales = scale::is_normal(amax / (2.0 * e4m3::MAX), walk.scale_dtype);
+            simd.run(TakeTally { rows: self.parts(walk), maximum, normal_scales, tally });
         }
         let mut best: Option<Candidate> = None;
         for (offsets, unit) in [(COARSE, 1.0 / 16.0), (FINE, 1.0 / 64.0)] {
@@ -120,7 +122,11 @@ impl SearchGroup {
                     continue;
                 }
                 // The real cast, not a formula for its error: the codes that are judged are those that would be stored.
-                let error = if tallied { tally.error::<C>(scale, simd) } else { self.try_scale(walk, scale, simd) };
+                let error = if tallied {
+                    simd.run(TallyError::<C> { tally, scale })
+                } else {
+                    simd.run(GroupCast { group: self, walk, scale, judged: true })
+                };
                 tried.push(Candidate { factor, scale, error });
             }
             best = self.least(&tried, tallied, walk, simd);
@@ -132,7 +138,6 @@ impl SearchGroup {
     ///
     /// Sums over a tally are added in another order than those over the elements. Where they are too near to one another for
     /// that to make no difference, those over the elements decide, so that a scale never depends on the way it was found.
-    #[inline(always)]
     fn least<C: Caster>(
         self,
         tried: &[Candidate],
@@ -150,35 +155,51 @@ impl SearchGroup {
             return Some(least);
         }
         for candidate in &mut near {
-            candidate.error = self.try_scale(walk, candidate.scale, simd);
+            candidate.error = simd.run(GroupCast { group: self, walk, scale: candidate.scale, judged: true });
         }
         first_least(&near)
     }
+}
 
-    /// Casts the elements under a scale, and returns the sum of the squared differences.
+/// The largest magnitude of a group.
+struct GroupMaximum<'w, 'a, C: Caster> {
+    group: SearchGroup,
+    walk: &'w Walk<'a, C>,
+}
+
+impl<C: Caster> Vectorized for GroupMaximum<'_, '_, C> {
+    type Output = <C::Source as Element>::Magnitude;
+
     #[inline(always)]
-    fn try_scale<C: Caster>(self, walk: &mut Walk<'_, C>, scale: f32, simd: Simd) -> f64 {
-        self.cast(walk, scale, simd);
-        self.error(walk, scale)
+    fn run(self, _: Simd) -> Self::Output {
+        self.group.parts(self.walk).map(maximum::<C::Source>).max().unwrap_or_default()
     }
+}
+
+/// The cast of a group under a scale; where it is judged, it returns the sum of the squared differences between the elements and
+/// what their codes stand for.
+struct GroupCast<'w, 'a, C: Caster> {
+    group: SearchGroup,
+    walk: &'w mut Walk<'a, C>,
+    scale: f32,
+    judged: bool,
+}
+
+impl<C: Caster> Vectorized for GroupCast<'_, '_, C> {
+    type Output = f64;
 
     #[inline(always)]
-    fn cast<C: Caster>(self, walk: &mut Walk<'_, C>, scale: f32, simd: Simd) {
+    fn run(self, simd: Simd) -> f64 {
+        let Self { group: SearchGroup { first_row, rows, first_column, columns }, walk, scale, judged } = self;
         let divisor = [C::divisor(scale)];
-        for row in self.first_row..self.first_row + self.rows {
-            walk.cast(row, self.first_column, self.columns, &divisor, self.columns.max(1), simd);
-        }
-    }
-
-    /// Returns the sum of the squared differences between the elements and what their codes stand for.
-    #[inline(always)]
-    fn error<C: Caster>(self, walk: &Walk<'_, C>, scale: f32) -> f64 {
         let mut sums = [0f64; LANES];
-        for row in self.first_row..self.first_row + self.rows {
-            let elements = walk.part(row, self.first_column, self.columns);
-            let codes = walk.codes(row, self.first_column, self.columns);
-            let (chunks, rest) = elements.as_chunks::<LANES>();
-            let (chunks_of_codes, rest_of_codes) = codes.as_chunks::<LANES>();
+        for row in first_row..first_row + rows {
+            walk.cast(row, first_column, columns, &divisor, columns.max(1), simd);
+            if !judged {
+                continue;
+            }
+            let (chunks, rest) = walk.part(row, first_column, columns).as_chunks::<LANES>();
+            let (chunks_of_codes, rest_of_codes) = walk.codes(row, first_column, columns).as_chunks::<LANES>();
             for (elements, codes) in chunks.iter().zip(chunks_of_codes) {
                 // A loop: closures that are called elsewhere lose the instruction set.
                 for lane in 0..LANES {

@@ -9,6 +9,7 @@ use super::e4m3;
 use super::element::Element;
 use super::walk::Caster;
 use crate::Simd;
+use crate::simd::Vectorized;
 
 /// Sums that squares go to, an element to that of its column: in the same order under every instruction
 /// set, since sums of floating-point numbers depend on it.
@@ -55,17 +56,9 @@ impl<E: Element> Tally<E> {
         }
     }
 
-    /// Makes this the tally of the elements of some rows, whose largest magnitude is `maximum`.
-    ///
-    /// Where `normal_scales` says that no scale that will be tried is subnormal in its dtype, octaves are judged as one; others
-    /// may be further from the scale of the absolute maximum than that allows.
     #[inline(always)]
-    pub(super) fn take<'a>(
-        &mut self,
-        rows: impl Iterator<Item = &'a [E::Raw]> + Clone,
-        maximum: E::Magnitude,
-        normal_scales: bool,
-    ) where
+    fn take<'a>(&mut self, rows: impl Iterator<Item = &'a [E::Raw]> + Clone, maximum: E::Magnitude, normal_scales: bool)
+    where
         E::Raw: 'a,
     {
         let octave = E::pattern(maximum) as usize / Self::OCTAVE;
@@ -138,9 +131,8 @@ impl<E: Element> Tally<E> {
         self.magnitudes.extend((0..Self::OCTAVE as u32).map(|below| E::positive(highest - below)));
     }
 
-    /// Returns the sum of the squared differences between the elements and what their codes under a scale stand for.
     #[inline(always)]
-    pub(super) fn error<C: Caster<Source = E>>(&mut self, scale: f32, simd: Simd) -> f64 {
+    fn error<C: Caster<Source = E>>(&mut self, scale: f32, simd: Simd) -> f64 {
         C::cast(&self.magnitudes, &[C::divisor(scale)], self.magnitudes.len().max(1), &mut self.codes, simd);
         let mut sums = [0f64; LANES];
         let (values, last) = self.values.as_chunks::<LANES>();
@@ -155,6 +147,44 @@ impl<E: Element> Tally<E> {
             *sum += weight * square(value, code, scale);
         }
         sums.iter().sum()
+    }
+}
+
+/// Makes a tally that of the elements of some rows.
+pub(super) struct TakeTally<'t, E: Element, I> {
+    pub(super) rows: I,
+    /// The largest of their magnitudes.
+    pub(super) maximum: E::Magnitude,
+    /// No scale that will be tried is subnormal in its dtype: then octaves are judged as one. Others may be further from the scale of
+    /// the absolute maximum than that allows.
+    pub(super) normal_scales: bool,
+    pub(super) tally: &'t mut Tally<E>,
+}
+
+impl<'a, E: Element, I: Iterator<Item = &'a [E::Raw]> + Clone> Vectorized for TakeTally<'_, E, I>
+where
+    E::Raw: 'a,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Simd) {
+        self.tally.take(self.rows, self.maximum, self.normal_scales);
+    }
+}
+
+/// The sum of the squared differences between the elements of a tally and what their codes under a scale stand for.
+pub(super) struct TallyError<'t, C: Caster> {
+    pub(super) tally: &'t mut Tally<C::Source>,
+    pub(super) scale: f32,
+}
+
+impl<C: Caster> Vectorized for TallyError<'_, C> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self, simd: Simd) -> f64 {
+        self.tally.error::<C>(self.scale, simd)
     }
 }
 

@@ -21,19 +21,21 @@ impl<E: Signed, const ROUNDED: bool> Candidates<'_, E, ROUNDED> {
     #[inline(always)]
     pub(super) fn least_error(&self, elements: &[E::Raw], least: Option<f32>, greatest: f32) -> (f32, f32) {
         let mut best = self.qparams(least, greatest);
-        let mut last = best;
-        let mut least_error = CandidateErrors::<E>::bound_after_first(self.error(elements, best, f64::INFINITY));
-        for candidate in 1..CANDIDATES {
+        let (mut last, mut least_error) = (best, f64::INFINITY);
+        for candidate in 0..CANDIDATES {
             let least = least.map(|least| shrunken::<E>(least, candidate));
             let qparams = self.qparams(least, shrunken::<E>(greatest, candidate));
             // Neighbours often round to the same scale, and what was tried is not tried again.
-            if qparams == last {
+            if candidate > 0 && qparams == last {
                 continue;
             }
             last = qparams;
+            // The first one too is judged here, so that this is compiled once.
             let error = self.error(elements, qparams, least_error);
-            // Of those that leave the same, the observer keeps the first, which shrinks the extremes least.
-            if error < least_error {
+            if candidate == 0 {
+                least_error = CandidateErrors::<E>::bound_after_first(error);
+            } else if error < least_error {
+                // Of those that leave the same, the observer keeps the first, which shrinks the extremes least.
                 (best, least_error) = (qparams, error);
             }
         }
