@@ -115,21 +115,29 @@ fn blocks_do_not_lie_across_parts_that_are_stored_fused() {
     let whole = plan(&blocks("Linear"), &stored_fused(12, 4, 512));
     assert!(is_quantized(&whole, "model.layers.0.self_attn.qkv_proj"));
     plan(CHANNELS, &stored_fused(12, 1, 448));
-    // Other names, and one head of keys by another key.
-    let starcoder = |multi_query: bool| {
-        shapes::of_tensors([("transformer.h.0.attn.c_attn.weight", &[896, 768][..])])
+    // Other names, and one head of keys by another key; vLLM 0.33 loads what is accepted here, and stops over what is refused.
+    let starcoder = |rows: usize, columns: usize, heads: u64, multi_query: bool| {
+        shapes::of_tensors([("transformer.h.0.attn.c_attn.weight", &[rows, columns][..])])
             .with_config("architectures", json!(["GPTBigCodeForCausalLM"]))
             .with_config("model_type", "gpt_bigcode".into())
             .with_config("tie_word_embeddings", true.into())
             .with_config("num_attention_heads", Value::Null)
             .with_config("num_key_value_heads", Value::Null)
-            .with_config("n_head", if multi_query { 12 } else { 7 }.into())
+            .with_config("n_head", heads.into())
             .with_config("multi_query", multi_query.into())
     };
-    let refused = errors(&blocks("Linear"), &starcoder(true));
-    assert!(refused[0].message.contains("1 layer would be cut inside a block"), "{}", shown(&refused));
+    for (rows, columns, heads) in [(896, 768, 12), (384, 256, 4), (768, 384, 2)] {
+        let refused = errors(&blocks("Linear"), &starcoder(rows, columns, heads, true));
+        assert!(refused[0].message.contains("1 layer would be cut inside a block"), "{}", shown(&refused));
+    }
+    for (rows, columns, heads, multi_query) in
+        [(512, 256, 2, true), (768, 256, 1, true), (1024, 768, 6, true), (768, 256, 4, false), (1152, 384, 6, false)]
+    {
+        let plan = plan(&blocks("Linear"), &starcoder(rows, columns, heads, multi_query));
+        assert!(is_quantized(&plan, "transformer.h.0.attn.c_attn"), "{rows} rows of {heads} heads");
+    }
     // Seven heads of 42 and two thirds: what is no layout of heads is left to the server.
-    plan(&blocks("Linear"), &starcoder(false));
+    plan(&blocks("Linear"), &starcoder(896, 768, 7, false));
 }
 
 #[test]
