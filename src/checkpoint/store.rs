@@ -42,8 +42,8 @@ pub trait OutputStore: Debug + Send + Sync {
     /// Uploads a part and returns its tag.
     fn put_part(&self, name: &str, upload: &str, part: UploadPart) -> Result<String, RemoteError>;
 
-    /// Makes an object of the parts with these tags, where nothing has its name. Of its bytes these ranges are read once more,
-    /// and no others.
+    /// Makes an object of `size` bytes of the parts with these tags, where nothing has its name. Of its bytes these ranges are
+    /// read once more, and no others.
     ///
     /// # Errors
     /// As [`OutputStore::put`].
@@ -52,6 +52,7 @@ pub trait OutputStore: Debug + Send + Sync {
         name: &str,
         upload: &str,
         parts: &[String],
+        size: u64,
         read_later: &[Range<u64>],
     ) -> Result<ObjectState, RemoteError>;
 

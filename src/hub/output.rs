@@ -290,6 +290,7 @@ impl<P: ProgressSink + Send> OutputStore for HubOutput<P> {
         name: &str,
         upload: &str,
         _: &[String],
+        _: u64,
         read_later: &[Range<u64>],
     ) -> Result<ObjectState, RemoteError> {
         Ok(self.complete_upload(name, upload, read_later)?)

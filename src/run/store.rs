@@ -251,7 +251,7 @@ impl RunToStore<'_> {
             let part = UploadPart { number: tags.len(), offset, bytes };
             tags.push(self.store.put_part(name, &id, part).map_err(failed)?);
         }
-        self.store.complete(name, &id, &tags, &[]).map_err(failed)?;
+        self.store.complete(name, &id, &tags, size, &[]).map_err(failed)?;
         Ok(())
     }
 }

@@ -69,8 +69,9 @@ impl StoreError {
             _ if ["status code: 401", "status code: 403"].iter().any(|status| error.to_string().contains(status)) => {
                 Self::Denied { kind, address, code }
             }
-            // An upload that is gone: none but another run does away with it.
-            (_, Some("NoSuchUpload" | "PreconditionFailed" | "ConditionalRequestConflict")) => {
+            // An upload that is gone, on Azure the blocks of it: none but another run does away with it, or an attempt to complete
+            // it whose answer was lost.
+            (_, Some("NoSuchUpload" | "InvalidBlockList" | "PreconditionFailed" | "ConditionalRequestConflict")) => {
                 Self::Conflict { address }
             }
             (object_store::Error::AlreadyExists { path, .. } | object_store::Error::Precondition { path, .. }, _) => {
@@ -130,6 +131,9 @@ impl RemoteFailure for StoreError {
             Self::Denied { .. } => "check which rights they have on the bucket",
             Self::Region { right, .. } => return vec![format!("set `AWS_REGION={right}`")],
             Self::UnknownRegion { .. } => "set `AWS_REGION` to the bucket's own",
+            Self::Unreachable { address, .. } if !address.starts_with("s3:") => {
+                "`HTTPS_PROXY` names a proxy; what is finished is kept"
+            }
             Self::Unreachable { .. } => {
                 "`AWS_ENDPOINT_URL` names another server, and `HTTPS_PROXY` a proxy; what is finished is kept"
             }

@@ -12,10 +12,11 @@ use qwen_fp8_checkpoint::store::{ObjectState, OutputStore, StoredObject, UploadP
 use crate::bucket::Bucket;
 use crate::completion::{is_tag, tag_of_parts};
 use crate::error::StoreError;
+use crate::kind::StoreKind;
 use crate::uploads;
 use crate::wait::wait;
 
-/// Attempts at putting an object under a condition, which the library makes once where the connection is lost.
+/// Attempts at what the library tries once where the connection is lost.
 const ATTEMPTS: u32 = 4;
 
 /// The pause before the second attempt; it doubles with each further one.
@@ -25,11 +26,26 @@ impl Bucket {
     /// Puts an object under a condition, once; where the answer is lost, that is an error, whatever came of it.
     fn put_once(&self, name: &str, bytes: &[u8], over: Option<&ObjectState>) -> Result<ObjectState, StoreError> {
         let key = self.location.key(name)?;
-        let mode = over.map_or(PutMode::Create, |state| {
-            PutMode::Update(UpdateVersion { e_tag: Some(state.tag.clone()), version: state.version.clone() })
-        });
+        let mode = match over {
+            None => PutMode::Create,
+            Some(state) => {
+                let version = self.version_of(name, state)?;
+                PutMode::Update(UpdateVersion { e_tag: Some(state.tag.clone()), version })
+            }
+        };
         let put = wait(self.client.put_opts(&key, bytes.to_vec().into(), PutOptions::from(mode)));
         put.map_err(|error| self.error(&error)).and_then(|put| self.state_of(name, put))
+    }
+
+    /// Returns the version of an object in this state. Google's has conditions on versions alone, and does not list them.
+    fn version_of(&self, name: &str, state: &ObjectState) -> Result<Option<String>, StoreError> {
+        if state.version.is_some() || !matches!(self.location.kind, StoreKind::Google) {
+            return Ok(state.version.clone());
+        }
+        match self.head(name)? {
+            Some(found) if found.e_tag.as_ref() == Some(&state.tag) => Ok(found.version),
+            _ => Err(StoreError::Conflict { address: self.address_of(name) }),
+        }
     }
 
     fn state_of(&self, name: &str, put: PutResult) -> Result<ObjectState, StoreError> {
@@ -89,7 +105,13 @@ impl Bucket {
         unreachable!("the last attempt returns")
     }
 
-    fn complete_upload(&self, name: &str, upload: &str, parts: &[String]) -> Result<ObjectState, StoreError> {
+    fn complete_upload(
+        &self,
+        name: &str,
+        upload: &str,
+        parts: &[String],
+        size: u64,
+    ) -> Result<ObjectState, StoreError> {
         let key = self.location.key(name)?;
         // S3 is asked for it with the completion itself (connector.rs), the others have no such condition there.
         if self.s3.is_none() && self.head(name)?.is_some() {
@@ -105,9 +127,14 @@ impl Bucket {
         if matches!(refused, StoreError::Conflict { .. } | StoreError::Unreachable { .. })
             && let Some(found) = self.head(name)?
         {
-            let wanted = tag_of_parts(parts);
-            let is_ours =
-                found.e_tag.as_deref().zip(wanted.as_deref()).is_some_and(|(found, ours)| is_tag(found, ours));
+            let is_ours = if self.s3.is_some() {
+                let wanted = tag_of_parts(parts);
+                found.e_tag.as_deref().zip(wanted.as_deref()).is_some_and(|(found, ours)| is_tag(found, ours))
+            } else {
+                // Tags of the others tell nothing of the parts. Nothing was there a moment ago, and a run of another job, which
+                // could have an object of the same size, would hold the journal, which is written next.
+                found.size == size
+            };
             return if is_ours {
                 self.state_in(name, found)
             } else {
@@ -152,15 +179,18 @@ impl OutputStore for Bucket {
 
     fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.location.key(name).map_err(boxed)?;
-        match wait(self.client.delete(&key)) {
+        let remove = || match wait(self.client.delete(&key)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(boxed(self.error(&error))),
-        }
+            Err(error) => Err(self.error(&error)),
+        };
+        persistently(remove).map_err(boxed)
     }
 
     fn begin(&self, name: &str) -> Result<String, RemoteError> {
         let key = self.location.key(name).map_err(boxed)?;
-        wait(self.client.create_multipart(&key)).map_err(|error| boxed(self.error(&error)))
+        let begin = || wait(self.client.create_multipart(&key)).map_err(|error| self.error(&error));
+        // On S3 the library itself is persistent. What was begun without our knowledge has no parts.
+        if self.s3.is_some() { begin() } else { persistently(begin) }.map_err(boxed)
     }
 
     fn put_part(&self, name: &str, upload: &str, part: UploadPart) -> Result<String, RemoteError> {
@@ -174,19 +204,23 @@ impl OutputStore for Bucket {
         name: &str,
         upload: &str,
         parts: &[String],
+        size: u64,
         _: &[Range<u64>],
     ) -> Result<ObjectState, RemoteError> {
-        self.complete_upload(name, upload, parts).map_err(boxed)
+        self.complete_upload(name, upload, parts, size).map_err(boxed)
     }
 
     fn abandon(&self, name: &str, upload: &str) -> Result<(), RemoteError> {
         let key = self.location.key(name).map_err(boxed)?;
-        let given_up = wait(self.client.abort_multipart(&key, &upload.to_owned()));
-        match given_up.map_err(|error| self.error(&error)) {
-            // It is gone already.
-            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(boxed(error)),
-        }
+        let give_up = || match wait(self.client.abort_multipart(&key, &upload.to_owned())) {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error(&error) {
+                // It is gone already.
+                StoreError::Conflict { .. } => Ok(()),
+                error => Err(error),
+            },
+        };
+        persistently(give_up).map_err(boxed)
     }
 
     fn uploads(&self) -> Result<Vec<(String, String)>, RemoteError> {
@@ -197,6 +231,19 @@ impl OutputStore for Bucket {
             listed => listed.map_err(boxed),
         }
     }
+}
+
+/// Makes a request that may come about twice until it is answered.
+fn persistently<T>(request: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut pause = PAUSE;
+    for _ in 1..ATTEMPTS {
+        match request() {
+            Err(StoreError::Unreachable { .. }) => thread::sleep(pause),
+            answered => return answered,
+        }
+        pause *= 2;
+    }
+    request()
 }
 
 fn boxed(error: StoreError) -> RemoteError {

@@ -218,6 +218,7 @@ fn on_azure_two_runs_do_not_mix_and_an_interrupted_one_goes_on() {
 fn on_azure_answers_that_are_lost_change_nothing() {
     let Some(scene) = AzureScene::new(RECIPE) else { return };
     scene.proxy.once("PUT", "out/model-00002-of-00004.safetensors?", Mistake::LoseAnswer);
+    scene.proxy.once("PUT", "out/model-00003-of-00004.safetensors?comp=blocklist", Mistake::LoseAnswer);
     scene.proxy.once("PUT", "out/config.json", Mistake::LoseAnswer);
     scene.proxy.once("GET", "tiny-qwen3-vl/model-00001-of-00004.safetensors", Mistake::Short(3_000));
     done(&mut scene.apply());

@@ -4,6 +4,8 @@
 
 mod azure;
 mod faults;
+mod google;
+mod google_server;
 mod messages;
 mod output;
 mod proxy;
@@ -16,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use google_server::GoogleServer;
 use proxy::FaultyProxy;
 use server::S3Server;
 
@@ -44,6 +47,8 @@ fn fixture() -> PathBuf {
 
 /// A bucket of its own, a proxy before its server, and a directory with the recipe in it.
 struct Scene {
+    /// How addresses of the bucket begin: `s3` or `gs`.
+    scheme: &'static str,
     server: &'static S3Server,
     proxy: FaultyProxy,
     bucket: String,
@@ -53,6 +58,15 @@ struct Scene {
 impl Scene {
     /// Returns a scene whose bucket holds the model at `tiny-qwen3-vl`; `None` where there is no server, which is said.
     fn new(recipe: &str) -> Option<Self> {
+        Self::of(recipe, "s3", |server| server.port)
+    }
+
+    /// As [`Self::new`], with a bucket of Google's.
+    fn google(recipe: &str) -> Option<Self> {
+        Self::of(recipe, "gs", |server| GoogleServer::over(server.port).port)
+    }
+
+    fn of(recipe: &str, scheme: &'static str, port: impl FnOnce(&S3Server) -> u16) -> Option<Self> {
         let server = S3Server::get()?;
         let bucket = server.new_bucket();
         for (name, bytes) in files_in(&fixture()) {
@@ -60,22 +74,26 @@ impl Scene {
         }
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("recipe.yaml"), recipe).unwrap();
-        Some(Self { server, proxy: FaultyProxy::to(server.port), bucket, home })
+        Some(Self { scheme, server, proxy: FaultyProxy::to(port(server)), bucket, home })
     }
 
     fn source(&self) -> String {
-        format!("s3://{}/tiny-qwen3-vl", self.bucket)
+        format!("{}://{}/tiny-qwen3-vl", self.scheme, self.bucket)
     }
 
     fn output(&self) -> String {
-        format!("s3://{}/made/out", self.bucket)
+        format!("{}://{}/made/out", self.scheme, self.bucket)
     }
 
     /// The program with the store's variables and no others.
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-fp8"));
         command.current_dir(self.home.path()).env_clear().env("HOME", self.home.path()).env("TMPDIR", self.home.path());
-        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.proxy.port)).env("AWS_REGION", "us-east-1");
+        let endpoint = format!("http://127.0.0.1:{}", self.proxy.port);
+        if self.scheme == "gs" {
+            return google_server::variables(command, &endpoint);
+        }
+        command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_REGION", "us-east-1");
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
         command
     }
@@ -102,6 +120,15 @@ impl Scene {
         }
         done(&mut command);
         files_in(&expected)
+    }
+
+    /// Removes its own directory on this machine, which a killed run leaves, with nothing in it.
+    fn remove_directory_of_killed(&self) {
+        for entry in fs::read_dir(self.home.path()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_str().unwrap().starts_with("qwen-fp8-") {
+                fs::remove_dir(entry.path()).unwrap();
+            }
+        }
     }
 
     /// Checks that the output is whole, and that nothing else is left: no journal, no upload, no file of ours.

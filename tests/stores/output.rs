@@ -52,18 +52,15 @@ fn a_run_that_was_killed_goes_on() {
     run.wait().unwrap();
     assert!(!scene.made().contains_key("config.json"));
     assert!(scene.server.uploads(&scene.bucket) > 0, "{:?}", scene.proxy.seen());
+    // Requests to give up what was under way: the library makes each once.
+    scene.proxy.once("DELETE", "uploadId", Mistake::LoseRequest);
+    scene.proxy.once("DELETE", "uploadId", Mistake::LoseAnswer);
     let before = scene.proxy.seen().len();
     done(&mut scene.apply());
+    assert!(scene.proxy.is_through());
     let again = scene.proxy.seen().split_off(before);
     assert!(!again.iter().any(|seen| seen.method == "PUT" && seen.target.contains("out/model-00001-of")));
-    // Its own directory on this machine is what a killed run leaves.
-    for entry in std::fs::read_dir(scene.home.path()).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name().to_str().unwrap().starts_with("qwen-fp8-") {
-            assert_eq!(std::fs::read_dir(entry.path()).unwrap().count(), 0);
-            std::fs::remove_dir(entry.path()).unwrap();
-        }
-    }
+    scene.remove_directory_of_killed();
     scene.check_made();
 }
 
@@ -118,11 +115,7 @@ fn another_job_is_refused_and_may_be_discarded() {
     assert!(said.contains("work of an interrupted run of another job") && said.contains("the recipe"), "{said}");
     assert!(scene.made() == before);
     done(scene.apply().arg("--restart"));
-    std::fs::read_dir(scene.home.path()).unwrap().map(Result::unwrap).for_each(|entry| {
-        if entry.file_name().to_str().unwrap().starts_with("qwen-fp8-") {
-            std::fs::remove_dir(entry.path()).unwrap();
-        }
-    });
+    scene.remove_directory_of_killed();
     scene.check_made();
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Mistake {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,
-    /// Path and query.
+    /// Path and query, without the signs that stand for characters.
     pub(crate) target: String,
 }
 
@@ -117,8 +117,9 @@ impl Shared {
         let mut reader = BufReader::new(client.try_clone()?);
         let mut client = client;
         while let Some((mut head, body)) = read_message(&mut reader)? {
-            let mut words = head[0].split(' ').map(str::to_owned);
-            let seen = Seen { method: words.next().unwrap_or_default(), target: words.next().unwrap_or_default() };
+            let mut words = head[0].split(' ');
+            let method = words.next().unwrap_or_default().to_owned();
+            let seen = Seen { method, target: decoded(words.next().unwrap_or_default()) };
             self.seen.lock().unwrap().push(seen.clone());
             let mistake = self.mistake(&seen);
             let (mut short, mut is_lost) = (None, false);
@@ -165,8 +166,19 @@ impl Shared {
     }
 }
 
+/// A target with the characters that `%` and two digits stand for: Google's way writes `/` so, and each `-` and `.`.
+pub(crate) fn decoded(target: &str) -> String {
+    let mut parts = target.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push(char::from(u8::from_str_radix(&part[..2], 16).unwrap()));
+        text.push_str(&part[2..]);
+    }
+    text
+}
+
 /// The lines of a message's head, and its body; `None` at the end of the connection.
-fn read_message(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<(Vec<String>, Vec<u8>)>> {
+pub(crate) fn read_message(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<(Vec<String>, Vec<u8>)>> {
     let mut head = Vec::new();
     loop {
         let mut line = String::new();

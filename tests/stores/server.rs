@@ -12,6 +12,11 @@ use std::time::Duration;
 /// Ends the server when this process ends, however: its standard input is then closed.
 const KEEPER: &str = r#""$0" -m moto.server -H 127.0.0.1 -p "$1" >/dev/null 2>&1 & read -r _; kill $!"#;
 
+/// An authorization that moto takes: it does not look at the signature. With a date of S3 in it, or moto takes the request
+/// for one of another service.
+pub(crate) const AUTHORIZATION: &str = "Authorization: AWS4-HMAC-SHA256 Credential=key/20261129/us-east-1/s3/aws4_request, \
+    SignedHeaders=host, Signature=0";
+
 pub(crate) struct S3Server {
     pub(crate) port: u16,
     buckets: AtomicUsize,
@@ -83,11 +88,9 @@ impl S3Server {
     fn ask(&self, method: &str, target: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let len = body.len();
-        // With a date of S3 in it, or moto takes the request for one of another service.
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: AWS4-HMAC-SHA256 \
-             Credential=key/20261129/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\
-             Content-Length: {len}\r\nConnection: close\r\n\r\n",
+            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{AUTHORIZATION}\r\nContent-Length: {len}\r\n\
+             Connection: close\r\n\r\n",
             self.port
         );
         stream.write_all(head.as_bytes()).unwrap();

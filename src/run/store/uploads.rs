@@ -188,7 +188,8 @@ impl<'a> ShardUploads<'a> {
         // Of a run that was taken for dead, and has lost the prefix, nothing is to come there any more.
         self.journal.hold()?;
         let read_later = self_check::read_of(self.plan, part.shard);
-        enter(part.shard, self.store.complete(name, &id, &tags, &read_later).map_err(failed)?)
+        let size = self.plan.shards[part.shard].size;
+        enter(part.shard, self.store.complete(name, &id, &tags, size, &read_later).map_err(failed)?)
     }
 
     /// Waits for a change, and not for long: nobody tells of a run that is cancelled.
