@@ -109,15 +109,19 @@ impl Bucket {
         let prefix = Some(&self.location.prefix).filter(|prefix| !prefix.as_ref().is_empty());
         let listed: Vec<ObjectMeta> =
             wait(self.client.list(prefix).try_collect()).map_err(|error| self.error(&error))?;
-        let named = listed.into_iter().filter_map(|mut object| {
-            let name = self.location.name_of(object.location.as_ref())?.to_owned();
+        let mut objects = Vec::new();
+        for mut object in listed {
+            let Some(name) = self.location.name_of(object.location.as_ref()).map(str::to_owned) else { continue };
             // Azure lists tags without the quotation marks that it answers with, and that conditions have.
             if matches!(self.location.kind, StoreKind::Azure) {
                 object.e_tag = object.e_tag.map(|tag| format!("\"{}\"", tag.trim_matches('"')));
             }
-            Some((name, object))
-        });
-        let mut objects: Vec<_> = named.collect();
+            // Some servers of S3's protocol, such as s3s-fs, list none, and tell them of each object.
+            if object.e_tag.is_none() {
+                object.e_tag = self.head(&name)?.and_then(|found| found.e_tag);
+            }
+            objects.push((name, object));
+        }
         objects.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(objects)
     }

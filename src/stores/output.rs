@@ -228,6 +228,8 @@ impl OutputStore for Bucket {
         match listed {
             // A right of its own, which writing does not need.
             Err(StoreError::Denied { .. }) => Ok(Vec::new()),
+            // As with s3s-fs: those that the journal notes are given up all the same.
+            Err(StoreError::Refused { reason, .. }) if reason == "NotImplemented" => Ok(Vec::new()),
             listed => listed.map_err(boxed),
         }
     }

@@ -30,15 +30,6 @@ munged --foreground --force --key-file="$place/munge.key" --socket="$place/munge
 started+=($!)
 sed "s|HOST|$(hostname -s)|; s|PLACE|$place|g" tests/cluster/slurm.conf >"$place/slurm.conf"
 export SLURM_CONF=$place/slurm.conf
-wait_for() {
-    local seconds=$1
-    shift
-    for ((tenth = 0; tenth < seconds * 10; tenth++)); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    return 1
-}
 wait_for 10 test -S "$place/munge.socket"
 slurmctld -D 2>"$place/slurmctld.err" &
 started+=($!)

@@ -40,6 +40,17 @@ skip() {
     exit 0
 }
 
+# wait_for SECONDS COMMAND...: until it succeeds.
+wait_for() {
+    local seconds=$1
+    shift
+    for ((tenth = 0; tenth < seconds * 10; tenth++)); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    return 1
+}
+
 # tree DIR: one checksum over the names and bytes of a directory's files.
 tree() {
     (cd "$1" 2>/dev/null && find . -type f | LC_ALL=C sort | xargs -r -d '\n' sha256sum | sha256sum | cut -c1-64)

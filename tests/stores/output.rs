@@ -65,6 +65,22 @@ fn a_run_that_was_killed_goes_on() {
 }
 
 #[test]
+fn a_server_that_lists_neither_tags_nor_uploads_will_do() {
+    let Some(scene) = Scene::new(RECIPE) else { return };
+    let unknown = || Mistake::Answer(501, "", "<Error><Code>NotImplemented</Code></Error>");
+    scene.proxy.plan("GET", "?uploads", 0, usize::MAX, unknown);
+    scene.proxy.plan("GET", "list-type", 0, usize::MAX, || Mistake::WithoutTags);
+    let denied = || Mistake::Answer(403, "", "<Error><Code>AccessDenied</Code></Error>");
+    scene.proxy.plan("PUT", "out/config.json", 0, 1, denied);
+    refused(&mut scene.apply(), 2);
+    let before = scene.proxy.seen().len();
+    done(&mut scene.apply());
+    let again = scene.proxy.seen().split_off(before);
+    assert!(!again.iter().any(|seen| seen.target.contains("uploadId")), "{again:?}");
+    scene.check_made();
+}
+
+#[test]
 fn an_interrupted_run_leaves_no_upload() {
     let Some(scene) = Scene::new(RECIPE) else { return };
     let (run, gate) = run_that_waits(&scene);

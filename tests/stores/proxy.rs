@@ -17,6 +17,8 @@ pub(crate) enum Mistake {
     LoseRequest,
     /// The conditions of the request are lost: the server never hears of them.
     Unconditional,
+    /// The tags of the answer's body are lost.
+    WithoutTags,
     /// Something happens on the server first.
     First(Box<dyn FnOnce() + Send>),
 }
@@ -122,7 +124,7 @@ impl Shared {
             let seen = Seen { method, target: decoded(words.next().unwrap_or_default()) };
             self.seen.lock().unwrap().push(seen.clone());
             let mistake = self.mistake(&seen);
-            let (mut short, mut is_lost) = (None, false);
+            let (mut short, mut is_lost, mut is_without_tags) = (None, false, false);
             match mistake {
                 Some(Mistake::Answer(status, headers, text)) => {
                     let len = text.len();
@@ -132,6 +134,7 @@ impl Shared {
                 Some(Mistake::LoseRequest) => return Ok(()),
                 Some(Mistake::Short(bytes)) => short = Some(bytes),
                 Some(Mistake::LoseAnswer) => is_lost = true,
+                Some(Mistake::WithoutTags) => is_without_tags = true,
                 Some(Mistake::Unconditional) => {
                     head.retain(|line| !line.to_ascii_lowercase().starts_with("if-"));
                 }
@@ -147,6 +150,10 @@ impl Shared {
             upstream.read_to_end(&mut answer)?;
             if is_lost {
                 return Ok(());
+            }
+            if is_without_tags {
+                // As long as before: what stands there now means nothing to anybody.
+                answer = String::from_utf8(answer).unwrap().replace("ETag>", "Etag>").into_bytes();
             }
             let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(0) + 4;
             if let Some(short) = short {
