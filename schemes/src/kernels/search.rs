@@ -42,7 +42,7 @@ pub(super) struct BySearch<'a, C: Caster> {
 impl<C: Caster> BySearch<'_, C> {
     pub(super) fn run(self, simd: Simd) -> Result<(), FoundNonFinite> {
         let Self { mut walk, shape: [height, width], groups_of_a_row, choice } = self;
-        let mut tally = Tally::new();
+        let (mut tally, mut scales) = (Tally::new(), TriedScales::default());
         for (row_of_groups, first_row) in (0..walk.rows).step_by(height).enumerate() {
             for index in 0..groups_of_a_row {
                 let first_column = index * width;
@@ -56,7 +56,7 @@ impl<C: Caster> BySearch<'_, C> {
                 let scale = match choice {
                     ScaleChoice::PowerOfTwo => lossless::power_of_two(C::Source::widen(maximum), walk.scale_dtype),
                     ScaleChoice::Absmax | ScaleChoice::LeastError => {
-                        group.least_error(maximum, &mut walk, &mut tally, simd)
+                        group.least_error(maximum, &mut walk, &mut tally, &mut scales, simd)
                     }
                 };
                 walk.store(row_of_groups * groups_of_a_row + index, scale);
@@ -75,6 +75,15 @@ struct Candidate {
     scale: f32,
     /// The sum of the squared differences under it.
     error: f64,
+}
+
+/// The scales that were tried for a group. They are kept in one place for all groups: a list that grows takes the lock of the
+/// allocator a few times for each, for which 16 threads waited longer than they searched.
+#[derive(Default)]
+struct TriedScales {
+    tried: Vec<Candidate>,
+    /// Those whose errors are too near to the least to tell them apart.
+    near: Vec<Candidate>,
 }
 
 /// Elements that share a scale.
@@ -103,6 +112,7 @@ impl SearchGroup {
         maximum: <C::Source as Element>::Magnitude,
         walk: &mut Walk<'_, C>,
         tally: &mut Tally<C::Source>,
+        scales: &mut TriedScales,
         simd: Simd,
     ) -> f32 {
         let amax = C::Source::widen(maximum);
@@ -114,11 +124,12 @@ impl SearchGroup {
         let mut best: Option<Candidate> = None;
         for (offsets, unit) in [(COARSE, 1.0 / 16.0), (FINE, 1.0 / 64.0)] {
             let middle = best.map_or(1.0, |best| best.factor);
-            let mut tried: Vec<Candidate> = best.into_iter().collect();
+            scales.tried.clear();
+            scales.tried.extend(best);
             for offset in offsets {
                 let factor = middle + f32::from(offset) * unit;
                 let scale = scale::scale(amax * factor, e4m3::MAX, walk.scale_dtype);
-                if !scale.is_finite() || tried.iter().any(|tried| tried.scale == scale) {
+                if !scale.is_finite() || scales.tried.iter().any(|tried| tried.scale == scale) {
                     continue;
                 }
                 // The real cast, not a formula for its error: the codes that are judged are those that would be stored.
@@ -127,9 +138,9 @@ impl SearchGroup {
                 } else {
                     simd.run(GroupCast { group: self, walk, scale, judged: true })
                 };
-                tried.push(Candidate { factor, scale, error });
+                scales.tried.push(Candidate { factor, scale, error });
             }
-            best = self.least(&tried, tallied, walk, simd);
+            best = self.least(scales, tallied, walk, simd);
         }
         best.expect("the scale of a finite absolute maximum is finite").scale
     }
@@ -140,7 +151,7 @@ impl SearchGroup {
     /// that to make no difference, those over the elements decide, so that a scale never depends on the way it was found.
     fn least<C: Caster>(
         self,
-        tried: &[Candidate],
+        TriedScales { tried, near }: &mut TriedScales,
         tallied: bool,
         walk: &mut Walk<'_, C>,
         simd: Simd,
@@ -149,15 +160,15 @@ impl SearchGroup {
             candidates.iter().copied().reduce(|best, next| if next.error < best.error { next } else { best })
         };
         let least = first_least(tried)?;
-        let mut near: Vec<Candidate> = tried.to_vec();
-        near.retain(|candidate| candidate.error <= least.error * (1.0 + ROUNDING));
+        near.clear();
+        near.extend(tried.iter().filter(|candidate| candidate.error <= least.error * (1.0 + ROUNDING)));
         if !tallied || near.len() == 1 || least.error == 0.0 {
             return Some(least);
         }
-        for candidate in &mut near {
+        for candidate in &mut *near {
             candidate.error = simd.run(GroupCast { group: self, walk, scale: candidate.scale, judged: true });
         }
-        first_least(&near)
+        first_least(near)
     }
 }
 
