@@ -1,12 +1,8 @@
 //! Buckets of Google's, by a server that translates what differs from S3: a run from one to another is that of a disk, and nothing
-//! of somebody else is written over.
+//! of somebody else is written over. What holds for S3 in the same words is tried with both, beside this file.
 
-use std::fs;
-use std::process::Stdio;
-
-use super::output::run_that_waits;
 use super::proxy::Mistake;
-use super::{OTHER_RECIPE, RECIPE, Scene, done, fixture, refused, said};
+use super::{OTHER_RECIPE, RECIPE, Scene, done, fixture, refused};
 
 #[test]
 fn from_google_to_google_the_output_is_that_of_a_disk() {
@@ -53,40 +49,6 @@ fn on_google_answers_that_are_lost_change_nothing() {
 }
 
 #[test]
-fn on_google_what_comes_there_meanwhile_is_not_written_over() {
-    for name in ["model-00003-of-00004.safetensors", "config.json"] {
-        let Some(scene) = Scene::google(RECIPE) else { return };
-        let (server, bucket) = (scene.server, scene.bucket.clone());
-        let put = move || server.put(&bucket, &format!("made/out/{name}"), b"of somebody else");
-        // While a part of the third shard is on its way.
-        scene.proxy.once("PUT", "out/model-00003-of-00004.safetensors?", Mistake::First(Box::new(put)));
-        let said = refused(&mut scene.apply(), 2);
-        assert!(said.contains("another run writes to"), "{said}");
-        assert_eq!(scene.server.uploads(&scene.bucket), 0);
-        assert!(scene.made().get("config.json").is_none_or(|config| config == b"of somebody else"));
-    }
-}
-
-#[test]
-fn on_google_a_run_that_was_killed_goes_on() {
-    let Some(scene) = Scene::google(RECIPE) else { return };
-    let (mut run, _gate) = run_that_waits(&scene);
-    run.kill().unwrap();
-    run.wait().unwrap();
-    assert!(!scene.made().contains_key("config.json"));
-    // Requests to give up what was under way: the library makes each once.
-    scene.proxy.once("DELETE", "uploadId", Mistake::LoseRequest);
-    scene.proxy.once("DELETE", "uploadId", Mistake::LoseAnswer);
-    let before = scene.proxy.seen().len();
-    done(&mut scene.apply());
-    assert!(scene.proxy.is_through());
-    let again = scene.proxy.seen().split_off(before);
-    assert!(!again.iter().any(|seen| seen.method == "PUT" && seen.target.contains("out/model-00001-of")));
-    scene.remove_directory_of_killed();
-    scene.check_made();
-}
-
-#[test]
 fn on_google_a_run_goes_on_over_the_files_that_it_had_put() {
     let Some(scene) = Scene::google(RECIPE) else { return };
     let denied = || Mistake::Answer(403, "", "<Error><Code>AccessDenied</Code></Error>");
@@ -106,34 +68,6 @@ fn on_google_a_run_goes_on_over_the_files_that_it_had_put() {
     let said = refused(&mut scene.apply(), 2);
     assert!(said.contains("another run writes to"), "{said}");
     assert_eq!(scene.made()["tokenizer.json"], b"of somebody else");
-}
-
-#[test]
-fn on_google_two_runs_do_not_mix() {
-    let Some(scene) = Scene::google(RECIPE) else { return };
-    let (first, gate) = run_that_waits(&scene);
-    // Another job is refused, and the same one takes over.
-    fs::write(scene.home.path().join("recipe.yaml"), OTHER_RECIPE).unwrap();
-    let other = refused(&mut scene.apply(), 2);
-    assert!(other.contains("work of an interrupted run of another job"), "{other}");
-    fs::write(scene.home.path().join("recipe.yaml"), RECIPE).unwrap();
-    done(&mut scene.apply());
-    drop(gate);
-    let said = said(&first.wait_with_output().unwrap(), 2);
-    assert!(said.contains("another run writes to"), "{said}");
-    scene.check_made();
-}
-
-#[test]
-fn on_google_runs_that_begin_together_do_not_mix() {
-    let Some(scene) = Scene::google(RECIPE) else { return };
-    let runs: Vec<_> = (0..3).map(|_| scene.apply().stderr(Stdio::piped()).spawn().unwrap()).collect();
-    let outputs: Vec<_> = runs.into_iter().map(|run| run.wait_with_output().unwrap()).collect();
-    if !outputs.iter().any(|output| output.status.success()) {
-        assert!(!scene.made().contains_key("config.json"));
-        done(&mut scene.apply());
-    }
-    scene.check_made();
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl Scene {
         Self::of(recipe, "gs", |server| GoogleServer::over(server.port).port)
     }
 
+    /// Both of them; none where there is no server.
+    fn s3_and_google(recipe: &str) -> impl Iterator<Item = Self> {
+        [Self::new, Self::google].into_iter().filter_map(move |scene| scene(recipe))
+    }
+
     fn of(recipe: &str, scheme: &'static str, port: impl FnOnce(&S3Server) -> u16) -> Option<Self> {
         let server = S3Server::get()?;
         let bucket = server.new_bucket();

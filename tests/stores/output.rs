@@ -46,22 +46,23 @@ fn wait_until(is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_run_that_was_killed_goes_on() {
-    let Some(scene) = Scene::new(RECIPE) else { return };
-    let (mut run, _gate) = run_that_waits(&scene);
-    run.kill().unwrap();
-    run.wait().unwrap();
-    assert!(!scene.made().contains_key("config.json"));
-    assert!(scene.server.uploads(&scene.bucket) > 0, "{:?}", scene.proxy.seen());
-    // Requests to give up what was under way: the library makes each once.
-    scene.proxy.once("DELETE", "uploadId", Mistake::LoseRequest);
-    scene.proxy.once("DELETE", "uploadId", Mistake::LoseAnswer);
-    let before = scene.proxy.seen().len();
-    done(&mut scene.apply());
-    assert!(scene.proxy.is_through());
-    let again = scene.proxy.seen().split_off(before);
-    assert!(!again.iter().any(|seen| seen.method == "PUT" && seen.target.contains("out/model-00001-of")));
-    scene.remove_directory_of_killed();
-    scene.check_made();
+    for scene in Scene::s3_and_google(RECIPE) {
+        let (mut run, _gate) = run_that_waits(&scene);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        assert!(!scene.made().contains_key("config.json"));
+        assert!(scene.server.uploads(&scene.bucket) > 0, "{:?}", scene.proxy.seen());
+        // Requests to give up what was under way: the library makes each once.
+        scene.proxy.once("DELETE", "uploadId", Mistake::LoseRequest);
+        scene.proxy.once("DELETE", "uploadId", Mistake::LoseAnswer);
+        let before = scene.proxy.seen().len();
+        done(&mut scene.apply());
+        assert!(scene.proxy.is_through());
+        let again = scene.proxy.seen().split_off(before);
+        assert!(!again.iter().any(|seen| seen.method == "PUT" && seen.target.contains("out/model-00001-of")));
+        scene.remove_directory_of_killed();
+        scene.check_made();
+    }
 }
 
 #[test]
@@ -155,8 +156,9 @@ fn what_lies_there_stays() {
 
 #[test]
 fn what_comes_there_meanwhile_is_not_written_over() {
-    for name in ["model-00003-of-00004.safetensors", "config.json"] {
-        let Some(scene) = Scene::new(RECIPE) else { return };
+    let names = ["model-00003-of-00004.safetensors", "config.json"];
+    for (name, scene) in names.into_iter().flat_map(|name| Scene::s3_and_google(RECIPE).map(move |scene| (name, scene)))
+    {
         let (server, bucket) = (scene.server, scene.bucket.clone());
         let key = format!("made/out/{name}");
         let put_by_other = move || {
