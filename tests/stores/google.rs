@@ -23,32 +23,6 @@ fn from_google_to_google_the_output_is_that_of_a_disk() {
 }
 
 #[test]
-fn on_google_answers_that_are_lost_change_nothing() {
-    let Some(scene) = Scene::google(RECIPE) else { return };
-    for (method, part) in [
-        ("PUT", "out/model-00001-of-00004.safetensors?"),
-        ("POST", "out/model-00002-of-00004.safetensors?uploadId"),
-        ("PUT", "out/qwen-fp8-journal"),
-        ("PUT", "out/tokenizer.json"),
-        ("PUT", "out/model.safetensors.index.json"),
-        ("PUT", "out/config.json"),
-    ] {
-        scene.proxy.once(method, part, Mistake::LoseRequest);
-        scene.proxy.once(method, part, Mistake::Answer(503, "", "<Error><Code>ServiceUnavailable</Code></Error>"));
-        scene.proxy.once(method, part, Mistake::LoseAnswer);
-    }
-    // Not the answer to this: an upload of which nobody knows would stay under way.
-    scene.proxy.once("POST", "out/model-00003-of-00004.safetensors?uploads", Mistake::LoseRequest);
-    // Google takes one change of an object a second, and says so.
-    let too_many = || Mistake::Answer(429, "", "<Error><Code>SlowDown</Code></Error>");
-    scene.proxy.plan("PUT", "out/qwen-fp8-journal", 4, 3, too_many);
-    scene.proxy.once("GET", "tiny-qwen3-vl/model-00001-of-00004.safetensors", Mistake::Short(3_000));
-    done(&mut scene.apply());
-    assert!(scene.proxy.is_through());
-    scene.check_made();
-}
-
-#[test]
 fn on_google_a_run_goes_on_over_the_files_that_it_had_put() {
     let Some(scene) = Scene::google(RECIPE) else { return };
     let denied = || Mistake::Answer(403, "", "<Error><Code>AccessDenied</Code></Error>");
@@ -68,20 +42,6 @@ fn on_google_a_run_goes_on_over_the_files_that_it_had_put() {
     let said = refused(&mut scene.apply(), 2);
     assert!(said.contains("another run writes to"), "{said}");
     assert_eq!(scene.made()["tokenizer.json"], b"of somebody else");
-}
-
-#[test]
-fn on_google_a_source_that_changes_meanwhile_ends_the_run() {
-    let Some(scene) = Scene::google(RECIPE) else { return };
-    let (server, bucket) = (scene.server, scene.bucket.clone());
-    let mut change = Some(Mistake::First(Box::new(move || {
-        server.put(&bucket, "tiny-qwen3-vl/model-00003-of-00004.safetensors", &[7; 656_888]);
-    })));
-    // Behind the header.
-    scene.proxy.plan("GET", "model-00003-of", 1, 1, move || change.take().unwrap());
-    let said = refused(&mut scene.apply(), 2);
-    assert!(said.contains("is not there any more as it was"), "{said}");
-    assert!(scene.made().is_empty(), "{:?}", scene.made().keys());
 }
 
 #[test]
